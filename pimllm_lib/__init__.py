@@ -1,0 +1,33 @@
+"""pimllm: what a hybrid of analog processing-in-memory and digital systolic arrays buys a 1-bit LLM.
+
+    >>> import pimllm_lib as pl
+    >>> ds = pl.evaluate(system="tpu-llm", model="opt-6.7b", context_len=[128, 4096], conventions="as-published")
+    >>> pl.metrics.summary(ds).tokens_per_s.round(4).values.tolist()
+    [[[0.4874, 0.4085]]]
+
+Names are loaded when first used, so that `pimllm --help` does not wait for numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pimllm_lib import catalog, metrics
+    from pimllm_lib.axes import axis
+    from pimllm_lib.system import evaluate
+
+__all__ = ["__version__", "axis", "catalog", "evaluate", "metrics"]
+
+_HOME = {"axis": "pimllm_lib.axes", "evaluate": "pimllm_lib.system"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

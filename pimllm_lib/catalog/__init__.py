@@ -1,0 +1,129 @@
+"""Every literature number, in TOML files with unit, source, range and status; and how a name or path is resolved.
+
+    >>> from pimllm_lib import catalog
+    >>> catalog.models["opt-6.7b"].head_dim
+    128
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pimllm_lib.catalog.models import from_path, from_table
+from pimllm_lib.catalog.quantities import build, read_toml
+from pimllm_lib.conventions import PRESETS, Conventions
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.hardware import System, SystolicArray
+from pimllm_lib.llm import Decoder
+
+T = TypeVar("T")
+_PARTS: dict[str, type[Any]] = {"SystolicArray": SystolicArray}
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A TOML file as a read-only mapping from name to object; read when first used."""
+
+    def __init__(self, what: str, file: str, make: Callable[[str, dict[str, Any], str], T]) -> None:
+        """Name what is listed, the file, and the function that makes an object of an entry."""
+        self.what, self.file, self._make = what, file, make
+        self._made: dict[str, T] = {}
+
+    @cached_property
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """The file's tables as written: values in the units of the literature, with sources."""
+        return read_toml(Path(__file__).with_name(self.file))
+
+    def __getitem__(self, name: str) -> T:
+        """Return the object of that name; raises UnknownName with the nearest one."""
+        if name not in self._made:
+            if name not in self.entries:
+                raise unknown(self.what, name, self.entries)
+            self._made[name] = self._make(name, self.entries[name], self.file)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, in the order of the file."""
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        """Return how many entries there are."""
+        return len(self.entries)
+
+
+def _part(name: str, table: Mapping[str, Any], where: str) -> Any:
+    kind = table.get("part")
+    if kind not in _PARTS:
+        raise BadInput(f"{where}: {unknown(f'part class of {name}', kind, _PARTS)}")
+    return build(_PARTS[kind], name, table, where)
+
+
+def _system(name: str, table: Mapping[str, Any], where: str) -> System:
+    for key in table:
+        if key not in ("name", "summary", "array", "routing"):
+            raise BadInput(f"{where}: {unknown(f'field of {name}', key, ('name', 'summary', 'array', 'routing'))}")
+    if "array" not in table:
+        raise BadInput(f"{where}: {name}.array is missing; wanted the name or path of a SystolicArray")
+    routing = table.get("routing")
+    if routing is not None and not isinstance(routing, dict):
+        raise BadInput(f"{where}: {name}.routing is {clip(routing)}; wanted a table of kind = engine")
+    try:
+        engine = array(table["array"], near=Path(where).parent)
+        return System(name=name, array=engine, **({} if routing is None else {"routing": routing}))
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+
+
+models: Registry[Decoder] = Registry("model", "models.toml", from_table)
+parts: Registry[Any] = Registry("part", "parts.toml", _part)
+systems: Registry[System] = Registry("system", "systems.toml", _system)
+
+
+def model(item: Decoder | str | Path) -> Decoder:
+    """Return a decoder: itself, by catalog name, or from a TOML file, a config.json or a folder that holds one."""
+    if isinstance(item, Decoder):
+        return item
+    return from_path(Path(item)) if _is_path("model", item, models) else models[str(item)]
+
+
+def array(item: SystolicArray | str | Path, near: Path | None = None) -> SystolicArray:
+    """Return a systolic array: itself, by catalog name, or from a TOML file (relative to the folder `near`)."""
+    if isinstance(item, SystolicArray):
+        return item
+    if not _is_path("array", item, parts):
+        found = parts[str(item)]
+    else:
+        path = (near or Path()) / item
+        table = read_toml(path)
+        found = _part(str(table.get("name", path.stem)), table, str(path))
+    if not isinstance(found, SystolicArray):
+        raise BadInput(f"array {clip(item)} is a {type(found).__name__}; wanted a SystolicArray")
+    return found
+
+
+def system(item: System | str | Path) -> System:
+    """Return an accelerator: itself, by catalog name, or from a TOML file."""
+    if isinstance(item, System):
+        return item
+    if not _is_path("system", item, systems):
+        return systems[str(item)]
+    table = read_toml(Path(item))
+    return _system(str(table.get("name", Path(item).stem)), table, str(item))
+
+
+def preset(item: Conventions | str) -> Conventions:
+    """Return accounting conventions: themselves, or a preset by name."""
+    if isinstance(item, Conventions):
+        return item
+    if not isinstance(item, str) or item not in PRESETS:
+        raise unknown("conventions", item, PRESETS)
+    return PRESETS[item]
+
+
+def _is_path(what: str, item: object, names: Mapping[str, Any]) -> bool:
+    if not isinstance(item, str | Path):
+        raise BadInput(f"{what} is {clip(item)}; wanted a name, a path or an object")
+    text = str(item)
+    return text not in names and (isinstance(item, Path) or text.endswith((".toml", ".json")) or "/" in text)

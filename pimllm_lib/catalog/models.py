@@ -1,0 +1,143 @@
+"""Decoders from files: the catalog's own TOML tables, and the config.json of Hugging Face checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pimllm_lib.catalog.quantities import read_text, read_toml
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.llm import Decoder, PublishedShape
+
+#: Keys of a model table that say where it comes from, not what shape it has.
+ABOUT = ("summary", "source", "status", "where", "card_parameters", "name")
+
+_LLAMA_FIELDS = {
+    "d_model": "hidden_size", "d_ff": "intermediate_size", "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads", "vocab_size": "vocab_size",
+}  # fmt: skip
+#: Family -> (name of each size in its config.json, what the family fixes). Read off the public configuration
+#: classes of the `transformers` library.
+_FAMILIES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "gpt2": (
+        {"d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head", "vocab_size": "vocab_size"},
+        {"linear_bias": "all", "norm": "layernorm", "tied_embeddings": True},
+    ),
+    "opt": (
+        _LLAMA_FIELDS | {"d_ff": "ffn_dim"},
+        {"linear_bias": "all", "norm": "layernorm", "tied_embeddings": True},
+    ),
+    "llama": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False}),
+    "mistral": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False}),
+    "qwen2": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "linear_bias": "qkv"}),
+    "qwen3": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "qk_norm": True}),
+    "bitnet": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "sub_norms": True}),
+}
+
+
+def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
+    """Return the decoder that a table of sizes describes. Raises BadInput naming the file and the field."""
+    known = {f.name for f in fields(Decoder)} - {"name"}
+    shape = {key: value for key, value in table.items() if key not in ABOUT}
+    for key in shape:
+        if key not in known:
+            raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
+    try:
+        shape["published"] = PublishedShape(**shape.pop("published", {}))
+        return Decoder(name=name, **shape)
+    except TypeError as error:
+        raise BadInput(f"{where}: {name} cannot be a decoder: {str(error).split('__() ')[-1]}") from None
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+
+
+def from_path(path: Path) -> Decoder:
+    """Return the decoder in a TOML file, a config.json, or a folder that holds a config.json."""
+    if path.is_dir():
+        path = path / "config.json"
+    if path.suffix == ".toml":
+        table = read_toml(path)
+        return from_table(str(table.get("name", path.stem)), table, str(path))
+    return from_config(path)
+
+
+def from_config(path: Path) -> Decoder:
+    """Return the decoder a Hugging Face config.json describes (GPT-2, OPT, LLaMA, Mistral, Qwen2, Qwen3, BitNet).
+
+    Raises BadInput, in one line that names the file and the field, for anything that is not such a file.
+    """
+    try:
+        config = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path} is not JSON: {clip(str(error), 100)}") from None
+    if not isinstance(config, dict):
+        raise BadInput(f"{path} holds {clip(config)}; wanted a JSON object with model_type and sizes")
+    family = _family(path, config)
+    names, fixed = _FAMILIES[family]
+    sizes = {ours: _count(path, config, theirs) for ours, theirs in names.items()}
+    shape = fixed | sizes | _attention(path, config, sizes, family) | _extras(path, config, sizes, family)
+    name = str(config.get("_name_or_path") or path.resolve().parent.name).rstrip("/").split("/")[-1] or path.stem
+    return from_table(name, shape, str(path))
+
+
+def _family(path: Path, config: dict[str, Any]) -> str:
+    if any("bitnet" in str(item).lower() for item in _list(config.get("architectures"))):
+        return "bitnet"  # some BitNet checkpoints give the model type of the code they grew from
+    family = config.get("model_type")
+    if family not in _FAMILIES:
+        raise BadInput(f"{path}: {unknown('model_type', family, _FAMILIES)}")
+    return str(family)
+
+
+def _attention(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> dict[str, int]:
+    """Return KV heads and head dimension, given or derived as the family's own code derives them."""
+    heads, width = sizes["n_heads"], sizes["d_model"]
+    kv = _count(path, config, "num_key_value_heads", heads)
+    if family == "qwen3":
+        return {"n_kv_heads": kv, "head_dim": _count(path, config, "head_dim", 128)}
+    if config.get("head_dim") is None and width % heads:
+        raise BadInput(f"{path} has no head_dim, and {heads} heads do not divide the width {width}; wanted a head_dim")
+    return {"n_kv_heads": kv, "head_dim": _count(path, config, "head_dim", width // heads)}
+
+
+def _extras(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> dict[str, Any]:
+    """Return what only some families have: position tables, narrow embeddings, biases, tied heads."""
+    extra: dict[str, Any] = {}
+    if family == "gpt2":
+        extra["d_ff"] = _count(path, config, "n_inner", 4 * sizes["d_model"])
+        extra["position_rows"] = _count(path, config, "n_positions", 1024)
+    if family == "opt":
+        extra["position_rows"] = _count(path, config, "max_position_embeddings", 2048) + 2  # two rows of padding
+        extra["embedding_dim"] = _count(path, config, "word_embed_proj_dim", sizes["d_model"])
+        extra["final_norm"] = _flag(path, config, "do_layer_norm_before", True)
+        extra["linear_bias"] = "all" if _flag(path, config, "enable_bias", True) else "none"
+    if family in ("llama", "mistral") and _flag(path, config, "attention_bias", False):
+        extra["linear_bias"] = "qkv"
+    if "tie_word_embeddings" in config:
+        extra["tied_embeddings"] = _flag(path, config, "tie_word_embeddings", False)
+    return extra
+
+
+def _count(path: Path, config: dict[str, Any], key: str, default: int | None = None) -> int:
+    value = default if config.get(key) is None else config[key]
+    if value is None:
+        raise BadInput(f"{path} has no {key}; wanted a whole number of at least 1")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**53:
+        raise BadInput(f"{path}: {key} is {clip(value)}; wanted a whole number of at least 1")
+    return value
+
+
+def _flag(path: Path, config: dict[str, Any], key: str, default: bool) -> bool:
+    value = config.get(key, default)
+    if not isinstance(value, bool):
+        raise BadInput(f"{path}: {key} is {clip(value)}; wanted true or false")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,100 @@
+"""Read a TOML entry into a frozen part: every number with its unit and source, checked before it counts."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.units import UNITS, si_unit
+
+#: How a literature number is known.
+STATUSES = {
+    "cited": "read in the source",
+    "second_hand": "read where somebody quotes the source",
+    "assumed": "chosen here, for the reason given",
+    "fitted": "fitted here, to the values given",
+}
+_KEYS = {"value", "unit", "source", "status", "where", "range", "note"}
+#: No description of a machine or a model is larger; a larger file is the wrong file.
+MAX_BYTES = 1 << 20
+
+
+def read_text(path: Path) -> str:
+    """Return a small UTF-8 text file. Raises BadInput, in one line, when it is anything else."""
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise BadInput(f"{path} is not a file; wanted a TOML or JSON file")
+        if size > MAX_BYTES:
+            raise BadInput(f"{path} has {size} bytes; wanted a description of at most {MAX_BYTES}")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file as a table. Raises BadInput when it cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path} is not TOML: {clip(str(error), 100)}") from None
+
+
+def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str) -> Any:
+    """Return the part of class `cls` that a table of quantities describes.
+
+    Raises BadInput, naming the file and the field, for one that is missing, unknown, without source or of a wrong unit.
+    """
+    known = {f.name: f for f in fields(cls) if f.name != "name"}
+    given = {key: value for key, value in table.items() if key not in ("part", "name", "summary")}
+    for key in given:
+        if key not in known:
+            raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
+    for key, spec in known.items():
+        if key not in given and spec.default is MISSING and spec.default_factory is MISSING:
+            raise BadInput(f"{where}: {name}.{key} is missing; wanted a value with unit, source and status")
+    values = {key: quantity(f"{where}: {name}.{key}", key, entry) for key, entry in given.items()}
+    try:
+        return cls(name=name, **values)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+
+
+def quantity(where: str, field: str, entry: Any) -> Any:
+    """Return the value of one sourced quantity, in SI units.
+
+    Raises BadInput for an entry without source or status, an unknown key, and a unit of another kind than the field's.
+    """
+    if not isinstance(entry, dict):
+        raise BadInput(f"{where} is {clip(entry)}; wanted {{ value = ..., unit = ..., source = ..., status = ... }}")
+    for key in entry:
+        if key not in _KEYS:
+            raise BadInput(f"{where}: {unknown('key', key, _KEYS)}")
+    for key in ("value", "source", "status"):
+        if not str(entry.get(key, "")).strip():
+            raise BadInput(f"{where} has no {key}; wanted one")
+    if entry["status"] not in STATUSES:
+        raise BadInput(f"{where}: {unknown('status', entry['status'], STATUSES)}")
+    value = entry["value"]
+    if isinstance(value, str):
+        return value
+    return _scaled(where, field, value, entry.get("unit"))
+
+
+def _scaled(where: str, field: str, value: Any, unit: Any) -> float:
+    wanted = si_unit(field)
+    fitting = [symbol for symbol, (si, _) in UNITS.items() if si == wanted]
+    if unit not in fitting:
+        raise BadInput(f"{where} has the unit {clip(unit)}; wanted one of {', '.join(fitting)}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadInput(f"{where} has the value {clip(value)}; wanted a number")
+    factor = UNITS[unit][1]
+    return value if factor == 1.0 else value * factor

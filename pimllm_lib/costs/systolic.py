@@ -1,0 +1,157 @@
+"""Cycles, traffic and energy of a systolic array of R x C multiply-accumulate PEs.
+
+The product is (m x k)(k x n). Each dataflow maps two of the three sizes on the array and streams the third:
+
+    output stationary (os)   rows <- m   cols <- n   stream k   results stay, both operands move
+    weight stationary (ws)   rows <- k   cols <- n   stream m   weights stay, inputs and partial sums move
+    input stationary  (is)   rows <- k   cols <- m   stream n   inputs stay, weights and partial sums move
+
+A product larger than the array is folded; folds follow one another without overlap. Source: the SCALE-Sim v2
+timing model (Samajdar et al. 2020), re-derived here and checked cycle for cycle against its released code.
+Neglected, as there: memory stalls, and moving finished results out of an output-stationary array.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pimllm_lib.parts import Value, part
+
+
+@part
+class Mapping:
+    """How a product lies on the array. Every field broadcasts.
+
+    row_size, col_size: sizes mapped on rows and columns; row_folds, col_folds: how often the array is refilled
+    along each; stream: cycles a fold streams; fill: cycles a fold spends filling and draining.
+    """
+
+    row_size: Value
+    col_size: Value
+    row_folds: Value
+    col_folds: Value
+    stream: Value
+    fill: Value
+
+
+def ceil_div(a: Value, b: Value) -> Value:
+    """Return a / b rounded up, as float64: integer `//` is five times slower and float32 loses counts above 2**24."""
+    return np.ceil(a / b)
+
+
+def pick(dataflow: Value, **choices: Value) -> Value:
+    """Return the choice a dataflow names; over an axis of dataflows, each its own.
+
+    >>> pick("ws", os=1, ws=2, **{"is": 3})
+    2
+    """
+    if isinstance(dataflow, str):
+        return choices[dataflow]
+    return sum((dataflow == name) * value for name, value in choices.items())
+
+
+def mapping(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Mapping:
+    """Return how an (m x k)(k x n) product lies on a rows x cols array.
+
+    The stationary dataflows load their operand through the rows first, hence 2 rows + cols - 2 cycles of filling
+    where output stationary has rows + cols - 2.
+    """
+    choose = _chooser(dataflow)
+    row_size, col_size, stream = choose(m, k, k), choose(n, n, m), choose(k, m, n)
+    row_folds, col_folds = ceil_div(row_size, rows), ceil_div(col_size, cols)
+    fill = choose(rows + cols - 2, 2 * rows + cols - 2, 2 * rows + cols - 2)
+    return Mapping(
+        row_size=row_size, col_size=col_size, row_folds=row_folds, col_folds=col_folds, stream=stream, fill=fill
+    )
+
+
+def _chooser(dataflow: Value) -> Any:
+    return lambda *choices: pick(dataflow, **dict(zip(("os", "ws", "is"), choices, strict=True)))
+
+
+def phase_cycles(on: Mapping) -> dict[str, Value]:
+    """Return the cycles of one product by phase: operands streaming, and filling and draining.
+
+    The published timing model ends one cycle early, once per product; that cycle is taken from filling.
+    """
+    folds = on.row_folds * on.col_folds
+    return {"stream": folds * on.stream, "fill": folds * on.fill - 1}
+
+
+def cycles(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Value:
+    """Return the compute cycles of one (m x k)(k x n) product, without memory stalls.
+
+    A GEMV with k = n = 4096 on a 32 x 32 output-stationary array takes 128 folds of 4096 + 62 cycles, less one:
+
+    >>> float(cycles(1, 4096, 4096, rows=32, cols=32))
+    532223.0
+    """
+    return sum(phase_cycles(mapping(m, k, n, rows=rows, cols=cols, dataflow=dataflow)).values())
+
+
+def utilisation(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Value:
+    """Return the share of PE-cycles that do a useful multiply-accumulate, between 0 and 1.
+
+    >>> float(utilisation(1, 4096, 4096, rows=32, cols=32, dataflow="os")) < 1 / 32
+    True
+    """
+    return m * k * n / (cycles(m, k, n, rows=rows, cols=cols, dataflow=dataflow) * rows * cols)
+
+
+def sram_words(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> dict[str, Value]:
+    """Return the words one product moves between SRAM and the array.
+
+    inputs, weights: operand words read; results: words written, a partial sum of each row fold included;
+    partial_sums: words read back to go on summing (0 for output stationary).
+    """
+    choose = _chooser(dataflow)
+    on = mapping(m, k, n, rows=rows, cols=cols, dataflow=dataflow)
+    passes = choose(1, on.row_folds, on.row_folds)
+    return {
+        "inputs": m * k * choose(on.col_folds, on.col_folds, 1),
+        "weights": k * n * choose(on.row_folds, 1, on.col_folds),
+        "results": m * n * passes,
+        "partial_sums": m * n * (passes - 1),
+    }
+
+
+def register_accesses(
+    m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os"
+) -> dict[str, Value]:
+    """Return the register-file accesses (reads + writes) of one product in the PEs it is mapped on, by phase.
+
+    Output stationary: per MAC two operands are written on arrival and read, the accumulator is read and written: 6;
+    each result is read once more when done. Weight and input stationary: per MAC the moving operand and the partial sum
+    are each written and read and the resident operand is read: 5; a resident word of row i is first handed
+    down through i rows: a fold of r rows costs r * r accesses a column.
+    Neglected: operands that travel on through columns nothing is mapped on.
+    """
+    choose = _chooser(dataflow)
+    on = mapping(m, k, n, rows=rows, cols=cols, dataflow=dataflow)
+    last = on.row_size - (on.row_folds - 1) * rows
+    load = on.col_size * ((on.row_folds - 1) * rows**2 + last**2)
+    return {"stream": choose(6, 5, 5) * (m * k * n), "fill": choose(m * n, load, load)}
+
+
+def energy(
+    on: Mapping,
+    *,
+    rows: Value,
+    cols: Value,
+    active_pe_energy_j: Value,
+    idle_pe_energy_j: Value,
+    measured_cycle_energy_j: Value = 0.0,
+    measured: Value = False,
+) -> dict[str, Value]:
+    """Return the energy of one product by phase.
+
+    Where `measured` holds, every cycle costs `measured_cycle_energy_j`. Elsewhere each mapped PE costs
+    `active_pe_energy_j` and each other PE `idle_pe_energy_j` in every cycle of its fold. SRAM is not included.
+    """
+    spent = phase_cycles(on)
+    extra_per_cycle = on.row_size * on.col_size * (active_pe_energy_j - idle_pe_energy_j)
+    whole = measured_cycle_energy_j * measured + rows * cols * idle_pe_energy_j * (1 - measured)
+    busy = extra_per_cycle * (1 - measured)
+    return {"stream": spent["stream"] * whole + on.stream * busy, "fill": spent["fill"] * whole + on.fill * busy}

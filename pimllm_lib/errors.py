@@ -1,0 +1,35 @@
+"""One kind of error for everything that comes from outside: what it is, what was got, what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class BadInput(ValueError):
+    """Input that cannot be used. Its text is one line; the command line prints it and exits with status 2."""
+
+
+class UnknownName(BadInput, KeyError):
+    """A name that is in no list, with the nearest one that is."""
+
+    __str__ = BadInput.__str__  # KeyError would print the text in quotes
+
+
+def unknown(what: str, got: object, valid: Iterable[str]) -> UnknownName:
+    """Return the error for a name that is not among the valid ones.
+
+    >>> str(unknown("model", "opt-6.7", ["opt-6.7b", "opt-13b"]))
+    "unknown model 'opt-6.7', did you mean 'opt-6.7b'? Known: opt-13b, opt-6.7b"
+    """
+    from difflib import get_close_matches
+
+    names = sorted(valid)
+    near = get_close_matches(str(got), names, n=1, cutoff=0.4)
+    hint = f", did you mean '{near[0]}'?" if near else "."
+    return UnknownName(f"unknown {what} {clip(got)}{hint} Known: {', '.join(names)}")
+
+
+def clip(value: object, limit: int = 60) -> str:
+    """Return repr(value) on one line, cut to `limit` characters, so that hostile input stays readable."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

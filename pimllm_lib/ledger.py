@@ -1,0 +1,61 @@
+"""The book of one evaluation: costs are added as they come and summed to the detail asked for, never finer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from pimllm_lib.axes import Frame
+from pimllm_lib.errors import unknown
+from pimllm_lib.schema import COMPONENTS, OPS
+
+DETAILS = ("total", "op", "component")
+
+
+def split_labels(detail: str) -> dict[str, list[str]]:
+    """Return the labels of op and component that a detail asks for. Raises UnknownName for one that is none."""
+    if detail not in DETAILS:
+        raise unknown("detail", detail, DETAILS)
+    labels = {"op": list(OPS), "component": list(COMPONENTS)}
+    return dict(list(labels.items())[: DETAILS.index(detail)])
+
+
+class Ledger:
+    """Sums of extensive variables, kept as narrow as their terms: arrays of one shape are added at once,
+    different shapes only when the sum is asked for, so that no term is held at full size.
+    """
+
+    def __init__(self, frame: Frame, detail: str, wanted: set[str]) -> None:
+        """Open an empty book for the wanted variables."""
+        self.frame, self.detail, self.wanted = frame, detail, wanted
+        self._sums: dict[str, dict[tuple[str, str], dict[Any, Any]]] = defaultdict(lambda: defaultdict(dict))
+
+    def add(self, variable: str, op: str, component: str, value: Any) -> None:
+        """Add to one variable, if it is wanted, what one op costs in one component."""
+        if variable not in self.wanted:
+            return
+        cell = {"total": ("", ""), "op": (op, ""), "component": (op, component)}[self.detail]
+        by_shape, shape = self._sums[variable][cell], np.shape(value)
+        by_shape[shape] = by_shape[shape] + value if shape in by_shape else value
+
+    def table(self, variable: str) -> Any:
+        """Return one variable along the frame's dimensions, with op and component as the detail asks."""
+        cells = self._sums[variable]
+        if self.detail == "total":
+            return self._sum(cells["", ""])
+        components = COMPONENTS if self.detail == "component" else ("",)
+        return self.frame.concat(
+            "op",
+            [
+                self.frame.concat("component", [self._sum(cells.get((op, part), {})) for part in components])
+                for op in OPS
+            ],
+        )
+
+    def _sum(self, by_shape: dict[Any, Any]) -> Any:
+        total: Any = self.frame.zero
+        for value in sorted(by_shape.values(), key=np.size):
+            total = total + value
+        return total

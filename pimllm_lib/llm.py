@@ -1,0 +1,95 @@
+"""Decoder-only language models as shapes: what a cost model needs to know, and nothing more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from pimllm_lib.errors import BadInput
+from pimllm_lib.parts import Value, part, require, require_counts
+
+
+@part
+class PublishedShape:
+    """How a published study shaped a model where it departs from the real one; None where it does not."""
+
+    d_ff: Value | None = None
+    gated: bool | None = None
+
+
+@part
+class Decoder:
+    """A decoder-only LLM (MHA, GQA or MQA; gated or plain FFN).
+
+    Dimensions may be axes. `head_dim` and `n_kv_heads` are stored, since several models do not derive
+    them from the width. Raises BadInput for a count below 1 and for KV heads that do not divide the heads.
+
+    d_model: width of the residual stream; d_ff: FFN width; position_rows: rows of a learned position table
+    (0 with rotary positions); embedding_dim: width of the token embedding where it is not d_model.
+    linear_bias: which projections carry a bias; norm: "layernorm" has a bias beside its gain;
+    sub_norms: BitNet's extra norms before the attention output and FFN down projections;
+    qk_norm: a norm of head_dim on queries and keys; published: the shape a study used instead.
+    """
+
+    name: str
+    d_model: Value
+    d_ff: Value
+    n_layers: Value
+    n_heads: Value
+    n_kv_heads: Value
+    head_dim: Value
+    vocab_size: Value
+    gated: bool = False
+    tied_embeddings: bool = True
+    position_rows: int = 0
+    embedding_dim: int | None = None
+    linear_bias: Literal["none", "qkv", "all"] = "none"
+    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    final_norm: bool = True
+    sub_norms: bool = False
+    qk_norm: bool = False
+    published: PublishedShape = PublishedShape()
+
+    def __post_init__(self) -> None:
+        """Refuse a shape no decoder can have."""
+        require_counts(self, ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size"))
+        whole = np.logical_not(self.n_heads % self.n_kv_heads)
+        wanted = f"a divisor of the {self.n_heads} heads"
+        require(whole, f"n_kv_heads of {self.name}", self.n_kv_heads, wanted)
+        for name, valid in (("linear_bias", ("none", "qkv", "all")), ("norm", ("layernorm", "rmsnorm"))):
+            if (got := getattr(self, name)) not in valid:
+                raise BadInput(f"{name} of {self.name} is {got!r}; wanted one of {', '.join(valid)}")
+
+
+def as_published(decoder: Decoder, *, d_ff: bool, gated: bool) -> Decoder:
+    """Return the decoder with the published FFN width and gating, each where asked for and where one is known."""
+    shape = decoder.published
+    new_ff = shape.d_ff if d_ff and shape.d_ff is not None else decoder.d_ff
+    new_gate = shape.gated if gated and shape.gated is not None else decoder.gated
+    return replace(decoder, d_ff=new_ff, gated=new_gate)
+
+
+def parameter_count(decoder: Decoder) -> Value:
+    """Return the number of trained parameters: embeddings, projections, biases and norms.
+
+    A tied output head counts once. Rotary positions have none.
+    """
+    embedding = decoder.embedding_dim or decoder.d_model
+    table = (decoder.vocab_size * (1 if decoder.tied_embeddings else 2)) * embedding
+    resize = 0 if embedding == decoder.d_model else 2 * embedding * decoder.d_model
+    positions = decoder.position_rows * decoder.d_model
+    gain = 2 if decoder.norm == "layernorm" else 1
+    final = gain * decoder.d_model * decoder.final_norm
+    return table + resize + positions + final + decoder.n_layers * _block(decoder, gain)
+
+
+def _block(decoder: Decoder, gain: int) -> Value:
+    d, ff = decoder.d_model, decoder.d_ff
+    q, kv = decoder.n_heads * decoder.head_dim, decoder.n_kv_heads * decoder.head_dim
+    up = 2 if decoder.gated else 1
+    weights = d * (q + 2 * kv) + q * d + (up + 1) * d * ff
+    bias = {"none": 0, "qkv": q + 2 * kv, "all": q + 2 * kv + d + up * ff + d}[decoder.linear_bias]
+    norms = gain * 2 * d + decoder.sub_norms * (q + ff) + decoder.qk_norm * 2 * decoder.head_dim
+    return weights + bias + norms

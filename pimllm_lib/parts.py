@@ -1,0 +1,78 @@
+"""What every frozen description shares: the decorator, checks that work on numbers and axes, a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from typing import Any, TypeAlias, TypeVar, dataclass_transform
+
+import numpy as np
+
+from pimllm_lib.errors import BadInput, clip
+
+#: A number, a numpy array or a DataArray: whatever broadcasts. Cost functions take and return it.
+Value: TypeAlias = Any
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False)
+def part(cls: type[T]) -> type[T]:
+    """Make a frozen, keyword-only dataclass whose fields may be axes (so no `==`: use `fingerprint`)."""
+    return dataclass(frozen=True, kw_only=True, eq=False)(cls)
+
+
+def fingerprint(item: Any) -> str:
+    """Return 12 hex digits that change when any field of a part changes.
+
+    Two parts of equal content share a fingerprint; the name of the class counts.
+    """
+    return sha256(_content(item).encode()).hexdigest()[:12]
+
+
+def _content(item: Any) -> str:
+    if hasattr(item, "__dataclass_fields__"):
+        inside = ", ".join(f"{f.name}={_content(getattr(item, f.name))}" for f in fields(item))
+        return f"{type(item).__name__}({inside})"
+    if hasattr(item, "dims"):
+        return f"axis({item.dims}, {np.asarray(item).tolist()})"
+    if isinstance(item, dict):
+        return repr(sorted((key, _content(value)) for key, value in item.items()))
+    return repr(item)
+
+
+def require(ok: Any, what: str, got: object, wanted: str) -> None:
+    """Raise BadInput in one line unless `ok` holds everywhere.
+
+    A Dask-backed condition is left alone: checking it would compute the whole graph.
+    """
+    if hasattr(getattr(ok, "data", ok), "dask"):
+        return
+    if not np.all(ok):
+        raise BadInput(f"{what} is {clip(got)}; wanted {wanted}")
+
+
+def require_counts(item: Any, names: Iterable[str]) -> None:
+    """Raise BadInput unless each named field is a whole number of at least 1, everywhere along an axis."""
+    for name in names:
+        value = getattr(item, name)
+        where, wanted = f"{type(item).__name__}.{name}", "a whole number of at least 1"
+        numeric(where, value, wanted)
+        require((value >= 1) & (value == np.floor(value)) & (value < 2**53), where, value, wanted)
+
+
+def require_positive(item: Any, names: Iterable[str]) -> None:
+    """Raise BadInput unless each named field is finite and above 0, everywhere along an axis."""
+    for name in names:
+        value = getattr(item, name)
+        where, wanted = f"{type(item).__name__}.{name}", "a finite number above 0"
+        numeric(where, value, wanted)
+        require((value > 0) & np.isfinite(value), where, value, wanted)
+
+
+def numeric(what: str, value: object, wanted: str) -> None:
+    """Raise BadInput unless the value is an integer, a float or an array of them (a bool is neither)."""
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain and kind not in ("i", "u", "f"):
+        raise BadInput(f"{what} is {clip(value)}; wanted {wanted}")

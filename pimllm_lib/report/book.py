@@ -1,0 +1,108 @@
+"""Put the book together from prose and executed notebooks, and render it. Nothing under data/ or book/ is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pimllm_lib import __version__
+from pimllm_lib.errors import BadInput
+from pimllm_lib.report import archive, notebooks, pages
+from pimllm_lib.report.paths import BOOK, BUILD, EXECUTED, RESULTS, ROOT, slugs
+
+SOURCE = BUILD / "book"
+PAGE = BOOK / "_build" / "html" / "index.html"
+
+
+def build(*, progress: bool = False) -> list[str]:
+    """Execute stale notebooks, compare with the archive, render. Return the problems in one line each, none if well.
+
+    The book is rendered only when every result agrees with the archive.
+    Raises NotebookFailed when a cell raises, BadInput when the archive is missing or a folder cannot be written.
+    """
+    for slug in slugs():
+        if notebooks.stale(slug, EXECUTED):
+            notebooks.run(slug, EXECUTED, progress=progress)
+    problems = [problem for slug in slugs() for problem in _against_archive(slug)]
+    if problems:
+        return problems
+    assemble()
+    return render()
+
+
+def _against_archive(slug: str) -> list[str]:
+    fresh, kept = (archive.load(folder / f"{slug}.nc") for folder in (EXECUTED, RESULTS))
+    return [f"{slug} differs from the archive: {line}" for line in archive.differences(fresh, kept)]
+
+
+def assemble() -> None:
+    """Bring the book's sources together under build/book; files whose content stays are not touched."""
+    wanted = {path.relative_to(BOOK): path.read_bytes() for path in _prose()}
+    for slug in slugs():
+        ds = archive.load(EXECUTED / f"{slug}.nc")
+        executed = json.loads((EXECUTED / f"{slug}.ipynb").read_text(encoding="utf-8"))
+        page = json.dumps(pages.result(executed, slug, ds), indent=1, sort_keys=True)
+        wanted[Path("results", f"{slug}.ipynb")] = page.encode()
+        wanted[Path("results", f"{slug}.nc")] = (EXECUTED / f"{slug}.nc").read_bytes()
+    wanted[Path("_config.yml")] = _config().encode()
+    _sync(SOURCE, wanted)
+
+
+def _prose() -> Iterable[Path]:
+    skipped = ("_build", "__pycache__")
+    return (path for path in BOOK.rglob("*") if path.is_file() and not set(skipped) & set(path.parts))
+
+
+def _config() -> str:
+    """Return the configuration with what depends on the sources: numbers in prose, and the version line."""
+    import yaml
+
+    config: dict[str, Any] = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    config["parse"]["myst_substitutions"] = pages.substitutions(RESULTS)
+    config["html"]["extra_footer"] = f'<p class="stamp">pimllm {__version__} · commit {commit()}</p>'
+    text: str = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=10**6)
+    return text
+
+
+def commit() -> str:
+    """Return the short hash of the commit the sources come from, marked when they differ from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _sync(folder: Path, wanted: dict[Path, bytes]) -> None:
+    """Make a folder hold exactly the wanted files, writing only those that changed."""
+    try:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_file() and path.relative_to(folder) not in wanted and "__pycache__" not in path.parts:
+                path.unlink()
+        for name, content in wanted.items():
+            target = folder / name
+            if not target.is_file() or target.read_bytes() != content:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+    except OSError as error:
+        raise BadInput(f"{error.filename} cannot be written: {error.strerror}") from None
+
+
+def render() -> list[str]:
+    """Run Jupyter Book with warnings as errors. Return its complaints, none if it rendered."""
+    program = "from jupyter_book.cli.main import main; main()"
+    options = ["--path-output", str(BOOK), "-W", "--keep-going"]
+    command = [sys.executable, "-c", program, "build", str(SOURCE), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})
+    if done.returncode == 0 and PAGE.is_file():
+        return []
+    shutil.rmtree(BOOK / "_build", ignore_errors=True)  # a half-rendered book is worse than none
+    lines = (done.stdout + done.stderr).splitlines()
+    said = [line for line in lines if "WARNING" in line or "ERROR" in line or "Error" in line]
+    return [f"the book did not render: {line.strip()}" for line in said or lines[-3:]]

@@ -1,0 +1,64 @@
+"""What was published beside what is computed, and whether they agree to the printed digit."""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
+
+import pandas as pd
+import xarray as xr
+
+from pimllm_lib.report.paths import DATA
+
+#: How a number was shortened for print -> how to shorten ours. Text that cuts digits off says so in its row.
+ROUNDINGS = {"rounded": ROUND_HALF_EVEN, "truncated": ROUND_DOWN}
+
+
+def published() -> pd.DataFrame:
+    """Return data/published.csv: one row per published number, values as printed (text)."""
+    return pd.read_csv(DATA / "published.csv", dtype=str, keep_default_na=False)
+
+
+def as_printed(value: float, decimals: int, rounding: str) -> str:
+    """Return a number shortened as the publication shortened it.
+
+    >>> as_printed(79.289, 1, "truncated"), as_printed(79.289, 1, "rounded")
+    ('79.2', '79.3')
+    """
+    step = Decimal(1).scaleb(-decimals)
+    return str(Decimal(value).quantize(step, rounding=ROUNDINGS[rounding]))
+
+
+def check(ds: xr.Dataset) -> pd.DataFrame:
+    """Return the claims a dataset can answer: claim, where, published, computed, ratio, verdict.
+
+    A row is answered when the dataset has its quantity as a variable and its system, model and context as labels.
+    The verdict is "agrees" when the computed value, shortened as printed, is the printed text; else "differs".
+    """
+    rows = [_row(claim, ds) for claim in published().to_dict("records") if _answers(ds, claim)]
+    columns = ["id", "claim", "where", "published", "computed", "ratio", "verdict"]
+    return pd.DataFrame(rows, columns=columns).set_index("id")
+
+
+def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
+    return (
+        claim["quantity"] in ds
+        and ds.attrs.get("conventions") == "as-published"
+        and claim["system"] in ds.system.values
+        and claim["model"] in ds.model.values
+        and int(claim["context_len"]) in ds.context_len.values
+    )
+
+
+def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
+    where = {"system": claim["system"], "model": claim["model"], "context_len": int(claim["context_len"])}
+    computed = float(ds[claim["quantity"]].sel(where))
+    shown = as_printed(computed, int(claim["decimals"]), claim["rounding"])
+    return {
+        "id": claim["id"],
+        "claim": claim["claim"],
+        "where": claim["where"],
+        "published": claim["value"],
+        "computed": computed,
+        "ratio": computed / float(claim["value"]),
+        "verdict": "agrees" if shown == claim["value"] else "differs",
+    }

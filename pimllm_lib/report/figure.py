@@ -1,0 +1,111 @@
+"""The look of every figure, and a figure as inline SVG that follows the page's light or dark theme."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MplFigure
+
+#: One colour per system throughout (Okabe and Ito's palette: distinct to colour-blind readers and in grey).
+SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
+ACCENT = "#009E73"
+#: Drawn in place of the page's text colour, which only the page knows.
+_INK = "#010203"
+_STYLE = {
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10, "svg.fonttype": "path",
+    "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "xtick.minor.size": 0,
+    "ytick.minor.size": 0, "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+    "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
+}  # fmt: skip
+
+
+class Figure:
+    """A drawn figure: `svg` is its picture, `alt` what it shows in words. Shows itself in notebooks and pages."""
+
+    def __init__(self, drawn: MplFigure, alt: str) -> None:
+        """Draw to SVG, the same bytes for the same figure."""
+        out = StringIO()
+        with mpl.rc_context({"svg.hashsalt": alt, "svg.fonttype": "path"}):
+            drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        self.alt = alt
+        self.svg = _inline(out.getvalue(), alt)
+
+    def _repr_html_(self) -> str:
+        return f'<figure class="pimllm-figure">{self.svg}</figure>'
+
+    def __repr__(self) -> str:
+        """Return the description, so that a plain-text reader gets it too."""
+        return f"Figure: {self.alt}"
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the house style."""
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+        yield
+
+
+def label(array: xr.DataArray, scale: str = "") -> str:
+    """Return an axis label from a variable's own attributes: meaning, then unit."""
+    unit = array.attrs.get("units", "1")
+    text = str(array.attrs.get("long_name", array.name))
+    text = text[0].upper() + text[1:]
+    unit = scale or unit
+    return text if unit == "1" else f"{text} ({unit})"
+
+
+def end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]], x: float, gap: float = 0.052) -> None:
+    """Write (y, text, colour) labels at the right end of lines on a log axis, moved apart until none overlap.
+
+    gap: least distance of two labels, as a share of the axis height.
+    """
+    low, high = np.log10(ax.get_ylim())
+    places = sorted(((np.log10(y) - low) / (high - low), text, colour) for y, text, colour in ends)
+    spots = _spread([place for place, _, _ in places], gap)
+    for spot, (_, text, colour) in zip(spots, places, strict=True):
+        ax.annotate(text, (x, spot), xycoords=("data", "axes fraction"), xytext=(8, 0), textcoords="offset points",
+                    va="center", color=colour, annotation_clip=False)  # fmt: skip
+
+
+def _spread(places: list[float], gap: float) -> list[float]:
+    """Return sorted places moved apart to at least `gap`, each run of crowded ones about its own mean."""
+    groups = [[place] for place in places]
+    while True:
+        centres = [[np.mean(g) + gap * (i - (len(g) - 1) / 2) for i in range(len(g))] for g in groups]
+        crowded = [i for i in range(len(groups) - 1) if centres[i + 1][0] - centres[i][-1] < gap - 1e-12]
+        if not crowded:
+            return [float(spot) for group in centres for spot in group]
+        i = crowded[0]
+        groups[i : i + 2] = [groups[i] + groups[i + 1]]
+
+
+def _inline(svg: str, alt: str) -> str:
+    """Return the SVG element alone, scalable, in the page's text colour, with its description."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', _widest, body, count=1)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = body.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+    return body.replace(_INK, "currentColor").strip()
+
+
+def _widest(match: re.Match[str]) -> str:
+    return f'{match[1]} width="100%" style="max-width: {float(match[2]) * 4 / 3:.0f}px; height: auto"'
+
+
+def log_ticks(ax: Any, which: str, ticks: Sequence[float]) -> None:
+    """Put plain numbers at the given places of a log axis."""
+    axis = getattr(ax, f"{which}axis")
+    axis.set_major_locator(mpl.ticker.FixedLocator(list(ticks)))
+    axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(mpl.ticker.NullLocator())

@@ -1,0 +1,30 @@
+"""Scale factors and the unit symbols a catalog or a user's TOML file may use. Nothing here computes."""
+
+from __future__ import annotations
+
+FEMTO, PICO, NANO, MICRO, MILLI = 1e-15, 1e-12, 1e-9, 1e-6, 1e-3
+KILO, MEGA, GIGA = 1e3, 1e6, 1e9
+KIB, MIB = 1024.0, 1024.0**2
+
+#: Symbol -> (SI symbol, factor). "1" is a plain count.
+UNITS: dict[str, tuple[str, float]] = {
+    "1": ("1", 1.0),
+    "Hz": ("Hz", 1.0), "kHz": ("Hz", KILO), "MHz": ("Hz", MEGA), "GHz": ("Hz", GIGA),
+    "s": ("s", 1.0), "ms": ("s", MILLI), "us": ("s", MICRO), "ns": ("s", NANO), "ps": ("s", PICO),
+    "J": ("J", 1.0), "uJ": ("J", MICRO), "nJ": ("J", NANO), "pJ": ("J", PICO), "fJ": ("J", FEMTO),
+    "W": ("W", 1.0), "mW": ("W", MILLI), "uW": ("W", MICRO), "nW": ("W", NANO),
+    "B": ("B", 1.0), "KiB": ("B", KIB), "MiB": ("B", MIB),
+    "m2": ("m2", 1.0), "mm2": ("m2", 1e-6), "um2": ("m2", 1e-12),
+}  # fmt: skip
+
+#: The ending of a field's name -> its SI symbol. A field without one of these endings is a plain count.
+SUFFIXES: dict[str, str] = {"_hz": "Hz", "_s": "s", "_j": "J", "_w": "W", "_bytes": "B", "_m2": "m2"}
+
+
+def si_unit(field: str) -> str:
+    """Return the SI symbol that a field's name ends in, "1" for a plain count.
+
+    >>> si_unit("rate_hz"), si_unit("rows")
+    ('Hz', '1')
+    """
+    return next((unit for suffix, unit in SUFFIXES.items() if field.endswith(suffix)), "1")
