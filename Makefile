@@ -37,8 +37,8 @@ archive: env  ## execute all notebooks and renew the archive under data/, on pur
 	@$(BIN)/pimllm run all --archive
 
 test: env  ## run the tests (MARK=peer: against SCALE-Sim; MARK=browser: the rendered book)
-	@if [ "$(MARK)" = peer ]; then $(MAKE) --no-print-directory $(VENV)-peer/.ready; fi
-	@if [ "$(MARK)" = browser ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-browser.lock; fi
+	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(VENV)-peer/.ready; fi
+	@if [ "$(MARK)" = browser ]; then $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-browser.lock; fi
 	@$(BIN)/python -m pytest $(if $(MARK),-m $(MARK))
 
 $(VENV)-peer/.ready: requirements-peer.lock | $(READY)

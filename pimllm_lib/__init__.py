@@ -3,7 +3,7 @@
     >>> import pimllm_lib as pl
     >>> ds = pl.evaluate(system="tpu-llm", model="opt-6.7b", context_len=[128, 4096], conventions="as-published")
     >>> pl.metrics.summary(ds).tokens_per_s.round(4).values.tolist()
-    [[[0.4874, 0.4085]]]
+    [[[0.4874, 0.4073]]]
 
 Names are loaded when first used, so that `pimllm --help` does not wait for numpy.
 """

@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="pimllm", description="What does hybrid analog PIM buy a 1-bit LLM? Costs, each with its source.")
+    parser = _Parser(
+        prog="pimllm", description="What does hybrid analog PIM buy a 1-bit LLM? Costs, each with its source."
+    )
     parser.add_argument("--version", action="version", version=f"pimllm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, about, run in (
@@ -214,7 +216,7 @@ def _run(args: argparse.Namespace) -> int:
 def _archived(name: str, into: Any) -> Any:
     from pimllm_lib.report import archive, paths
 
-    return archive.write(archive.load(into / f"{name}.nc"), paths.RESULTS / f"{name}.nc")
+    return archive.adopt(into / f"{name}.nc", paths.RESULTS / f"{name}.nc")
 
 
 def _book(args: argparse.Namespace) -> int:

@@ -18,7 +18,8 @@ def total(ds: xr.Dataset) -> xr.Dataset:
 def summary(ds: xr.Dataset) -> xr.Dataset:
     """Return per-token totals with tokens_per_s, tokens_per_j and the array's utilisation added.
 
-    tokens_per_s = 1 / latency_s; tokens_per_j = 1 / energy_j; utilisation = MACs done by the array over its PE-cycles.
+    tokens_per_s = 1 / latency_s; tokens_per_j = 1 / energy_j; utilisation = MACs done by the array over its PE-cycles
+    (as `cycles` counts them, one short for each product).
     """
     ds = total(ds)
     return annotate(

@@ -69,8 +69,8 @@ VARIABLES: dict[str, Variable] = {
     "sram_writes": Variable("1", "result and partial-sum words written to SRAM by the array"),
     "register_accesses": Variable("1", "register-file reads and writes inside mapped PEs"),
     "pe_count": Variable("1", "PEs of the systolic array", extensive=False),
-    "tokens_per_s": Variable("1/s", "decoding rate", extensive=False),
-    "tokens_per_j": Variable("1/J", "tokens per joule", extensive=False),
+    "tokens_per_s": Variable("tokens/s", "decoding rate", extensive=False),
+    "tokens_per_j": Variable("tokens/J", "energy efficiency", extensive=False),
     "utilisation": Variable("1", "useful share of the array's PE-cycles", extensive=False),
 }
 

@@ -60,7 +60,10 @@ def evaluate(
     context = frame.along("context_len", np.asarray(frame.labels["context_len"], dtype=float))
     wanted = _wanted(variables)
     tables = [
-        [_tables(frame.align_part(s), _stack(frame, models, preset), context, frame, detail, wanted) for preset in presets]
+        [
+            _tables(frame.align_part(s), _stack(frame, models, preset), context, frame, detail, wanted)
+            for preset in presets
+        ]
         for s in systems
     ]
     joined = {
@@ -163,11 +166,12 @@ def _stack(frame: Frame, models: list[Decoder], preset: Conventions) -> Decoder:
 
 def _dataset(frame: Frame, tables: dict[str, Any], detail: str, single: bool) -> xr.Dataset:
     """Wrap tables as variables. Intensive ones have no op or component; `single` leaves conventions out."""
-    always = ["system", "model", "context_len"] + ([] if single else ["conventions"])
+    counted = [] if single else ["conventions"]
     split = {"total": [], "op": ["op"], "component": ["op", "component"]}[detail]
+    extensive = ["system", "model", "context_len", *counted, *split]
     return xr.Dataset(
         {
-            name: frame.wrap(table, always + split if VARIABLES[name].extensive else ["system"])
+            name: frame.wrap(table, extensive if VARIABLES[name].extensive else ["system", *counted])
             for name, table in tables.items()
         }
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 
 def _is_local(asset: Any) -> bool:
-    name = str(getattr(asset, "filename", asset))
-    return "://" not in name and "thebe" not in name
+    text = f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', {}).get('body', '')}"
+    return "://" not in text and "thebe" not in text.lower()
 
 
 def _keep_local(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:

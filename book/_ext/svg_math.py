@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -15,8 +16,10 @@ def draw(tex: str, *, inline: bool) -> str:
     """Return an SVG element in the text's colour, aligned to its baseline, with the TeX as its description."""
     equation = ziamath.Latex(tex, size=17 if inline else 19, inline=inline, color="currentColor")
     svg = equation.svg().replace("<svg ", f'<svg role="img" aria-label="{escape(tex)}" class="equation" ', 1)
-    lowered = equation.getyofst()
-    return svg.replace("<svg ", f'<svg style="vertical-align: {lowered:.2f}px" ', 1) if inline else svg
+    if not inline:
+        return svg
+    _, top, _, height = map(float, re.search(r'viewBox="([^"]*)"', svg)[1].split())
+    return svg.replace("<svg ", f'<svg style="vertical-align: {-(top + height):.2f}px" ', 1)
 
 
 def visit_inline(self: Any, node: Any) -> None:

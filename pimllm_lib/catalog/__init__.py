@@ -1,8 +1,8 @@
 """Every literature number, in TOML files with unit, source, range and status; and how a name or path is resolved.
 
-    >>> from pimllm_lib import catalog
-    >>> catalog.models["opt-6.7b"].head_dim
-    128
+>>> from pimllm_lib import catalog
+>>> catalog.models["opt-6.7b"].head_dim
+128
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -33,19 +35,31 @@ def save(ds: xr.Dataset, slug: str, *, title: str, parameters: dict[str, Any], i
 
 
 def write(ds: xr.Dataset, path: Path) -> Path:
-    """Write a dataset as netCDF-4, atomically: a reader sees the old file or the new one. Raises BadInput."""
+    """Write a dataset as netCDF-4 and return the path. Raises BadInput when it cannot be written."""
+    encoding = {name: {"_FillValue": None} for name in ds.data_vars}
+    with _replacing(path) as scratch:
+        ds.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
+    return path
+
+
+def adopt(made: Path, path: Path) -> Path:
+    """Copy a result, byte for byte, and return where to. Raises BadInput when it cannot be read or written."""
+    with _replacing(path) as scratch:
+        scratch.write_bytes(made.read_bytes())
+    return path
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a scratch file beside `path` and put it there at the end: a reader sees the old file or the new one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as scratch:
-            os.chmod(scratch.name, 0o644)
-        try:
-            ds.to_netcdf(scratch.name, engine="h5netcdf", encoding={name: {"_FillValue": None} for name in ds.data_vars})
-            os.replace(scratch.name, path)
-        finally:
-            Path(scratch.name).unlink(missing_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            scratch = Path(folder, path.name)
+            yield scratch
+            os.replace(scratch, path)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
-    return path
 
 
 def load(path: Path) -> xr.Dataset:
@@ -71,10 +85,13 @@ def differences(fresh: xr.Dataset, archived: xr.Dataset) -> list[str]:
     """
     if parameters(fresh) != parameters(archived):
         return [f"parameters: {parameters(fresh)} against {parameters(archived)}"]
-    lines = [f"{name}: in one of the two only" for name in sorted(set(fresh.variables) ^ set(archived.variables))]
+    lines = [
+        f"{name}: in one of the two only"
+        for name in sorted(map(str, fresh.variables.keys() ^ archived.variables.keys()))
+    ]
     tolerance = float(archived.attrs["tolerance"])
-    for name in sorted(set(fresh.variables) & set(archived.variables), key=str):
-        lines += _difference(str(name), fresh[name], archived[name], tolerance)
+    for name in sorted(map(str, fresh.variables.keys() & archived.variables.keys())):
+        lines += _difference(name, fresh[name], archived[name], tolerance)
     return lines
 
 

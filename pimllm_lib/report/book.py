@@ -65,7 +65,8 @@ def _config() -> str:
 
     config: dict[str, Any] = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["parse"]["myst_substitutions"] = pages.substitutions(RESULTS)
-    config["html"]["extra_footer"] = f'<p class="stamp">pimllm {__version__} · commit {commit()}</p>'
+    stamp = f'<p class="stamp">pimllm {__version__} · commit {commit()}</p>'
+    config["sphinx"]["config"]["html_theme_options"]["extra_footer"] = stamp
     text: str = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=10**6)
     return text
 

@@ -46,9 +46,7 @@ def parameters(slug: str) -> dict[str, Parameter]:
     import papermill
 
     found = papermill.inspect_notebook(str(notebook(slug)))
-    return {
-        name: Parameter(name, p["inferred_type_name"], p["default"], p["help"]) for name, p in found.items()
-    }
+    return {name: Parameter(name, p["inferred_type_name"], p["default"], p["help"]) for name, p in found.items()}
 
 
 def check(slug: str, given: Mapping[str, str]) -> dict[str, Any]:

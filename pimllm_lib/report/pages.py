@@ -10,7 +10,7 @@ import xarray as xr
 
 from pimllm_lib import __version__, metrics
 from pimllm_lib.conventions import PRESETS, Conventions
-from pimllm_lib.report import archive, text
+from pimllm_lib.report import archive, claims, text
 
 
 def result(executed: dict[str, Any], slug: str, ds: xr.Dataset) -> dict[str, Any]:
@@ -20,7 +20,9 @@ def result(executed: dict[str, Any], slug: str, ds: xr.Dataset) -> dict[str, Any
     cells = [cell for cell in executed["cells"] if "injected-parameters" not in _tags(cell)]
     answers = [cell for cell in cells if "answer" in _tags(cell)]
     cells = [cell for cell in cells if "answer" not in _tags(cell)]
-    first = [_markdown(f"{slug}-answer-{i}", f":::{{div}} answer\n{_shown(cell)}\n:::") for i, cell in enumerate(answers)]
+    first = [
+        _markdown(f"{slug}-answer-{i}", f":::{{div}} answer\n{_shown(cell)}\n:::") for i, cell in enumerate(answers)
+    ]
     last = _markdown(f"{slug}-provenance", provenance(slug, ds))
     return executed | {"cells": [cells[0], *first, *cells[1:], last]}
 
@@ -47,6 +49,7 @@ def substitutions(results: Path) -> dict[str, str]:
     return {
         "version": __version__,
         "baseline_answer": str(text.baseline_answer(rates)),
+        "baseline_claims": str(text.agreement(claims.check(rates))),
         "baseline_table": text.rate_table(rates.tokens_per_s.sel(system="tpu-llm")),
         "conventions_table": _conventions_table(),
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
+from matplotlib.axes import Axes
 
 from pimllm_lib.report.figure import ACCENT, SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
-
 
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
@@ -33,7 +33,7 @@ def tokens_per_second(summary: xr.Dataset, claims: pd.DataFrame, system: str) ->
     return Figure(drawn, alt)
 
 
-def _rings(ax: plt.Axes, summary: xr.Dataset, claims: pd.DataFrame, system: str) -> None:
+def _rings(ax: Axes, summary: xr.Dataset, claims: pd.DataFrame, system: str) -> None:
     """Mark the published values a claims table holds for the system."""
     from pimllm_lib.report.claims import published
 
@@ -48,9 +48,9 @@ def _within(tick: float, rates: xr.DataArray) -> bool:
     return float(rates.min()) / 1.6 <= tick <= float(rates.max()) * 1.6
 
 
-def array_shapes(summary: xr.Dataset, model: str, context_len: int) -> Figure:
-    """Draw the decoding rate of one model and context over the number of array rows, at an equal number of PEs."""
-    rates = summary.tokens_per_s.sel(model=model, context_len=context_len).squeeze()
+def array_shapes(summary: xr.Dataset) -> Figure:
+    """Draw the decoding rate of one model at one context over the number of array rows, at an equal number of PEs."""
+    rates = summary.tokens_per_s.squeeze()
     rows, pes = rates.array_rows.values, summary.pe_count.squeeze().values
     with style():
         drawn, ax = plt.subplots(figsize=(7.2, 3.2))
@@ -66,7 +66,8 @@ def array_shapes(summary: xr.Dataset, model: str, context_len: int) -> Figure:
         plt.close(drawn)
     gain = float(rates.max() / rates[0])
     alt = (
-        f"Decoding rate of {model} at {context_len} tokens against array rows at {pes[0]:.0f} PEs: one long row decodes "
+        f"Decoding rate of {rates.model.item()} at {rates.context_len.item()} tokens against array rows "
+        f"at {pes[0]:.0f} PEs: one long row decodes "
         f"{gain:.1f} times as fast as {rows[0]:.0f} rows."
     )
     return Figure(drawn, alt)

@@ -2,38 +2,79 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog
+from pimllm_lib.llm import as_published
+
+#: A cell that holds nothing but a number.
+_NUMBER = re.compile(r"<td>(-?[\d.]+(?:e[-+]?\d+)?)</td>")
 
 
-def sources(*names: str) -> pd.DataFrame:
-    """Return every quantity of the named catalog parts: value, unit, status, source and where it stands in it."""
+class Table:
+    """A data frame as a reader wants it: whole texts, numbers on the right, no row numbers. `frame` is the data."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        """Keep the frame; every cell is shown as its text."""
+        self.frame = frame
+
+    def _repr_html_(self) -> str:
+        html: str = self.frame.astype(str).to_html(index=False, border=0, na_rep="")
+        return _NUMBER.sub(r'<td class="number">\1</td>', html)
+
+    def __repr__(self) -> str:
+        """Return the table as plain text."""
+        return str(self.frame.to_string(index=False))
+
+
+def sources(name: str) -> Table:
+    """Return every quantity of a catalog part: value and unit as in the literature, status, source, where in it."""
     rows = [
-        {"part": name, "quantity": field, **{key: entry.get(key, "") for key in ("value", "unit", "status", "source")},
-         "where": entry.get("where") or entry.get("note", "")}
-        for name in names
+        {
+            "quantity": field,
+            "value": _with_unit(entry),
+            "status": entry["status"].replace("_", " "),
+            "source": entry["source"],
+            "where": entry.get("where") or entry.get("note", ""),
+        }
         for field, entry in catalog.parts.entries[name].items()
         if isinstance(entry, dict)
-    ]  # fmt: skip
-    return pd.DataFrame(rows).set_index(["part", "quantity"])
+    ]
+    return Table(pd.DataFrame(rows))
 
 
-def shapes(names: list[str], conventions: str) -> pd.DataFrame:
+def _with_unit(entry: dict[str, Any]) -> str:
+    value, unit = entry["value"], entry.get("unit", "1")
+    number = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return number if unit == "1" else f"{number} {unit}"
+
+
+def shapes(names: list[str], conventions: str) -> Table:
     """Return the shapes that are evaluated for the named models under a set of conventions."""
-    from pimllm_lib.llm import as_published
-
     preset = catalog.preset(conventions)
     fields = ["n_layers", "d_model", "d_ff", "gated", "n_heads", "n_kv_heads", "head_dim"]
-    shaped = {
-        name: as_published(catalog.model(name), d_ff=preset.published_ffn_width, gated=preset.published_ffn_gate)
+    shaped = [
+        as_published(catalog.model(name), d_ff=preset.published_ffn_width, gated=preset.published_ffn_gate)
         for name in names
-    }
-    return pd.DataFrame({name: {f: getattr(shape, f) for f in fields} for name, shape in shaped.items()}).T
+    ]
+    return Table(pd.DataFrame([{"model": m.name} | {f: getattr(m, f) for f in fields} for m in shaped]))
 
 
-def grid(values: xr.DataArray, decimals: int) -> pd.DataFrame:
+def grid(values: xr.DataArray, decimals: int) -> Table:
     """Return a result that varies by model and context only, rounded for reading."""
     table = values.squeeze([d for d in values.dims if d not in ("model", "context_len")]).to_pandas()
-    return pd.DataFrame(table).map(lambda value: f"{value:.{decimals}f}")
+    rounded = pd.DataFrame(table).map(lambda value: f"{value:.{decimals}f}")
+    return Table(rounded.rename_axis(columns=None).rename(columns=lambda tokens: f"l = {tokens}").reset_index())
+
+
+def claims(checked: pd.DataFrame) -> Table:
+    """Return checked claims for reading: the computed value with four digits, its ratio to the published one."""
+    shown = checked.assign(
+        computed=checked.computed.map(lambda value: f"{value:.4g}"),
+        ratio=checked.ratio.map(lambda value: f"{value:.4f}"),
+    )
+    return Table(shown.rename(columns={"where": "where in the paper"}))

@@ -1,0 +1,86 @@
+"""The book's pages: their code runs as it is printed, their commands work, and their sources hold no surprise."""
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pimllm_lib.cli import main
+from pimllm_lib.report import archive, pages, paths
+
+PAGES = [*sorted(paths.BOOK.glob("*.md")), paths.ROOT / "README.md"]
+
+
+def fences(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_python_on_a_page_gives_what_the_page_prints(path):
+    names = {}
+    for i, block in enumerate(fences(path, "python")):
+        test = doctest.DocTestParser().get_doctest(block, names, f"{path.name}[{i}]", str(path), 0)
+        runner = doctest.DocTestRunner()
+        report = []
+        runner.run(test, out=report.append, clear_globs=False)
+        names = test.globs
+        assert runner.failures == 0, "".join(report)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_commands_on_a_page_work(path, capsys):
+    for block in fences(path, "console"):
+        for line in re.findall(r"^\$ pimllm (.*)$", block, flags=re.MULTILINE):
+            assert main(shlex.split(line)) == 0, line
+    capsys.readouterr()
+
+
+def test_the_parts_and_models_of_the_run_page_are_valid(tmp_path):
+    model, array = fences(paths.BOOK / "run.md", "toml")
+    (tmp_path / "model.toml").write_text(model)
+    (tmp_path / "array.toml").write_text(array)
+    argv = ["evaluate", "--model", str(tmp_path / "model.toml"), "--array", str(tmp_path / "array.toml")]
+    assert main(argv) == 0
+
+
+def test_every_number_the_prose_takes_from_the_archive_is_there():
+    known = pages.substitutions(paths.RESULTS)
+    used = {name for path in PAGES for name in re.findall(r"\{\{ (\w+) \}\}", path.read_text())}
+    assert used <= known.keys()
+
+
+def test_a_result_page_has_its_answer_first_and_its_provenance_last():
+    slug = "03-tokens-per-second"
+    output = {"data": {"text/markdown": "**forty-two**"}}
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": "# Question"},
+        {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "into = 'x'"},
+        {"cell_type": "code", "metadata": {}, "source": "compute()"},
+        {"cell_type": "code", "metadata": {"tags": ["answer"]}, "source": "say()", "outputs": [output]},
+    ]
+    page = pages.result({"cells": cells}, slug, archive.load(paths.RESULTS / f"{slug}.nc"))["cells"]
+    first_lines = ["".join(cell["source"]).splitlines()[0] for cell in page]
+    assert first_lines == ["# Question", ":::{div} answer", "compute()", "## Where this comes from"]
+    assert f"pimllm run {slug}" in page[-1]["source"]
+
+
+def test_figures_describe_themselves_and_follow_the_theme():
+    import pimllm_lib as pl
+    from pimllm_lib.report import claims, plots
+
+    ds = pl.evaluate(system="tpu-llm", model=["opt-1.3b", "opt-6.7b"], context_len=[128, 256], conventions="as-published")
+    summary = pl.metrics.summary(ds)
+    figures = [plots.tokens_per_second(summary, claims.check(summary), "tpu-llm") for _ in range(2)]
+    assert figures[0].svg == figures[1].svg
+    assert 'role="img" aria-label="Tokens per second of tpu-llm' in figures[0].svg
+    assert "currentColor" in figures[0].svg
+    assert "#010203" not in figures[0].svg
+    assert len(figures[0].svg) < 60_000
+
+
+def test_no_page_source_asks_another_host_for_anything():
+    for path in [*Path(paths.BOOK / "_static").iterdir(), *PAGES]:
+        text = path.read_text()
+        assert not re.search(r"""(src|@import|url\()\s*=?\s*["'(]?https?://""", text), path

@@ -1,0 +1,125 @@
+"""Every literature number has a source that the bibliography knows; parts from TOML are checked field by field."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pimllm_lib import catalog
+from pimllm_lib.catalog.quantities import STATUSES
+from pimllm_lib.parts import fingerprint
+from pimllm_lib.units import UNITS, si_unit
+
+BIBLIOGRAPHY = Path(__file__).parents[1] / "book" / "references.bib"
+QUANTITIES = [
+    (part, field, entry)
+    for part, table in catalog.parts.entries.items()
+    for field, entry in table.items()
+    if isinstance(entry, dict)
+]
+
+
+def known_sources():
+    return set(re.findall(r"@\w+\{(\w+),", BIBLIOGRAPHY.read_text())) | {"pimllm"}
+
+
+@pytest.mark.parametrize(("part", "field", "entry"), QUANTITIES, ids=[f"{p}.{f}" for p, f, _ in QUANTITIES])
+def test_every_quantity_has_a_status_and_a_source_that_the_bibliography_knows(part, field, entry):
+    assert entry["status"] in STATUSES
+    assert entry["source"] in known_sources()
+    assert entry.get("where") or entry.get("note")
+    ours = entry["status"] in ("fitted", "assumed")
+    assert ours == (entry["source"] == "pimllm")
+    if "range" in entry:
+        assert entry["range"][0] <= entry["value"] <= entry["range"][1]
+
+
+@pytest.mark.parametrize("name", list(catalog.models))
+def test_every_model_has_a_source_that_the_bibliography_knows(name):
+    assert catalog.models.entries[name]["source"] in known_sources()
+
+
+def test_every_bibliography_entry_was_checked_or_says_that_it_was_not():
+    for entry in BIBLIOGRAPHY.read_text().split("\n@")[1:]:
+        assert "checked =" in entry or "note = {unverified}" in entry
+
+
+def test_values_are_converted_to_si():
+    array = catalog.parts["edge-32x32"]
+    assert (array.rate_hz, array.measured_cycle_energy_j) == (1e8, pytest.approx(40.713e-12))
+
+
+def test_every_field_of_a_part_is_a_count_or_ends_in_its_unit():
+    for _, field, entry in QUANTITIES:
+        if not isinstance(entry["value"], str):
+            assert UNITS[entry["unit"]][0] == si_unit(field)
+
+
+def test_a_part_from_toml_is_the_part_it_describes(part_toml):
+    array = catalog.array(part_toml())
+    assert (array.name, array.rows, array.cols, array.rate_hz) == ("mine", 64, 16, 5e8)
+
+
+def test_a_system_from_toml_takes_an_array_beside_it(part_toml):
+    path = part_toml().with_name("system.toml")
+    path.write_text('name = "ours"\narray = "mine.toml"\n')
+    assert catalog.system(path).array.rows == 64
+
+
+def test_fingerprints_follow_content(part_toml):
+    array = catalog.parts["edge-32x32"]
+    assert fingerprint(array) == fingerprint(replace(array))
+    assert fingerprint(array) != fingerprint(replace(array, rows=33))
+
+
+ROWS = 'rows = { value = 64, unit = "1", source = "us", status = "assumed" }'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("value = 500", "value = -500", r"mine.toml: SystolicArray.rate_hz is -500000000.0; wanted a finite number above 0"),
+        ("value = 500", "value = nan", r"rate_hz is nan; wanted a finite"),
+        ('"MHz", source = "us"', '"MHz"', r"mine.rate_hz has no source; wanted one"),
+        ('"MHz", source = "us"', '"MHz", source = " "', r"mine.rate_hz has no source; wanted one"),
+        ('"MHz"', '"mJ"', r"mine.rate_hz has the unit 'mJ'; wanted one of Hz, kHz, MHz, GHz"),
+        ('"pJ"', '"ns"', r"active_pe_energy_j has the unit 'ns'; wanted one of J, uJ, nJ, pJ, fJ"),
+        ('"assumed"', '"guessed"', r"unknown status 'guessed'"),
+        (ROWS, "", r"mine.rows is missing"),
+        (ROWS, "rows = 64", r"mine.rows is 64; wanted \{ value"),
+        ("rows =", "row =", r"unknown field of mine 'row', did you mean 'rows'"),
+        ("value = 64", 'valeu = 64', r"unknown key 'valeu', did you mean 'value'"),
+        ("value = 64", "value = 0", r"SystolicArray.rows is 0; wanted a whole number of at least 1"),
+        ("value = 64", "value = 6.5", r"SystolicArray.rows is 6.5"),
+        ("value = 64", "value = true", r"rows has the value True; wanted a number"),
+        ("value = 64", 'value = "many"', r"SystolicArray.rows is 'many'"),
+        ('part = "SystolicArray"', 'part = "Array"', r"unknown part class of mine 'Array'"),
+        ('part = "SystolicArray"', "part = [", r"mine.toml is not TOML"),
+    ],
+)  # fmt: skip
+def test_a_bad_part_is_refused_with_file_and_field(part_toml, old, new, words):
+    with pytest.raises(ValueError, match=words) as error:
+        catalog.array(part_toml(old, new))
+    assert "mine.toml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('array = "edge-32x32"\nrouting = { projection = "array" }', "wanted an engine for attention too"),
+        ('array = "edge-32x32"\nrouting = { projection = "arry", attention = "array" }', "unknown engine in s.routing.projection"),
+        ('array = "edge-32x32"\nrouting = { projections = "array" }', "unknown kind of product in s.routing 'projections'"),
+        ('array = "edge-32x32"\nrouting = "array"', "s.routing is 'array'; wanted a table"),
+        ("routing = {}", "s.array is missing"),
+        ('array = "edge"', "unknown part 'edge', did you mean 'edge-32x32'"),
+        ('array = "edge-32x32"\nfast = true', "unknown field of s 'fast'"),
+    ],
+)
+def test_a_bad_system_is_refused_with_file_and_field(tmp_path, text, words):
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words) as error:
+        catalog.system(str(path))
+    assert "s.toml" in str(error.value)

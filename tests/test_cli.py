@@ -1,0 +1,168 @@
+"""The command line: what it prints, its exit status, and one clear line for everything that is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pimllm_lib.cli import main
+
+CONFIG = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "vocab_size": 100,
+}  # fmt: skip
+
+
+def refused(capsys, argv, words):
+    """Run a command that must be refused: status 2, nothing on stdout, one line on stderr with the given words."""
+    assert main([str(item) for item in argv]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("pimllm: ")
+    assert words in err
+
+
+def test_evaluate_prints_json_objects_with_the_published_rate(capsys):
+    argv = ["evaluate", "--system", "tpu-llm", "--model", "opt-6.7b", "--model", "gpt2-355m", "--context", "128"]
+    assert main([*argv, "--conventions", "as-published", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["model"] for row in rows] == ["opt-6.7b", "gpt2-355m"]
+    keys = {"system", "model", "context_len", "latency_s", "energy_j", "tokens_per_s", "tokens_per_j", "conventions"}
+    assert keys <= rows[0].keys()
+    assert round(rows[0]["tokens_per_s"], 4) == 0.4874
+    assert rows[0]["latency_s"] == pytest.approx(1 / rows[0]["tokens_per_s"], rel=1e-12)
+
+
+def test_the_array_can_be_swapped(capsys):
+    argv = ["evaluate", "--model", "opt-6.7b", "--context", "128", "--conventions", "as-published", "--json"]
+    assert main([*argv, "--array", "cloud-256x256"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["pe_count"] == 65536
+    assert row["tokens_per_s"] > 2
+
+
+def test_a_table_names_its_conventions(capsys):
+    assert main(["evaluate", "--model", "opt-6.7b"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7
+    assert all("corrected" in line for line in lines[1:])
+
+
+def test_csv_and_netcdf_hold_the_same_numbers(capsys, tmp_path):
+    argv = ["evaluate", "--model", "opt-6.7b", "--context", "128"]
+    assert main([*argv, "--csv"]) == 0
+    header, row = (line.split(",") for line in capsys.readouterr().out.splitlines())
+    assert main([*argv, "--netcdf", str(tmp_path / "x.nc")]) == 0
+    from pimllm_lib.report.archive import load
+
+    stored = load(tmp_path / "x.nc").tokens_per_s.item()
+    assert float(row[header.index("tokens_per_s")]) == stored
+
+
+@pytest.mark.parametrize("command", ["models", "parts", "systems"])
+def test_listings_print_tables_and_json(capsys, command):
+    assert main([command]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert main([command, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(table) - 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["evaluate", "--model", "opt-6.7"], "unknown model 'opt-6.7', did you mean 'opt-6.7b'?"),
+        (["evaluate", "--model", "opt-6.7b", "--system", "tpullm"], "did you mean 'tpu-llm'?"),
+        (["evaluate", "--model", "opt-6.7b", "--conventions", "published"], "did you mean 'as-published'?"),
+        (["evaluate", "--model", "opt-6.7b", "--array", "edge"], "did you mean 'edge-32x32'?"),
+        (["evaluate", "--model", "nowhere/config.json"], "nowhere/config.json cannot be read: No such file"),
+        (["evaluate", "--model", "nowhere.toml"], "nowhere.toml cannot be read: No such file"),
+        *(
+            (["evaluate", "--model", "opt-6.7b", "--context", text], "wanted a whole number of tokens")
+            for text in ("0", "-1", "1.5", "nan", "inf", "many", "", "1e3", "9" * 5000)
+        ),
+        (["evaluate", "--model", "opt-6.7b", "--context", "128", "--context", "128"], "wanted distinct lengths"),
+        (["evaluate", "--model", "opt-6.7b", "--netcdf", "/proc/none/x.nc"], "x.nc cannot be written"),
+        (["evaluate"], "--model"),
+        (["evaluate", "--model", "opt-6.7b", "--json", "--csv"], "not allowed with"),
+        (["evalute"], "invalid choice"),
+        ([], "COMMAND"),
+        (["run", "03-tokens"], "unknown notebook '03-tokens', did you mean '03-tokens-per-second'?"),
+        (["run", "03-tokens-per-second", "-p", "context_length", "[1]"], "did you mean 'context_len'?"),
+        (["run", "03-tokens-per-second", "-p", "into", "x"], "unknown parameter"),
+        (["run", "03-tokens-per-second", "-p", "context_len", "oops"], "wanted list[int]"),
+        (["run", "03-tokens-per-second", "-p", "context_len", "[1.5]"], "wanted list[int]"),
+        (["run", "03-tokens-per-second", "-p", "context_len", "128"], "wanted list[int]"),
+        (["run", "03-tokens-per-second", "-p", "models", "['x'*3]"], "wanted list[str]"),
+        (["run", "03-tokens-per-second", "-p", "conventions", "__import__('os')"], "wanted a name"),
+        (["run", "03-tokens-per-second", "-p", "models", "['a\\nimport os']"], "wanted a name"),
+        (["run", "03-tokens-per-second", "-p", "context_len", "[1]", "--archive"], "wanted --into DIR"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(capsys, argv, words):
+    refused(capsys, argv, words)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", "is not JSON"),
+        (b"[1, 2]", "wanted a JSON object"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"model_type": "llama", "hidden_size": ' + b"9" * 10_000 + b"}", "is not JSON"),
+        (b"\xff\xfe{}", "is not UTF-8 text"),
+        (json.dumps(CONFIG | {"model_type": "t5"}).encode(), "unknown model_type 't5'"),
+        (json.dumps({k: v for k, v in CONFIG.items() if k != "hidden_size"}).encode(), "has no hidden_size"),
+        (json.dumps(CONFIG | {"num_attention_heads": 5}).encode(), "5 heads do not divide the width 64; wanted a head_dim"),
+        (json.dumps(CONFIG | {"num_hidden_layers": 0}).encode(), "num_hidden_layers is 0; wanted a whole number"),
+        (json.dumps(CONFIG | {"num_hidden_layers": 2.5}).encode(), "num_hidden_layers is 2.5"),
+        (json.dumps(CONFIG | {"vocab_size": "many"}).encode(), "vocab_size is 'many'"),
+        (json.dumps(CONFIG | {"num_key_value_heads": 3}).encode(), "wanted a divisor of the 4 heads"),
+        (json.dumps(CONFIG | {"tie_word_embeddings": "no"}).encode(), "wanted true or false"),
+    ],
+)  # fmt: skip
+def test_a_bad_config_is_one_line_and_status_2(capsys, tmp_path, content, words):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    refused(capsys, ["evaluate", "--model", path], words)
+
+
+def test_a_config_of_two_gigabytes_is_refused_at_once(capsys, tmp_path):
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(2 << 30)  # a sparse file: it takes no room
+    refused(capsys, ["evaluate", "--model", path], "has 2147483648 bytes; wanted a description of at most")
+
+
+def test_a_bad_part_is_one_line_and_status_2(capsys, part_toml):
+    path = part_toml("value = 500", "value = -500")
+    refused(capsys, ["evaluate", "--model", "opt-6.7b", "--array", path], "rate_hz is -500000000.0")
+
+
+def test_a_folder_is_no_output_file_and_nothing_is_left_behind(capsys, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "x").write_text("")
+    refused(capsys, ["evaluate", "--model", "opt-6.7b", "--netcdf", tmp_path / "taken"], "cannot be written")
+    assert os.listdir(tmp_path) == ["taken"]
+
+
+def test_a_users_model_runs(capsys, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIG))
+    assert main(["evaluate", "--model", str(path), "--context", "10", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["macs"] == 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64 * 10)
+
+
+def test_help_loads_neither_numpy_nor_xarray():
+    code = "import sys; from pimllm_lib.cli import _parser; _parser(); print({'numpy', 'xarray'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    program = Path(sys.executable).with_name("pimllm")
+    done = subprocess.run(f"{program} parts | head -n 1", shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -1,0 +1,77 @@
+"""Notebooks: they run with small parameters, keep to their budget, and a refused parameter is said in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pimllm_lib.cli import main
+from pimllm_lib.report import archive, notebooks, paths
+
+#: Small parameters for each notebook.
+SMALL = {"03-tokens-per-second": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"}}
+
+
+def cells(slug):
+    return json.loads(paths.notebook(slug).read_text())["cells"]
+
+
+def source(slug, kind):
+    return ["".join(cell["source"]) for cell in cells(slug) if cell["cell_type"] == kind]
+
+
+@pytest.mark.parametrize("slug", paths.slugs())
+def test_a_notebook_runs_with_small_parameters(slug, tmp_path):
+    values = notebooks.check(slug, SMALL[slug])
+    made = notebooks.run(slug, tmp_path, values)
+    ds = archive.load(tmp_path / f"{slug}.nc")
+    assert archive.parameters(ds).items() >= values.items()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{slug}.ipynb", f"{slug}.nc"]
+    assert str(tmp_path) not in made.read_text()
+    assert notebooks.stale(slug, tmp_path)  # it is fresh, but with other parameters than the page's
+
+
+@pytest.mark.parametrize("slug", paths.slugs())
+def test_a_notebook_keeps_to_its_budget(slug):
+    code, prose = source(slug, "code"), source(slug, "markdown")
+    lines = [len(cell.splitlines()) for cell in code]
+    assert len(code) <= 12
+    assert sum(lines) <= 100
+    assert sorted(lines)[len(lines) // 2] <= 6
+    assert 400 <= sum(len(cell.split()) for cell in prose) <= 900
+    assert max(len(line) for cell in code for line in cell.splitlines()) <= 88
+
+
+@pytest.mark.parametrize("slug", paths.slugs())
+def test_a_notebook_is_stored_without_outputs_and_every_parameter_is_explained(slug):
+    for cell in cells(slug):
+        assert not cell.get("outputs")
+        assert not cell.get("execution_count")
+    for parameter in notebooks.parameters(slug).values():
+        assert parameter.help
+        assert parameter.type != "None"
+
+
+def test_plain_papermill_runs_a_notebook(tmp_path):
+    notebook = paths.notebook("03-tokens-per-second")
+    command = [sys.executable, "-m", "papermill", notebook, "out.ipynb", "-y", "{context_len: [8192]}", "--no-progress-bar"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    ds = archive.load(tmp_path / "executed" / "03-tokens-per-second.nc")
+    assert ds.context_len.values.tolist() == [8192]
+
+
+def test_a_value_the_notebook_refuses_is_one_line_and_status_2(capfd, tmp_path):
+    argv = ["run", "03-tokens-per-second", "-p", "models", "['opt-6.7']", "--into", str(tmp_path / "out")]
+    assert main(argv) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("pimllm:")]
+    assert len(said) == 1
+    assert "did you mean 'opt-6.7b'?" in said[0]
+    assert list(Path(tmp_path, "out").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert main(["run", "03-tokens-per-second", "--into", str(tmp_path / "file" / "x")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
