@@ -55,7 +55,13 @@ class Ledger:
         )
 
     def _sum(self, by_shape: dict[Any, Any]) -> Any:
-        total: Any = self.frame.zero
+        """Add arrays of different shapes: small ones into larger ones that hold their shape, the largest in place."""
+        tops: list[Any] = [self.frame.zero]
         for value in sorted(by_shape.values(), key=np.size):
-            total = total + value
-        return total
+            inside = [top for top in tops if np.broadcast_shapes(np.shape(top), np.shape(value)) == np.shape(value)]
+            tops = [top for top in tops if all(top is not other for other in inside)]
+            total = value + inside.pop() if inside else value
+            for top in inside:
+                total += top  # `total` is ours: the first sum made it
+            tops.append(total)
+        return sum(tops[1:], start=tops[0])

@@ -45,7 +45,7 @@ def _arrive(word, neighbour, sram, count):
     return word
 
 
-def fold_ws(w, x, count, first):
+def fold_ws(w, x, count, first):  # noqa: C901
     """Run one fold with w (rows x cols) resident and x (m x rows) streaming. Return the sums and the cycles used."""
     (rows, cols), m = w.shape, x.shape[0]
     held = [[None] * cols for _ in range(rows)]
@@ -89,7 +89,7 @@ def run(a, b, rows, cols, dataflow):
     """Multiply a (m x k) by b (k x n) on a rows x cols array. Return the product, cycles of full folds, and counts."""
     if dataflow == "is":
         product, cycles, count = run(b.T, a.T, rows, cols, "ws")
-        return product.T, cycles, _rename(count, moving="weights", resident="inputs", inputs="weights", weights="inputs")
+        return product.T, cycles, _rename(count, inputs="weights", weights="inputs")
     (m, k), n, count, cycles = a.shape, b.shape[1], Counter(), []
     product = np.zeros((m, n))
     outer, size = (m, "os") if dataflow == "os" else (k, "ws")

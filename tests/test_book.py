@@ -70,7 +70,8 @@ def test_figures_describe_themselves_and_follow_the_theme():
     import pimllm_lib as pl
     from pimllm_lib.report import claims, plots
 
-    ds = pl.evaluate(system="tpu-llm", model=["opt-1.3b", "opt-6.7b"], context_len=[128, 256], conventions="as-published")
+    two = {"model": ["opt-1.3b", "opt-6.7b"], "context_len": [128, 256]}
+    ds = pl.evaluate(system="tpu-llm", conventions="as-published", **two)
     summary = pl.metrics.summary(ds)
     figures = [plots.tokens_per_second(summary, claims.check(summary), "tpu-llm") for _ in range(2)]
     assert figures[0].svg == figures[1].svg

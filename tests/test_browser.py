@@ -10,15 +10,15 @@ import pytest
 from pimllm_lib.report.paths import BOOK
 
 HTML = BOOK / "_build" / "html"
-PAGES = [] if not HTML.is_dir() else sorted(str(p.relative_to(HTML)) for p in HTML.rglob("*.html") if "_static" not in p.parts)
+PAGES = sorted(str(p.relative_to(HTML)) for p in HTML.rglob("*.html") if "_static" not in p.parts)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def address():
-    handler = functools.partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}),
-                                directory=HTML)  # fmt: skip
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    handler = functools.partial(quiet, directory=HTML)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -49,7 +49,8 @@ def test_a_page_opens_without_errors_and_without_the_network(name, browser, addr
     wrong = []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith((address, "data:")) else None)
+    at_home = (address, "data:")
+    page.on("request", lambda request: None if request.url.startswith(at_home) else wrong.append(request.url))
     page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
     page.goto(f"{address}/{name}", wait_until="load")
     page.wait_for_timeout(300)

@@ -40,7 +40,8 @@ def test_published_rows_are_complete_and_unique():
 
 
 def test_a_wrong_model_of_the_array_is_seen():
-    slow = pl.metrics.summary(pl.evaluate(system="tpu-llm", model="opt-6.7b", context_len=128, conventions="as-published"))
+    ds = pl.evaluate(system="tpu-llm", model="opt-6.7b", context_len=128, conventions="as-published")
+    slow = pl.metrics.summary(ds)
     off = claims.check(slow.assign(tokens_per_s=slow.tokens_per_s * 1.02))
     assert off.verdict.tolist() == ["differs"]
 

@@ -56,7 +56,8 @@ def test_a_notebook_is_stored_without_outputs_and_every_parameter_is_explained(s
 
 def test_plain_papermill_runs_a_notebook(tmp_path):
     notebook = paths.notebook("03-tokens-per-second")
-    command = [sys.executable, "-m", "papermill", notebook, "out.ipynb", "-y", "{context_len: [8192]}", "--no-progress-bar"]
+    options = ["-y", "{context_len: [8192]}", "--no-progress-bar"]
+    command = [sys.executable, "-m", "papermill", notebook, "out.ipynb", *options]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     ds = archive.load(tmp_path / "executed" / "03-tokens-per-second.nc")
     assert ds.context_len.values.tolist() == [8192]

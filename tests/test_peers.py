@@ -42,7 +42,7 @@ def test_cycles_and_sram_words_equal_those_of_scale_sim():
         assert report["cycles"] == systolic.cycles(m, k, n, **shape), product
         words = systolic.sram_words(m, k, n, **shape)
         assert {key: report[key] for key in ("inputs", "weights")} == {key: words[key] for key in ("inputs", "weights")}
-            # its output-stationary report adds rows + cols words in each fold to the results
+        # its output-stationary report adds rows + cols words in each fold to the results
         folds = -(-m // rows) * -(-n // cols)
         extra = folds * (rows + cols) if flow == "os" else 0
         assert report["results"] - extra == words["results"], product

@@ -43,7 +43,9 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize(("array", "side", "cycle_j"), [("edge-32x32", 32, 40.713e-12), ("cloud-256x256", 256, 2250.242e-12)])
+@pytest.mark.parametrize(
+    ("array", "side", "cycle_j"), [("edge-32x32", 32, 40.713e-12), ("cloud-256x256", 256, 2250.242e-12)]
+)
 def test_cycles_latency_and_energy_equal_the_formula_written_out(array, side, cycle_j):
     system = replace(TPU, array=pl.catalog.parts[array])
     ds = pl.evaluate(system=system, model=list(PUBLISHED), context_len=CONTEXTS, conventions="as-published")
@@ -83,9 +85,7 @@ def test_conventions_are_an_attribute_alone_and_a_dimension_in_a_list():
     two = pl.evaluate(system="tpu-llm", model="gpt2-355m", context_len=128, conventions=["as-published", "corrected"])
     assert one.attrs["conventions"] == "corrected"
     assert two.latency_s.dims == ("system", "model", "conventions", "context_len")
-    xr.testing.assert_equal(
-        two.latency_s.sel(conventions="corrected", drop=True), one.latency_s
-    )
+    xr.testing.assert_equal(two.latency_s.sel(conventions="corrected", drop=True), one.latency_s)
     assert two.latency_s.sel(conventions="as-published") < two.latency_s.sel(conventions="corrected")
 
 
