@@ -20,7 +20,7 @@ env: $(READY)  ## create .venv and install the locked packages
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing); wanted Python 3.11 or newer, for example make PYTHON=python3.12" >&2; exit 2; }
+	  { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing); wanted Python 3.11 or newer, for example make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
 	  { echo "make: $(PYTHON) cannot create a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 2; }
 	@echo "installing the locked packages into $(VENV)"

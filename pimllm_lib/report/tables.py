@@ -18,13 +18,14 @@ _NUMBER = re.compile(r"<td>(-?[\d.]+(?:e[-+]?\d+)?)</td>")
 class Table:
     """A data frame as a reader wants it: whole texts, numbers on the right, no row numbers. `frame` is the data."""
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        """Keep the frame; every cell is shown as its text."""
-        self.frame = frame
+    def __init__(self, frame: pd.DataFrame, *, long: bool = False) -> None:
+        """Keep the frame; every cell is shown as its text. A long table scrolls in a box of its own."""
+        self.frame, self.long = frame, long
 
     def _repr_html_(self) -> str:
         html: str = self.frame.astype(str).to_html(index=False, border=0, na_rep="")
-        return _NUMBER.sub(r'<td class="number">\1</td>', html)
+        html = _NUMBER.sub(r'<td class="number">\1</td>', html)
+        return f'<div class="long-table">{html}</div>' if self.long else html
 
     def __repr__(self) -> str:
         """Return the table as plain text."""
@@ -77,4 +78,4 @@ def claims(checked: pd.DataFrame) -> Table:
         computed=checked.computed.map(lambda value: f"{value:.4g}"),
         ratio=checked.ratio.map(lambda value: f"{value:.4f}"),
     )
-    return Table(shown.rename(columns={"where": "where in the paper"}))
+    return Table(shown.rename(columns={"where": "in the paper"}), long=True)
