@@ -136,11 +136,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from pimllm_lib import catalog, metrics
+    from pimllm_lib.hardware import SystolicArray
     from pimllm_lib.system import evaluate
 
     systems = [catalog.system(name) for name in args.system or ["tpu-llm"]]
     if args.array:
-        array = catalog.array(args.array)
+        array = catalog.part(args.array, SystolicArray)
         systems = [replace(system, array=array) for system in systems]
     conventions = args.conventions or ["corrected"]
     contexts = [_context(text) for text in args.context or CONTEXTS]

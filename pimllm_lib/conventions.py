@@ -12,27 +12,51 @@ from pimllm_lib.parts import part
 
 @part
 class Conventions:
-    """How a result is counted.
+    """How a result is counted. A field that is on counts as the original study did.
 
     published_ffn_width: use the FFN width a study used where it departs from the model's own. The published GPT-2 rows
-    have d_ff = d_model, where the models have four times that.
+    have d_ff = d_model, where the models have four times that. The array and the crossbars do less work.
     published_ffn_gate: use the number of FFN matrices a study used. The published LLaMA rows have two, up and down,
-    where the models have a gate too.
-    Both act only on models with published data in the catalog; any other keeps its true shape.
+    where the models have a gate too. Both engines do less work.
+    published_pim_width: use the width a study gave its crossbar simulation where it departs from the one it gave the
+    array. The published GPT2-1.5B has 1792 on the crossbars and 1600 on the array. The crossbars do more work. It comes
+    with a published FFN width, so it cannot be on without `published_ffn_width`.
+    attention_energy_once: charge the energy of attention once a token, not once a decoder block, where attention and
+    projections run on different engines. Energy of the hybrid is too low, the more so the longer the context.
+    dummy_first_layer: map the first matrix with the input length of the dummy layer that preceded it, and size every
+    input buffer for that layer. Energy of the crossbars is too high by about a factor of two.
+    output_reread: count the read of the output buffer twice. Latency of the crossbars is too high by 2.56 us a matrix.
+    floor_block: round the latency of a block on the crossbars down to whole nanoseconds.
+    auxiliary_parts: charge post-processing, input distributor, global buffer and controller, which the machine has and
+    the published numbers leave out. Their costs are assumptions.
     """
 
     name: str
     published_ffn_width: bool
     published_ffn_gate: bool
+    published_pim_width: bool
+    attention_energy_once: bool
+    dummy_first_layer: bool
+    output_reread: bool
+    floor_block: bool
+    auxiliary_parts: bool
 
     def __post_init__(self) -> None:
-        """Refuse a switch that is not one."""
-        for field in ("published_ffn_width", "published_ffn_gate"):
+        """Refuse a switch that is not one, and switches that contradict each other."""
+        for field in SWITCHES:
             if not isinstance(got := getattr(self, field), bool):
                 raise BadInput(f"Conventions.{field} is {got!r}; wanted True or False")
+        if self.published_pim_width and not self.published_ffn_width:
+            raise BadInput(
+                "Conventions.published_pim_width is on and published_ffn_width off; wanted both on or the width off: "
+                "the published crossbar width comes with an FFN of the same width"
+            )
 
 
-AS_PUBLISHED = Conventions(name="as-published", published_ffn_width=True, published_ffn_gate=True)
-CORRECTED = Conventions(name="corrected", published_ffn_width=False, published_ffn_gate=False)
+#: The fields that choose how to count.
+SWITCHES = tuple(name for name in Conventions.__annotations__ if name != "name")
+
+AS_PUBLISHED = Conventions(name="as-published", **dict.fromkeys(SWITCHES, True) | {"auxiliary_parts": False})
+CORRECTED = Conventions(name="corrected", **dict.fromkeys(SWITCHES, False))
 
 PRESETS = {preset.name: preset for preset in (AS_PUBLISHED, CORRECTED)}

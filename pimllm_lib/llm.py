@@ -13,10 +13,14 @@ from pimllm_lib.parts import Value, part, require, require_counts
 
 @part
 class PublishedShape:
-    """How a published study shaped a model where it departs from the real one; None where it does not."""
+    """How a published study shaped a model where it departs from the real one; None where it does not.
+
+    pim_width: width of model and FFN alike in the study's crossbar simulation.
+    """
 
     d_ff: Value | None = None
     gated: bool | None = None
+    pim_width: Value | None = None
 
 
 @part
@@ -69,6 +73,15 @@ def as_published(decoder: Decoder, *, d_ff: bool, gated: bool) -> Decoder:
     new_ff = shape.d_ff if d_ff and shape.d_ff is not None else decoder.d_ff
     new_gate = shape.gated if gated and shape.gated is not None else decoder.gated
     return replace(decoder, d_ff=new_ff, gated=new_gate)
+
+
+def at_pim_width(decoder: Decoder) -> Decoder:
+    """Return the decoder with the published crossbar width, where one is known: as wide, with as many more heads."""
+    width = decoder.published.pim_width
+    if width is None:
+        return decoder
+    heads = width // decoder.head_dim
+    return replace(decoder, d_model=width, d_ff=width, n_heads=heads, n_kv_heads=heads)
 
 
 def parameter_count(decoder: Decoder) -> Value:

@@ -36,6 +36,7 @@ OPS: dict[str, str] = {
     "gate": "gate projection of a gated FFN",
     "ff1": "first FFN projection (up)",
     "ff2": "second FFN projection (down)",
+    "block": "the block as a whole: what belongs to no single product",
 }
 #: Kinds of product, the unit of routing: a system sends each kind to one engine.
 KINDS: dict[str, str] = {
@@ -46,6 +47,22 @@ KINDS: dict[str, str] = {
 COMPONENTS: dict[str, str] = {
     "stream": "array cycles in which operands stream through the mapped PEs",
     "fill": "array cycles that fill and drain the pipeline or load the stationary operand",
+    "dac": "input converters of the crossbars",
+    "adc": "output converters of the crossbars",
+    "crossbar": "memory cells, their lines and drivers",
+    "registers": "input and output registers of a PE",
+    "mux": "analog multiplexers between lines and converters",
+    "shift_add": "shift-and-add of bit-serial partial results",
+    "joint": "sums over the PEs of a tile",
+    "buffer": "SRAM buffers of the tiles",
+    "intra_tile": "links between the PEs of a tile",
+    "merge": "partial sums on the way to the aggregator tile",
+    "transfer": "results on the way to the next matrix",
+    "post_processing": "post-processing units of the PEs",
+    "input_distributor": "input distributors of the tiles",
+    "global_buffer": "global buffer of the analog half",
+    "controller": "controller of the analog half",
+    "rounding": "rounding that the published model does",
 }
 
 
@@ -68,9 +85,20 @@ VARIABLES: dict[str, Variable] = {
     "sram_reads": Variable("1", "operand and partial-sum words read from SRAM by the array"),
     "sram_writes": Variable("1", "result and partial-sum words written to SRAM by the array"),
     "register_accesses": Variable("1", "register-file reads and writes inside mapped PEs"),
+    "tiles": Variable("1", "crossbar tiles, all blocks together"),
+    "static_power_w": Variable("W", "leakage of the tile buffers with nothing gated"),
+    "area_m2": Variable("m2", "area of the crossbar tiles and auxiliary parts"),
+    "program_s": Variable("s", "time to write the weights once"),
+    "program_j": Variable("J", "energy to write the weights once"),
     "pe_count": Variable("1", "PEs of the systolic array", extensive=False),
     "tokens_per_s": Variable("tokens/s", "decoding rate", extensive=False),
     "tokens_per_j": Variable("tokens/J", "energy efficiency", extensive=False),
+    "speedup": Variable("1", "decoding rate over that of the baseline", extensive=False),
+    "energy_gain": Variable("1", "tokens per joule over that of the baseline, less one", extensive=False),
+    "break_even_tokens": Variable("tokens", "tokens until the saved energy has paid for programming", extensive=False),
+    "array_share": Variable("1", "share of the systolic array in latency", extensive=False),
+    "analog_share": Variable("1", "share of crossbars and their converters in latency", extensive=False),
+    "projection_share": Variable("1", "share of projections in the multiply-accumulates", extensive=False),
     "utilisation": Variable("1", "useful share of the array's PE-cycles", extensive=False),
 }
 

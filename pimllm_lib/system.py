@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,16 @@ import xarray as xr
 from pimllm_lib import catalog, schedule
 from pimllm_lib.axes import Frame
 from pimllm_lib.conventions import Conventions
-from pimllm_lib.costs import systolic
+from pimllm_lib.engines import Entry, array_entries, pim_entries
 from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.hardware import System, SystolicArray
+from pimllm_lib.hardware import System
 from pimllm_lib.ledger import Ledger, split_labels
-from pimllm_lib.llm import Decoder, as_published
+from pimllm_lib.llm import Decoder, as_published, at_pim_width
 from pimllm_lib.parts import Value, fingerprint
 from pimllm_lib.schema import VARIABLES, annotate
-from pimllm_lib.workload import Product, decode_step
+from pimllm_lib.units import NANO
+from pimllm_lib.workload import decode_step
 
-#: A cost entry: variable, component, value for one token.
-Entry = tuple[str, str, Value]
 #: The longest context that is taken: beyond it counts would leave the whole numbers of a float64.
 MAX_CONTEXT = 10**9
 _SHAPE = ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "gated")
@@ -58,11 +57,11 @@ def evaluate(
         **split_labels(detail),
     )
     context = frame.along("context_len", np.asarray(frame.labels["context_len"], dtype=float))
-    wanted = _wanted(variables)
+    wanted, shapes = _wanted(variables), [_shapes(frame, models, counting) for counting in presets]
     tables = [
         [
-            _tables(frame.align_part(s), _stack(frame, models, preset), context, frame, detail, wanted)
-            for preset in presets
+            _tables(frame.align_part(s), shape, context, frame, counting, Ledger(frame, detail, wanted))
+            for shape, counting in zip(shapes, presets, strict=True)
         ]
         for s in systems
     ]
@@ -79,87 +78,71 @@ def evaluate(
 
 
 def _tables(
-    system: System, decoder: Decoder, context: Any, frame: Frame, detail: str, wanted: set[str]
+    system: System, shapes: dict[str, Decoder], context: Any, frame: Frame, counting: Conventions, ledger: Ledger
 ) -> dict[str, Any]:
     """Return the wanted variables of one system under one convention, along the frame's dimensions."""
-    ledger, busy = Ledger(frame, detail, wanted), dict[str, dict[str, Value]]()
-    for product in decode_step(decoder, context):
-        for variable, component, value in _entries(system, product, wanted):
-            ledger.add(variable, product.op, component, value)
-            if variable == "busy_s":
-                busy.setdefault(component, {})[product.op] = value
-    for component, by_op in busy.items():
-        for op, value in schedule.serial(by_op).items():
-            ledger.add("latency_s", op, component, value)
-    extensive = [name for name, variable in VARIABLES.items() if variable.extensive and name in wanted]
-    return {name: ledger.table(name) for name in extensive} | {
-        "pe_count": system.array.rows * system.array.cols + frame.zero
+    engine, busy = {}, dict[str, dict[str, Value]]()
+    for product in decode_step(shapes["array"], context):
+        engine[product.op] = system.routing[product.kind]
+        ledger.add("macs", product.op, "stream", product.macs)
+    for op, component, variable, value in _entries(system, shapes, context, counting, ledger.wanted):
+        ledger.add(variable, op, component, _counted(value, variable, op, system, shapes, counting))
+        if variable == "busy_s":
+            busy.setdefault(op, {})[component] = value
+    for op, component, value in _latencies(busy, engine, shapes["pim"].n_layers, counting):
+        ledger.add("latency_s", op, component, value)
+    extensive = [name for name, variable in VARIABLES.items() if variable.extensive and name in ledger.wanted]
+    count = system.array.rows * system.array.cols + frame.zero
+    return {name: ledger.table(name) for name in extensive} | {"pe_count": count}
+
+
+def _entries(
+    system: System, shapes: dict[str, Decoder], context: Any, counting: Conventions, wanted: set[str]
+) -> Iterator[Entry]:
+    """Yield what the products cost, each on the engine its kind is routed to."""
+    work = {
+        name: [p for p in decode_step(shapes[name], context) if system.routing[p.kind] == name] for name in shapes
     }
+    yield from array_entries(system.array, work["array"], wanted)
+    if work["pim"] and system.pim is not None:
+        yield from pim_entries(system.pim, work["pim"], counting, wanted)
 
 
-def _entries(system: System, product: Product, wanted: set[str]) -> Iterator[Entry]:
-    """Yield what one kind of product costs on the engine it is routed to, and its operations."""
-    yield "macs", "stream", product.macs
-    if system.routing[product.kind] == "array":
-        yield "array_macs", "stream", product.macs
-        for variables, entries in _ARRAY_ENTRIES:
-            if wanted & variables:
-                yield from entries(system.array, product)
+def _counted(
+    value: Value, variable: str, op: str, system: System, shapes: dict[str, Decoder], counting: Conventions
+) -> Value:
+    """Return a cost as the conventions count it: attention energy of a hybrid once a token where they say so."""
+    once = counting.attention_energy_once and system.hybrid and variable == "energy_j"
+    return value / shapes["array"].n_layers if once and op in ("score", "av") else value
 
 
-def _array_time(array: SystolicArray, product: Product) -> Iterator[Entry]:
-    on = systolic.mapping(product.m, product.k, product.n, **_shape(array))
-    for phase, value in systolic.phase_cycles(on).items():
-        spent = value * product.calls
-        yield "cycles", phase, spent
-        yield "busy_s", phase, spent * (1 / array.rate_hz)
+def _latencies(
+    busy: dict[str, dict[str, Value]], engine: dict[str, str], blocks: Value, counting: Conventions
+) -> Iterator[tuple[str, str, Value]]:
+    """Yield each component's share of the critical path, and the rounding that closes a block where it is counted."""
+    share = schedule.exposed({op: sum(parts.values()) for op, parts in busy.items()}, engine)
+    on_pim: Any = 0.0
+    for op, parts in busy.items():
+        for component, value in parts.items():
+            spent = value if engine[op] == "array" else value * share[op]
+            on_pim = on_pim + (spent if engine[op] == "pim" else 0.0)
+            yield op, component, spent
+    if counting.floor_block and "pim" in engine.values():
+        block = on_pim / blocks
+        yield "block", "rounding", (np.floor(block / NANO) * NANO - block) * blocks
 
 
-def _array_energy(array: SystolicArray, product: Product) -> Iterator[Entry]:
-    on = systolic.mapping(product.m, product.k, product.n, **_shape(array))
-    joules = systolic.energy(
-        on,
-        rows=array.rows,
-        cols=array.cols,
-        active_pe_energy_j=array.active_pe_energy_j,
-        idle_pe_energy_j=array.idle_pe_energy_j,
-        measured_cycle_energy_j=array.measured_cycle_energy_j,
-        measured=(array.rows == array.measured_rows) & (array.cols == array.measured_cols),
-    )
-    for phase, value in joules.items():
-        yield "energy_j", phase, value * product.calls
+def _shapes(frame: Frame, models: list[Decoder], counting: Conventions) -> dict[str, Decoder]:
+    """Return the decoder each engine works on, sizes along the model dimension, shaped as the conventions say."""
+    shaped = [as_published(m, d_ff=counting.published_ffn_width, gated=counting.published_ffn_gate) for m in models]
+    on_pim = [at_pim_width(m) if counting.published_pim_width else m for m in shaped]
+    return {"array": _stack(frame, shaped), "pim": _stack(frame, on_pim)}
 
 
-def _array_traffic(array: SystolicArray, product: Product) -> Iterator[Entry]:
-    size, shape, calls = (product.m, product.k, product.n), _shape(array), product.calls
-    words = systolic.sram_words(*size, **shape)
-    for operand in ("inputs", "weights", "partial_sums"):
-        yield "sram_reads", "stream", words[operand] * calls
-    yield "sram_writes", "stream", words["results"] * calls
-    for phase, value in systolic.register_accesses(*size, **shape).items():
-        yield "register_accesses", phase, value * calls
-
-
-def _shape(array: SystolicArray) -> dict[str, Any]:
-    return {"rows": array.rows, "cols": array.cols, "dataflow": array.dataflow}
-
-
-#: Which variables each function of the systolic array yields, so that unwanted work is not done.
-_ARRAY_ENTRIES: tuple[tuple[set[str], Callable[[SystolicArray, Product], Iterator[Entry]]], ...] = (
-    ({"cycles", "busy_s", "latency_s"}, _array_time),
-    ({"energy_j"}, _array_energy),
-    ({"sram_reads", "sram_writes", "register_accesses"}, _array_traffic),
-)
-
-
-def _stack(frame: Frame, models: list[Decoder], preset: Conventions) -> Decoder:
-    """Return one decoder whose sizes vary along the model dimension, shaped as the conventions say."""
-    shaped = [
-        frame.align_part(as_published(m, d_ff=preset.published_ffn_width, gated=preset.published_ffn_gate))
-        for m in models
-    ]
+def _stack(frame: Frame, models: list[Decoder]) -> Decoder:
+    aligned = [frame.align_part(m) for m in models]
     sizes = {
-        name: frame.concat("model", [np.asarray(getattr(m, name), dtype=float) for m in shaped]) for name in _SHAPE
+        name: frame.concat("model", [np.asarray(getattr(m, name), dtype=float) for m in aligned]) for name in _SHAPE
     }
     return Decoder(name="stack", **sizes)
 

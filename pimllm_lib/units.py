@@ -13,12 +13,17 @@ UNITS: dict[str, tuple[str, float]] = {
     "s": ("s", 1.0), "ms": ("s", MILLI), "us": ("s", MICRO), "ns": ("s", NANO), "ps": ("s", PICO),
     "J": ("J", 1.0), "uJ": ("J", MICRO), "nJ": ("J", NANO), "pJ": ("J", PICO), "fJ": ("J", FEMTO),
     "W": ("W", 1.0), "mW": ("W", MILLI), "uW": ("W", MICRO), "nW": ("W", NANO),
+    "V": ("V", 1.0), "mV": ("V", MILLI),
+    "ohm": ("ohm", 1.0), "kohm": ("ohm", KILO), "Mohm": ("ohm", MEGA),
+    "bit/s": ("bit/s", 1.0), "Mbit/s": ("bit/s", MEGA), "Gbit/s": ("bit/s", GIGA),
     "B": ("B", 1.0), "KiB": ("B", KIB), "MiB": ("B", MIB),
     "m2": ("m2", 1.0), "mm2": ("m2", 1e-6), "um2": ("m2", 1e-12),
 }  # fmt: skip
 
 #: The ending of a field's name -> its SI symbol. A field without one of these endings is a plain count.
-SUFFIXES: dict[str, str] = {"_hz": "Hz", "_s": "s", "_j": "J", "_w": "W", "_bytes": "B", "_m2": "m2"}
+SUFFIXES: dict[str, str] = {
+    "_hz": "Hz", "_s": "s", "_j": "J", "_w": "W", "_v": "V", "_ohm": "ohm", "_bps": "bit/s", "_bytes": "B", "_m2": "m2",
+}  # fmt: skip
 
 
 def si_unit(field: str) -> str:

@@ -57,7 +57,7 @@ def test_every_field_of_a_part_is_a_count_or_ends_in_its_unit():
 
 
 def test_a_part_from_toml_is_the_part_it_describes(part_toml):
-    array = catalog.array(part_toml())
+    array = catalog.part(part_toml())
     assert (array.name, array.rows, array.cols, array.rate_hz) == ("mine", 64, 16, 5e8)
 
 
@@ -100,7 +100,7 @@ ROWS = 'rows = { value = 64, unit = "1", source = "us", status = "assumed" }'
 )  # fmt: skip
 def test_a_bad_part_is_refused_with_file_and_field(part_toml, old, new, words):
     with pytest.raises(ValueError, match=words) as error:
-        catalog.array(part_toml(old, new))
+        catalog.part(part_toml(old, new))
     assert "mine.toml" in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,11 +17,16 @@ from pimllm_lib.catalog.models import from_path, from_table
 from pimllm_lib.catalog.quantities import build, read_toml
 from pimllm_lib.conventions import PRESETS, Conventions
 from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.hardware import System, SystolicArray
+from pimllm_lib.hardware import (
+    Adc, Auxiliary, Buffer, Cell, Crossbar, Dac, Periphery, Pim, System, SystolicArray, Tile,
+)  # fmt: skip
 from pimllm_lib.llm import Decoder
 
 T = TypeVar("T")
-_PARTS: dict[str, type[Any]] = {"SystolicArray": SystolicArray}
+_PARTS: dict[str, type[Any]] = {
+    cls.__name__: cls
+    for cls in (SystolicArray, Cell, Dac, Adc, Crossbar, Periphery, Buffer, Tile, Auxiliary, Pim)
+}
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -57,21 +63,25 @@ def _part(name: str, table: Mapping[str, Any], where: str) -> Any:
     kind = table.get("part")
     if kind not in _PARTS:
         raise BadInput(f"{where}: {unknown(f'part class of {name}', kind, _PARTS)}")
-    return build(_PARTS[kind], name, table, where)
+    return build(_PARTS[kind], name, table, where, lambda item: part(item, near=Path(where).parent))
+
+
+_SYSTEM_FIELDS = ("name", "summary", "array", "pim", "routing")
 
 
 def _system(name: str, table: Mapping[str, Any], where: str) -> System:
     for key in table:
-        if key not in ("name", "summary", "array", "routing"):
-            raise BadInput(f"{where}: {unknown(f'field of {name}', key, ('name', 'summary', 'array', 'routing'))}")
+        if key not in _SYSTEM_FIELDS:
+            raise BadInput(f"{where}: {unknown(f'field of {name}', key, _SYSTEM_FIELDS)}")
     if "array" not in table:
         raise BadInput(f"{where}: {name}.array is missing; wanted the name or path of a SystolicArray")
-    routing = table.get("routing")
+    routing, near = table.get("routing"), Path(where).parent
     if routing is not None and not isinstance(routing, dict):
         raise BadInput(f"{where}: {name}.routing is {clip(routing)}; wanted a table of kind = engine")
     try:
-        engine = array(table["array"], near=Path(where).parent)
-        return System(name=name, array=engine, **({} if routing is None else {"routing": routing}))
+        given = {"pim": part(table["pim"], Pim, near)} if "pim" in table else {}
+        given |= {"routing": routing} if routing is not None else {}
+        return System(name=name, array=part(table["array"], SystolicArray, near), **given)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
 
@@ -88,18 +98,21 @@ def model(item: Decoder | str | Path) -> Decoder:
     return from_path(Path(item)) if _is_path("model", item, models) else models[str(item)]
 
 
-def array(item: SystolicArray | str | Path, near: Path | None = None) -> SystolicArray:
-    """Return a systolic array: itself, by catalog name, or from a TOML file (relative to the folder `near`)."""
-    if isinstance(item, SystolicArray):
-        return item
-    if not _is_path("array", item, parts):
-        found = parts[str(item)]
-    else:
+def part(item: Any, wanted: type[Any] = object, near: Path | None = None) -> Any:
+    """Return a hardware part: itself, by catalog name, or from a TOML file (relative to the folder `near`).
+
+    Raises BadInput when it is not of the wanted class.
+    """
+    found = item
+    if isinstance(item, str | Path):
         path = (near or Path()) / item
-        table = read_toml(path)
-        found = _part(str(table.get("name", path.stem)), table, str(path))
-    if not isinstance(found, SystolicArray):
-        raise BadInput(f"array {clip(item)} is a {type(found).__name__}; wanted a SystolicArray")
+        if not _is_path("part", item, parts):
+            found = parts[str(item)]
+        else:
+            table = read_toml(path)
+            found = _part(str(table.get("name", path.stem)), table, str(path))
+    if not isinstance(found, wanted if wanted is not object else tuple(_PARTS.values())):
+        raise BadInput(f"{clip(item)} is a {type(found).__name__}; wanted a {wanted.__name__}")
     return found
 
 
@@ -113,13 +126,26 @@ def system(item: System | str | Path) -> System:
     return _system(str(table.get("name", Path(item).stem)), table, str(item))
 
 
-def preset(item: Conventions | str) -> Conventions:
-    """Return accounting conventions: themselves, or a preset by name."""
+def preset(item: Conventions | str | Path) -> Conventions:
+    """Return accounting conventions: themselves, a preset by name, or from a TOML file.
+
+    The file has the fields it changes, and `base`, the preset whose fields it keeps (default "corrected").
+    """
     if isinstance(item, Conventions):
         return item
-    if not isinstance(item, str) or item not in PRESETS:
-        raise unknown("conventions", item, PRESETS)
-    return PRESETS[item]
+    if not _is_path("conventions", item, PRESETS):
+        if item not in PRESETS:
+            raise unknown("conventions", item, PRESETS)
+        return PRESETS[str(item)]
+    table = {"name": Path(item).stem} | read_toml(Path(item))
+    base = preset(table.pop("base", "corrected"))
+    for key in table:
+        if key not in Conventions.__dataclass_fields__:  # type: ignore[attr-defined]
+            raise BadInput(f"{item}: {unknown('convention', key, Conventions.__dataclass_fields__)}")  # type: ignore[attr-defined]
+    try:
+        return replace(base, **table)
+    except BadInput as error:
+        raise BadInput(f"{item}: {error}") from None
 
 
 def _is_path(what: str, item: object, names: Mapping[str, Any]) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.units import UNITS, si_unit
@@ -48,8 +48,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is not TOML: {clip(str(error), 100)}") from None
 
 
-def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str) -> Any:
-    """Return the part of class `cls` that a table of quantities describes.
+def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find: Callable[[str], Any]) -> Any:
+    """Return the part of class `cls` that a table of quantities describes; `find` gives the part a field names.
 
     Raises BadInput, naming the file and the field, for one that is missing, unknown, without source or of a wrong unit.
     """
@@ -61,11 +61,27 @@ def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str) -> An
     for key, spec in known.items():
         if key not in given and spec.default is MISSING and spec.default_factory is MISSING:
             raise BadInput(f"{where}: {name}.{key} is missing; wanted a value with unit, source and status")
-    values = {key: quantity(f"{where}: {name}.{key}", key, entry) for key, entry in given.items()}
+    types = get_type_hints(cls)
+    values = {
+        key: _inner(f"{where}: {name}.{key}", types[key], entry, find)
+        if is_dataclass(types[key])
+        else quantity(f"{where}: {name}.{key}", key, entry)
+        for key, entry in given.items()
+    }
     try:
         return cls(name=name, **values)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
+
+
+def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:
+    """Return the part that a field names. Raises BadInput when it is none, or one of another class."""
+    if not isinstance(entry, str):
+        raise BadInput(f"{where} is {clip(entry)}; wanted the name of a {cls.__name__}")
+    found = find(entry)
+    if not isinstance(found, cls):
+        raise BadInput(f"{where} is {entry!r}, a {type(found).__name__}; wanted a {cls.__name__}")
+    return found
 
 
 def quantity(where: str, field: str, entry: Any) -> Any:
@@ -89,12 +105,18 @@ def quantity(where: str, field: str, entry: Any) -> Any:
     return _scaled(where, field, value, entry.get("unit"))
 
 
-def _scaled(where: str, field: str, value: Any, unit: Any) -> float:
+def _scaled(where: str, field: str, value: Any, unit: Any) -> float | tuple[float, ...]:
     wanted = si_unit(field)
     fitting = [symbol for symbol, (si, _) in UNITS.items() if si == wanted]
     if unit not in fitting:
         raise BadInput(f"{where} has the unit {clip(unit)}; wanted one of {', '.join(fitting)}")
+    factor = UNITS[unit][1]
+    if isinstance(value, list) and value:
+        return tuple(_number(where, item, factor) for item in value)
+    return _number(where, value, factor)
+
+
+def _number(where: str, value: Any, factor: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadInput(f"{where} has the value {clip(value)}; wanted a number")
-    factor = UNITS[unit][1]
     return value if factor == 1.0 else value * factor

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from pimllm_lib.parts import Value, part
+from pimllm_lib.parts import Value, ceil_div, part
 
 
 @part
@@ -34,14 +32,6 @@ class Mapping:
     col_folds: Value
     stream: Value
     fill: Value
-
-
-def ceil_div(a: Value, b: Value) -> Value:
-    """Return a / b rounded up, as float64: integer `//` is five times slower and float32 loses counts above 2**24.
-
-    One divided by any size of at least 1 is one fold: said first, so that a GEMV does not grow along an axis of rows.
-    """
-    return 1.0 if isinstance(a, int) and a == 1 else np.ceil(a / b)
 
 
 def pick(dataflow: Value, **choices: Value) -> Value:

@@ -1,15 +1,11 @@
-"""Frozen hardware parts and the accelerators made of them. Parts hold numbers; the catalog knows their sources."""
+"""Digital engines."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import field
 
 import numpy as np
 
 from pimllm_lib.errors import unknown
 from pimllm_lib.parts import Value, part, require, require_counts, require_positive
-from pimllm_lib.schema import KINDS
 
 DATAFLOWS = ("os", "ws", "is")
 
@@ -46,30 +42,3 @@ class SystolicArray:
         for flow in np.unique(np.asarray(self.dataflow)).tolist():
             if flow not in DATAFLOWS:
                 raise unknown("dataflow", flow, DATAFLOWS)
-
-
-@part
-class System:
-    """An accelerator: its engines, and the engine that each kind of product goes to.
-
-    array: the systolic array, the engine called "array". routing: kind -> engine, every kind of
-    `schema.KINDS` once. Raises BadInput for a kind left out and for a name that is no kind or engine.
-    """
-
-    name: str
-    array: SystolicArray
-    routing: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(KINDS, "array"))
-
-    def __post_init__(self) -> None:
-        """Refuse routing that names nothing or leaves a kind out."""
-        for kind, engine in self.routing.items():
-            if kind not in KINDS:
-                raise unknown(f"kind of product in {self.name}.routing", kind, KINDS)
-            if engine not in ENGINES:
-                raise unknown(f"engine in {self.name}.routing.{kind}", engine, ENGINES)
-        left = [kind for kind in KINDS if kind not in self.routing]
-        require(not left, f"{self.name}.routing", dict(self.routing), f"an engine for {', '.join(left)} too")
-
-
-#: Engines a product can be routed to: the names of the fields of `System` that do work.
-ENGINES = ("array",)

@@ -1,0 +1,231 @@
+"""Latency, energy, area and programming of a matrix-vector product on analog crossbar tiles.
+
+A matrix of fan_in x fan_out one-bit weights is cut into crossbars of rows x cols, the crossbars fill tiles, and every
+tile works at the same time. Activations enter bit by bit (`dac.bits` at once), columns share converters, partial sums
+are joined inside a tile, merged between tiles and sent on. Latency is that of the fullest tile; energy is power times
+the time each part works, for every tile as if it were as full as the fullest. Source: the behaviour-level model of MNSIM
+2.0 (Zhu et al. 2023), re-derived from its public output and checked component by component.
+
+Neglected, as there: energy on the links between PEs and tiles, the conversion of digital parts to one technology node,
+and anything analog that would change the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pimllm_lib.hardware import Buffer, Crossbar, Tile
+from pimllm_lib.parts import Value, ceil_div, part
+
+
+@part
+class Layout:
+    """How a matrix lies on tiles. Every field broadcasts.
+
+    crossbars: crossbars (pairs, where differential) it takes; tiles: tiles they fill; rows, cols, pes: used in the
+    fullest crossbar and tile; row_turns, col_turns: how often rows share a DAC and columns an ADC; turns: read
+    operations for one vector; levels: steps that join the PEs of a tile; sum_bits: bits of a joined sum.
+    """
+
+    crossbars: Value
+    tiles: Value
+    rows: Value
+    cols: Value
+    pes: Value
+    row_turns: Value
+    col_turns: Value
+    turns: Value
+    levels: Value
+    sum_bits: Value
+
+
+def layout(fan_in: Value, fan_out: Value, *, tile: Tile, act_bits: Value) -> Layout:
+    """Return how a fan_in x fan_out matrix lies on tiles."""
+    bar = tile.crossbar
+    crossbars = ceil_div(fan_in, bar.rows) * ceil_div(fan_out, bar.cols)
+    rows, cols, pes = np.minimum(fan_in, bar.rows), np.minimum(fan_out, bar.cols), np.minimum(crossbars, tile.pes)
+    row_turns, col_turns = ceil_div(rows, bar.dac.per_crossbar), ceil_div(cols, bar.adc.per_crossbar)
+    levels = np.ceil(np.log2(pes))
+    return Layout(
+        crossbars=crossbars,
+        tiles=ceil_div(crossbars, tile.pes),
+        rows=rows,
+        cols=cols,
+        pes=pes,
+        row_turns=row_turns,
+        col_turns=col_turns,
+        turns=np.ceil(act_bits / bar.dac.bits) * row_turns * col_turns,
+        levels=levels,
+        sum_bits=bar.adc.bits + levels,
+    )
+
+
+def slices(bar: Crossbar) -> Value:
+    """Return into how many cells a weight is cut. The sign of a differential pair needs no cell of its own."""
+    return np.ceil((bar.weight_bits - (bar.polarity - 1)) / bar.cell.bits)
+
+
+def read_time(bar: Crossbar) -> Value:
+    """Return the time of one analog read in seconds: the cell's own, and a delay that grows with the crossbar."""
+    kib = bar.rows * bar.cols / (8 * 1024)
+    return bar.cell.read_s + sum(c * kib**power for power, c in enumerate(bar.delay_s))
+
+
+def computing_times(on: Layout, tile: Tile) -> dict[str, Value]:
+    """Return how long each part of a PE works for one vector, in seconds. A converter takes bits + 2 clock periods."""
+    bar, side, step = tile.crossbar, tile.periphery, 1 / tile.periphery.rate_hz
+    return {
+        "dac": on.turns * (bar.dac.bits + 2) / bar.dac.rate_hz,
+        "adc": on.turns * (bar.adc.bits + 2) / bar.adc.rate_hz,
+        "crossbar": on.turns * read_time(bar),
+        "input_register": (on.row_turns * on.col_turns + on.turns) * step,
+        "output_register": on.col_turns * step,
+        "mux": on.turns * 2 * side.mux_s,
+        "demux": on.turns * 2 * side.demux_s,
+        "shift_add": (on.turns + np.ceil(np.log2(slices(bar)))) * step,
+        "joint": on.levels * step,
+    }
+
+
+def buffer_times(on: Layout, *, tile: Tile, act_bits: Value) -> dict[str, Value]:
+    """Return the time to read and to write the buffers of the fullest tile, in seconds, word by word."""
+    word, access = tile.buffer.word_bits, tile.buffer.access_s
+    inputs = np.ceil(on.rows * act_bits / word)
+    return {
+        "input": inputs * access,
+        "output_read": np.ceil(on.cols * act_bits * on.pes / word) * access,
+        "output_write": np.ceil(on.sum_bits * on.cols * on.pes / word) * access,
+    }
+
+
+def latency(
+    on: Layout, *, tile: Tile, act_bits: Value, network_bps: Value, fan_out: Value, merge_hops: Value,
+    transfer_hops: Value, reread_output: bool,
+) -> dict[str, Value]:  # fmt: skip
+    """Return the latency of one product by component, in seconds.
+
+    reread_output: count the read of the output buffer in `merge` again, where `buffer` already has it. Messages are
+    stored and forwarded whole at every hop.
+    """
+    work, words = computing_times(on, tile), buffer_times(on, tile=tile, act_bits=act_bits)
+    step, levels = 1 / tile.periphery.rate_hz, on.levels
+    joined_bits = np.ceil(np.log2(tile.pes)) * on.sum_bits - levels * (levels + 1) / 2
+    again = words["output_read"] if reread_output else 0.0
+    return {
+        "dac": work["dac"],
+        "adc": work["adc"],
+        "crossbar": work["crossbar"],
+        "registers": work["input_register"] + work["output_register"],
+        "mux": work["mux"] + work["demux"],
+        "shift_add": work["shift_add"],
+        "joint": work["joint"],
+        "buffer": 2 * words["input"] + words["output_read"] + words["output_write"],
+        "intra_tile": joined_bits * on.cols / tile.intra_bps,
+        "merge": again + merge_hops * (step + on.cols * on.pes * act_bits / network_bps),
+        "transfer": transfer_hops * fan_out * act_bits / network_bps,
+    }
+
+
+def used_converters(on: Layout, bar: Crossbar) -> tuple[Value, Value]:
+    """Return the DACs and ADCs that work in the fullest crossbar; more converters than lines count as one a line."""
+    return np.ceil(on.rows / ceil_div(bar.rows, bar.dac.per_crossbar)), np.ceil(
+        on.cols / ceil_div(bar.cols, bar.adc.per_crossbar)
+    )
+
+
+def energy(
+    on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, output_buffer: Value
+) -> dict[str, Value]:
+    """Return the energy of one product by component, in joules.
+
+    input_buffer, output_buffer: sizes in bytes of the buffers in every tile. Buffers are charged power, leakage included,
+    for the time both directions take, as published.
+    """
+    bar, side, time = tile.crossbar, tile.periphery, computing_times(on, tile)
+    dacs, adcs = used_converters(on, bar)
+    cut, words = slices(bar), buffer_times(on, tile=tile, act_bits=act_bits)
+    cells = bar.polarity * cut * dacs * adcs
+    used = {
+        "dac": dacs * bar.dac.power_w * time["dac"],
+        "adc": cut * adcs * bar.adc.power_w * time["adc"],
+        "crossbar": cells * cell_power(bar) * time["crossbar"],
+        "registers": side.register_w * (dacs * time["input_register"] + adcs * time["output_register"]),
+        "mux": dacs * side.demux_w * time["demux"] + adcs * side.mux_w * time["mux"],
+        "shift_add": cut * adcs * side.shift_add_w * time["shift_add"],
+    }
+    per_pe = {name: on.tiles * on.pes * value for name, value in used.items()}
+    joint = (on.pes - 1) * adcs * side.joint_w * time["joint"]
+    reading = words["input"] + words["output_read"]
+    writing = words["input"] + words["output_write"]
+    spent = reading * buffer_power(on, tile.buffer, tile.buffer.read_j, input_buffer, output_buffer)
+    spent = spent + writing * buffer_power(on, tile.buffer, tile.buffer.write_j, input_buffer, output_buffer)
+    return per_pe | {"joint": on.tiles * joint, "buffer": on.tiles * spent}
+
+
+def cell_power(bar: Crossbar) -> Value:
+    """Return the mean power of a cell while it is read, in watts."""
+    cell = bar.cell
+    conductance = cell.low_share / cell.low_ohm + (1 - cell.low_share) / cell.high_ohm
+    return cell.read_duty * cell.read_v**2 * conductance
+
+
+def sized(size: Value, buffer: Buffer, column: tuple[float, ...]) -> Value:
+    """Return a column of the buffer table for a capacity in bytes: the smallest listed size that holds it."""
+    edges = (0.0, *buffer.sizes_bytes)
+    inside = sum((size > low) * (size <= high) * x for low, high, x in zip(edges, edges[1:], column, strict=False))
+    return inside + (size > edges[-1]) * np.ceil(size / edges[-1]) * column[-1]
+
+
+def buffer_power(on: Layout, buffer: Buffer, access_j: tuple[float, ...], inside: Value, outside: Value) -> Value:
+    """Return the power of one tile's buffers while they are accessed, leakage included, in watts."""
+    one, other = (sized(size, buffer, access_j) / buffer.access_s for size in (inside, outside))
+    return on.pes * one + other + leakage(on, buffer, inside, outside)
+
+
+def leakage(on: Layout, buffer: Buffer, inside: Value, outside: Value) -> Value:
+    """Return the leakage power of one tile's buffers, in watts: one input buffer a PE, one output buffer."""
+    return on.pes * sized(inside, buffer, buffer.leakage_w) + sized(outside, buffer, buffer.leakage_w)
+
+
+def input_buffer_size(fan_in: Value, crossbars: Value, act_bits: Value) -> Value:
+    """Return the bytes of an input buffer: a matrix's input shared by its crossbars, up to a power of two."""
+    return 2 ** np.ceil(np.log2(fan_in * act_bits / 8 / crossbars))
+
+
+def output_buffer_size(fan_out: Value, tiles: Value) -> Value:
+    """Return the bytes of an output buffer: twice a matrix's output shared by its tiles, up to a power of two."""
+    return 2 ** np.ceil(np.log2(2 * fan_out / tiles))
+
+
+def area(on: Layout, *, tile: Tile, input_buffer: Value, output_buffer: Value) -> dict[str, Value]:
+    """Return the area of a matrix's tiles by component, in square metres: whole tiles, used or not."""
+    bar, side = tile.crossbar, tile.periphery
+    dacs, adcs = np.minimum(bar.dac.per_crossbar, bar.rows), np.minimum(bar.adc.per_crossbar, bar.cols)
+    cut, pes = slices(bar), on.tiles * tile.pes
+    one_crossbar = bar.rows * bar.cols * bar.cell.area_m2 + bar.rows * bar.row_area_m2
+    inside, outside = (sized(size, tile.buffer, tile.buffer.area_m2) for size in (input_buffer, output_buffer))
+    return {
+        "dac": pes * dacs * bar.dac.area_m2,
+        "adc": pes * cut * adcs * bar.adc.area_m2,
+        "crossbar": pes * bar.polarity * cut * one_crossbar,
+        "registers": pes * dacs * side.dac_side_area_m2,
+        "shift_add": pes * cut * adcs * side.adc_side_area_m2,
+        "joint": on.tiles * (tile.pes - 1) * adcs * side.joint_area_m2,
+        "buffer": pes * inside + on.tiles * outside,
+    }
+
+
+def programming(fan_in: Value, fan_out: Value, on: Layout, *, bar: Crossbar, program_rows: Value) -> dict[str, Value]:
+    """Return cells, energy (J) and time (s) to write a matrix once, each pulse followed by a verifying read.
+
+    program_rows: crossbar rows written at once in the whole machine. The energy of the verifying reads is neglected; it is
+    three orders below that of a pulse.
+    """
+    copies, cell = bar.polarity * slices(bar), bar.cell
+    rows = copies * ceil_div(fan_out, bar.cols) * fan_in
+    cells = copies * fan_in * fan_out
+    return {
+        "cells": cells,
+        "energy_j": cells * cell.write_pulses * cell.write_j,
+        "time_s": rows / program_rows * cell.write_pulses * (cell.write_s + read_time(bar)),
+    }

@@ -1,0 +1,98 @@
+"""Where tiles lie on the grid, and how many hops their results travel.
+
+The matrices of a block take consecutive tiles in the order of their use. Each has an aggregator tile, where partial sums
+are merged and from where the result goes to the next matrix. Source: the tile placement of MNSIM 2.0 (Zhu et al. 2023),
+re-derived from its public output; checked against a brute-force search.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pimllm_lib.errors import BadInput
+
+Counts = tuple[int, ...]
+
+
+def hops(
+    tiles: list[Any], *, grid_side: Any, tiles_per_bank: Any, walk: str, names: str = "a block"
+) -> list[tuple[Any, Any]]:
+    """Return for each matrix the hops to merge its partial sums and the hops to send its result to the next one.
+
+    tiles: tiles of each matrix, in order; 0 leaves a matrix out. Numbers or arrays, evaluated once for each distinct
+    combination. The last matrix sends nothing. Raises BadInput, with the tiles needed, when they do not fit the grid.
+    """
+    columns = np.broadcast_arrays(*tiles, grid_side, tiles_per_bank)
+    rows = np.stack([np.asarray(c, dtype=np.int64).ravel() for c in columns], axis=-1)
+    distinct, where = np.unique(rows, axis=0, return_inverse=True)
+    found = np.array([_hops(tuple(row[:-2].tolist()), int(row[-2]), int(row[-1]), walk) for row in distinct], float)
+    spread = found[where.ravel()].reshape(*columns[0].shape, len(tiles), 2)
+    return [(spread[..., i, 0], spread[..., i, 1]) for i in range(len(tiles))]
+
+
+@lru_cache(maxsize=100_000)
+def _hops(counts: Counts, side: int, bank: int, walk: str) -> tuple[tuple[int, int], ...]:
+    """Return (merge, transfer) hops of each matrix, (0, 0) for one without tiles."""
+    needed = sum(counts)
+    if walk != "banks" and needed > side**2:
+        enough = int(np.ceil(np.sqrt(needed)))
+        raise BadInput(
+            f"a block needs {needed} tiles, and the {side} x {side} grid holds {side**2}; wanted grid_side of at least "
+            f"{enough}, or walk = 'banks'"
+        )
+    place = positions(needed, side=side, bank=bank, walk=walk)
+    ends = np.cumsum(counts)
+    present = [(place[end - n : end], i) for i, (n, end) in enumerate(zip(counts, ends, strict=True)) if n]
+    result = [(0, 0)] * len(counts)
+    for (own, i), following in zip(present, [*present[1:], None], strict=True):
+        inside = farthest(own, own)
+        onward = farthest(own, following[0]) if following else np.zeros(len(own), dtype=np.int64)
+        best = _first_in_rows(own, inside + onward)
+        result[i] = (int(inside[best]), int(onward[best]))
+    return tuple(result)
+
+
+def positions(n: int, *, side: int, bank: int, walk: str) -> NDArray[np.int64]:
+    """Return row and column of the first n tiles, shape (n, 2).
+
+    l-shell: shells around the corner, as published: shell s holds the tiles s^2 to (s+1)^2 - 1 and runs along one edge of
+    the square and back along the other, in turns. row-major: row after row. banks: banks of `bank` tiles, each row-major
+    in the most square block that holds it, the banks themselves on an l-shell without end.
+    """
+    index = np.arange(n)
+    if walk == "row-major":
+        return np.stack([index // side, index % side], axis=1)
+    if walk == "l-shell":
+        return _l_shell(index)
+    width = int(np.ceil(np.sqrt(bank)))
+    height = -(-bank // width)
+    within = index % bank
+    return _l_shell(index // bank) * (height, width) + np.stack([within // width, within % width], axis=1)
+
+
+def _l_shell(index: NDArray[np.int64]) -> NDArray[np.int64]:
+    shell = np.sqrt(index).astype(np.int64)
+    step = index - shell**2
+    a, b = np.minimum(step, shell), np.minimum(2 * shell - step, shell)
+    odd = shell % 2 == 1
+    return np.stack([np.where(odd, a, b), np.where(odd, b, a)], axis=1)
+
+
+def farthest(origins: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each origin the Manhattan distance to the farthest target.
+
+    Along the diagonals u = row + col and v = row - col that distance is the largest of four differences.
+    """
+    u, v = origins.sum(1), origins[:, 0] - origins[:, 1]
+    tu, tv = targets.sum(1), targets[:, 0] - targets[:, 1]
+    reach = np.stack([u - tu.min(), tu.max() - u, v - tv.min(), tv.max() - v])
+    return np.asarray(reach.max(axis=0))
+
+
+def _first_in_rows(tiles: NDArray[np.int64], cost: NDArray[np.int64]) -> int:
+    """Return the index of the cheapest tile; among equals the first in row-major order."""
+    return int(np.lexsort((tiles[:, 1], tiles[:, 0], cost))[0])

@@ -1,0 +1,179 @@
+"""Engines: from the products routed to one and its parts to what they cost, one token at a time.
+
+Every function yields entries (op, component, variable, value): what all products of an op cost in one token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from pimllm_lib.conventions import Conventions
+from pimllm_lib.costs import crossbar, placement, systolic
+from pimllm_lib.hardware import Pim, SystolicArray
+from pimllm_lib.parts import Value
+from pimllm_lib.workload import Product
+
+Entry = tuple[str, str, str, Value]
+
+
+def array_entries(array: SystolicArray, products: Sequence[Product], wanted: set[str]) -> Iterator[Entry]:
+    """Yield what products cost on a systolic array; functions whose variables nobody wants are not run."""
+    for product in products:
+        yield product.op, "stream", "array_macs", product.macs
+        for variables, entries in _ARRAY:
+            if wanted & variables:
+                yield from ((product.op, *entry) for entry in entries(array, product))
+
+
+def _array_time(array: SystolicArray, product: Product) -> Iterator[tuple[str, str, Value]]:
+    on = systolic.mapping(product.m, product.k, product.n, **_shape(array))
+    for phase, value in systolic.phase_cycles(on).items():
+        spent = value * product.calls
+        yield phase, "cycles", spent
+        yield phase, "busy_s", spent * (1 / array.rate_hz)
+
+
+def _array_energy(array: SystolicArray, product: Product) -> Iterator[tuple[str, str, Value]]:
+    on = systolic.mapping(product.m, product.k, product.n, **_shape(array))
+    joules = systolic.energy(
+        on,
+        rows=array.rows,
+        cols=array.cols,
+        active_pe_energy_j=array.active_pe_energy_j,
+        idle_pe_energy_j=array.idle_pe_energy_j,
+        measured_cycle_energy_j=array.measured_cycle_energy_j,
+        measured=(array.rows == array.measured_rows) & (array.cols == array.measured_cols),
+    )
+    for phase, value in joules.items():
+        yield phase, "energy_j", value * product.calls
+
+
+def _array_traffic(array: SystolicArray, product: Product) -> Iterator[tuple[str, str, Value]]:
+    size, shape, calls = (product.m, product.k, product.n), _shape(array), product.calls
+    words = systolic.sram_words(*size, **shape)
+    for operand in ("inputs", "weights", "partial_sums"):
+        yield "stream", "sram_reads", words[operand] * calls
+    yield "stream", "sram_writes", words["results"] * calls
+    for phase, value in systolic.register_accesses(*size, **shape).items():
+        yield phase, "register_accesses", value * calls
+
+
+def _shape(array: SystolicArray) -> dict[str, Any]:
+    return {"rows": array.rows, "cols": array.cols, "dataflow": array.dataflow}
+
+
+_ARRAY: tuple[tuple[set[str], Callable[[SystolicArray, Product], Iterator[tuple[str, str, Value]]]], ...] = (
+    ({"cycles", "busy_s", "latency_s"}, _array_time),
+    ({"energy_j"}, _array_energy),
+    ({"sram_reads", "sram_writes", "register_accesses"}, _array_traffic),
+)
+
+
+class Mapped:
+    """The matrices of a block on the tiles of the analog half: layouts, buffer sizes and hops, worked out once."""
+
+    def __init__(self, pim: Pim, products: Sequence[Product], counting: Conventions) -> None:
+        """Map the products in the order of their use. Raises BadInput when they do not fit the grid."""
+        self.pim, self.products, self.counting = pim, products, counting
+        bits, dummy = pim.act_bits, counting.dummy_first_layer
+        mapped_in = [pim.dummy_fan_in if dummy and i == 0 else p.k for i, p in enumerate(products)]
+        self.layouts = [
+            crossbar.layout(k, p.n, tile=pim.tile, act_bits=bits) for k, p in zip(mapped_in, products, strict=True)
+        ]
+        tiles = [on.tiles * p.count for on, p in zip(self.layouts, products, strict=True)]
+        before = [1] if dummy else []  # the dummy layer itself lies on the first tile
+        grid = {"grid_side": pim.grid_side, "tiles_per_bank": pim.tiles_per_bank, "walk": pim.walk}
+        self.hops = placement.hops([*before, *tiles], **grid)[len(before) :]
+        needs = [
+            crossbar.input_buffer_size(k, on.crossbars, bits) * (p.count > 0)
+            for k, on, p in zip(mapped_in, self.layouts, products, strict=True)
+        ]
+        needs += [crossbar.input_buffer_size(pim.dummy_fan_in, 1, bits)] if dummy else []
+        self.buffers = {
+            "input_buffer": _largest(needs),
+            "output_buffer": _largest(
+                crossbar.output_buffer_size(p.n, on.tiles) * (p.count > 0)
+                for on, p in zip(self.layouts, products, strict=True)
+            ),
+        }
+
+
+def pim_entries(
+    pim: Pim, products: Sequence[Product], counting: Conventions, wanted: set[str]
+) -> Iterator[Entry]:
+    """Yield what products cost on crossbar tiles that hold their weights."""
+    mapped = Mapped(pim, products, counting)
+    for product, on, hop in zip(products, mapped.layouts, mapped.hops, strict=True):
+        for variables, entries in _PIM:
+            if wanted & variables:
+                yield from ((product.op, *entry) for entry in entries(mapped, product, on, hop))
+
+
+def _pim_time(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
+    pim, counting = mapped.pim, mapped.counting
+    spent = crossbar.latency(
+        on,
+        tile=pim.tile,
+        act_bits=pim.act_bits,
+        network_bps=pim.network_bps,
+        fan_out=product.n,
+        merge_hops=hop[0],
+        transfer_hops=hop[1],
+        reread_output=counting.output_reread,
+    )
+    for component, value in spent.items():
+        yield component, "busy_s", value * product.calls
+    for component, part, _ in _auxiliary(mapped, on):
+        yield component, "busy_s", part.delay_s * product.calls
+
+
+def _pim_energy(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
+    pim = mapped.pim
+    for component, value in crossbar.energy(on, tile=pim.tile, act_bits=pim.act_bits, **mapped.buffers).items():
+        yield component, "energy_j", value * product.calls
+    for component, part, number in _auxiliary(mapped, on):
+        yield component, "energy_j", part.power_w * part.delay_s * number * product.calls
+
+
+def _pim_standing(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
+    """Yield what stands there whether it works or not: tiles, leakage, area; and what it takes to write it."""
+    pim, calls = mapped.pim, product.calls
+    inside, outside = mapped.buffers["input_buffer"], mapped.buffers["output_buffer"]
+    yield "crossbar", "tiles", on.tiles * calls
+    leaking = on.tiles * crossbar.leakage(on, pim.tile.buffer, inside, outside)
+    yield "buffer", "static_power_w", leaking * calls
+    for component, value in crossbar.area(on, tile=pim.tile, **mapped.buffers).items():
+        yield component, "area_m2", value * calls
+    written = crossbar.programming(
+        product.k, product.n, on, bar=pim.tile.crossbar, program_rows=pim.program_rows
+    )
+    yield "crossbar", "program_s", written["time_s"] * calls
+    yield "crossbar", "program_j", written["energy_j"] * calls
+
+
+def _auxiliary(mapped: Mapped, on: crossbar.Layout) -> Iterator[tuple[str, Any, Value]]:
+    """Yield the auxiliary parts that work for one product, and how many of each."""
+    if mapped.counting.auxiliary_parts:
+        pim = mapped.pim
+        yield "post_processing", pim.post_processing, on.tiles * on.pes
+        yield "input_distributor", pim.input_distributor, on.tiles
+        yield "global_buffer", pim.global_buffer, 1
+        yield "controller", pim.controller, 1
+
+
+_PIM: tuple[tuple[set[str], Callable[..., Iterator[tuple[str, str, Value]]]], ...] = (
+    ({"busy_s", "latency_s"}, _pim_time),
+    ({"energy_j"}, _pim_energy),
+    ({"tiles", "static_power_w", "area_m2", "program_s", "program_j"}, _pim_standing),
+)
+
+
+def _largest(values: Any) -> Value:
+    import numpy as np
+
+    values = list(values)
+    largest = values[0]
+    for value in values[1:]:
+        largest = np.maximum(largest, value)
+    return largest

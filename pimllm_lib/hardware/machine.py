@@ -1,0 +1,49 @@
+"""Accelerators: engines, and which kind of product goes to which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.hardware.analog import Pim
+from pimllm_lib.hardware.digital import SystolicArray
+from pimllm_lib.parts import part, require
+from pimllm_lib.schema import KINDS
+
+#: Engines a product can be routed to: the fields of `System` that do work.
+ENGINES = ("array", "pim")
+
+
+@part
+class System:
+    """An accelerator: its engines, and the engine that each kind of product goes to.
+
+    array: a systolic array; pim: analog crossbar tiles, None where there are none. routing: kind -> engine, every kind
+    of `schema.KINDS` once. Raises BadInput for a kind left out, a name that is no kind or engine, attention routed to
+    crossbars (their weights are written once), and an engine the system does not have.
+    """
+
+    name: str
+    array: SystolicArray
+    pim: Pim | None = None
+    routing: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(KINDS, "array"))
+
+    def __post_init__(self) -> None:
+        """Refuse routing that names nothing or leaves a kind out."""
+        for kind, engine in self.routing.items():
+            if kind not in KINDS:
+                raise unknown(f"kind of product in {self.name}.routing", kind, KINDS)
+            if engine not in ENGINES:
+                raise unknown(f"engine in {self.name}.routing.{kind}", engine, ENGINES)
+            if getattr(self, engine) is None:
+                raise BadInput(f"{self.name}.routing sends {kind} to {engine}, and {self.name} has none; wanted one")
+        left = [kind for kind in KINDS if kind not in self.routing]
+        require(not left, f"{self.name}.routing", dict(self.routing), f"an engine for {', '.join(left)} too")
+        require(self.routing["attention"] != "pim", f"{self.name}.routing.attention", "pim",
+                "array: the key-value cache changes with every token, and writing crossbars is not modelled")  # fmt: skip
+
+    @property
+    def hybrid(self) -> bool:
+        """Whether projections and attention run on different engines."""
+        return self.routing["projection"] != self.routing["attention"]
