@@ -12,6 +12,8 @@ from pimllm_lib.errors import unknown
 from pimllm_lib.schema import COMPONENTS, OPS
 
 DETAILS = ("total", "op", "component")
+_OP = {op: i for i, op in enumerate(OPS)}
+_COMPONENT = {component: i for i, component in enumerate(COMPONENTS)}
 
 
 def split_labels(detail: str) -> dict[str, list[str]]:
@@ -42,17 +44,19 @@ class Ledger:
 
     def table(self, variable: str) -> Any:
         """Return one variable along the frame's dimensions, with op and component as the detail asks."""
-        cells = self._sums[variable]
+        cells = {cell: self._sum(by_shape) for cell, by_shape in self._sums[variable].items()}
         if self.detail == "total":
-            return self._sum(cells["", ""])
-        components = COMPONENTS if self.detail == "component" else ("",)
-        return self.frame.concat(
-            "op",
-            [
-                self.frame.concat("component", [self._sum(cells.get((op, part), {})) for part in components])
-                for op in OPS
-            ],
-        )
+            return cells.get(("", ""), self.frame.zero)
+        shape = list(np.broadcast_shapes(self.frame.zero.shape, *(np.shape(value) for value in cells.values())))
+        at, part_at = self.frame.position("op"), self.frame.position("component")
+        shape[at], shape[part_at] = len(self.frame.labels["op"]), len(self.frame.labels["component"])
+        table = np.zeros(shape)
+        where: list[Any] = [slice(None)] * len(shape)
+        for (op, component), value in cells.items():
+            where[at] = slice(i := _OP[op], i + 1)
+            where[part_at] = slice(j := _COMPONENT.get(component, 0), j + 1)
+            table[tuple(where)] = value
+        return table
 
     def _sum(self, by_shape: dict[Any, Any]) -> Any:
         """Add arrays of different shapes: small ones into larger ones that hold their shape, the largest in place."""

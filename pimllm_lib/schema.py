@@ -64,6 +64,10 @@ COMPONENTS: dict[str, str] = {
     "controller": "controller of the analog half",
     "rounding": "rounding that the published model does",
 }
+ATTENTION_OPS = ("score", "av")
+ARRAY_COMPONENTS = ("stream", "fill")
+#: Where the product itself happens, converters included.
+ANALOG_COMPONENTS = ("dac", "adc", "crossbar")
 
 
 @dataclass(frozen=True)

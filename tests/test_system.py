@@ -132,7 +132,8 @@ def test_more_context_never_decodes_faster(context, rows, cols):
 
 
 def test_every_variable_carries_its_unit_and_meaning():
-    ds = pl.metrics.summary(pl.evaluate(system="tpu-llm", model="opt-1.3b", context_len=128))
+    both = pl.evaluate(system=["tpu-llm", "pim-llm"], model="opt-1.3b", context_len=128, detail="component")
+    ds = pl.metrics.compare(pl.metrics.summary(both))
     assert set(ds.data_vars) == set(VARIABLES)
     for name, variable in ds.data_vars.items():
         assert variable.attrs == {"units": VARIABLES[name].unit, "long_name": VARIABLES[name].meaning}

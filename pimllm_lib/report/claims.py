@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 
 import pandas as pd
@@ -11,6 +13,8 @@ from pimllm_lib.report.paths import DATA
 
 #: How a number was shortened for print -> how to shorten ours. Text that cuts digits off says so in its row.
 ROUNDINGS = {"rounded": ROUND_HALF_EVEN, "truncated": ROUND_DOWN}
+#: Words of a claim that names a bound -> whether a computed value keeps it.
+BOUNDS: dict[str, Callable[[float, float], bool]] = {"at least": operator.ge, "below": operator.lt}
 
 
 def published() -> pd.DataFrame:
@@ -23,16 +27,27 @@ def as_printed(value: float, decimals: int, rounding: str) -> str:
 
     >>> as_printed(79.289, 1, "truncated"), as_printed(79.289, 1, "rounded")
     ('79.2', '79.3')
+    >>> as_printed(79.289, -1, "rounded")
+    '80'
     """
     step = Decimal(1).scaleb(-decimals)
-    return str(Decimal(value).quantize(step, rounding=ROUNDINGS[rounding]))
+    return f"{Decimal(value).quantize(step, rounding=ROUNDINGS[rounding]):f}"
+
+
+def verdict(claim: dict[str, str], computed: float) -> str:
+    """Return "agrees" when a computed value is what is printed, or keeps the printed bound; else "differs"."""
+    if claim["rounding"] in BOUNDS:
+        holds = BOUNDS[claim["rounding"]](computed, float(claim["value"]))
+    else:
+        holds = as_printed(computed, int(claim["decimals"]), claim["rounding"]) == claim["value"]
+    return "agrees" if holds else "differs"
 
 
 def check(ds: xr.Dataset) -> pd.DataFrame:
     """Return the claims a dataset can answer: claim, where, published, computed, ratio, verdict.
 
     A row is answered when the dataset has its quantity as a variable and its system, model and context as labels.
-    The verdict is "agrees" when the computed value, shortened as printed, is the printed text; else "differs".
+    Shares and gains are compared in percent where they were printed so.
     """
     rows = [_row(claim, ds) for claim in published().to_dict("records") if _answers(ds, claim)]
     columns = ["id", "claim", "where", "published", "computed", "ratio", "verdict"]
@@ -51,14 +66,13 @@ def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
 
 def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
     where = {"system": claim["system"], "model": claim["model"], "context_len": int(claim["context_len"])}
-    computed = float(ds[claim["quantity"]].sel(where))
-    shown = as_printed(computed, int(claim["decimals"]), claim["rounding"])
+    computed = float(ds[claim["quantity"]].sel(where)) * (100 if claim["unit"] == "%" else 1)
     return {
         "id": claim["id"],
         "claim": claim["claim"],
         "where": claim["where"],
-        "published": claim["value"],
+        "published": claim["value"] + (" %" if claim["unit"] == "%" else ""),
         "computed": computed,
         "ratio": computed / float(claim["value"]),
-        "verdict": "agrees" if shown == claim["value"] else "differs",
+        "verdict": verdict(claim, computed),
     }
