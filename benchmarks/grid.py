@@ -8,6 +8,7 @@ import pimllm_lib as pl
 from benchmarks.timing import best, peak_bytes
 
 SEVEN = ["gpt2-355m", "gpt2-774m", "gpt2-1.5b", "opt-1.3b", "opt-2.7b", "llama-7b", "opt-6.7b"]
+TWELVE = [*SEVEN, "gpt2-124m", "opt-350m", "opt-13b", "opt-30b", "llama-13b"]
 CONTEXTS = [128, 256, 512, 1024, 2048, 4096]
 TPU = pl.catalog.systems["tpu-llm"]
 
@@ -63,10 +64,14 @@ def report():
             f"{seconds / numpy_s:.1f} x plain numpy, {seconds / write_s:.1f} x writing the results, "
             f"peak {peak_bytes(work) / points:.0f} bytes a point"
         )
-    args = {"model": SEVEN, "context_len": CONTEXTS, "conventions": "as-published"}
-    for detail in ("total", "op", "component"):
-        cells = len(SEVEN) * len(CONTEXTS)
-        warm = best(lambda detail=detail: pl.evaluate(system="tpu-llm", detail=detail, **args), 20)
-        yield f"7 models x 6 contexts, detail={detail}: {warm * 1e3:.1f} ms warm, {warm / cells * 1e6:.0f} us a cell"
+    for systems, models in ((["tpu-llm"], SEVEN), (["tpu-llm", "pim-llm"], TWELVE)):
+        args = {"system": systems, "model": models, "context_len": CONTEXTS, "conventions": "as-published"}
+        cells = len(systems) * len(models) * len(CONTEXTS)
+        for detail in ("total", "op", "component"):
+            warm = best(lambda args=args, detail=detail: pl.evaluate(detail=detail, **args), 20)
+            yield (
+                f"{len(systems)} systems x {len(models)} models x 6 contexts, detail={detail}: {warm * 1e3:.1f} ms warm, "
+                f"{warm / cells * 1e6:.0f} us a cell"
+            )
     one = best(lambda: pl.evaluate(system="tpu-llm", model="opt-6.7b", context_len=128), 20)
     yield f"a single point: {one * 1e3:.1f} ms (LLM-Viewer, made for one point, was seen to need about 0.1 ms)"

@@ -99,9 +99,7 @@ class Mapped:
         }
 
 
-def pim_entries(
-    pim: Pim, products: Sequence[Product], counting: Conventions, wanted: set[str]
-) -> Iterator[Entry]:
+def pim_entries(pim: Pim, products: Sequence[Product], counting: Conventions, wanted: set[str]) -> Iterator[Entry]:
     """Yield what products cost on crossbar tiles that hold their weights."""
     mapped = Mapped(pim, products, counting)
     for product, on, hop in zip(products, mapped.layouts, mapped.hops, strict=True):
@@ -145,9 +143,7 @@ def _pim_standing(mapped: Mapped, product: Product, on: crossbar.Layout, hop: An
     yield "buffer", "static_power_w", leaking * calls
     for component, value in crossbar.area(on, tile=pim.tile, **mapped.buffers).items():
         yield component, "area_m2", value * calls
-    written = crossbar.programming(
-        product.k, product.n, on, bar=pim.tile.crossbar, program_rows=pim.program_rows
-    )
+    written = crossbar.programming(product.k, product.n, on, bar=pim.tile.crossbar, program_rows=pim.program_rows)
     yield "crossbar", "program_s", written["time_s"] * calls
     yield "crossbar", "program_j", written["energy_j"] * calls
 

@@ -100,9 +100,7 @@ def _entries(
     system: System, shapes: dict[str, Decoder], context: Any, counting: Conventions, wanted: set[str]
 ) -> Iterator[Entry]:
     """Yield what the products cost, each on the engine its kind is routed to."""
-    work = {
-        name: [p for p in decode_step(shapes[name], context) if system.routing[p.kind] == name] for name in shapes
-    }
+    work = {name: [p for p in decode_step(shapes[name], context) if system.routing[p.kind] == name] for name in shapes}
     yield from array_entries(system.array, work["array"], wanted)
     if work["pim"] and system.pim is not None:
         yield from pim_entries(system.pim, work["pim"], counting, wanted)

@@ -70,12 +70,11 @@ def test_figures_describe_themselves_and_follow_the_theme():
     import pimllm_lib as pl
     from pimllm_lib.report import claims, plots
 
-    two = {"model": ["opt-1.3b", "opt-6.7b"], "context_len": [128, 256]}
-    ds = pl.evaluate(system="tpu-llm", conventions="as-published", **two)
-    summary = pl.metrics.summary(ds)
-    figures = [plots.tokens_per_second(summary, claims.check(summary), "tpu-llm") for _ in range(2)]
+    two = {"system": ["tpu-llm", "pim-llm"], "model": ["opt-1.3b", "opt-6.7b"], "context_len": [128, 256]}
+    compared = pl.metrics.compare(pl.metrics.summary(pl.evaluate(conventions="as-published", **two)))
+    figures = [plots.rates_and_speedup(compared, claims.check(compared)) for _ in range(2)]
     assert figures[0].svg == figures[1].svg
-    assert 'role="img" aria-label="Tokens per second of tpu-llm' in figures[0].svg
+    assert 'role="img" aria-label="Left: tokens per second of both systems' in figures[0].svg
     assert "currentColor" in figures[0].svg
     assert "#010203" not in figures[0].svg
     assert len(figures[0].svg) < 60_000

@@ -138,9 +138,7 @@ def test_an_adc_bit_costs_one_clock_period_a_turn():
     assert nine - eight == pytest.approx(16 / 1.28e9)
 
 
-@pytest.mark.parametrize(
-    ("size", "entry"), [(1, 0), (2048, 0), (2049, 1), (8192, 2), (65536, 5)]
-)
+@pytest.mark.parametrize(("size", "entry"), [(1, 0), (2048, 0), (2049, 1), (8192, 2), (65536, 5)])
 def test_a_buffer_takes_the_smallest_size_that_holds_it(size, entry):
     buffer = TILE.buffer
     assert crossbar.sized(size, buffer, buffer.leakage_w) == buffer.leakage_w[entry]

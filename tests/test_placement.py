@@ -111,13 +111,15 @@ def test_arrays_and_numbers_agree():
         first = [[4, 9], [16, 1]][i][j]
         assert [(merge[i, j], onward[i, j]) for merge, onward in many] == hops([first, 5], side=8)
     labelled = xr.DataArray([4, 9], dims="n")
-    assert [merge.tolist() for merge, _ in placement.hops([labelled], grid_side=8, tiles_per_bank=12, walk="l-shell")] == [
-        [hops([4])[0][0], hops([9])[0][0]]
-    ]
+    assert [
+        merge.tolist() for merge, _ in placement.hops([labelled], grid_side=8, tiles_per_bank=12, walk="l-shell")
+    ] == [[hops([4])[0][0], hops([9])[0][0]]]
 
 
 @pytest.mark.parametrize("walk", ["l-shell", "row-major"])
 def test_tiles_that_do_not_fit_say_what_would(walk):
-    with pytest.raises(ValueError, match=r"needs 17 tiles, and the 4 x 4 grid holds 16; wanted grid_side of at least 5"):
+    with pytest.raises(
+        ValueError, match=r"needs 17 tiles, and the 4 x 4 grid holds 16; wanted grid_side of at least 5"
+    ):
         hops([10, 7], side=4, walk=walk)
     assert hops([10, 7], side=4, walk="banks")

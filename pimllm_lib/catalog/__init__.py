@@ -18,14 +18,23 @@ from pimllm_lib.catalog.quantities import build, read_toml
 from pimllm_lib.conventions import PRESETS, Conventions
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.hardware import (
-    Adc, Auxiliary, Buffer, Cell, Crossbar, Dac, Periphery, Pim, System, SystolicArray, Tile,
+    Adc,
+    Auxiliary,
+    Buffer,
+    Cell,
+    Crossbar,
+    Dac,
+    Periphery,
+    Pim,
+    System,
+    SystolicArray,
+    Tile,
 )  # fmt: skip
 from pimllm_lib.llm import Decoder
 
 T = TypeVar("T")
 _PARTS: dict[str, type[Any]] = {
-    cls.__name__: cls
-    for cls in (SystolicArray, Cell, Dac, Adc, Crossbar, Periphery, Buffer, Tile, Auxiliary, Pim)
+    cls.__name__: cls for cls in (SystolicArray, Cell, Dac, Adc, Crossbar, Periphery, Buffer, Tile, Auxiliary, Pim)
 }
 
 
@@ -140,8 +149,8 @@ def preset(item: Conventions | str | Path) -> Conventions:
     table = {"name": Path(item).stem} | read_toml(Path(item))
     base = preset(table.pop("base", "corrected"))
     for key in table:
-        if key not in Conventions.__dataclass_fields__:  # type: ignore[attr-defined]
-            raise BadInput(f"{item}: {unknown('convention', key, Conventions.__dataclass_fields__)}")  # type: ignore[attr-defined]
+        if key not in Conventions.__dataclass_fields__:
+            raise BadInput(f"{item}: {unknown('convention', key, Conventions.__dataclass_fields__)}")
     try:
         return replace(base, **table)
     except BadInput as error:

@@ -133,9 +133,7 @@ def used_converters(on: Layout, bar: Crossbar) -> tuple[Value, Value]:
     )
 
 
-def energy(
-    on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, output_buffer: Value
-) -> dict[str, Value]:
+def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, output_buffer: Value) -> dict[str, Value]:
     """Return the energy of one product by component, in joules.
 
     input_buffer, output_buffer: sizes in bytes of the buffers in every tile. Buffers are charged power, leakage included,

@@ -126,7 +126,7 @@ class Periphery:
 
     def __post_init__(self) -> None:
         """Refuse parts that cannot exist."""
-        require_positive(self, [name for name in self.__dataclass_fields__ if name != "name"])  # type: ignore[attr-defined]
+        require_positive(self, [name for name in self.__dataclass_fields__ if name != "name"])
 
 
 @part

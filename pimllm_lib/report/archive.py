@@ -36,7 +36,7 @@ def save(ds: xr.Dataset, slug: str, *, title: str, parameters: dict[str, Any], i
 
 def write(ds: xr.Dataset, path: Path) -> Path:
     """Write a dataset as netCDF-4 and return the path. Raises BadInput when it cannot be written."""
-    encoding = {name: {"_FillValue": None} for name in ds.data_vars}
+    encoding = {name: {"_FillValue": None, "zlib": True, "shuffle": True} for name in ds.data_vars}
     with _replacing(path) as scratch:
         ds.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
     return path

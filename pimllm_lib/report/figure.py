@@ -17,7 +17,6 @@ from matplotlib.figure import Figure as MplFigure
 
 #: One colour per system throughout (Okabe and Ito's palette: distinct to colour-blind readers and in grey).
 SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
-ACCENT = "#009E73"
 #: Drawn in place of the page's text colour, which only the page knows.
 _INK = "#010203"
 _STYLE = {
@@ -64,17 +63,24 @@ def label(array: xr.DataArray, scale: str = "") -> str:
     return text if unit == "1" else f"{text} ({unit})"
 
 
-def end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]], x: float, gap: float = 0.052) -> None:
-    """Write (y, text, colour) labels at the right end of lines on a log axis, moved apart until none overlap.
+def end_labels(
+    ax: Axes, ends: Sequence[tuple[float, str, str]], x: float, *, side: str = "right", gap: float = 0.052
+) -> None:
+    """Write (y, text, colour) labels at one end of lines on a log axis, moved apart until none overlap.
 
-    gap: least distance of two labels, as a share of the axis height.
+    side: "right" writes beyond the last point, "left" before the first. gap: least distance of two labels, as a share of
+    the axis height.
     """
     low, high = np.log10(ax.get_ylim())
     places = sorted(((np.log10(y) - low) / (high - low), text, colour) for y, text, colour in ends)
     spots = _spread([place for place, _, _ in places], gap)
+    if side == "left":  # room for the words inside the axes
+        first, last = np.log10(ax.get_xlim())
+        ax.set_xlim(10 ** (first - 0.42 * (last - first)), 10**last)
     for spot, (_, text, colour) in zip(spots, places, strict=True):
-        ax.annotate(text, (x, spot), xycoords=("data", "axes fraction"), xytext=(8, 0), textcoords="offset points",
-                    va="center", color=colour, annotation_clip=False)  # fmt: skip
+        ax.annotate(text, (x, spot), xycoords=("data", "axes fraction"), textcoords="offset points",
+                    xytext=(8 if side == "right" else -8, 0), ha="left" if side == "right" else "right", va="center",
+                    color=colour, annotation_clip=False)  # fmt: skip
 
 
 def _spread(places: list[float], gap: float) -> list[float]:

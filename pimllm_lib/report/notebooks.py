@@ -101,6 +101,7 @@ def run(slug: str, into: Path, values: Mapping[str, Any] | None = None, *, progr
                 str(notebook(slug)), str(made), settings, kernel_name="python3", progress_bar=progress, cwd=scratch,
                 config=_local_sockets(),
             )  # fmt: skip
+            _refuse_warnings(made, slug)
             _forget_the_machine(made, slug, scratch, values or {})
             for path in Path(scratch).iterdir():
                 os.replace(path, into / path.name)
@@ -110,6 +111,15 @@ def run(slug: str, into: Path, values: Mapping[str, Any] | None = None, *, progr
     except OSError as error:
         raise BadInput(f"{into} cannot be written: {error.strerror or error}") from None
     return into / f"{slug}.ipynb"
+
+
+def _refuse_warnings(path: Path, slug: str) -> None:
+    """Raise NotebookFailed when a cell wrote to stderr: a warning is a defect, and it names files of this machine."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                said = "".join(output["text"]).strip().splitlines()[0]
+                raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {said}", bad_input=False)
 
 
 def _local_sockets() -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from pimllm_lib import __version__, metrics
-from pimllm_lib.conventions import PRESETS, Conventions
-from pimllm_lib.report import archive, claims, text
+from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES
+from pimllm_lib.report import archive, claims, diagram, text
+from pimllm_lib.system import evaluate
 
 
 def result(executed: dict[str, Any], slug: str, ds: xr.Dataset) -> dict[str, Any]:
@@ -45,22 +47,42 @@ def provenance(slug: str, ds: xr.Dataset) -> str:
 
 def substitutions(results: Path) -> dict[str, str]:
     """Return the numbers and tables that the prose takes from the archive and the library."""
-    rates = metrics.summary(archive.load(results / "03-tokens-per-second.nc"))
+    compared = metrics.compare(metrics.summary(archive.load(results / "03-tokens-per-second.nc")))
+    checked = claims.check(compared)
     return {
         "version": __version__,
-        "baseline_answer": str(text.baseline_answer(rates)),
-        "baseline_claims": str(text.agreement(claims.check(rates))),
-        "baseline_table": text.rate_table(rates.tokens_per_s.sel(system="tpu-llm")),
+        "speedup_answer": str(text.speedup_answer(compared)),
+        "claims_answer": str(text.agreement(checked)),
+        "speedup_table": text.rate_table(compared.speedup.sel(system="pim-llm"), "speed-up at context"),
         "conventions_table": _conventions_table(),
+        "accounting_table": _accounting_table(),
+        "machine_drawing": diagram.machine(),
     }
 
 
 def _conventions_table() -> str:
     """Return the presets field by field."""
-    fields = [name for name in Conventions.__dataclass_fields__ if name != "name"]
     head = "| field | " + " | ".join(f"`{name}`" for name in PRESETS) + " |\n|---|" + "---|" * len(PRESETS)
-    rows = [f"| `{f}` | " + " | ".join(_plain(getattr(p, f)) for p in PRESETS.values()) + " |" for f in fields]
+    rows = [f"| `{f}` | " + " | ".join(_plain(getattr(p, f)) for p in PRESETS.values()) + " |" for f in SWITCHES]
     return "\n".join([head, *rows])
+
+
+def _accounting_table() -> str:
+    """Return the headline gains in tokens per joule as published, with each field alone put right, and with all."""
+    off = {name: {name: False} for name in SWITCHES if getattr(AS_PUBLISHED, name)}
+    off["published_ffn_width"] |= {"published_pim_width": False}  # the crossbar width comes with its own FFN
+    cases = [AS_PUBLISHED, *(replace(AS_PUBLISHED, name=name, **change) for name, change in off.items()), CORRECTED]
+    models, contexts = ["gpt2-355m", "opt-6.7b"], [128, 4096]
+    ds = evaluate(system=["tpu-llm", "pim-llm"], model=models, context_len=contexts, conventions=cases)
+    gain = 100 * metrics.compare(metrics.summary(ds)).energy_gain.sel(system="pim-llm")
+    corners = [(m, n) for m in models for n in contexts]
+    head = "| tokens/J of PIM-LLM over TPU-LLM, % | " + " | ".join(f"{m}, {n}" for m, n in corners)
+    rows = [
+        f"| `{case.name}`{'' if case in (AS_PUBLISHED, CORRECTED) else ' put right'} | "
+        + " | ".join(f"{gain.sel(conventions=case.name, model=m, context_len=n).item():+.1f}" for m, n in corners)
+        for case in cases
+    ]
+    return "\n".join([f"{head} |", "|---|" + "--:|" * len(corners), *(f"{row} |" for row in rows)])
 
 
 def _plain(value: Any) -> str:

@@ -32,25 +32,28 @@ class Table:
         return str(self.frame.to_string(index=False))
 
 
-def sources(name: str) -> Table:
-    """Return every quantity of a catalog part: value and unit as in the literature, status, source, where in it."""
+def sources(*names: str) -> Table:
+    """Return every quantity of catalog parts: value and unit as in the literature, status, source, where in it."""
     rows = [
         {
+            "part": name,
             "quantity": field,
             "value": _with_unit(entry),
             "status": entry["status"].replace("_", " "),
             "source": entry["source"],
             "where": entry.get("where") or entry.get("note", ""),
         }
+        for name in names
         for field, entry in catalog.parts.entries[name].items()
         if isinstance(entry, dict)
     ]
-    return Table(pd.DataFrame(rows))
+    return Table(pd.DataFrame(rows), long=True)
 
 
 def _with_unit(entry: dict[str, Any]) -> str:
     value, unit = entry["value"], entry.get("unit", "1")
-    number = f"{value:.4g}" if isinstance(value, float) else str(value)
+    items = value if isinstance(value, list) else [value]
+    number = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
     return number if unit == "1" else f"{number} {unit}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -13,20 +14,15 @@ class Sentence(str):
         return str(self)
 
 
-def baseline_answer(summary: xr.Dataset) -> Sentence:
-    """Return the answer of the baseline page: the range of decoding rates and the use of the array."""
-    use = 100 * summary.utilisation
+def speedup_answer(compared: xr.Dataset) -> Sentence:
+    """Return the answer of the speed-up page: the range of speed-ups, and what the baseline's array is used for."""
+    speedup = compared.speedup.sel(system="pim-llm")
+    use = 100 * compared.utilisation.sel(system="tpu-llm")
+    best, least = speedup.isel(speedup.argmax(...)), speedup.isel(speedup.argmin(...))
     return Sentence(
-        f"{rate_range(summary.tokens_per_s)}, with {use.min().item():.1f} to {use.max().item():.1f} % of the array's "
-        f"multiplier cycles doing useful work."
-    )
-
-
-def rate_range(rates: xr.DataArray) -> Sentence:
-    """Return the lowest and the highest rate, and where they stand."""
-    fast, slow = rates.isel(rates.argmax(...)), rates.isel(rates.argmin(...))
-    return Sentence(
-        f"**Between {slow.item():.2f} tokens/s ({_where(slow)}) and {fast.item():.1f} tokens/s ({_where(fast)})**"
+        f"**PIM-LLM decodes {least.item():.1f} times ({_where(least)}) to {best.item():.1f} times ({_where(best)}) as fast "
+        f"as TPU-LLM**, counted {compared.attrs['conventions']}. The baseline does useful work in {use.min().item():.1f} to "
+        f"{use.max().item():.1f} % of its multiplier cycles."
     )
 
 
@@ -34,23 +30,27 @@ def _where(point: xr.DataArray) -> str:
     return f"{point.model.item()} at {point.context_len.item()} tokens"
 
 
+def shape_effect(reshaped: xr.Dataset, hybrid: xr.Dataset) -> Sentence:
+    """Return how much of a lead is left against the same PEs in the best of the shapes."""
+    rates, rival = reshaped.tokens_per_s.squeeze(), hybrid.tokens_per_s.item()
+    best = rates.isel(array_rows=int(np.argmax(rates.values)))
+    return Sentence(
+        f"For {_where(best)}, the lead over the published shape is {rival / rates.isel(array_rows=0).item():.1f}. Over the "
+        f"same PEs with {best.array_rows.item():.0f} row in place of {rates.array_rows.values[0]:.0f} it is "
+        f"**{rival / best.item():.1f}**."
+    )
+
+
 def agreement(checked: pd.DataFrame) -> Sentence:
     """Return how many published numbers the computed ones equal."""
     agree = int((checked.verdict == "agrees").sum())
-    return Sentence(
-        f"{agree} of the {len(checked)} published rates follow from one cycle formula to the printed digit."
-    )
+    return Sentence(f"{agree} of {len(checked)} published numbers come out as printed.")
 
 
-def rate_table(rates: xr.DataArray) -> str:
-    """Return decoding rates as a Markdown table, a row a model, a column a context length."""
+def rate_table(rates: xr.DataArray, corner: str) -> str:
+    """Return values as a Markdown table, a row a model, a column a context length."""
     contexts = rates.context_len.values
-    head = (
-        "| tokens per second at context | "
-        + " | ".join(f"{n}" for n in contexts)
-        + " |\n|---|"
-        + "--:|" * len(contexts)
-    )
+    head = f"| {corner} | " + " | ".join(f"{n}" for n in contexts) + " |\n|---|" + "--:|" * len(contexts)
     rows = [
         f"| {name} | " + " | ".join(f"{float(value):.2f}" for value in rates.sel(model=name).values) + " |"
         for name in rates.model.values
