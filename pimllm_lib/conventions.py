@@ -6,13 +6,16 @@ is here, so that either can be changed alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pimllm_lib.errors import BadInput
 from pimllm_lib.parts import part
 
 
 @part
 class Conventions:
-    """How a result is counted. A field that is on counts as the original study did.
+    """How a result is counted. The first seven fields, when on, count as the original study did; the others add what it
+    leaves out.
 
     published_ffn_width: use the FFN width a study used where it departs from the model's own. The published GPT-2 rows
     have d_ff = d_model, where the models have four times that. The array and the crossbars do less work.
@@ -29,6 +32,14 @@ class Conventions:
     floor_block: round the latency of a block on the crossbars down to whole nanoseconds.
     auxiliary_parts: charge post-processing, input distributor, global buffer and controller, which the machine has and
     the published numbers leave out. Their costs are assumptions.
+    lm_head: compute the output head, once a token, where the study leaves it out.
+    memory: charge SRAM accesses and off-chip traffic of weights, cache and activations, and wait for it.
+    nonlinear: charge softmax, norms, activation functions and residual additions.
+    transfers: charge vectors between the analog and the digital half, and the start of each product.
+    overlap: start attention scores when query and key are there, with the value projection still running.
+    static_power: charge leakage of buffers, converters, array and SRAM, and standby of off-chip memory, over the token.
+    power_gating: switch tiles off between their turns; they draw `gated_share` of their static power then. It says how
+    static power is charged, so it cannot be on without `static_power`.
     """
 
     name: str
@@ -40,6 +51,13 @@ class Conventions:
     output_reread: bool
     floor_block: bool
     auxiliary_parts: bool
+    lm_head: bool
+    memory: bool
+    nonlinear: bool
+    transfers: bool
+    overlap: bool
+    static_power: bool
+    power_gating: bool
 
     def __post_init__(self) -> None:
         """Refuse a switch that is not one, and switches that contradict each other."""
@@ -51,12 +69,21 @@ class Conventions:
                 "Conventions.published_pim_width is on and published_ffn_width off; wanted both on or the width off: "
                 "the published crossbar width comes with an FFN of the same width"
             )
+        if self.power_gating and not self.static_power:
+            raise BadInput(
+                "Conventions.power_gating is on and static_power off; wanted both on or power_gating off: "
+                "gating says how static power is charged"
+            )
 
 
 #: The fields that choose how to count.
 SWITCHES = tuple(name for name in Conventions.__annotations__ if name != "name")
 
-AS_PUBLISHED = Conventions(name="as-published", **dict.fromkeys(SWITCHES, True) | {"auxiliary_parts": False})
-CORRECTED = Conventions(name="corrected", **dict.fromkeys(SWITCHES, False))
+#: Those that say how the study counted; the others add what it leaves out.
+SLIPS = SWITCHES[: SWITCHES.index("auxiliary_parts")]
 
-PRESETS = {preset.name: preset for preset in (AS_PUBLISHED, CORRECTED)}
+CORRECTED = Conventions(name="corrected", **dict.fromkeys(SWITCHES, False))
+AS_PUBLISHED = replace(CORRECTED, name="as-published", **dict.fromkeys(SLIPS, True))
+FULL_SYSTEM = replace(CORRECTED, name="full-system", **{name: name not in SLIPS for name in SWITCHES})
+
+PRESETS = {preset.name: preset for preset in (AS_PUBLISHED, CORRECTED, FULL_SYSTEM)}

@@ -1,12 +1,15 @@
 """Engines: from the products routed to one and its parts to what they cost, one token at a time.
 
-Every function yields entries (op, component, variable, value): what all products of an op cost in one token.
+Every function yields entries (op, component, variable, value): what all products of an op cost in one step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from pimllm_lib.conventions import Conventions
 from pimllm_lib.costs import crossbar, placement, systolic
@@ -43,10 +46,17 @@ def _array_energy(array: SystolicArray, product: Product) -> Iterator[tuple[str,
         active_pe_energy_j=array.active_pe_energy_j,
         idle_pe_energy_j=array.idle_pe_energy_j,
         measured_cycle_energy_j=array.measured_cycle_energy_j,
-        measured=(array.rows == array.measured_rows) & (array.cols == array.measured_cols),
+        measured=_measured(array, product),
     )
     for phase, value in joules.items():
         yield phase, "energy_j", value * product.calls
+
+
+def _measured(array: SystolicArray, product: Product) -> Value:
+    """Return where the reported energy per cycle holds: at its shape and dataflow, with one row of activations."""
+    shape = (array.rows == array.measured_rows) & (array.cols == array.measured_cols)
+    way = (array.dataflow == array.measured_dataflow) & (np.asarray(product.m) == 1)
+    return shape & way & (np.asarray(array.measured_cycle_energy_j) > 0)
 
 
 def _array_traffic(array: SystolicArray, product: Product) -> Iterator[tuple[str, str, Value]]:
@@ -100,16 +110,22 @@ class Mapped:
 
 
 def pim_entries(pim: Pim, products: Sequence[Product], counting: Conventions, wanted: set[str]) -> Iterator[Entry]:
-    """Yield what products cost on crossbar tiles that hold their weights."""
-    mapped = Mapped(pim, products, counting)
-    for product, on, hop in zip(products, mapped.layouts, mapped.hops, strict=True):
-        for variables, entries in _PIM:
-            if wanted & variables:
-                yield from ((product.op, *entry) for entry in entries(mapped, product, on, hop))
+    """Yield what products cost on crossbar tiles that hold their weights.
+
+    The matrices of a block are placed together; the output head has tiles of its own.
+    """
+    blocks = [p for p in products if p.kind != "head"]
+    for group in (blocks, [p for p in products if p.kind == "head"]):
+        if group:
+            mapped = Mapped(pim, group, replace(counting, dummy_first_layer=counting.dummy_first_layer and group is blocks))
+            for product, on, hop in zip(group, mapped.layouts, mapped.hops, strict=True):
+                for variables, entries in _PIM:
+                    if wanted & variables:
+                        yield from ((product.op, *entry) for entry in entries(mapped, product, on, hop))
 
 
 def _pim_time(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
-    pim, counting = mapped.pim, mapped.counting
+    pim, counting, vectors = mapped.pim, mapped.counting, product.calls * product.m
     spent = crossbar.latency(
         on,
         tile=pim.tile,
@@ -121,31 +137,48 @@ def _pim_time(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -
         reread_output=counting.output_reread,
     )
     for component, value in spent.items():
-        yield component, "busy_s", value * product.calls
+        yield component, "busy_s", value * vectors
     for component, part, _ in _auxiliary(mapped, on):
-        yield component, "busy_s", part.delay_s * product.calls
+        yield component, "busy_s", part.delay_s * vectors
 
 
 def _pim_energy(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
-    pim = mapped.pim
+    pim, vectors = mapped.pim, product.calls * product.m
     for component, value in crossbar.energy(on, tile=pim.tile, act_bits=pim.act_bits, **mapped.buffers).items():
-        yield component, "energy_j", value * product.calls
+        yield component, "energy_j", value * vectors
     for component, part, number in _auxiliary(mapped, on):
-        yield component, "energy_j", part.power_w * part.delay_s * number * product.calls
+        yield component, "energy_j", part.power_w * part.delay_s * number * vectors
 
 
 def _pim_standing(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
-    """Yield what stands there whether it works or not: tiles, leakage, area; and what it takes to write it."""
+    """Yield what stands there whether it works or not: tiles, area; and what it takes to write it."""
     pim, calls = mapped.pim, product.calls
-    inside, outside = mapped.buffers["input_buffer"], mapped.buffers["output_buffer"]
     yield "crossbar", "tiles", on.tiles * calls
-    leaking = on.tiles * crossbar.leakage(on, pim.tile.buffer, inside, outside)
-    yield "buffer", "static_power_w", leaking * calls
     for component, value in crossbar.area(on, tile=pim.tile, **mapped.buffers).items():
         yield component, "area_m2", value * calls
+    for component, part, number in _auxiliary(mapped, on):
+        yield component, "area_m2", part.area_m2 * number * (calls if component in _OF_TILES else product.op == "q")
     written = crossbar.programming(product.k, product.n, on, bar=pim.tile.crossbar, program_rows=pim.program_rows)
     yield "crossbar", "program_s", written["time_s"] * calls
     yield "crossbar", "program_j", written["energy_j"] * calls
+
+
+def _pim_static(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
+    """Yield static power, and `worked_j`: the part of static energy that is charged already while a part works."""
+    pim, vectors = mapped.pim, product.calls * product.m
+    inside, outside = mapped.buffers["input_buffer"], mapped.buffers["output_buffer"]
+    leaking = on.tiles * crossbar.leakage(on, pim.tile.buffer, inside, outside)
+    words = crossbar.buffer_times(on, tile=pim.tile, act_bits=pim.act_bits)
+    yield "buffer", "static_power_w", leaking * product.calls
+    yield "buffer", "worked_j", leaking * vectors * (2 * words["input"] + words["output_read"] + words["output_write"])
+    if mapped.counting.static_power:
+        waiting = crossbar.idle_converters(on, pim.tile)
+        yield "adc", "static_power_w", waiting * product.calls
+        yield "adc", "worked_j", waiting * vectors * crossbar.computing_times(on, pim.tile)["adc"]
+
+
+#: Auxiliary parts that a machine has in every tile; the others it has once.
+_OF_TILES = ("post_processing", "input_distributor")
 
 
 def _auxiliary(mapped: Mapped, on: crossbar.Layout) -> Iterator[tuple[str, Any, Value]]:
@@ -161,13 +194,12 @@ def _auxiliary(mapped: Mapped, on: crossbar.Layout) -> Iterator[tuple[str, Any, 
 _PIM: tuple[tuple[set[str], Callable[..., Iterator[tuple[str, str, Value]]]], ...] = (
     ({"busy_s", "latency_s"}, _pim_time),
     ({"energy_j"}, _pim_energy),
-    ({"tiles", "static_power_w", "area_m2", "program_s", "program_j"}, _pim_standing),
+    ({"tiles", "area_m2", "program_s", "program_j"}, _pim_standing),
+    ({"static_power_w"}, _pim_static),
 )
 
 
 def _largest(values: Any) -> Value:
-    import numpy as np
-
     values = list(values)
     largest = values[0]
     for value in values[1:]:

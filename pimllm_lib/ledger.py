@@ -42,6 +42,10 @@ class Ledger:
         by_shape, shape = self._sums[variable][cell], np.shape(value)
         by_shape[shape] = by_shape[shape] + value if shape in by_shape else value
 
+    def whole(self, variable: str) -> Any:
+        """Return one variable summed over everything."""
+        return sum((self._sum(by_shape) for by_shape in self._sums[variable].values()), start=self.frame.zero)
+
     def table(self, variable: str) -> Any:
         """Return one variable along the frame's dimensions, with op and component as the detail asks."""
         cells = {cell: self._sum(by_shape) for cell, by_shape in self._sums[variable].items()}

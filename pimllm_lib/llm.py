@@ -48,12 +48,12 @@ class Decoder:
     gated: bool = False
     tied_embeddings: bool = True
     position_rows: int = 0
-    embedding_dim: int | None = None
+    embedding_dim: Value | None = None
     linear_bias: Literal["none", "qkv", "all"] = "none"
-    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    norm: Value = "rmsnorm"
     final_norm: bool = True
-    sub_norms: bool = False
-    qk_norm: bool = False
+    sub_norms: Value = False
+    qk_norm: Value = False
     published: PublishedShape = PublishedShape()
 
     def __post_init__(self) -> None:
@@ -63,8 +63,9 @@ class Decoder:
         wanted = f"a divisor of the {self.n_heads} heads"
         require(whole, f"n_kv_heads of {self.name}", self.n_kv_heads, wanted)
         for name, valid in (("linear_bias", ("none", "qkv", "all")), ("norm", ("layernorm", "rmsnorm"))):
-            if (got := getattr(self, name)) not in valid:
-                raise BadInput(f"{name} of {self.name} is {got!r}; wanted one of {', '.join(valid)}")
+            for got in np.unique(np.asarray(getattr(self, name))).tolist():
+                if got not in valid:
+                    raise BadInput(f"{name} of {self.name} is {got!r}; wanted one of {', '.join(valid)}")
 
 
 def as_published(decoder: Decoder, *, d_ff: bool, gated: bool) -> Decoder:

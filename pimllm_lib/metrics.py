@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.schema import ANALOG_COMPONENTS, ARRAY_COMPONENTS, ATTENTION_OPS, VARIABLES, annotate
+from pimllm_lib.costs.memory import roofline as memory_bound
+from pimllm_lib.errors import BadInput
+from pimllm_lib.schema import ANALOG_COMPONENTS, ATTENTION_OPS, SUBSYSTEMS, VARIABLES, annotate
 
 
 def total(ds: xr.Dataset) -> xr.Dataset:
@@ -17,24 +19,26 @@ def total(ds: xr.Dataset) -> xr.Dataset:
 
 
 def summary(ds: xr.Dataset) -> xr.Dataset:
-    """Return per-token totals with figures of merit added.
+    """Return per-step totals with the figures of merit that the dataset's variables and detail allow.
 
     tokens_per_s = 1 / latency_s; tokens_per_j = 1 / energy_j; utilisation = MACs done by the array over its PE-cycles
     (as `cycles` counts them, one short for each product). From a dataset split by op also projection_share, from one
     split by component array_share and analog_share, both of latency.
     """
     whole = total(ds)
-    merits = {
-        "tokens_per_s": 1 / whole.latency_s,
-        "tokens_per_j": 1 / whole.energy_j,
-        "utilisation": whole.array_macs / (whole.cycles * whole.pe_count),
-    }
-    if "op" in ds.dims:
+    merits = {}
+    if "latency_s" in ds:
+        merits["tokens_per_s"] = 1 / whole.latency_s
+    if "energy_j" in ds:
+        merits["tokens_per_j"] = 1 / whole.energy_j
+    if {"array_macs", "cycles"} <= set(ds):
+        merits["utilisation"] = whole.array_macs / (whole.cycles * whole.pe_count)
+    if "op" in ds.dims and "macs" in ds:
         attention = share(ds, "macs", "op").sel(op=list(ATTENTION_OPS)).sum("op")
         merits["projection_share"] = 1 - attention
-    if "component" in ds.dims:
+    if "component" in ds.dims and "latency_s" in ds:
         parts = share(ds, "latency_s", "component")
-        merits["array_share"] = parts.sel(component=list(ARRAY_COMPONENTS)).sum("component")
+        merits["array_share"] = parts.sel(component=list(SUBSYSTEMS["array"])).sum("component")
         merits["analog_share"] = parts.sel(component=list(ANALOG_COMPONENTS)).sum("component")
     return annotate(whole.assign(merits))
 
@@ -42,10 +46,14 @@ def summary(ds: xr.Dataset) -> xr.Dataset:
 def compare(ds: xr.Dataset, baseline: str = "tpu-llm") -> xr.Dataset:
     """Return a summary with each system held against one of them: speedup, energy_gain, break_even_tokens.
 
-    break_even_tokens is infinite where a system saves no energy. Raises KeyError when the baseline is not in it.
+    break_even_tokens is infinite where a system saves no energy. Raises BadInput when the baseline is not in it, or it is
+    no summary.
     """
     if baseline not in ds.system.values:
-        raise KeyError(f"no system {baseline!r} here to compare with; evaluate it too")
+        raise BadInput(f"there is no system {baseline!r} to compare with; wanted it evaluated too")
+    for name in ("tokens_per_s", "tokens_per_j", "program_j"):
+        if name not in ds:
+            raise BadInput(f"the dataset has no {name}; wanted metrics.summary of an evaluation with all variables")
     base = ds.sel(system=baseline, drop=True)
     saved = base.energy_j - ds.energy_j
     return annotate(
@@ -60,10 +68,54 @@ def compare(ds: xr.Dataset, baseline: str = "tpu-llm") -> xr.Dataset:
 def share(ds: xr.Dataset, variable: str, dim: str) -> xr.DataArray:
     """Return how an extensive variable divides along one dimension ("op" or "component"): parts of 1.
 
-    Raises KeyError when the dataset was evaluated with too coarse a detail to have that dimension.
+    Raises BadInput when the dataset was evaluated with too coarse a detail to have that dimension.
     """
-    if dim not in ds.dims:
-        raise KeyError(f"no dimension {dim!r} here; evaluate with detail={dim!r}")
-    others = [d for d in ("op", "component") if d in ds.dims and d != dim]
-    table = ds[variable].sum(others)
+    table = _need(ds, dim)[variable].sum([d for d in ("op", "component") if d in ds.dims and d != dim])
     return (table / table.sum(dim)).assign_attrs(long_name=f"share of {ds[variable].attrs['long_name']}", units="1")
+
+
+def power(ds: xr.Dataset) -> xr.Dataset:
+    """Return mean and peak power by subsystem, from a dataset split by component.
+
+    Dimensions: those of the dataset, op and component replaced by subsystem (`schema.SUBSYSTEMS`). power_w = energy of the
+    subsystem over the time of the step; peak_power_w = the most energy over working time among its products, 0 where it
+    does no work of its own time. power_density_w_m2 = peak power over area, NaN without area.
+    """
+    split = _need(ds, "op", "component")
+    token_s = split.latency_s.sum(["op", "component"])
+    rows = []
+    for name, parts in SUBSYSTEMS.items():
+        mine = split.sel(component=list(parts))
+        energy, busy = mine.energy_j.sum("component"), mine.busy_s.sum("component")
+        peak = (energy / busy.where(busy > 0)).max("op").fillna(0.0)
+        area = mine.area_m2.sum(["op", "component"])
+        rows.append(
+            xr.Dataset(
+                {
+                    "power_w": energy.sum("op") / token_s,
+                    "peak_power_w": peak,
+                    "power_density_w_m2": peak / area.where(area > 0),
+                }
+            ).assign_coords(subsystem=name)
+        )
+    return annotate(xr.concat(rows, "subsystem"))
+
+
+def roofline(ds: xr.Dataset, *, rate_hz: float, bandwidth_bps: float) -> xr.Dataset:
+    """Return intensity (MACs of the array for each off-chip byte) and the rate that array and memory allow.
+
+    rate_hz: clock of the array; bandwidth_bps: of the off-chip memory. Only where traffic was counted.
+    """
+    whole = total(ds)
+    peak = whole.pe_count * rate_hz
+    moved = whole.dram_bytes.where(whole.dram_bytes > 0)
+    attainable = memory_bound(whole.array_macs, moved, peak_macs_per_s=peak, bandwidth_bps=bandwidth_bps)
+    return annotate(xr.Dataset({"intensity": whole.array_macs / moved, "attainable_macs_per_s": attainable}))
+
+
+def _need(ds: xr.Dataset, *dims: str) -> xr.Dataset:
+    """Return the dataset; raises BadInput when it was evaluated with too coarse a detail."""
+    for dim in dims:
+        if dim not in ds.dims:
+            raise BadInput(f"the dataset has no dimension {dim}; wanted one evaluated with detail={dims[-1]!r}")
+    return ds

@@ -10,25 +10,38 @@ import numpy as np
 from pimllm_lib.parts import Value
 
 #: Products of a block in the order of their data; those of one stage need nothing of each other.
-STAGES: tuple[tuple[str, ...], ...] = (("q", "k", "v"), ("score",), ("av",), ("x",), ("gate", "ff1"), ("ff2",))
+STAGES: tuple[tuple[str, ...], ...] = (
+    ("q", "k", "v"), ("score",), ("av",), ("x",), ("gate", "ff1"), ("ff2",), ("lm_head",),
+)  # fmt: skip
 #: Engines on which the products of a stage run at the same time: crossbars hold every matrix at once.
 PARALLEL_ENGINES = ("pim",)
 
 
-def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str]) -> dict[str, Value]:
-    """Return for each product the share of its working time that is on the critical path: all of it or none.
+def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str], *, overlap: bool = False) -> dict[str, Value]:
+    """Return for each product the share of its working time that is on the critical path, from none (0) to all (1).
 
     busy_s: working time of each product; engine: where it runs. Stages follow one another. Within a stage, products on a
     parallel engine run side by side and the slowest counts (the first, of equal ones); on any other engine they follow
-    one another. Neglected: issue overhead, stalls, transfers between engines.
+    one another. overlap: scores start when query and key are there, and the value projection hides behind them as far as
+    it can. Neglected: one block working on the next token while another works on this one.
     """
     share: dict[str, Value] = {}
     for stage in STAGES:
         here = [op for op in stage if op in busy_s]
         side_by_side = [op for op in here if engine[op] in PARALLEL_ENGINES]
         share |= {op: 1.0 for op in here if op not in side_by_side}
-        share |= _slowest({op: busy_s[op] for op in side_by_side})
+        if overlap and {"q", "k", "v"} <= set(side_by_side) and engine.get("score") not in PARALLEL_ENGINES:
+            first = _slowest({op: busy_s[op] for op in ("q", "k")})
+            share |= first | {"v": _left_over(busy_s, first)}
+        else:
+            share |= _slowest({op: busy_s[op] for op in side_by_side})
     return share
+
+
+def _left_over(busy_s: Mapping[str, Value], first: Mapping[str, Value]) -> Value:
+    """Return the share of the value projection that is still running when the scores are done."""
+    until = sum(busy_s[op] * first[op] for op in first) + busy_s.get("score", 0.0)
+    return np.maximum(0.0, busy_s["v"] - until) / busy_s["v"]
 
 
 def _slowest(times: Mapping[str, Value]) -> dict[str, Value]:

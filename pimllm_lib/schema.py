@@ -36,12 +36,18 @@ OPS: dict[str, str] = {
     "gate": "gate projection of a gated FFN",
     "ff1": "first FFN projection (up)",
     "ff2": "second FFN projection (down)",
+    "lm_head": "output projection onto the vocabulary",
+    "softmax": "softmax of the attention scores",
+    "norm": "layer norms",
+    "activation": "activation function of the FFN",
+    "residual": "residual additions",
     "block": "the block as a whole: what belongs to no single product",
 }
 #: Kinds of product, the unit of routing: a system sends each kind to one engine.
 KINDS: dict[str, str] = {
     "projection": "activations times stored one-bit weights",
     "attention": "activations times the 8-bit key-value cache",
+    "head": "activations times the output head, once a token",
 }
 #: Parts of a cost -> meaning. Parts sum to the whole.
 COMPONENTS: dict[str, str] = {
@@ -62,10 +68,34 @@ COMPONENTS: dict[str, str] = {
     "input_distributor": "input distributors of the tiles",
     "global_buffer": "global buffer of the analog half",
     "controller": "controller of the analog half",
+    "sram": "on-chip memory of the digital half",
+    "dram_weights": "weights from off-chip memory",
+    "dram_kv": "key-value cache in off-chip memory",
+    "dram_activations": "activations that do not fit on the chip",
+    "stall": "waiting for off-chip memory",
+    "nonlinear": "softmax, norms, activation functions, residual additions",
+    "bus": "vectors between the analog and the digital half",
+    "issue": "CPU and controller starting products",
+    "leakage": "static power over the time of a token",
+    "standby": "refresh and idle power of off-chip memory over the time of a token",
+    "external": "a user's own accelerator",
     "rounding": "rounding that the published model does",
 }
 ATTENTION_OPS = ("score", "av")
-ARRAY_COMPONENTS = ("stream", "fill")
+#: Part of the machine -> its components, for power by subsystem.
+SUBSYSTEMS: dict[str, tuple[str, ...]] = {
+    "array": ("stream", "fill"),
+    "pim": (
+        "dac", "adc", "crossbar", "registers", "mux", "shift_add", "joint", "buffer", "intra_tile", "merge", "transfer",
+        "post_processing", "input_distributor", "global_buffer", "controller",
+    ),
+    "sram": ("sram",),
+    "dram": ("dram_weights", "dram_kv", "dram_activations", "standby"),
+    "nonlinear": ("nonlinear",),
+    "bus": ("bus", "issue"),
+    "static": ("leakage",),
+    "external": ("external",),
+}  # fmt: skip
 #: Where the product itself happens, converters included.
 ANALOG_COMPONENTS = ("dac", "adc", "crossbar")
 
@@ -90,8 +120,10 @@ VARIABLES: dict[str, Variable] = {
     "sram_writes": Variable("1", "result and partial-sum words written to SRAM by the array"),
     "register_accesses": Variable("1", "register-file reads and writes inside mapped PEs"),
     "tiles": Variable("1", "crossbar tiles, all blocks together"),
-    "static_power_w": Variable("W", "leakage of the tile buffers with nothing gated"),
-    "area_m2": Variable("m2", "area of the crossbar tiles and auxiliary parts"),
+    "dram_bytes": Variable("B", "bytes moved to and from off-chip memory"),
+    "kv_bytes": Variable("B", "size of the key-value cache"),
+    "static_power_w": Variable("W", "static power with nothing gated, as far as it is counted"),
+    "area_m2": Variable("m2", "area of the parts whose area is known"),
     "program_s": Variable("s", "time to write the weights once"),
     "program_j": Variable("J", "energy to write the weights once"),
     "pe_count": Variable("1", "PEs of the systolic array", extensive=False),
@@ -103,6 +135,15 @@ VARIABLES: dict[str, Variable] = {
     "array_share": Variable("1", "share of the systolic array in latency", extensive=False),
     "analog_share": Variable("1", "share of crossbars and their converters in latency", extensive=False),
     "projection_share": Variable("1", "share of projections in the multiply-accumulates", extensive=False),
+    "power_w": Variable("W", "mean power over a token", extensive=False),
+    "peak_power_w": Variable("W", "power while a subsystem works on its hungriest product", extensive=False),
+    "power_density_w_m2": Variable("W/m2", "peak power over area", extensive=False),
+    "intensity": Variable("1/B", "multiply-accumulates for each byte of off-chip memory", extensive=False),
+    "attainable_macs_per_s": Variable("1/s", "bound of array and off-chip memory on its rate", extensive=False),
+    "time_to_first_token_s": Variable("s", "time from the prompt to the first token", extensive=False),
+    "time_per_token_s": Variable("s", "mean time of each token after the first", extensive=False),
+    "answer_s": Variable("s", "time of a whole answer", extensive=False),
+    "answer_j": Variable("J", "energy of a whole answer", extensive=False),
     "utilisation": Variable("1", "useful share of the array's PE-cycles", extensive=False),
 }
 

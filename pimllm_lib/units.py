@@ -4,7 +4,7 @@ from __future__ import annotations
 
 FEMTO, PICO, NANO, MICRO, MILLI = 1e-15, 1e-12, 1e-9, 1e-6, 1e-3
 KILO, MEGA, GIGA = 1e3, 1e6, 1e9
-KIB, MIB = 1024.0, 1024.0**2
+KIB, MIB, GIB = 1024.0, 1024.0**2, 1024.0**3
 
 #: Symbol -> (SI symbol, factor). "1" is a plain count.
 UNITS: dict[str, tuple[str, float]] = {
@@ -16,7 +16,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "V": ("V", 1.0), "mV": ("V", MILLI),
     "ohm": ("ohm", 1.0), "kohm": ("ohm", KILO), "Mohm": ("ohm", MEGA),
     "bit/s": ("bit/s", 1.0), "Mbit/s": ("bit/s", MEGA), "Gbit/s": ("bit/s", GIGA),
-    "B": ("B", 1.0), "KiB": ("B", KIB), "MiB": ("B", MIB),
+    "B": ("B", 1.0), "KiB": ("B", KIB), "MiB": ("B", MIB), "GiB": ("B", GIB),
     "m2": ("m2", 1.0), "mm2": ("m2", 1e-6), "um2": ("m2", 1e-12),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The matrix products of one decoding step: a decoder at a context length, as a table of (m, k, n)."""
+"""The work of one step: a decoder at a context length, as matrix products and as elements of nonlinear functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pimllm_lib.parts import Value, part
 class Product:
     """`count` products (m x k)(k x n) in each of `blocks` decoder blocks.
 
-    op, kind: see `schema.OPS` and `schema.KINDS`. Decoding has m = 1: every product is a GEMV. Sizes may be arrays.
+    op, kind: see `schema.OPS` and `schema.KINDS`. Decoding has m = 1: every product is a GEMV. shared: how many of the
+    `count` use the same k x n operand. Sizes may be arrays.
     """
 
     op: str
@@ -20,38 +21,77 @@ class Product:
     count: Value
     blocks: Value
     m: Value = 1
+    shared: Value = 1
 
     @property
     def calls(self) -> Value:
-        """How often the product is done for one token."""
+        """How often the product is done in one step."""
         return self.count * self.blocks
 
     @property
     def macs(self) -> Value:
-        """Multiply-accumulates of one token."""
+        """Multiply-accumulates of one step."""
         return self.m * self.k * self.n * self.calls
 
 
-def decode_step(decoder: Decoder, context_len: Value) -> list[Product]:
-    """Return the products that decode one token with `context_len` tokens in the key-value cache.
+@part
+class Elementwise:
+    """`elements` of a nonlinear function in each of `blocks` decoder blocks.
 
-    Scores and weighted values are one product per query head; grouped-query heads share keys and values, not
-    products. Neglected: embeddings and output head, norms, softmax, activation functions, residual additions.
+    function: "softmax", "layernorm", "rmsnorm", "gelu", "silu" or "residual".
+    """
+
+    op: str
+    function: str
+    elements: Value
+    blocks: Value
+
+
+def products(decoder: Decoder, context_len: Value, tokens: Value = 1) -> list[Product]:
+    """Return the products of one step over `tokens` new tokens with `context_len` tokens in the key-value cache.
+
+    Decoding has one new token; prefill of a prompt has all of them at once, tokens = context_len. Scores and weighted
+    values are one product per query head; grouped-query heads share keys and values, not products. Neglected: the
+    embedding lookup, and that prefill needs only the lower half of the scores.
     Source: Vaswani et al. (2017) for the products; the grouping of Q, K, V, X, FF1, FF2 follows PIM-LLM (2025).
     """
     d, ff, heads, hd = decoder.d_model, decoder.d_ff, decoder.n_heads, decoder.head_dim
-    q, kv = heads * hd, decoder.n_kv_heads * hd
+    q, kv, group = heads * hd, decoder.n_kv_heads * hd, heads / decoder.n_kv_heads
     table = [
-        ("q", "projection", d, q, 1),
-        ("k", "projection", d, kv, 1),
-        ("v", "projection", d, kv, 1),
-        ("score", "attention", hd, context_len, heads),
-        ("av", "attention", context_len, hd, heads),
-        ("x", "projection", q, d, 1),
-        ("gate", "projection", d, ff, decoder.gated),
-        ("ff1", "projection", d, ff, 1),
-        ("ff2", "projection", ff, d, 1),
+        ("q", "projection", d, q, 1, 1),
+        ("k", "projection", d, kv, 1, 1),
+        ("v", "projection", d, kv, 1, 1),
+        ("score", "attention", hd, context_len, heads, group),
+        ("av", "attention", context_len, hd, heads, group),
+        ("x", "projection", q, d, 1, 1),
+        ("gate", "projection", d, ff, decoder.gated, 1),
+        ("ff1", "projection", d, ff, 1, 1),
+        ("ff2", "projection", ff, d, 1, 1),
+    ]
+    blocks = [
+        Product(op=op, kind=kind, m=tokens, k=k, n=n, count=count, blocks=decoder.n_layers, shared=shared)
+        for op, kind, k, n, count, shared in table
+    ]
+    width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
+    head = Product(op="lm_head", kind="head", m=1, k=width, n=decoder.vocab_size, count=1, blocks=1)
+    return [*blocks, head]
+
+
+def elementwise(decoder: Decoder, context_len: Value, tokens: Value = 1) -> list[Elementwise]:
+    """Return the nonlinear work of one step. A plain FFN has GELU, a gated one SiLU; models with ReLU are charged GELU."""
+    d, q = decoder.d_model, decoder.n_heads * decoder.head_dim
+    kv, gated = decoder.n_kv_heads * decoder.head_dim, decoder.gated * 1.0
+    layernorm = (decoder.norm == "layernorm") * 1.0
+    extra = decoder.sub_norms * (q + decoder.d_ff) + decoder.qk_norm * (q + kv)
+    table = [
+        ("softmax", "softmax", decoder.n_heads * context_len),
+        ("norm", "layernorm", 2 * d * layernorm),
+        ("norm", "rmsnorm", 2 * d * (1 - layernorm) + extra),
+        ("activation", "gelu", decoder.d_ff * (1 - gated)),
+        ("activation", "silu", decoder.d_ff * gated),
+        ("residual", "residual", 2 * d),
     ]
     return [
-        Product(op=op, kind=kind, k=k, n=n, count=count, blocks=decoder.n_layers) for op, kind, k, n, count in table
+        Elementwise(op=op, function=function, elements=tokens * elements, blocks=decoder.n_layers)
+        for op, function, elements in table
     ]

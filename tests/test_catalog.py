@@ -108,7 +108,7 @@ def test_a_bad_part_is_refused_with_file_and_field(part_toml, old, new, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('array = "edge-32x32"\nrouting = { projection = "array" }', "wanted an engine for attention too"),
+        ('array = "edge-32x32"\nrouting = { projection = "array" }', "wanted an engine for attention, head too"),
         ('array = "edge-32x32"\nrouting = { projection = "arry", attention = "array" }', "unknown engine in s.routing"),
         ('array = "edge-32x32"\nrouting = { projections = "array" }', "unknown kind of product in s.routing"),
         ('array = "edge-32x32"\nrouting = "array"', "s.routing is 'array'; wanted a table"),

@@ -134,7 +134,7 @@ def test_attention_costs_the_same_on_the_array_of_either_system():
 
 
 def test_a_hybrid_routed_to_the_array_alone_is_the_baseline():
-    all_array = replace(PIM_LLM, name="all", routing={"projection": "array", "attention": "array"})
+    all_array = replace(PIM_LLM, name="all", routing=dict.fromkeys(("projection", "attention", "head"), "array"))
     for conventions in ("as-published", "corrected"):
         args = {"model": SEVEN, "context_len": CONTEXTS, "conventions": conventions}
         ours = pl.evaluate(system=all_array, **args).drop_vars("system")
@@ -182,7 +182,7 @@ def test_programming_pays_for_itself_where_energy_is_saved_and_never_elsewhere()
 
 
 def test_a_comparison_needs_its_baseline():
-    with pytest.raises(KeyError, match="no system 'tpu-llm' here"):
+    with pytest.raises(ValueError, match="no system 'tpu-llm' to compare with"):
         pl.metrics.compare(pl.metrics.summary(pl.evaluate(system="pim-llm", model="opt-1.3b", context_len=128)))
 
 
@@ -243,7 +243,7 @@ def test_conventions_from_toml_change_one_field_of_a_preset(tmp_path):
     ("change", "words"),
     [
         ({"pim": None}, "routing sends projection to pim, and pim-llm has none"),
-        ({"routing": {"projection": "pim", "attention": "pim"}}, "routing.attention is 'pim'; wanted array"),
+        ({"routing": {"projection": "pim", "attention": "pim", "head": "array"}}, "routing.attention is 'pim'; wanted array"),
     ],
 )
 def test_routing_to_what_is_not_there_is_refused(change, words):

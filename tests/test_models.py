@@ -7,7 +7,7 @@ import pytest
 
 from pimllm_lib import catalog
 from pimllm_lib.llm import Decoder, as_published, parameter_count
-from pimllm_lib.workload import decode_step
+from pimllm_lib.workload import products
 
 GPT2 = {"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16, "n_positions": 1024, "vocab_size": 50257}
 OPT = {
@@ -80,14 +80,14 @@ def test_published_shapes_replace_true_ones_only_where_asked_for():
 
 def test_decoding_multiplies_every_projection_weight_once():
     model = catalog.models["llama-3-8b"]
-    macs = sum(p.macs for p in decode_step(model, 128) if p.kind == "projection")
+    macs = sum(p.macs for p in products(model, 128) if p.kind == "projection")
     embeddings, norms = 2 * model.vocab_size * model.d_model, model.d_model * (2 * model.n_layers + 1)
     assert macs == parameter_count(model) - embeddings - norms
 
 
 def test_attention_reads_the_cache_once_per_query_head():
     model = catalog.models["llama-3-8b"]
-    macs = {p.op: p.macs for p in decode_step(model, 1000) if p.kind == "attention"}
+    macs = {p.op: p.macs for p in products(model, 1000) if p.kind == "attention"}
     assert macs == dict.fromkeys(("score", "av"), 32 * 32 * 128 * 1000)
 
 

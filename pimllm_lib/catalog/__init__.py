@@ -13,29 +13,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from pimllm_lib import hardware
 from pimllm_lib.catalog.models import from_path, from_table
 from pimllm_lib.catalog.quantities import build, read_toml
 from pimllm_lib.conventions import PRESETS, Conventions
 from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.hardware import (
-    Adc,
-    Auxiliary,
-    Buffer,
-    Cell,
-    Crossbar,
-    Dac,
-    Periphery,
-    Pim,
-    System,
-    SystolicArray,
-    Tile,
-)  # fmt: skip
+from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 
 T = TypeVar("T")
 _PARTS: dict[str, type[Any]] = {
-    cls.__name__: cls for cls in (SystolicArray, Cell, Dac, Adc, Crossbar, Periphery, Buffer, Tile, Auxiliary, Pim)
+    name: getattr(hardware, name) for name in hardware.__all__ if name not in ("ENGINES", "System")
 }
+#: Field of a system -> class of the part it names.
+_SYSTEM_PARTS: dict[str, type[Any]] = {
+    "array": hardware.SystolicArray, "pim": hardware.Pim, "sram": hardware.Sram, "dram": hardware.Dram,
+    "storage": hardware.Storage, "nonlinear": hardware.Nonlinear, "bus": hardware.Bus,
+}  # fmt: skip
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -75,22 +69,19 @@ def _part(name: str, table: Mapping[str, Any], where: str) -> Any:
     return build(_PARTS[kind], name, table, where, lambda item: part(item, near=Path(where).parent))
 
 
-_SYSTEM_FIELDS = ("name", "summary", "array", "pim", "routing")
-
-
 def _system(name: str, table: Mapping[str, Any], where: str) -> System:
+    known = ("name", "summary", "routing", *_SYSTEM_PARTS)
     for key in table:
-        if key not in _SYSTEM_FIELDS:
-            raise BadInput(f"{where}: {unknown(f'field of {name}', key, _SYSTEM_FIELDS)}")
+        if key not in known:
+            raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
     if "array" not in table:
         raise BadInput(f"{where}: {name}.array is missing; wanted the name or path of a SystolicArray")
     routing, near = table.get("routing"), Path(where).parent
     if routing is not None and not isinstance(routing, dict):
         raise BadInput(f"{where}: {name}.routing is {clip(routing)}; wanted a table of kind = engine")
     try:
-        given = {"pim": part(table["pim"], Pim, near)} if "pim" in table else {}
-        given |= {"routing": routing} if routing is not None else {}
-        return System(name=name, array=part(table["array"], SystolicArray, near), **given)
+        given = {key: part(table[key], wanted, near) for key, wanted in _SYSTEM_PARTS.items() if key in table}
+        return System(name=name, **given, **({} if routing is None else {"routing": routing}))
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
 

@@ -185,6 +185,13 @@ def leakage(on: Layout, buffer: Buffer, inside: Value, outside: Value) -> Value:
     return on.pes * sized(inside, buffer, buffer.leakage_w) + sized(outside, buffer, buffer.leakage_w)
 
 
+def idle_converters(on: Layout, tile: Tile) -> Value:
+    """Return the power that a matrix's ADCs draw while they wait, in watts: all of them, used or not."""
+    bar = tile.crossbar
+    adcs = np.minimum(bar.adc.per_crossbar, bar.cols) * slices(bar) * tile.pes
+    return on.tiles * adcs * bar.adc.power_w * bar.adc.idle_share
+
+
 def input_buffer_size(fan_in: Value, crossbars: Value, act_bits: Value) -> Value:
     """Return the bytes of an input buffer: a matrix's input shared by its crossbars, up to a power of two."""
     return 2 ** np.ceil(np.log2(fan_in * act_bits / 8 / crossbars))

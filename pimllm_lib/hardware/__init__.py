@@ -3,8 +3,9 @@
 from pimllm_lib.hardware.analog import Adc, Auxiliary, Buffer, Cell, Crossbar, Dac, Periphery, Pim, Tile
 from pimllm_lib.hardware.digital import SystolicArray
 from pimllm_lib.hardware.machine import ENGINES, System
+from pimllm_lib.hardware.memory import Bus, Dram, Nonlinear, Sram, Storage
 
 __all__ = [
-    "ENGINES", "Adc", "Auxiliary", "Buffer", "Cell", "Crossbar", "Dac", "Periphery", "Pim", "System", "SystolicArray",
-    "Tile",
+    "ENGINES", "Adc", "Auxiliary", "Buffer", "Bus", "Cell", "Crossbar", "Dac", "Dram", "Nonlinear", "Periphery", "Pim",
+    "Sram", "Storage", "System", "SystolicArray", "Tile",
 ]  # fmt: skip

@@ -64,7 +64,9 @@ class Dac:
 
 @part
 class Adc:
-    """An output converter. bits: resolution; per_crossbar: how many serve the columns."""
+    """An output converter. bits: resolution; per_crossbar: how many serve the columns; idle_share: share of its power
+    that it draws while it waits.
+    """
 
     name: str
     bits: Value
@@ -72,6 +74,7 @@ class Adc:
     power_w: Value
     area_m2: Value
     per_crossbar: Value
+    idle_share: Value = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a converter that cannot exist."""
@@ -194,7 +197,7 @@ class Pim:
 
     act_bits: bits of an activation; network_bps: rate of a link between neighbouring tiles; walk: how tiles are laid
     on the grid, one of `WALKS`; tiles_per_bank: tiles of a bank; program_rows: crossbar rows written at once in the
-    whole machine; dummy_fan_in: inputs of the dummy layer that preceded the matrices in the published mapping.
+    whole machine; gated_share: share of its static power that a gated tile still draws; dummy_fan_in: inputs of the dummy layer that preceded the matrices in the published mapping.
     post_processing works in every PE, input_distributor in every tile, global_buffer and controller once a product.
     """
 
@@ -206,6 +209,7 @@ class Pim:
     tiles_per_bank: Value
     program_rows: Value
     dummy_fan_in: Value
+    gated_share: Value = 0.0
     walk: str = "l-shell"
     post_processing: Auxiliary
     input_distributor: Auxiliary

@@ -17,7 +17,9 @@ class SystolicArray:
     rate_hz: clock, one MAC per PE and cycle; dataflow: "os", "ws" or "is" (output, weight, input stationary).
     active_pe_energy_j, idle_pe_energy_j: energy per cycle of a PE that holds an operand or result, and of one
     that does not. measured_cycle_energy_j: energy per cycle of the whole array where somebody reported it, valid
-    at measured_rows x measured_cols only and used there instead (0: never). Each may be an axis.
+    for one row of activations at measured_rows x measured_cols and measured_dataflow only, and used there instead (0:
+    never). pe_area_m2: area of a PE, None where it is
+    not known. Each may be an axis.
     Raises BadInput for counts below 1, rates or energies not above 0, and an unknown dataflow.
     """
 
@@ -31,6 +33,8 @@ class SystolicArray:
     measured_cycle_energy_j: Value = 0.0
     measured_rows: Value = 0
     measured_cols: Value = 0
+    measured_dataflow: str = "os"
+    pe_area_m2: Value | None = None
 
     def __post_init__(self) -> None:
         """Refuse a part that cannot exist."""

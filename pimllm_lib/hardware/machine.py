@@ -8,6 +8,7 @@ from dataclasses import field
 from pimllm_lib.errors import BadInput, unknown
 from pimllm_lib.hardware.analog import Pim
 from pimllm_lib.hardware.digital import SystolicArray
+from pimllm_lib.hardware.memory import Bus, Dram, Nonlinear, Sram, Storage
 from pimllm_lib.parts import part, require
 from pimllm_lib.schema import KINDS
 
@@ -19,7 +20,8 @@ ENGINES = ("array", "pim")
 class System:
     """An accelerator: its engines, and the engine that each kind of product goes to.
 
-    array: a systolic array; pim: analog crossbar tiles, None where there are none. routing: kind -> engine, every kind
+    array: a systolic array; pim: analog crossbar tiles, None where there are none. sram, dram, storage, nonlinear, bus:
+    the machine around them, wanted by conventions that count it. routing: kind -> engine, every kind
     of `schema.KINDS` once. Raises BadInput for a kind left out, a name that is no kind or engine, attention routed to
     crossbars (their weights are written once), and an engine the system does not have.
     """
@@ -27,6 +29,11 @@ class System:
     name: str
     array: SystolicArray
     pim: Pim | None = None
+    sram: Sram | None = None
+    dram: Dram | None = None
+    storage: Storage | None = None
+    nonlinear: Nonlinear | None = None
+    bus: Bus | None = None
     routing: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(KINDS, "array"))
 
     def __post_init__(self) -> None:

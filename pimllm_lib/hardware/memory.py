@@ -1,0 +1,108 @@
+"""Memories, links and the units for everything that is no matrix product."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pimllm_lib.errors import unknown
+from pimllm_lib.parts import Value, part, require, require_counts, require_positive
+
+SOFTMAXES = ("consmax", "conventional")
+
+
+@part
+class Sram:
+    """On-chip memory of the digital half, split for inputs, weights and results.
+
+    bit_j: energy of one bit read or written; leakage_w: of all of it; area_m2: None where it is not known.
+    """
+
+    name: str
+    inputs_bytes: Value
+    weights_bytes: Value
+    results_bytes: Value
+    bit_j: Value
+    leakage_w: Value
+    area_m2: Value | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a memory that cannot exist."""
+        require_positive(self, ("inputs_bytes", "weights_bytes", "results_bytes", "bit_j", "leakage_w"))
+
+
+@part
+class Dram:
+    """Off-chip memory. bandwidth_bps: of all channels; bit_j: energy of one bit moved; standby_w: refresh and idle."""
+
+    name: str
+    capacity_bytes: Value
+    bandwidth_bps: Value
+    bit_j: Value
+    standby_w: Value
+
+    def __post_init__(self) -> None:
+        """Refuse a memory that cannot exist."""
+        require_positive(self, ("capacity_bytes", "bandwidth_bps", "bit_j", "standby_w"))
+
+
+@part
+class Storage:
+    """How numbers are stored: bits of a weight (1.6 is five ternary digits in a byte), of a cached key or value, of an
+    activation, of a partial sum, and of a weight of the output head.
+    """
+
+    name: str
+    weight_bits: Value
+    kv_bits: Value
+    act_bits: Value
+    sum_bits: Value
+    head_bits: Value
+
+    def __post_init__(self) -> None:
+        """Refuse widths that cannot be."""
+        require_positive(self, ("weight_bits", "kv_bits", "act_bits", "sum_bits", "head_bits"))
+
+
+@part
+class Nonlinear:
+    """`lanes` units for softmax, norms, activation functions and residual additions, an element a cycle each.
+
+    softmax: "consmax" needs neither maximum nor sum and streams, "conventional" passes over the scores three times.
+    *_j: energy of one element; depth_s: time from an element's entry to its result.
+    """
+
+    name: str
+    lanes: Value
+    rate_hz: Value
+    softmax: str
+    softmax_j: Value
+    layernorm_j: Value
+    rmsnorm_j: Value
+    gelu_j: Value
+    silu_j: Value
+    residual_j: Value
+    depth_s: Value
+    area_m2: Value | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse units that cannot exist."""
+        require_counts(self, ("lanes",))
+        names = ("softmax_j", "layernorm_j", "rmsnorm_j", "gelu_j", "silu_j", "residual_j", "rate_hz", "depth_s")
+        require_positive(self, names)
+        if self.softmax not in SOFTMAXES:
+            raise unknown("softmax", self.softmax, SOFTMAXES)
+
+
+@part
+class Bus:
+    """The link between the analog and the digital half. issue_s: time of CPU and controller to start a product."""
+
+    name: str
+    rate_bps: Value
+    bit_j: Value
+    issue_s: Value
+
+    def __post_init__(self) -> None:
+        """Refuse a link that cannot exist."""
+        require_positive(self, ("rate_bps", "bit_j"))
+        require(np.asarray(self.issue_s) >= 0, "Bus.issue_s", self.issue_s, "a time of at least 0")

@@ -1,0 +1,215 @@
+"""What surrounds the engines: memory, nonlinear units, the bus between the halves, and power that flows while waiting.
+
+Every function yields entries (op, component, variable, value), as the engines do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pimllm_lib.costs import memory, nonlinear, systolic
+from pimllm_lib.engines import Entry
+from pimllm_lib.errors import BadInput
+from pimllm_lib.hardware import System
+from pimllm_lib.parts import Value
+from pimllm_lib.workload import Elementwise, Product
+
+#: Part of a system -> the convention that needs it.
+NEEDED_BY = {
+    "sram": "memory", "dram": "memory", "storage": "memory", "nonlinear": "nonlinear", "bus": "transfers",
+}  # fmt: skip
+
+
+def require_parts(system: System, counting: Any) -> None:
+    """Raise BadInput when the conventions count a part that the system does not have."""
+    for name, convention in NEEDED_BY.items():
+        if getattr(counting, convention) and getattr(system, name) is None:
+            raise BadInput(f"{system.name}.{name} is missing, and {counting.name} counts {convention}; wanted one")
+
+
+def require_areas(system: Any) -> None:
+    """Raise BadInput when a part of a system has no area, or the system is one that says nothing about its parts."""
+    if not isinstance(system, System):
+        raise BadInput(f"{system.name} has no parts whose area is known; wanted a system made of parts")
+    for name, field in (("array", "pe_area_m2"), ("sram", "area_m2"), ("nonlinear", "area_m2")):
+        item = getattr(system, name)
+        if item is not None and getattr(item, field) is None:
+            raise BadInput(f"{system.name}.{name} ({item.name}) has no {field}; wanted one, since its area was asked for")
+
+
+def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
+    """Yield the energy of the array's accesses to on-chip memory."""
+    array, sram, storage = system.array, system.sram, system.storage
+    assert sram is not None
+    assert storage is not None
+    for product in products:
+        words = systolic.sram_words(
+            product.m, product.k, product.n, rows=array.rows, cols=array.cols, dataflow=array.dataflow
+        )
+        bits = memory.sram_bits(
+            words,
+            product.m * product.n,
+            input_bits=storage.act_bits,
+            weight_bits=_operand_bits(system, product),
+            sum_bits=storage.sum_bits,
+        )
+        yield product.op, "sram", "energy_j", bits * product.calls * sram.bit_j
+
+
+def dram_entries(system: System, on_array: Sequence[Product], everything: Sequence[Product]) -> Iterator[Entry]:
+    """Yield off-chip traffic: weights and cache for the array, activations too large for the chip, the cache's growth.
+
+    Weights that fit on the chip all together are there already. A cached key or value is read once for all query heads
+    that share it, if one head's part of it fits.
+    """
+    storage = system.storage
+    assert storage is not None
+    held = _weights_bytes(system, on_array)
+    assert system.sram is not None
+    resident = held <= system.sram.weights_bytes
+    for product in on_array:
+        weights, activations = _array_traffic(system, product)
+        if product.kind == "attention":
+            yield from _moved(system, product.op, "dram_kv", weights)
+        else:
+            yield from _moved(system, product.op, "dram_weights", weights * (1 - resident))
+        yield from _moved(system, product.op, "dram_activations", activations)
+    for product in everything:
+        if product.op in ("k", "v"):
+            grown = product.m * product.n * product.calls * storage.kv_bits / 8
+            yield from _moved(system, product.op, "dram_kv", grown)
+    yield from _capacity(system, everything, held * (1 - resident))
+
+
+def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
+    """Return the bytes of weights or cache, and of activations, that one op moves for one token."""
+    array, sram, storage = system.array, system.sram, system.storage
+    assert sram is not None
+    assert storage is not None
+    bits, act = _operand_bits(system, product), storage.act_bits
+    words = memory.dram_words(
+        product.m, product.k, product.n, rows=array.rows, cols=array.cols, dataflow=array.dataflow,
+        inputs_held=sram.inputs_bytes * 8 / act, weights_held=sram.weights_bytes * 8 / bits,
+    )  # fmt: skip
+    fits = product.k * product.n * bits / 8 <= sram.weights_bytes
+    users = 1 + fits * (product.shared - 1)
+    spilled_in = product.m * product.k * act / 8 > sram.inputs_bytes
+    spilled_out = product.m * product.n * act / 8 > sram.results_bytes
+    activations = (words["inputs"] * spilled_in + words["results"] * spilled_out) * act / 8
+    return words["weights"] * bits / 8 * product.calls / users, activations * product.calls
+
+
+def _moved(system: System, op: str, component: str, size_bytes: Value) -> Iterator[Entry]:
+    dram = system.dram
+    assert dram is not None
+    yield op, component, "dram_bytes", size_bytes
+    yield op, component, "energy_j", size_bytes * 8 * dram.bit_j
+    yield op, component, "busy_s", size_bytes * 8 / dram.bandwidth_bps
+
+
+def _operand_bits(system: System, product: Product) -> Value:
+    storage = system.storage
+    assert storage is not None
+    return {"projection": storage.weight_bits, "attention": storage.kv_bits, "head": storage.head_bits}[product.kind]
+
+
+def _weights_bytes(system: System, products: Sequence[Product]) -> Value:
+    """Return the bytes of all weights the array works with."""
+    total: Any = 0.0
+    for product in products:
+        if product.kind != "attention":
+            total = total + product.k * product.n * product.calls * _operand_bits(system, product) / 8
+    return total
+
+
+def _capacity(system: System, products: Sequence[Product], weights: Value) -> Iterator[Entry]:
+    """Yield the size of the cache. Raises BadInput, with how much is too much, when memory does not hold it."""
+    dram, storage = system.dram, system.storage
+    assert dram is not None
+    assert storage is not None
+    cache: Any = 0.0
+    for product in products:
+        if product.kind == "attention":
+            cache = cache + product.k * product.n * product.calls / product.shared * storage.kv_bits / 8
+    over = np.max(np.asarray(weights + cache - dram.capacity_bytes))
+    if over > 0:
+        raise BadInput(
+            f"{system.name}.dram ({dram.name}) holds {np.min(dram.capacity_bytes) / 2**30:.3g} GiB, and weights and key-value "
+            f"cache need {over / 2**30:.3g} GiB more; wanted a larger memory, fewer bits, or a shorter context"
+        )
+    yield "block", "dram_kv", "kv_bytes", cache
+
+
+def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[Entry]:
+    """Yield what softmax, norms, activation functions and residual additions take and how much of it is waited for."""
+    unit = system.nonlinear
+    assert unit is not None
+    for item in work:
+        function = unit.softmax if item.function == "softmax" else item.function
+        spent = nonlinear.times(
+            function, item.elements, lanes=unit.lanes, rate_hz=unit.rate_hz, depth_s=unit.depth_s
+        )
+        for variable, value in spent.items():
+            yield item.op, "nonlinear", variable, value * item.blocks
+        passes = 1 if item.function != "softmax" else nonlinear.PASSES[function][0]
+        joules = getattr(unit, f"{item.function}_j") * passes
+        yield item.op, "nonlinear", "energy_j", item.elements * item.blocks * joules
+
+
+def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
+    """Yield vectors between the halves, where there are two, and the start of each product.
+
+    The nonlinear units are on the digital side, so every input of the crossbars comes from there and every result goes
+    back. Products that share an input share its transfer.
+    """
+    bus, storage = system.bus, system.storage
+    assert bus is not None
+    for product in products:
+        if system.routing[product.kind] == "pim" and storage is not None:
+            words = product.m * (product.n + (0 if product.op in ("k", "v", "gate") else product.k))
+            bits = words * product.calls * storage.act_bits
+            yield product.op, "bus", "busy_s", bits / bus.rate_bps
+            yield product.op, "bus", "latency_s", bits / bus.rate_bps
+            yield product.op, "bus", "energy_j", bits * bus.bit_j
+        yield product.op, "issue", "busy_s", product.calls * bus.issue_s
+        yield product.op, "issue", "latency_s", product.calls * bus.issue_s
+
+
+def standing_power(system: System) -> Iterator[tuple[str, Value]]:
+    """Yield (component, watts) that the digital half draws whatever it does: idle array, on-chip and off-chip memory."""
+    array = system.array
+    yield "stream", array.idle_pe_energy_j * array.rate_hz * array.rows * array.cols
+    if system.sram is not None:
+        yield "sram", system.sram.leakage_w
+    if system.dram is not None:
+        yield "standby", system.dram.standby_w
+
+
+def static_entries(
+    standing: Mapping[str, Value], worked_j: Mapping[str, Value], token_s: Value, *, tiles_share: Value
+) -> Iterator[Entry]:
+    """Yield static energy over a token. worked_j: what of it is charged already, as part of working.
+
+    tiles_share: share of their static power that tiles draw between their turns.
+    """
+    for component, watts in standing.items():
+        waiting = watts * token_s - worked_j.get(component, 0.0)
+        share = tiles_share if component in ("buffer", "adc") else 1.0
+        name = "standby" if component == "standby" else "leakage"
+        yield "block", name, "energy_j", waiting * share
+
+
+def digital_area(system: System) -> Iterator[Entry]:
+    """Yield the area of the digital parts whose area is known."""
+    array = system.array
+    known = {
+        "stream": None if array.pe_area_m2 is None else array.pe_area_m2 * array.rows * array.cols,
+        "sram": system.sram and system.sram.area_m2,
+        "nonlinear": system.nonlinear and system.nonlinear.area_m2,
+    }
+    for component, area in known.items():
+        if area is not None:
+            yield "block", component, "area_m2", area
