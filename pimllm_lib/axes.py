@@ -28,7 +28,10 @@ def axis(**named: Any) -> xr.DataArray:
     ((name, values),) = named.items()
     if name in RESERVED or name in VARIABLES:
         raise BadInput(f"the axis name {name!r} is reserved; wanted any other, such as 'array_rows'")
-    labels = np.asarray(values)
+    try:
+        labels = np.asarray(values)
+    except ValueError:  # ragged
+        labels = np.zeros((0, 0))
     if labels.ndim != 1 or labels.size == 0 or labels.dtype == object:
         raise BadInput(f"axis {name} is {clip(values)}; wanted a flat list of numbers or names")
     return xr.DataArray(labels, dims=name, coords={name: labels}, name=name)

@@ -6,10 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from pimllm_lib import __version__
-from pimllm_lib.errors import BadInput
+from pimllm_lib.errors import BadInput, one_line
 
 CONTEXTS = ["128", "256", "512", "1024", "2048", "4096"]
 
@@ -23,16 +24,23 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0; 1 when a check or a notebook fails; 2 for bad input, in one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a letter gets its escape, no traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(argv)
         code = int(args.run(args) or 0)
         sys.stdout.flush()
     except BadInput as error:
-        print(f"pimllm: {error}", file=sys.stderr)
+        print(f"pimllm: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, MemoryError) as error:
+        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        print(f"pimllm: {one_line(what)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("pimllm: interrupted", file=sys.stderr)
         return 130
@@ -140,13 +148,13 @@ def _evaluate(args: argparse.Namespace) -> None:
     from pimllm_lib.system import evaluate
 
     systems = [catalog.system(name) for name in args.system or ["tpu-llm"]]
-    if args.array:
+    if args.array is not None:
         array = catalog.part(args.array, SystolicArray)
         systems = [replace(system, array=array) for system in systems]
     conventions = args.conventions or ["corrected"]
     contexts = [_context(text) for text in args.context or CONTEXTS]
     ds = metrics.summary(evaluate(system=systems, model=args.model, context_len=contexts, conventions=conventions))
-    if args.netcdf:
+    if args.netcdf is not None:
         from pimllm_lib.report.archive import write
 
         print(write(ds, Path(args.netcdf)))
@@ -190,7 +198,7 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 
 def _run(args: argparse.Namespace) -> int:

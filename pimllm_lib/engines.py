@@ -117,7 +117,9 @@ def pim_entries(pim: Pim, products: Sequence[Product], counting: Conventions, wa
     blocks = [p for p in products if p.kind != "head"]
     for group in (blocks, [p for p in products if p.kind == "head"]):
         if group:
-            mapped = Mapped(pim, group, replace(counting, dummy_first_layer=counting.dummy_first_layer and group is blocks))
+            mapped = Mapped(
+                pim, group, replace(counting, dummy_first_layer=counting.dummy_first_layer and group is blocks)
+            )
             for product, on, hop in zip(group, mapped.layouts, mapped.hops, strict=True):
                 for variables, entries in _PIM:
                     if wanted & variables:
@@ -158,7 +160,7 @@ def _pim_standing(mapped: Mapped, product: Product, on: crossbar.Layout, hop: An
         yield component, "area_m2", value * calls
     for component, part, number in _auxiliary(mapped, on):
         yield component, "area_m2", part.area_m2 * number * (calls if component in _OF_TILES else product.op == "q")
-    written = crossbar.programming(product.k, product.n, on, bar=pim.tile.crossbar, program_rows=pim.program_rows)
+    written = crossbar.programming(product.k, product.n, bar=pim.tile.crossbar, program_rows=pim.program_rows)
     yield "crossbar", "program_s", written["time_s"] * calls
     yield "crossbar", "program_j", written["energy_j"] * calls
 

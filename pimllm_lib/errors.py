@@ -29,7 +29,16 @@ def unknown(what: str, got: object, valid: Iterable[str]) -> UnknownName:
     return UnknownName(f"unknown {what} {clip(got)}{hint} Known: {', '.join(names)}")
 
 
+def one_line(text: str) -> str:
+    """Return text with everything that would break a line or steer a terminal escaped.
+
+    >>> one_line("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def clip(value: object, limit: int = 60) -> str:
-    """Return repr(value) on one line, cut to `limit` characters, so that hostile input stays readable."""
-    text = repr(value)
+    """Return repr(value) on one line, an array as its list, cut to `limit` characters: hostile input stays readable."""
+    text = one_line(repr(value.tolist() if hasattr(value, "tolist") else value))
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

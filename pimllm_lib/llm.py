@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from pimllm_lib.errors import BadInput
-from pimllm_lib.parts import Value, part, require, require_counts
+from pimllm_lib.parts import Value, part, require, require_counts, require_flags, require_inner, require_positive
 
 
 @part
@@ -20,7 +20,13 @@ class PublishedShape:
 
     d_ff: Value | None = None
     gated: bool | None = None
-    pim_width: Value | None = None
+    pim_width: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are no counts and a gating that is neither true nor false."""
+        require_counts(self, [name for name in ("d_ff", "pim_width") if getattr(self, name) is not None])
+        if self.gated is not None:
+            require_flags(self, ("gated",))
 
 
 @part
@@ -49,7 +55,7 @@ class Decoder:
     tied_embeddings: bool = True
     position_rows: int = 0
     embedding_dim: Value | None = None
-    linear_bias: Literal["none", "qkv", "all"] = "none"
+    linear_bias: Literal["none", "qkv", "attention", "all"] = "none"
     norm: Value = "rmsnorm"
     final_norm: bool = True
     sub_norms: Value = False
@@ -59,10 +65,14 @@ class Decoder:
     def __post_init__(self) -> None:
         """Refuse a shape no decoder can have."""
         require_counts(self, ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size"))
+        require_counts(self, ("embedding_dim",) if self.embedding_dim is not None else ())
+        require_positive(self, ("position_rows",), or_zero=True)
+        require_flags(self, ("gated", "tied_embeddings", "final_norm", "sub_norms", "qk_norm"))
+        require_inner(self, published=PublishedShape)
         whole = np.logical_not(self.n_heads % self.n_kv_heads)
         wanted = f"a divisor of the {self.n_heads} heads"
         require(whole, f"n_kv_heads of {self.name}", self.n_kv_heads, wanted)
-        for name, valid in (("linear_bias", ("none", "qkv", "all")), ("norm", ("layernorm", "rmsnorm"))):
+        for name, valid in (("linear_bias", ("none", "qkv", "attention", "all")), ("norm", ("layernorm", "rmsnorm"))):
             for got in np.unique(np.asarray(getattr(self, name))).tolist():
                 if got not in valid:
                     raise BadInput(f"{name} of {self.name} is {got!r}; wanted one of {', '.join(valid)}")
@@ -81,7 +91,12 @@ def at_pim_width(decoder: Decoder) -> Decoder:
     width = decoder.published.pim_width
     if width is None:
         return decoder
-    heads = width // decoder.head_dim
+    heads, rest = divmod(width, decoder.head_dim)
+    if rest or decoder.n_heads != decoder.n_kv_heads:
+        raise BadInput(
+            f"published.pim_width of {decoder.name} is {width}; wanted a multiple of the head dimension "
+            f"{decoder.head_dim}, and as many KV heads as heads"
+        )
     return replace(decoder, d_model=width, d_ff=width, n_heads=heads, n_kv_heads=heads)
 
 
@@ -104,6 +119,7 @@ def _block(decoder: Decoder, gain: int) -> Value:
     q, kv = decoder.n_heads * decoder.head_dim, decoder.n_kv_heads * decoder.head_dim
     up = 2 if decoder.gated else 1
     weights = d * (q + 2 * kv) + q * d + (up + 1) * d * ff
-    bias = {"none": 0, "qkv": q + 2 * kv, "all": q + 2 * kv + d + up * ff + d}[decoder.linear_bias]
+    qkv = q + 2 * kv
+    bias = {"none": 0, "qkv": qkv, "attention": qkv + d, "all": qkv + d + up * ff + d}[decoder.linear_bias]
     norms = gain * 2 * d + decoder.sub_norms * (q + ff) + decoder.qk_norm * 2 * decoder.head_dim
     return weights + bias + norms

@@ -13,6 +13,10 @@ from pimllm_lib.errors import BadInput, clip
 
 #: A number, a numpy array or a DataArray: whatever broadcasts. Cost functions take and return it.
 Value: TypeAlias = Any
+#: A name out of a short list, or an axis of names.
+Name: TypeAlias = Any
+#: A column of numbers.
+Table: TypeAlias = tuple[float, ...]
 T = TypeVar("T")
 
 
@@ -69,13 +73,30 @@ def require_counts(item: Any, names: Iterable[str]) -> None:
         require((value >= 1) & (value == np.floor(value)) & (value < 2**53), where, value, wanted)
 
 
-def require_positive(item: Any, names: Iterable[str]) -> None:
-    """Raise BadInput unless each named field is finite and above 0, everywhere along an axis."""
+def require_positive(item: Any, names: Iterable[str], *, or_zero: bool = False) -> None:
+    """Raise BadInput unless each named field is finite and above 0 (or at least 0), in all of an axis or a list."""
+    wanted = "a finite number of at least 0" if or_zero else "a finite number above 0"
     for name in names:
-        value = getattr(item, name)
-        where, wanted = f"{type(item).__name__}.{name}", "a finite number above 0"
+        value, where = getattr(item, name), f"{type(item).__name__}.{name}"
+        value = np.asarray(value) if isinstance(value, tuple) and value else value
         numeric(where, value, wanted)
-        require((value > 0) & np.isfinite(value), where, value, wanted)
+        require(((value >= 0) if or_zero else (value > 0)) & np.isfinite(value), where, getattr(item, name), wanted)
+
+
+def require_flags(item: Any, names: Iterable[str]) -> None:
+    """Raise BadInput unless each named field is true or false (1 or 0 along an axis)."""
+    for name in names:
+        value, where = getattr(item, name), f"{type(item).__name__}.{name}"
+        if not isinstance(value, bool):
+            numeric(where, value, "true or false")
+            require((value == 0) | (value == 1), where, value, "true or false")
+
+
+def require_inner(item: Any, **classes: type[Any]) -> None:
+    """Raise BadInput unless each named field holds a part of the given class."""
+    for name, cls in classes.items():
+        if not isinstance(got := getattr(item, name), cls):
+            raise BadInput(f"{type(item).__name__}.{name} is {clip(got)}; wanted a {cls.__name__}")
 
 
 def numeric(what: str, value: object, wanted: str) -> None:

@@ -11,16 +11,34 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib.costs import memory, nonlinear, systolic
-from pimllm_lib.engines import Entry
+from pimllm_lib.engines import Entry, array_entries
 from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import System
 from pimllm_lib.parts import Value
+from pimllm_lib.step import Step
 from pimllm_lib.workload import Elementwise, Product
 
 #: Part of a system -> the convention that needs it.
 NEEDED_BY = {
     "sram": "memory", "dram": "memory", "storage": "memory", "nonlinear": "nonlinear", "bus": "transfers",
 }  # fmt: skip
+
+
+def surrounding_entries(system: System, step: Step, on_array: Sequence[Product], wanted: set[str]) -> Iterator[Entry]:
+    """Yield what surrounds the engines, as far as the conventions count it. Raises BadInput for a part that is missing."""
+    counting = step.counting
+    require_parts(system, counting)
+    if "area_m2" in wanted:
+        yield from digital_area(system)
+    if counting.memory:
+        yield from sram_entries(system, on_array)
+        yield from dram_entries(system, on_array, step.products())
+    if counting.nonlinear:
+        yield from nonlinear_entries(system, step.elementwise())
+    if counting.transfers:
+        yield from bus_entries(system, step.products())
+    if counting.static_power:
+        yield from standing_entries(system, on_array)
 
 
 def require_parts(system: System, counting: Any) -> None:
@@ -37,7 +55,9 @@ def require_areas(system: Any) -> None:
     for name, field in (("array", "pe_area_m2"), ("sram", "area_m2"), ("nonlinear", "area_m2")):
         item = getattr(system, name)
         if item is not None and getattr(item, field) is None:
-            raise BadInput(f"{system.name}.{name} ({item.name}) has no {field}; wanted one, since its area was asked for")
+            raise BadInput(
+                f"{system.name}.{name} ({item.name}) has no {field}; wanted one, since its area was asked for"
+            )
 
 
 def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
@@ -137,8 +157,8 @@ def _capacity(system: System, products: Sequence[Product], weights: Value) -> It
     over = np.max(np.asarray(weights + cache - dram.capacity_bytes))
     if over > 0:
         raise BadInput(
-            f"{system.name}.dram ({dram.name}) holds {np.min(dram.capacity_bytes) / 2**30:.3g} GiB, and weights and key-value "
-            f"cache need {over / 2**30:.3g} GiB more; wanted a larger memory, fewer bits, or a shorter context"
+            f"{system.name}.dram ({dram.name}) holds {np.min(dram.capacity_bytes) / 2**30:.3g} GiB, and weights and "
+            f"key-value cache need {over / 2**30:.3g} GiB more; wanted a larger memory, fewer bits, or a shorter context"
         )
     yield "block", "dram_kv", "kv_bytes", cache
 
@@ -149,9 +169,7 @@ def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[E
     assert unit is not None
     for item in work:
         function = unit.softmax if item.function == "softmax" else item.function
-        spent = nonlinear.times(
-            function, item.elements, lanes=unit.lanes, rate_hz=unit.rate_hz, depth_s=unit.depth_s
-        )
+        spent = nonlinear.times(function, item.elements, lanes=unit.lanes, rate_hz=unit.rate_hz, depth_s=unit.depth_s)
         for variable, value in spent.items():
             yield item.op, "nonlinear", variable, value * item.blocks
         passes = 1 if item.function != "softmax" else nonlinear.PASSES[function][0]
@@ -178,14 +196,21 @@ def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
         yield product.op, "issue", "latency_s", product.calls * bus.issue_s
 
 
-def standing_power(system: System) -> Iterator[tuple[str, Value]]:
-    """Yield (component, watts) that the digital half draws whatever it does: idle array, on-chip and off-chip memory."""
+def standing_entries(system: System, on_array: Sequence[Product]) -> Iterator[Entry]:
+    """Yield what the digital half draws whatever it does: idle array, on-chip and off-chip memory.
+
+    While the array works, its idle PEs are charged already: `worked_j`.
+    """
     array = system.array
-    yield "stream", array.idle_pe_energy_j * array.rate_hz * array.rows * array.cols
+    idle_w = array.idle_pe_energy_j * array.rate_hz * array.rows * array.cols
+    yield "block", "stream", "static_power_w", idle_w
+    for op, _, variable, value in array_entries(array, on_array, {"busy_s"}):
+        if variable == "busy_s":
+            yield op, "stream", "worked_j", value * idle_w
     if system.sram is not None:
-        yield "sram", system.sram.leakage_w
+        yield "block", "sram", "static_power_w", system.sram.leakage_w
     if system.dram is not None:
-        yield "standby", system.dram.standby_w
+        yield "block", "standby", "static_power_w", system.dram.standby_w
 
 
 def static_entries(

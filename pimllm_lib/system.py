@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog, schedule
+from pimllm_lib.arguments import contexts, listed, shapes, unique, wanted
 from pimllm_lib.axes import Frame
 from pimllm_lib.conventions import Conventions
 from pimllm_lib.costs import memory
 from pimllm_lib.engines import Entry, array_entries, pim_entries
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.errors import unknown
 from pimllm_lib.hardware import ENGINES, System
 from pimllm_lib.ledger import Ledger, split_labels
-from pimllm_lib.llm import Decoder, as_published, at_pim_width
-from pimllm_lib.parts import Value, fingerprint, part
+from pimllm_lib.parts import Value, fingerprint
 from pimllm_lib.schema import ATTENTION_OPS, SUBSYSTEMS, VARIABLES, annotate
-from pimllm_lib.support import (
-    bus_entries, digital_area, dram_entries, nonlinear_entries, require_areas, require_parts, sram_entries,
-    standing_power, static_entries,
-)  # fmt: skip
+from pimllm_lib.step import Step
+from pimllm_lib.support import require_areas, static_entries, surrounding_entries
 from pimllm_lib.units import NANO
-from pimllm_lib.workload import Product, elementwise, products
 
 PHASES = ("decode", "prefill")
-#: The longest context that is taken: beyond it counts would leave the whole numbers of a float64.
-MAX_CONTEXT = 10**9
-_SHAPE = (
-    "d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "gated", "embedding_dim", "norm",
-    "sub_norms", "qk_norm",
-)  # fmt: skip
 
 
 def evaluate(
@@ -60,9 +50,9 @@ def evaluate(
     Raises BadInput for anything unknown, out of range, or clashing; for conventions that count a part the system does not
     have; and for a variable asked for by name that a part has no figure for.
     """
-    systems = _unique("system", [catalog.system(item) for item in _listed(system)])
-    models = _unique("model", [catalog.model(item) for item in _listed(model)])
-    presets = _unique("conventions", [catalog.preset(item) for item in _listed(conventions)])
+    systems = unique("system", [catalog.system(item) for item in listed(system)])
+    models = unique("model", [catalog.model(item) for item in listed(model)])
+    presets = unique("conventions", [catalog.preset(item) for item in listed(conventions)])
     if phase not in PHASES:
         raise unknown("phase", phase, PHASES)
     frame = Frame.over(
@@ -70,18 +60,18 @@ def evaluate(
         system=[s.name for s in systems],
         model=[m.name for m in models],
         conventions=[c.name for c in presets],
-        context_len=_contexts(context_len),
+        context_len=contexts(context_len),
         **split_labels(detail),
     )
     context = frame.along("context_len", np.asarray(frame.labels["context_len"], dtype=float))
-    wanted, tokens = _wanted(variables), 1 if phase == "decode" else context
+    names, tokens = wanted(variables), 1 if phase == "decode" else context
     steps = [
-        Step(**_shapes(frame, models, counting), context=context, tokens=tokens, counting=counting)
+        Step(**shapes(frame, models, counting), context=context, tokens=tokens, counting=counting)
         for counting in presets
     ]
     for item in systems if "area_m2" in (variables or ()) else ():
         require_areas(item)
-    tables = [[_tables(frame.align_part(s), step, frame, detail, wanted) for step in steps] for s in systems]
+    tables = [[_tables(frame.align_part(s), step, frame, detail, names) for step in steps] for s in systems]
     joined = {
         name: frame.concat("system", [frame.concat("conventions", [t[name] for t in row]) for row in tables])
         for name in tables[0][0]
@@ -89,52 +79,52 @@ def evaluate(
     single = not isinstance(conventions, list | tuple)
     ds = _dataset(frame, joined, detail, single)
     ds.attrs |= {"phase": phase} | ({"conventions": presets[0].name} if single else {})
-    ds.attrs["fingerprints"] = " ".join(f"{item.name}={fingerprint(item)}" for item in [*systems, *models])
+    ds.attrs["fingerprints"] = " ".join(f"{item.name}={fingerprint(item)}" for item in [*systems, *models, *presets])
     return annotate(ds)
 
 
-@part
-class Step:
-    """One step to be costed: the decoder as each engine has it, context, new tokens, and how to count."""
+class _Tally:
+    """What entries add up to besides the ledger: working times, and static power with what of it is charged already."""
 
-    array: Decoder
-    pim: Decoder
-    context: Value
-    tokens: Value
-    counting: Conventions
+    def __init__(self) -> None:
+        self.busy: dict[str, dict[str, Value]] = defaultdict(dict)
+        self.standing: dict[str, Value] = defaultdict(float)
+        self.worked: dict[str, Value] = defaultdict(float)
 
-    def products(self, engine: str = "array") -> list[Product]:
-        """Return the matrix products, with the shapes of an engine; the output head only where it is counted."""
-        every = products(self.pim if engine == "pim" else self.array, self.context, self.tokens)
-        return [p for p in every if p.kind != "head" or self.counting.lm_head]
+    def take(self, op: str, component: str, variable: str, value: Value) -> None:
+        if variable == "busy_s":
+            self.busy[op][component] = self.busy[op].get(component, 0.0) + value
+        elif variable == "static_power_w":
+            self.standing[component] = self.standing[component] + value
+        elif variable == "worked_j":
+            self.worked[component] = self.worked[component] + value
 
 
-def _tables(system: Any, step: Step, frame: Frame, detail: str, wanted: set[str]) -> dict[str, Any]:
+def _tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str]) -> dict[str, Any]:
     """Return the wanted variables of one system for one step, along the frame's dimensions."""
-    counting, ledger = step.counting, Ledger(frame, detail, wanted | _needed(step.counting, wanted))
+    ledger = Ledger(frame, detail, names | _needed(step.counting, names))
     for product in step.products():
         ledger.add("macs", product.op, "stream", product.macs)
     if not isinstance(system, System):
         _external(system, step, ledger)
-        return _results(ledger, wanted, frame.zero)
-    busy, standing, worked = defaultdict(dict), defaultdict(float), defaultdict(float)
+        return _results(ledger, names, frame.zero)
+    tally = _Tally()
     for op, component, variable, value in _entries(system, step, ledger.wanted):
         ledger.add(variable, op, component, _counted(value, variable, op, system, step))
-        if variable == "busy_s":
-            busy[op][component] = busy[op].get(component, 0.0) + value
-        elif variable == "static_power_w":
-            standing[component] = standing[component] + value
-        elif variable == "worked_j":
-            worked[component] = worked[component] + value
-    for op, component, value in _latencies(busy, system, step):
+        tally.take(op, component, variable, value)
+    for op, component, value in _latencies(tally.busy, system, step):
         ledger.add("latency_s", op, component, value)
-    if counting.static_power and "energy_j" in wanted:
-        share = system.pim.gated_share if counting.power_gating and system.pim is not None else 1.0
-        for op, component, variable, value in static_entries(
-            standing, worked, ledger.whole("latency_s"), tiles_share=share
-        ):
-            ledger.add(variable, op, component, value)
-    return _results(ledger, wanted, system.array.rows * system.array.cols + frame.zero)
+    if step.counting.static_power and "energy_j" in names:
+        _charge_waiting(system, step, tally, ledger)
+    return _results(ledger, names, system.array.rows * system.array.cols + frame.zero)
+
+
+def _charge_waiting(system: System, step: Step, tally: _Tally, ledger: Ledger) -> None:
+    """Add the static energy of a whole step, which needs the time of all the rest."""
+    share = system.pim.gated_share if step.counting.power_gating and system.pim is not None else 1.0
+    token_s = ledger.whole("latency_s")
+    for op, component, variable, value in static_entries(tally.standing, tally.worked, token_s, tiles_share=share):
+        ledger.add(variable, op, component, value)
 
 
 def _results(ledger: Ledger, wanted: set[str], pe_count: Any) -> dict[str, Any]:
@@ -158,27 +148,11 @@ def _external(system: Any, step: Step, ledger: Ledger) -> None:
 
 def _entries(system: System, step: Step, wanted: set[str]) -> Iterator[Entry]:
     """Yield what the products cost, each on the engine its kind is routed to, and what surrounds the engines."""
-    counting, everything = step.counting, step.products()
     on_array, on_pim = ([p for p in step.products(e) if system.routing[p.kind] == e] for e in ENGINES)
-    require_parts(system, counting)
     yield from array_entries(system.array, on_array, wanted)
     if on_pim and system.pim is not None:
-        yield from pim_entries(system.pim, on_pim, counting, wanted)
-    if "area_m2" in wanted:
-        yield from digital_area(system)
-    if counting.memory:
-        yield from sram_entries(system, on_array)
-        yield from dram_entries(system, on_array, everything)
-    if counting.nonlinear:
-        yield from nonlinear_entries(system, elementwise(step.array, step.context, step.tokens))
-    if counting.transfers:
-        yield from bus_entries(system, everything)
-    if counting.static_power:
-        yield from (("block", component, "static_power_w", watts) for component, watts in standing_power(system))
-        idle = system.array.idle_pe_energy_j * system.array.rate_hz * system.array.rows * system.array.cols
-        for op, component, variable, value in array_entries(system.array, on_array, {"busy_s"}):
-            if variable == "busy_s":
-                yield op, "stream", "worked_j", value * idle
+        yield from pim_entries(system.pim, on_pim, step.counting, wanted)
+    yield from surrounding_entries(system, step, on_array, wanted)
 
 
 def _counted(value: Value, variable: str, op: str, system: System, step: Step) -> Value:
@@ -210,24 +184,6 @@ def _latencies(busy: dict[str, dict[str, Value]], system: System, step: Step) ->
 _WORKING = frozenset((*SUBSYSTEMS["array"], *SUBSYSTEMS["pim"]))
 
 
-def _shapes(frame: Frame, models: list[Decoder], counting: Conventions) -> dict[str, Decoder]:
-    """Return the decoder each engine works on, sizes along the model dimension, shaped as the conventions say."""
-    shaped = [as_published(m, d_ff=counting.published_ffn_width, gated=counting.published_ffn_gate) for m in models]
-    on_pim = [at_pim_width(m) if counting.published_pim_width else m for m in shaped]
-    return {"array": _stack(frame, shaped), "pim": _stack(frame, on_pim)}
-
-
-def _stack(frame: Frame, models: list[Decoder]) -> Decoder:
-    aligned = [replace(frame.align_part(m), embedding_dim=frame.align(m.embedding_dim or m.d_model)) for m in models]
-    sizes = {name: frame.concat("model", [_numbers(getattr(m, name)) for m in aligned]) for name in _SHAPE}
-    return Decoder(name="stack", **sizes)
-
-
-def _numbers(value: Any) -> Any:
-    """Return a size as float64, a name as it is."""
-    return np.asarray(value) if isinstance(value, str) else np.asarray(value, dtype=float)
-
-
 def _dataset(frame: Frame, tables: dict[str, Any], detail: str, single: bool) -> xr.Dataset:
     """Wrap tables as variables. Intensive ones have no op or component; `single` leaves conventions out."""
     counted = [] if single else ["conventions"]
@@ -239,42 +195,3 @@ def _dataset(frame: Frame, tables: dict[str, Any], detail: str, single: bool) ->
             for name, table in tables.items()
         }
     )
-
-
-def _listed(value: Any) -> list[Any]:
-    """Return a list of at least one item."""
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    if not items:
-        raise BadInput("an empty list was given; wanted at least one name")
-    return items
-
-
-def _wanted(variables: Sequence[str] | None) -> set[str]:
-    """Return the extensive variables asked for; raises UnknownName for one that is none."""
-    valid = {name for name, variable in VARIABLES.items() if variable.extensive}
-    for name in variables or ():
-        if name not in valid:
-            raise unknown("variable", name, valid)
-    return valid if variables is None else set(variables)
-
-
-def _unique(what: str, items: list[Any]) -> list[Any]:
-    """Return the items; raises BadInput when two share a name, since the name is their label in the result."""
-    names = [item.name for item in items]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"{what} {name!r} was given {names.count(name)} times; wanted distinct names")
-    return items
-
-
-def _contexts(value: Any) -> list[int]:
-    """Return context lengths as a list of distinct whole numbers from 1 to MAX_CONTEXT."""
-    items = value.tolist() if hasattr(value, "tolist") else value
-    items = list(items) if isinstance(items, Iterable) and not isinstance(items, str | bytes) else [items]
-    for item in items or ["nothing"]:
-        whole = isinstance(item, int | float) and not isinstance(item, bool) and item == item // 1
-        if not whole or not 1 <= item <= MAX_CONTEXT:
-            raise BadInput(f"context_len is {clip(item)}; wanted a whole number of tokens from 1 to {MAX_CONTEXT}")
-    if len(set(items)) < len(items):
-        raise BadInput(f"context_len is {clip(items)}; wanted distinct lengths")
-    return [int(item) for item in items]

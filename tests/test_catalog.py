@@ -93,7 +93,7 @@ ROWS = 'rows = { value = 64, unit = "1", source = "us", status = "assumed" }'
         ("value = 64", "value = 0", r"SystolicArray.rows is 0; wanted a whole number of at least 1"),
         ("value = 64", "value = 6.5", r"SystolicArray.rows is 6.5"),
         ("value = 64", "value = true", r"rows has the value True; wanted a number"),
-        ("value = 64", 'value = "many"', r"SystolicArray.rows is 'many'"),
+        ("value = 64", 'value = "many"', r"mine.rows has the value 'many'; wanted a number"),
         ('part = "SystolicArray"', 'part = "Array"', r"unknown part class of mine 'Array'"),
         ('part = "SystolicArray"', "part = [", r"mine.toml is not TOML"),
     ],

@@ -149,14 +149,13 @@ def test_a_buffer_beyond_the_table_is_several_of_the_largest():
 
 
 def test_programming_writes_every_cell_once():
-    on = crossbar.layout(512, 512, tile=TILE, act_bits=8)
     bar = TILE.crossbar
-    written = crossbar.programming(512, 512, on, bar=bar, program_rows=1)
+    written = crossbar.programming(512, 512, bar=bar, program_rows=1)
     assert written["cells"] == 2 * 512 * 512
     assert written["energy_j"] == pytest.approx(2 * 512 * 512 * bar.cell.write_pulses * bar.cell.write_j)
     pulse = bar.cell.write_s + crossbar.read_time(bar)
     assert written["time_s"] == pytest.approx(2 * 2 * 512 * bar.cell.write_pulses * pulse)
-    wide = crossbar.programming(512, 512, on, bar=bar, program_rows=4)
+    wide = crossbar.programming(512, 512, bar=bar, program_rows=4)
     assert wide["time_s"] == written["time_s"] / 4
 
 
@@ -173,7 +172,7 @@ def test_numbers_arrays_and_dataarrays_give_identical_results(fan_in, fan_out):
             *latency(*size, merge=3, transfer=2).values(),
             *crossbar.energy(on, tile=TILE, act_bits=8, **buffers).values(),
             *crossbar.area(on, tile=TILE, **buffers).values(),
-            *crossbar.programming(*size, on, bar=TILE.crossbar, program_rows=12).values(),
+            *crossbar.programming(*size, bar=TILE.crossbar, program_rows=12).values(),
         ]
         return [float(np.ravel(np.asarray(part))[0]) for part in parts]
 

@@ -243,7 +243,10 @@ def test_conventions_from_toml_change_one_field_of_a_preset(tmp_path):
     ("change", "words"),
     [
         ({"pim": None}, "routing sends projection to pim, and pim-llm has none"),
-        ({"routing": {"projection": "pim", "attention": "pim", "head": "array"}}, "routing.attention is 'pim'; wanted array"),
+        (
+            {"routing": {"projection": "pim", "attention": "pim", "head": "array"}},
+            "routing.attention is 'pim'; wanted array",
+        ),
     ],
 )
 def test_routing_to_what_is_not_there_is_refused(change, words):

@@ -15,11 +15,12 @@ from typing import Any, Generic, TypeVar
 
 from pimllm_lib import hardware
 from pimllm_lib.catalog.models import from_path, from_table
-from pimllm_lib.catalog.quantities import build, read_toml
+from pimllm_lib.catalog.quantities import build, name_of, read_toml
 from pimllm_lib.conventions import PRESETS, Conventions
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
+from pimllm_lib.parts import fingerprint
 
 T = TypeVar("T")
 _PARTS: dict[str, type[Any]] = {
@@ -62,11 +63,13 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self.entries)
 
 
-def _part(name: str, table: Mapping[str, Any], where: str) -> Any:
+def _part(name: str, table: Mapping[str, Any], where: str, open_files: tuple[str, ...] = ()) -> Any:
     kind = table.get("part")
-    if kind not in _PARTS:
+    if not isinstance(kind, str) or kind not in _PARTS:
         raise BadInput(f"{where}: {unknown(f'part class of {name}', kind, _PARTS)}")
-    return build(_PARTS[kind], name, table, where, lambda item: part(item, near=Path(where).parent))
+    return build(
+        _PARTS[kind], name, table, where, lambda item: part(item, near=Path(where).parent, open_files=open_files)
+    )
 
 
 def _system(name: str, table: Mapping[str, Any], where: str) -> System:
@@ -80,10 +83,22 @@ def _system(name: str, table: Mapping[str, Any], where: str) -> System:
     if routing is not None and not isinstance(routing, dict):
         raise BadInput(f"{where}: {name}.routing is {clip(routing)}; wanted a table of kind = engine")
     try:
-        given = {key: part(table[key], wanted, near) for key, wanted in _SYSTEM_PARTS.items() if key in table}
-        return System(name=name, **given, **({} if routing is None else {"routing": routing}))
+        given: dict[str, Any] = {
+            key: _named(f"{name}.{key}", table[key], wanted, near)
+            for key, wanted in _SYSTEM_PARTS.items()
+            if key in table
+        }
+        if routing is not None:
+            given["routing"] = routing
+        return System(name=name, **given)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
+
+
+def _named(what: str, item: Any, wanted: type[Any], near: Path) -> Any:
+    if not isinstance(item, str):
+        raise BadInput(f"{what} is {clip(item)}; wanted the name or path of a {wanted.__name__}")
+    return part(item, wanted, near)
 
 
 models: Registry[Decoder] = Registry("model", "models.toml", from_table)
@@ -98,10 +113,11 @@ def model(item: Decoder | str | Path) -> Decoder:
     return from_path(Path(item)) if _is_path("model", item, models) else models[str(item)]
 
 
-def part(item: Any, wanted: type[Any] = object, near: Path | None = None) -> Any:
+def part(item: Any, wanted: type[Any] = object, near: Path | None = None, open_files: tuple[str, ...] = ()) -> Any:
     """Return a hardware part: itself, by catalog name, or from a TOML file (relative to the folder `near`).
 
-    Raises BadInput when it is not of the wanted class.
+    open_files: files being read, each of which names the next. Raises BadInput when it is not of the wanted class, and when
+    a file names itself through others.
     """
     found = item
     if isinstance(item, str | Path):
@@ -110,7 +126,7 @@ def part(item: Any, wanted: type[Any] = object, near: Path | None = None) -> Any
             found = parts[str(item)]
         else:
             table = read_toml(path)
-            found = _part(str(table.get("name", path.stem)), table, str(path))
+            found = _part(name_of(table, path), table, str(path), _opened(path, open_files))
     if not isinstance(found, wanted if wanted is not object else tuple(_PARTS.values())):
         raise BadInput(f"{clip(item)} is a {type(found).__name__}; wanted a {wanted.__name__}")
     return found
@@ -123,29 +139,48 @@ def system(item: System | str | Path) -> System:
     if not _is_path("system", item, systems):
         return systems[str(item)]
     table = read_toml(Path(item))
-    return _system(str(table.get("name", Path(item).stem)), table, str(item))
+    return _system(name_of(table, Path(item)), table, str(item))
 
 
-def preset(item: Conventions | str | Path) -> Conventions:
+def preset(item: Conventions | str | Path, open_files: tuple[str, ...] = ()) -> Conventions:
     """Return accounting conventions: themselves, a preset by name, or from a TOML file.
 
-    The file has the fields it changes, and `base`, the preset whose fields it keeps (default "corrected").
+    The file has the fields it changes, and `base`, the preset or file whose fields it keeps (default "corrected").
+    Raises BadInput when they bear the name of a preset and are not that preset, since the name is what a table shows.
     """
-    if isinstance(item, Conventions):
-        return item
-    if not _is_path("conventions", item, PRESETS):
-        if item not in PRESETS:
+    if isinstance(item, str | Path) and _is_path("conventions", item, PRESETS):
+        item = _conventions_from(Path(item), open_files)
+    elif not isinstance(item, Conventions):
+        if not isinstance(item, str | Path) or str(item) not in PRESETS:
             raise unknown("conventions", item, PRESETS)
         return PRESETS[str(item)]
-    table = {"name": Path(item).stem} | read_toml(Path(item))
-    base = preset(table.pop("base", "corrected"))
+    if item.name in PRESETS and fingerprint(item) != fingerprint(PRESETS[item.name]):
+        raise BadInput(f"conventions named {item.name!r} are not the preset of that name; wanted another name")
+    return item
+
+
+def _conventions_from(path: Path, open_files: tuple[str, ...]) -> Conventions:
+    opened, table = _opened(path, open_files), read_toml(path)
+    base = table.pop("base", "corrected")
+    if _is_path("base", base, PRESETS):
+        base = path.parent / base
+    table["name"] = name_of(table, path)
+    known = Conventions.__dataclass_fields__
     for key in table:
-        if key not in Conventions.__dataclass_fields__:
-            raise BadInput(f"{item}: {unknown('convention', key, Conventions.__dataclass_fields__)}")
+        if key not in known:
+            raise BadInput(f"{path}: {unknown('convention', key, known)}")
     try:
-        return replace(base, **table)
+        return replace(preset(base, opened), **table)
     except BadInput as error:
-        raise BadInput(f"{item}: {error}") from None
+        raise BadInput(f"{path}: {error}") from None
+
+
+def _opened(path: Path, open_files: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files being read with one more. Raises BadInput when it is among them already."""
+    here = str(path.resolve())
+    if here in open_files:
+        raise BadInput(f"{path} names itself, through {len(open_files)} file(s); wanted parts that end somewhere")
+    return (*open_files, here)
 
 
 def _is_path(what: str, item: object, names: Mapping[str, Any]) -> bool:

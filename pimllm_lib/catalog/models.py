@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib.catalog.quantities import read_text, read_toml
+from pimllm_lib.catalog.quantities import name_of, read_text, read_toml
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.llm import Decoder, PublishedShape
 
@@ -45,8 +46,10 @@ def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
     for key in shape:
         if key not in known:
             raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
+    if not isinstance(published := shape.pop("published", {}), dict):
+        raise BadInput(f"{where}: published of {name} is {clip(published)}; wanted a table such as {{ d_ff = 1024 }}")
     try:
-        shape["published"] = PublishedShape(**shape.pop("published", {}))
+        shape["published"] = PublishedShape(**published)
         return Decoder(name=name, **shape)
     except TypeError as error:
         raise BadInput(f"{where}: {name} cannot be a decoder: {str(error).split('__() ')[-1]}") from None
@@ -56,11 +59,11 @@ def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
 
 def from_path(path: Path) -> Decoder:
     """Return the decoder in a TOML file, a config.json, or a folder that holds a config.json."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, this takes any text for an answer
         path = path / "config.json"
     if path.suffix == ".toml":
         table = read_toml(path)
-        return from_table(str(table.get("name", path.stem)), table, str(path))
+        return from_table(name_of(table, path), table, str(path))
     return from_config(path)
 
 
@@ -89,9 +92,11 @@ def _family(path: Path, config: dict[str, Any]) -> str:
     if any("bitnet" in str(item).lower() for item in _list(config.get("architectures"))):
         return "bitnet"  # some BitNet checkpoints give the model type of the code they grew from
     family = config.get("model_type")
+    if not isinstance(family, str):
+        raise BadInput(f"{path}: model_type is {clip(family)}; wanted one of {', '.join(sorted(_FAMILIES))}")
     if family not in _FAMILIES:
         raise BadInput(f"{path}: {unknown('model_type', family, _FAMILIES)}")
-    return str(family)
+    return family
 
 
 def _attention(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> dict[str, int]:
@@ -116,9 +121,9 @@ def _extras(path: Path, config: dict[str, Any], sizes: dict[str, int], family: s
         extra["embedding_dim"] = _count(path, config, "word_embed_proj_dim", sizes["d_model"])
         extra["final_norm"] = _flag(path, config, "do_layer_norm_before", True)
         extra["linear_bias"] = "all" if _flag(path, config, "enable_bias", True) else "none"
-    if family in ("llama", "mistral") and _flag(path, config, "attention_bias", False):
-        extra["linear_bias"] = "qkv"
-    if "tie_word_embeddings" in config:
+    if family not in ("gpt2", "opt", "qwen2") and _flag(path, config, "attention_bias", False):
+        extra["linear_bias"] = "attention"
+    if config.get("tie_word_embeddings") is not None:
         extra["tied_embeddings"] = _flag(path, config, "tie_word_embeddings", False)
     return extra
 
@@ -133,7 +138,7 @@ def _count(path: Path, config: dict[str, Any], key: str, default: int | None = N
 
 
 def _flag(path: Path, config: dict[str, Any], key: str, default: bool) -> bool:
-    value = config.get(key, default)
+    value = default if config.get(key) is None else config[key]
     if not isinstance(value, bool):
         raise BadInput(f"{path}: {key} is {clip(value)}; wanted true or false")
     return value

@@ -28,7 +28,7 @@ def read_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise BadInput(f"{path} is not a file; wanted a TOML or JSON file")
+            raise BadInput(f"{path} is a folder or a device; wanted a TOML or JSON file")
         if size > MAX_BYTES:
             raise BadInput(f"{path} has {size} bytes; wanted a description of at most {MAX_BYTES}")
         return path.read_text(encoding="utf-8")
@@ -48,6 +48,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path} is not TOML: {clip(str(error), 100)}") from None
 
 
+def name_of(table: Mapping[str, Any], path: Path) -> str:
+    """Return the name a file gives, else that of the file. Raises BadInput for a name that is no text."""
+    name = table.get("name", path.stem)
+    if not isinstance(name, str) or not name.strip():
+        raise BadInput(f"{path}: name is {clip(name)}; wanted a name in quotes")
+    return name
+
+
 def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find: Callable[[str], Any]) -> Any:
     """Return the part of class `cls` that a table of quantities describes; `find` gives the part a field names.
 
@@ -65,7 +73,7 @@ def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find:
     values = {
         key: _inner(f"{where}: {name}.{key}", types[key], entry, find)
         if is_dataclass(types[key])
-        else quantity(f"{where}: {name}.{key}", key, entry)
+        else quantity(f"{where}: {name}.{key}", key, entry, str(known[key].type))
         for key, entry in given.items()
     }
     try:
@@ -84,8 +92,8 @@ def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:
     return found
 
 
-def quantity(where: str, field: str, entry: Any) -> Any:
-    """Return the value of one sourced quantity, in SI units.
+def quantity(where: str, field: str, entry: Any, kind: str) -> Any:
+    """Return the value of one sourced quantity, in SI units. kind: "Name", "Table" (a list of numbers) or a number.
 
     Raises BadInput for an entry without source or status, an unknown key, and a unit of another kind than the field's.
     """
@@ -97,21 +105,25 @@ def quantity(where: str, field: str, entry: Any) -> Any:
     for key in ("value", "source", "status"):
         if not str(entry.get(key, "")).strip():
             raise BadInput(f"{where} has no {key}; wanted one")
-    if entry["status"] not in STATUSES:
+    if not isinstance(entry["status"], str) or entry["status"] not in STATUSES:
         raise BadInput(f"{where}: {unknown('status', entry['status'], STATUSES)}")
     value = entry["value"]
-    if isinstance(value, str):
+    if kind == "Name":
+        if not isinstance(value, str):
+            raise BadInput(f"{where} has the value {clip(value)}; wanted a name in quotes")
         return value
-    return _scaled(where, field, value, entry.get("unit"))
+    return _scaled(where, field, value, entry.get("unit"), listed=kind == "Table")
 
 
-def _scaled(where: str, field: str, value: Any, unit: Any) -> float | tuple[float, ...]:
+def _scaled(where: str, field: str, value: Any, unit: Any, *, listed: bool) -> float | tuple[float, ...]:
     wanted = si_unit(field)
     fitting = [symbol for symbol, (si, _) in UNITS.items() if si == wanted]
-    if unit not in fitting:
+    if not isinstance(unit, str) or unit not in fitting:
         raise BadInput(f"{where} has the unit {clip(unit)}; wanted one of {', '.join(fitting)}")
     factor = UNITS[unit][1]
-    if isinstance(value, list) and value:
+    if listed:
+        if not isinstance(value, list) or not value:
+            raise BadInput(f"{where} has the value {clip(value)}; wanted a list of numbers")
         return tuple(_number(where, item, factor) for item in value)
     return _number(where, value, factor)
 

@@ -220,7 +220,7 @@ def area(on: Layout, *, tile: Tile, input_buffer: Value, output_buffer: Value) -
     }
 
 
-def programming(fan_in: Value, fan_out: Value, on: Layout, *, bar: Crossbar, program_rows: Value) -> dict[str, Value]:
+def programming(fan_in: Value, fan_out: Value, *, bar: Crossbar, program_rows: Value) -> dict[str, Value]:
     """Return cells, energy (J) and time (s) to write a matrix once, each pulse followed by a verifying read.
 
     program_rows: crossbar rows written at once in the whole machine. The energy of the verifying reads is neglected; it is

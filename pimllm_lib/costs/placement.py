@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pimllm_lib.errors import BadInput
 
 Counts = tuple[int, ...]
+#: More tiles than this in one block are a mistake, and their places would not fit in memory.
+MOST_TILES = 10**7
 
 
-def hops(
-    tiles: list[Any], *, grid_side: Any, tiles_per_bank: Any, walk: str, names: str = "a block"
-) -> list[tuple[Any, Any]]:
+def hops(tiles: list[Any], *, grid_side: Any, tiles_per_bank: Any, walk: str) -> list[tuple[Any, Any]]:
     """Return for each matrix the hops to merge its partial sums and the hops to send its result to the next one.
 
     tiles: tiles of each matrix, in order; 0 leaves a matrix out. Numbers or arrays, evaluated once for each distinct
@@ -44,6 +44,8 @@ def _hops(counts: Counts, side: int, bank: int, walk: str) -> tuple[tuple[int, i
             f"a block needs {needed} tiles, and the {side} x {side} grid holds {side**2}; wanted grid_side of at least "
             f"{enough}, or walk = 'banks'"
         )
+    if needed > MOST_TILES:
+        raise BadInput(f"a block needs {needed} tiles; wanted at most {MOST_TILES}, which are placed one by one")
     place = positions(needed, side=side, bank=bank, walk=walk)
     ends = np.cumsum(counts)
     present = [(place[end - n : end], i) for i, (n, end) in enumerate(zip(counts, ends, strict=True)) if n]

@@ -67,10 +67,11 @@ def _chooser(dataflow: Value) -> Any:
 def phase_cycles(on: Mapping) -> dict[str, Value]:
     """Return the cycles of one product by phase: operands streaming, and filling and draining.
 
-    The published timing model ends one cycle early, once per product; that cycle is taken from filling.
+    The published timing model ends one cycle early, once per product; that cycle is taken from filling, or from streaming
+    on an array of one PE, which needs no filling.
     """
-    folds = on.row_folds * on.col_folds
-    return {"stream": folds * on.stream, "fill": folds * on.fill - 1}
+    folds, filled = on.row_folds * on.col_folds, on.fill > 0
+    return {"stream": folds * on.stream - (1 - filled), "fill": folds * on.fill - 1 * filled}
 
 
 def cycles(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Value, part, require, require_counts, require_positive
+from pimllm_lib.parts import Name, Table, Value, part, require, require_counts, require_inner, require_positive
 
 #: How consecutive tiles are laid on the grid, see `costs.placement`.
 WALKS = ("l-shell", "row-major", "banks")
@@ -42,8 +42,8 @@ class Cell:
         )
         require_positive(self, ("write_pulses",))
         require(np.asarray(self.high_ohm >= self.low_ohm), "Cell.high_ohm", self.high_ohm, "at least low_ohm")
-        share = np.asarray(self.low_share)
-        require((share >= 0) & (share <= 1), "Cell.low_share", self.low_share, "a share from 0 to 1")
+        require_positive(self, ("low_share",), or_zero=True)
+        require(np.asarray(self.low_share <= 1), "Cell.low_share", self.low_share, "a share from 0 to 1")
 
 
 @part
@@ -79,6 +79,7 @@ class Adc:
     def __post_init__(self) -> None:
         """Refuse a converter that cannot exist."""
         _converter(self)
+        require_positive(self, ("idle_share",), or_zero=True)
 
 
 @part
@@ -98,12 +99,15 @@ class Crossbar:
     cell: Cell
     dac: Dac
     adc: Adc
-    delay_s: tuple[float, ...]
+    delay_s: Table
     row_area_m2: Value
 
     def __post_init__(self) -> None:
         """Refuse a crossbar that cannot exist."""
-        require_counts(self, ("rows", "cols"))
+        require_inner(self, cell=Cell, dac=Dac, adc=Adc)
+        require_counts(self, ("rows", "cols", "polarity"))
+        require_positive(self, ("row_area_m2",))
+        require_positive(self, ("delay_s",), or_zero=True)
         _bits(self, "weight_bits")
         require(np.isin(np.asarray(self.polarity), (1, 2)), "Crossbar.polarity", self.polarity, "1 or 2")
         signed = np.asarray(self.weight_bits) >= np.asarray(self.polarity)
@@ -140,17 +144,18 @@ class Buffer:
     """
 
     name: str
-    sizes_bytes: tuple[float, ...]
-    read_j: tuple[float, ...]
-    write_j: tuple[float, ...]
-    leakage_w: tuple[float, ...]
-    area_m2: tuple[float, ...]
+    sizes_bytes: Table
+    read_j: Table
+    write_j: Table
+    leakage_w: Table
+    area_m2: Table
     word_bits: Value
     access_s: Value
 
     def __post_init__(self) -> None:
         """Refuse tables of unequal length and sizes that do not grow."""
-        require_positive(self, ("word_bits", "access_s"))
+        columns = ("sizes_bytes", "read_j", "write_j", "leakage_w", "area_m2")
+        require_positive(self, ("word_bits", "access_s", *columns))
         for name in ("read_j", "write_j", "leakage_w", "area_m2"):
             column = getattr(self, name)
             require(len(column) == len(self.sizes_bytes), f"Buffer.{name}", column, "one value for each size")
@@ -173,6 +178,7 @@ class Tile:
 
     def __post_init__(self) -> None:
         """Refuse a tile that cannot exist."""
+        require_inner(self, crossbar=Crossbar, periphery=Periphery, buffer=Buffer)
         require_counts(self, ("pes",))
         require_positive(self, ("intra_bps",))
 
@@ -210,7 +216,7 @@ class Pim:
     program_rows: Value
     dummy_fan_in: Value
     gated_share: Value = 0.0
-    walk: str = "l-shell"
+    walk: Name = "l-shell"
     post_processing: Auxiliary
     input_distributor: Auxiliary
     global_buffer: Auxiliary
@@ -218,10 +224,13 @@ class Pim:
 
     def __post_init__(self) -> None:
         """Refuse a machine that cannot exist."""
+        units = ("post_processing", "input_distributor", "global_buffer", "controller")
+        require_inner(self, tile=Tile, **dict.fromkeys(units, Auxiliary))
         _bits(self, "act_bits")
+        require_positive(self, ("gated_share",), or_zero=True)
         require_counts(self, ("grid_side", "tiles_per_bank", "program_rows", "dummy_fan_in"))
         require_positive(self, ("network_bps",))
-        if self.walk not in WALKS:
+        if not isinstance(self.walk, str) or self.walk not in WALKS:
             raise unknown("walk of tiles", self.walk, WALKS)
 
 

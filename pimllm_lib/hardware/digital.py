@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Value, part, require, require_counts, require_positive
+from pimllm_lib.parts import Name, Value, part, require_counts, require_positive
 
 DATAFLOWS = ("os", "ws", "is")
 
@@ -27,22 +27,22 @@ class SystolicArray:
     rows: Value
     cols: Value
     rate_hz: Value
-    dataflow: Value = "os"
+    dataflow: Name = "os"
     active_pe_energy_j: Value
     idle_pe_energy_j: Value
     measured_cycle_energy_j: Value = 0.0
     measured_rows: Value = 0
     measured_cols: Value = 0
-    measured_dataflow: str = "os"
+    measured_dataflow: Name = "os"
     pe_area_m2: Value | None = None
 
     def __post_init__(self) -> None:
         """Refuse a part that cannot exist."""
         require_counts(self, ("rows", "cols"))
         require_positive(self, ("rate_hz", "active_pe_energy_j", "idle_pe_energy_j"))
-        for name in ("measured_cycle_energy_j", "measured_rows", "measured_cols"):
-            value = getattr(self, name)
-            require(np.asarray(value) >= 0, f"SystolicArray.{name}", value, "a number of at least 0")
-        for flow in np.unique(np.asarray(self.dataflow)).tolist():
+        require_positive(self, ("measured_cycle_energy_j", "measured_rows", "measured_cols"), or_zero=True)
+        if self.pe_area_m2 is not None:
+            require_positive(self, ("pe_area_m2",))
+        for flow in {self.measured_dataflow, *np.unique(np.asarray(self.dataflow)).tolist()}:
             if flow not in DATAFLOWS:
                 raise unknown("dataflow", flow, DATAFLOWS)

@@ -9,7 +9,7 @@ from pimllm_lib.errors import BadInput, unknown
 from pimllm_lib.hardware.analog import Pim
 from pimllm_lib.hardware.digital import SystolicArray
 from pimllm_lib.hardware.memory import Bus, Dram, Nonlinear, Sram, Storage
-from pimllm_lib.parts import part, require
+from pimllm_lib.parts import part, require, require_inner
 from pimllm_lib.schema import KINDS
 
 #: Engines a product can be routed to: the fields of `System` that do work.
@@ -37,11 +37,13 @@ class System:
     routing: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(KINDS, "array"))
 
     def __post_init__(self) -> None:
-        """Refuse routing that names nothing or leaves a kind out."""
+        """Refuse parts of a wrong class, and routing that names nothing or leaves a kind out."""
+        inner = {"pim": Pim, "sram": Sram, "dram": Dram, "storage": Storage, "nonlinear": Nonlinear, "bus": Bus}
+        require_inner(self, array=SystolicArray, **{k: v for k, v in inner.items() if getattr(self, k) is not None})
         for kind, engine in self.routing.items():
             if kind not in KINDS:
                 raise unknown(f"kind of product in {self.name}.routing", kind, KINDS)
-            if engine not in ENGINES:
+            if not isinstance(engine, str) or engine not in ENGINES:
                 raise unknown(f"engine in {self.name}.routing.{kind}", engine, ENGINES)
             if getattr(self, engine) is None:
                 raise BadInput(f"{self.name}.routing sends {kind} to {engine}, and {self.name} has none; wanted one")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Value, part, require, require_counts, require_positive
+from pimllm_lib.parts import Name, Value, part, require_counts, require_positive
 
 SOFTMAXES = ("consmax", "conventional")
 
@@ -27,7 +25,8 @@ class Sram:
 
     def __post_init__(self) -> None:
         """Refuse a memory that cannot exist."""
-        require_positive(self, ("inputs_bytes", "weights_bytes", "results_bytes", "bit_j", "leakage_w"))
+        known = ("area_m2",) if self.area_m2 is not None else ()
+        require_positive(self, ("inputs_bytes", "weights_bytes", "results_bytes", "bit_j", "leakage_w", *known))
 
 
 @part
@@ -74,7 +73,7 @@ class Nonlinear:
     name: str
     lanes: Value
     rate_hz: Value
-    softmax: str
+    softmax: Name
     softmax_j: Value
     layernorm_j: Value
     rmsnorm_j: Value
@@ -88,8 +87,8 @@ class Nonlinear:
         """Refuse units that cannot exist."""
         require_counts(self, ("lanes",))
         names = ("softmax_j", "layernorm_j", "rmsnorm_j", "gelu_j", "silu_j", "residual_j", "rate_hz", "depth_s")
-        require_positive(self, names)
-        if self.softmax not in SOFTMAXES:
+        require_positive(self, names if self.area_m2 is None else (*names, "area_m2"))
+        if not isinstance(self.softmax, str) or self.softmax not in SOFTMAXES:
             raise unknown("softmax", self.softmax, SOFTMAXES)
 
 
@@ -105,4 +104,4 @@ class Bus:
     def __post_init__(self) -> None:
         """Refuse a link that cannot exist."""
         require_positive(self, ("rate_bps", "bit_j"))
-        require(np.asarray(self.issue_s) >= 0, "Bus.issue_s", self.issue_s, "a time of at least 0")
+        require_positive(self, ("issue_s",), or_zero=True)

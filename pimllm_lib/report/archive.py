@@ -52,6 +52,8 @@ def adopt(made: Path, path: Path) -> Path:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Give a scratch file beside `path` and put it there at the end: a reader sees the old file or the new one."""
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path} cannot be written: it is a folder or a device; wanted the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:

@@ -92,13 +92,14 @@ def run(slug: str, into: Path, values: Mapping[str, Any] | None = None, *, progr
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    into = into.expanduser().resolve()  # the kernel may have another idea of the current folder
     try:
         into.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=into, prefix=f".{slug}.") as scratch:
             made = Path(scratch, f"{slug}.ipynb")
             settings = {**(values or {}), "into": scratch}
             papermill.execute_notebook(
-                str(notebook(slug)), str(made), settings, kernel_name="python3", progress_bar=progress, cwd=scratch,
+                str(notebook(slug)), str(made), settings, kernel_name="python3", progress_bar=progress,
                 config=_local_sockets(),
             )  # fmt: skip
             _refuse_warnings(made, slug)

@@ -1,0 +1,83 @@
+"""The arguments of an evaluation, checked and brought into the form it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.axes import Frame
+from pimllm_lib.conventions import Conventions
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.llm import Decoder, as_published, at_pim_width
+from pimllm_lib.schema import VARIABLES
+
+#: The longest context that is taken: beyond it counts would leave the whole numbers of a float64.
+MAX_CONTEXT = 10**9
+SIZES = (
+    "d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "gated", "embedding_dim", "norm",
+    "sub_norms", "qk_norm",
+)  # fmt: skip
+
+
+def listed(value: Any) -> list[Any]:
+    """Return a list of at least one item."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if not items:
+        raise BadInput("an empty list was given; wanted at least one name")
+    return items
+
+
+def wanted(variables: Sequence[str] | None) -> set[str]:
+    """Return the extensive variables asked for; raises UnknownName for one that is none."""
+    valid = {name for name, variable in VARIABLES.items() if variable.extensive}
+    if isinstance(variables, str) or not isinstance(variables, Iterable | None):
+        raise BadInput(f"variables is {clip(variables)}; wanted a list of names")
+    for name in variables or ():
+        if not isinstance(name, str) or name not in valid:
+            raise unknown("variable", name, valid)
+    return valid if variables is None else set(variables)
+
+
+def unique(what: str, items: list[Any]) -> list[Any]:
+    """Return the items; raises BadInput when two share a name, since the name is their label in the result."""
+    names = [item.name for item in items]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"{what} {name!r} was given {names.count(name)} times; wanted distinct names")
+    return items
+
+
+def contexts(value: Any) -> list[int]:
+    """Return context lengths as a list of distinct whole numbers from 1 to MAX_CONTEXT."""
+    items = value.values.tolist() if isinstance(value, xr.DataArray) else value
+    items = items.tolist() if hasattr(items, "tolist") else items
+    items = list(items) if isinstance(items, Iterable) and not isinstance(items, str | bytes) else [items]
+    for item in items or ["nothing"]:
+        whole = isinstance(item, int | float) and not isinstance(item, bool) and item == item // 1
+        if not whole or not 1 <= item <= MAX_CONTEXT:
+            raise BadInput(f"context_len is {clip(item)}; wanted a whole number of tokens from 1 to {MAX_CONTEXT}")
+    if len(set(items)) < len(items):
+        raise BadInput(f"context_len is {clip(items)}; wanted distinct lengths")
+    return [int(item) for item in items]
+
+
+def shapes(frame: Frame, models: list[Decoder], counting: Conventions) -> dict[str, Decoder]:
+    """Return the decoder each engine works on, sizes along the model dimension, shaped as the conventions say."""
+    shaped = [as_published(m, d_ff=counting.published_ffn_width, gated=counting.published_ffn_gate) for m in models]
+    on_pim = [at_pim_width(m) if counting.published_pim_width else m for m in shaped]
+    return {"array": _stack(frame, shaped), "pim": _stack(frame, on_pim)}
+
+
+def _stack(frame: Frame, models: list[Decoder]) -> Decoder:
+    aligned = [replace(frame.align_part(m), embedding_dim=frame.align(m.embedding_dim or m.d_model)) for m in models]
+    sizes = {name: frame.concat("model", [_numbers(getattr(m, name)) for m in aligned]) for name in SIZES}
+    return Decoder(name="stack", **sizes)
+
+
+def _numbers(value: Any) -> Any:
+    """Return a size as float64, a name as it is."""
+    return np.asarray(value) if isinstance(value, str) else np.asarray(value, dtype=float)
