@@ -54,7 +54,7 @@ class Frame:
         Raises BadInput when one name is used with two sets of labels, or an array has no labels.
         """
         frame = dict.fromkeys(DIMS, np.zeros(1)) | labels
-        for item in items:
+        for item in filter(is_dataclass, items):
             for name, value in _values(item):
                 for dim, coord in _axes_of(name, value):
                     if dim in frame and not np.array_equal(frame[dim], coord):

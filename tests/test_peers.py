@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pimllm_lib.costs import systolic
+from pimllm_lib.costs import memory, systolic
 from pimllm_lib.report.paths import ROOT
 
 PEER = ROOT / ".venv-peer" / "bin" / "python"
@@ -33,7 +33,7 @@ def simulate(what):
 
 
 @pytest.mark.peer
-def test_cycles_and_sram_words_equal_those_of_scale_sim():
+def test_cycles_sram_and_dram_words_equal_those_of_scale_sim():
     asked = products()
     assert len(asked) >= 60
     for (m, k, n, rows, cols, flow), report in zip(asked, simulate(asked), strict=True):
@@ -46,3 +46,7 @@ def test_cycles_and_sram_words_equal_those_of_scale_sim():
         folds = -(-m // rows) * -(-n // cols)
         extra = folds * (rows + cols) if flow == "os" else 0
         assert report["results"] - extra == words["results"], product
+        moved = memory.dram_words(m, k, n, **shape)
+        assert (report["dram_inputs"], report["dram_weights"]) == (moved["inputs"], moved["weights"]), product
+        if flow == "os":  # with the other dataflows it also writes every partial sum off the chip; here they stay on it
+            assert report["dram_results"] == moved["results"], product

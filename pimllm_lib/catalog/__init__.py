@@ -132,9 +132,13 @@ def part(item: Any, wanted: type[Any] = object, near: Path | None = None, open_f
     return found
 
 
-def system(item: System | str | Path) -> System:
-    """Return an accelerator: itself, by catalog name, or from a TOML file."""
-    if isinstance(item, System):
+def system(item: Any) -> Any:
+    """Return an accelerator: itself, by catalog name, or from a TOML file.
+
+    Any object with a `name` and a method `costs(products)` is one too. `costs` gets the list of `workload.Product` of a step
+    and returns for each op a mapping from extensive variable to its value for one step, latency_s and energy_j at least.
+    """
+    if isinstance(item, System) or (callable(getattr(item, "costs", None)) and isinstance(item.name, str)):
         return item
     if not _is_path("system", item, systems):
         return systems[str(item)]

@@ -92,7 +92,7 @@ def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:
     return found
 
 
-def quantity(where: str, field: str, entry: Any, kind: str) -> Any:
+def quantity(where: str, field: str, entry: Any, kind: str) -> Any:  # noqa: C901 - one check after another
     """Return the value of one sourced quantity, in SI units. kind: "Name", "Table" (a list of numbers) or a number.
 
     Raises BadInput for an entry without source or status, an unknown key, and a unit of another kind than the field's.

@@ -203,8 +203,9 @@ class Pim:
 
     act_bits: bits of an activation; network_bps: rate of a link between neighbouring tiles; walk: how tiles are laid
     on the grid, one of `WALKS`; tiles_per_bank: tiles of a bank; program_rows: crossbar rows written at once in the
-    whole machine; gated_share: share of its static power that a gated tile still draws; dummy_fan_in: inputs of the dummy layer that preceded the matrices in the published mapping.
-    post_processing works in every PE, input_distributor in every tile, global_buffer and controller once a product.
+    whole machine; dummy_fan_in: inputs of the dummy layer that preceded the matrices in the published mapping;
+    gated_share: share of its static power that a gated tile still draws. post_processing works in every PE,
+    input_distributor in every tile, global_buffer and controller once a product.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Run products through the real SCALE-Sim, in an environment that has it.
 
 Reads a JSON list of [m, k, n, rows, cols, dataflow] on stdin, prints a JSON list of objects with the simulator's own
-report: compute cycles, stall cycles, and the words read from and written to SRAM.
+report: compute cycles, and the words read from and written to SRAM and DRAM.
 """
 
 import csv
@@ -47,6 +47,9 @@ def simulate(m, k, n, rows, cols, flow):
         "inputs": float(access["SRAM IFMAP Reads"]),
         "weights": float(access["SRAM Filter Reads"]),
         "results": float(access["SRAM OFMAP Writes"]),
+        "dram_inputs": float(access["DRAM IFMAP Reads"]),
+        "dram_weights": float(access["DRAM Filter Reads"]),
+        "dram_results": float(access["DRAM OFMAP Writes"]),
     }
 
 
