@@ -66,6 +66,16 @@ def _parser() -> _Parser:
         description="Print what decoding one token costs. Options that name something may repeat.",
         epilog="example: pimllm evaluate --system tpu-llm --model opt-6.7b --context 128 --conventions as-published",
     ))  # fmt: skip
+    _explain_arguments(commands.add_parser(
+        "explain", help="how one number comes about",
+        description="Print the formula of one number, its largest parts, and every constant behind it with its source.",
+        epilog="example: pimllm explain tokens_per_s --system pim-llm --model opt-6.7b --context 128",
+    ))  # fmt: skip
+    _study_arguments(commands.add_parser(
+        "new-study", help="write a ready notebook for a system and a model of your own",
+        description="Write NAME.ipynb into the current folder: your system beside TPU-LLM and PIM-LLM, ready to run.",
+        epilog="example: pimllm new-study mine --system mine.toml --model config.json && pimllm run mine.ipynb",
+    ))  # fmt: skip
     _run_arguments(commands.add_parser(
         "run", help="execute a notebook, with parameters of your own",
         description="Execute a notebook; its executed copy and its dataset go to a folder.",
@@ -94,8 +104,28 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_evaluate)
 
 
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("variable", metavar="VARIABLE", help="such as tokens_per_s, energy_j, dram_bytes")
+    parser.add_argument("--system", default="pim-llm", metavar="NAME|FILE", help="accelerator (default pim-llm)")
+    parser.add_argument("--model", required=True, metavar="NAME|FILE", help="language model")
+    parser.add_argument("--context", default="128", metavar="TOKENS", help="tokens in the cache (default 128)")
+    parser.add_argument(
+        "--conventions", default="corrected", metavar="NAME|FILE", help="accounting (default corrected)"
+    )
+    parser.set_defaults(run=_explain)
+
+
+def _study_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name of the study: letters, digits, '-' and '_'")
+    parser.add_argument("--system", default="pim-llm", metavar="NAME|FILE", help="accelerator (default pim-llm)")
+    parser.add_argument("--model", default="opt-6.7b", metavar="NAME|FILE", help="language model (default opt-6.7b)")
+    parser.set_defaults(run=_new_study)
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help="such as 03-tokens-per-second, or 'all'")
+    parser.add_argument(
+        "notebooks", nargs="+", metavar="NOTEBOOK", help="such as 03-tokens-per-second, a file.ipynb, or 'all'"
+    )
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--into", metavar="DIR", help="folder for the results (default: executed/ of the checkout)")
@@ -162,6 +192,21 @@ def _evaluate(args: argparse.Namespace) -> None:
         _print_evaluation(ds, args)
 
 
+def _explain(args: argparse.Namespace) -> None:
+    from pimllm_lib.report.explain import explain
+
+    where = {"system": args.system, "model": args.model, "conventions": args.conventions}
+    print("\n".join(map(one_line, explain(args.variable, context_len=_context(args.context), **where))))
+
+
+def _new_study(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from pimllm_lib.report.study import write
+
+    print(write(args.name, system=args.system, model=args.model, folder=Path()))
+
+
 def _context(text: str) -> Any:
     try:
         return int(text)
@@ -210,8 +255,11 @@ def _run(args: argparse.Namespace) -> int:
     given = dict(args.p)
     if args.archive and given:
         raise BadInput("the archive holds default parameters only; wanted --into DIR for a run with -p")
+    if args.archive and any(name.endswith(".ipynb") for name in names):
+        raise BadInput("the archive holds the project's own notebooks only; wanted --into DIR for another file")
     work = [(name, notebooks.check(name, given)) for name in names]  # all of them before the first kernel starts
-    into = Path(args.into) if args.into else paths.EXECUTED
+    own = all(not name.endswith(".ipynb") for name in names)
+    into = Path(args.into) if args.into else paths.EXECUTED if own else Path("executed")
     try:
         for name, values in work:
             made = notebooks.run(name, into, values, progress=sys.stderr.isatty())

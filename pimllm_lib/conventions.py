@@ -27,7 +27,7 @@ class Conventions:
     attention_energy_once: charge the energy of attention once a token, not once a decoder block, where attention and
     projections run on different engines. Energy of the hybrid is too low, the more so the longer the context.
     dummy_first_layer: map the first matrix with the input length of the dummy layer that preceded it, and size every
-    input buffer for that layer. Energy of the crossbars is too high by about a factor of two.
+    input buffer for that layer. Energy of the crossbars is too high, by 1.6 to 3.1 times for the published models.
     output_reread: count the read of the output buffer twice. Latency of the crossbars is too high by 2.56 us a matrix.
     floor_block: round the latency of a block on the crossbars down to whole nanoseconds.
     auxiliary_parts: charge post-processing, input distributor, global buffer and controller, which the machine has and

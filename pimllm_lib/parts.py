@@ -48,10 +48,8 @@ def _content(item: Any) -> str:
         return f"{type(item).__name__}({inside})"
     if hasattr(item, "dims"):
         return f"axis({item.dims}, {np.asarray(item).tolist()})"
-    if not hasattr(item, "__dict__") or isinstance(item, type):
-        pass
-    elif type(item).__repr__ is object.__repr__:  # its address would change from run to run
-        return f"{type(item).__name__}({_content(vars(item))})"
+    if type(item).__module__ not in ("builtins", "numpy") and hasattr(item, "__dict__"):
+        return f"{type(item).__name__}({_content(vars(item))})"  # its own repr may hold an address
     if isinstance(item, dict):
         return repr(sorted((key, _content(value)) for key, value in item.items()))
     return repr(item)

@@ -38,11 +38,13 @@ def test_commands_on_a_page_work(path, capsys):
 
 
 def test_the_parts_and_models_of_the_run_page_are_valid(tmp_path):
-    model, array = fences(paths.BOOK / "run.md", "toml")
+    model, array, system = fences(paths.BOOK / "run.md", "toml")
     (tmp_path / "model.toml").write_text(model)
-    (tmp_path / "array.toml").write_text(array)
-    argv = ["evaluate", "--model", str(tmp_path / "model.toml"), "--array", str(tmp_path / "array.toml")]
+    (tmp_path / "mine-64x16.toml").write_text(array)
+    (tmp_path / "system.toml").write_text(system)
+    argv = ["evaluate", "--model", str(tmp_path / "model.toml"), "--array", str(tmp_path / "mine-64x16.toml")]
     assert main(argv) == 0
+    assert main(["evaluate", "--model", "opt-1.3b", "--system", str(tmp_path / "system.toml")]) == 0
 
 
 def test_every_number_the_prose_takes_from_the_archive_is_there():

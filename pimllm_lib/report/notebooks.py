@@ -14,7 +14,7 @@ from typing import Any
 
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.report.paths import notebook
-from pimllm_lib.report.provenance import source_hash
+from pimllm_lib.report.provenance import RUNNING, source_hash
 
 #: Declared type of a notebook parameter -> the Python types its value may have, or its items where it is a list.
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
@@ -93,13 +93,16 @@ def run(slug: str, into: Path, values: Mapping[str, Any] | None = None, *, progr
     from papermill.exceptions import PapermillExecutionError
 
     into = into.expanduser().resolve()  # the kernel may have another idea of the current folder
+    source = notebook(slug)
+    slug = source.stem
+    os.environ[RUNNING] = str(source)  # the kernel inherits it
     try:
         into.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=into, prefix=f".{slug}.") as scratch:
             made = Path(scratch, f"{slug}.ipynb")
             settings = {**(values or {}), "into": scratch}
             papermill.execute_notebook(
-                str(notebook(slug)), str(made), settings, kernel_name="python3", progress_bar=progress,
+                str(source), str(made), settings, kernel_name="python3", progress_bar=progress,
                 config=_local_sockets(),
             )  # fmt: skip
             _refuse_warnings(made, slug)

@@ -9,9 +9,10 @@ from typing import Any
 
 import xarray as xr
 
-from pimllm_lib import __version__, metrics
+from pimllm_lib import __version__, catalog, metrics
 from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES
 from pimllm_lib.report import archive, claims, diagram, text
+from pimllm_lib.schema import SUBSYSTEMS
 from pimllm_lib.system import evaluate
 
 
@@ -56,6 +57,9 @@ def substitutions(results: Path) -> dict[str, str]:
         "speedup_table": text.rate_table(compared.speedup.sel(system="pim-llm"), "speed-up at context"),
         "conventions_table": _conventions_table(),
         "accounting_table": _accounting_table(),
+        "additions_table": _additions_table(),
+        "block_area": f"{_area_mm2('opt-6.7b'):,.0f}".replace(",", " "),
+        "dummy_factors": _dummy_factors(),
         "machine_drawing": diagram.machine(),
     }
 
@@ -83,6 +87,54 @@ def _accounting_table() -> str:
         for case in cases
     ]
     return "\n".join([f"{head} |", "|---|" + "--:|" * len(corners), *(f"{row} |" for row in rows)])
+
+
+def _additions_table() -> str:
+    """Return rate and energy of both systems as one addition after another is charged."""
+    steps = (
+        "lm_head",
+        "memory",
+        "nonlinear",
+        "transfers",
+        "auxiliary_parts",
+        "overlap",
+        "static_power",
+        "power_gating",
+    )
+    case, cases = CORRECTED, [CORRECTED]
+    for name in steps:
+        case = replace(case, name=f"+ {name}", **{name: True})
+        cases.append(case)
+    ds = evaluate(system=["tpu-llm", "pim-llm"], model="opt-6.7b", context_len=1024, conventions=cases)
+    both = metrics.summary(ds).squeeze(["model", "context_len"], drop=True)
+    head = (
+        "| charged | tokens/s TPU-LLM | tokens/s PIM-LLM | mJ/token TPU-LLM | mJ/token PIM-LLM |\n|---|--:|--:|--:|--:|"
+    )
+    rows = []
+    for case in cases:
+        cell = both.sel(conventions=case.name)
+        rates = [f"{cell.tokens_per_s.sel(system=s).item():.2f}" for s in ("tpu-llm", "pim-llm")]
+        joules = [1e3 * cell.energy_j.sel(system=s).item() for s in ("tpu-llm", "pim-llm")]
+        energy = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in joules]
+        rows.append(f"| `{case.name}` | " + " | ".join(rates + energy) + " |")
+    return "\n".join([head, *rows])
+
+
+def _area_mm2(model: str) -> float:
+    """Return the area of the crossbar tiles of one decoder block, in square millimetres."""
+    ds = evaluate(system="pim-llm", model=model, context_len=1, conventions="as-published", detail="component")
+    tiles = ds.area_m2.sel(component=list(SUBSYSTEMS["pim"])).sum().item()
+    return float(1e6 * tiles / catalog.models[model].n_layers)
+
+
+def _dummy_factors() -> str:
+    """Return by how much the dummy layer raises the energy of the crossbars, for the smallest and the largest model."""
+    cases = [AS_PUBLISHED, replace(AS_PUBLISHED, name="without", dummy_first_layer=False)]
+    models = ["gpt2-355m", "opt-6.7b"]
+    ds = evaluate(system="pim-llm", model=models, context_len=1, conventions=cases, detail="component")
+    energy = ds.energy_j.sel(component=list(SUBSYSTEMS["pim"])).sum(["op", "component"]).squeeze()
+    ratio = energy.sel(conventions="as-published") / energy.sel(conventions="without")
+    return " and ".join(f"{ratio.sel(model=name).item():.1f} times ({name})" for name in models)
 
 
 def _plain(value: Any) -> str:

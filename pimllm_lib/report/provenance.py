@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from collections.abc import Iterable
 from hashlib import sha256
 from importlib.metadata import version
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib import __version__
+from pimllm_lib.errors import BadInput
 from pimllm_lib.report.paths import LOCK, PACKAGE, notebook
 
+#: Names the notebook that is run, for a result whose notebook is not the project's own.
+RUNNING = "PIMLLM_NOTEBOOK"
 #: Packages whose version can change a number.
 PACKAGES = ("numpy", "xarray", "h5netcdf", "h5py")
 
@@ -34,11 +38,22 @@ def closure(sources: Iterable[str]) -> list[Path]:
 
 def source_hash(slug: str) -> str:
     """Return 16 hex digits over everything a result depends on: notebook code, library closure, catalog, lock."""
-    cells = code_cells(notebook(slug))
+    cells = _own_cells(slug)
     digest = sha256("\n".join(cells).encode())
-    for path in [*closure(cells), LOCK]:
+    for path in [*closure(cells), *([LOCK] if LOCK.is_file() else [])]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _own_cells(slug: str) -> list[str]:
+    """Return the code of a result's notebook: the one that runs, else the project's, else no more than the library."""
+    running = os.environ.get(RUNNING, "")
+    if Path(running).stem == slug and Path(running).is_file():
+        return code_cells(Path(running))
+    try:
+        return code_cells(notebook(slug))
+    except BadInput:
+        return ["import pimllm_lib"]
 
 
 def record(slug: str, parameters: dict[str, Any], fingerprints: str) -> str:

@@ -82,3 +82,12 @@ def claims(checked: pd.DataFrame) -> Table:
         ratio=checked.ratio.map(lambda value: f"{value:.4f}"),
     )
     return Table(shown.rename(columns={"where": "in the paper"}), long=True)
+
+
+def systems(compared: xr.Dataset) -> Table:
+    """Return rates, efficiency and what they are against the baseline, a row for each system and context."""
+    names = ["tokens_per_s", "tokens_per_j", "speedup", "energy_gain"]
+    frame = compared[names].squeeze("model", drop=True).to_dataframe().reset_index()
+    frame["energy_gain"] = (100 * frame.energy_gain).map(lambda value: f"{value:+.1f} %")
+    numbers = {name: frame[name].map(lambda value: f"{value:.4g}") for name in names[:3]}
+    return Table(frame.assign(**numbers))

@@ -1,0 +1,127 @@
+"""How one number comes about: formula, the parts it is made of, and every constant behind them with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from pimllm_lib import catalog, metrics
+from pimllm_lib.conventions import SWITCHES
+from pimllm_lib.errors import unknown
+from pimllm_lib.schema import COMPONENTS, VARIABLES
+from pimllm_lib.system import evaluate
+
+#: Figure of merit -> what it is made of: its formula, and the extensive variable that is taken apart.
+MERITS = {
+    "tokens_per_s": ("1 / latency_s", "latency_s"),
+    "tokens_per_j": ("1 / energy_j", "energy_j"),
+    "utilisation": ("array_macs / (cycles x pe_count)", "cycles"),
+}
+#: Component -> how its time comes about; energies are power times such a time, bytes times energy a bit, or accesses.
+FORMULAS = {
+    "stream": "folds x streamed size / rate_hz",
+    "fill": "(folds x cycles to fill and drain - 1) / rate_hz",
+    "dac": "turns x (dac.bits + 2) / dac.rate_hz",
+    "adc": "turns x (adc.bits + 2) / adc.rate_hz",
+    "crossbar": "turns x (cell.read_s + delay of the crossbar's size)",
+    "buffer": "words in and out x buffer.access_s",
+    "merge": "hops x (1 / rate_hz + bits of a tile's result / network_bps)",
+    "transfer": "hops x bits of the result / network_bps",
+    "stall": "max(0, bytes x 8 / dram.bandwidth_bps - computing)",
+    "sram": "bits moved x sram.bit_j",
+    "dram_weights": "bytes x 8 x dram.bit_j",
+    "dram_kv": "bytes x 8 x dram.bit_j",
+    "leakage": "static power x time of the token, less what is charged while working",
+    "bus": "bits / bus.rate_bps",
+    "issue": "products started x bus.issue_s",
+}
+
+
+def explain(variable: str, *, system: Any, model: Any, context_len: int, conventions: Any) -> list[str]:
+    """Return lines that take one number apart. Raises BadInput for a variable that cannot be, and for unknown names."""
+    known = [*MERITS, *(name for name, v in VARIABLES.items() if v.extensive)]
+    if variable not in known:
+        raise unknown("variable", variable, known)
+    machine, decoder, counting = catalog.system(system), catalog.model(model), catalog.preset(conventions)
+    args = {"system": machine, "model": decoder, "context_len": context_len, "conventions": counting}
+    ds = evaluate(**args, detail="component")
+    formula, whole = MERITS.get(variable, ("sum over products and components", variable))
+    value = metrics.summary(ds)[variable].item()
+    place = f"{machine.name}, {decoder.name}, {context_len} tokens, {counting.name}"
+    lines = [
+        f"{variable} = {value:.6g} {_unit(variable)}   ({place})",
+        f"  {VARIABLES[variable].meaning}: {formula}",
+        "",
+    ]
+    return lines + _parts(ds, whole) + _shape(decoder) + _counting(counting) + _constants(machine)
+
+
+def _parts(ds: Any, variable: str) -> list[str]:
+    """Return the largest contributions to an extensive variable, with what each is and how it comes about."""
+    cells = ds[variable].squeeze(["system", "model", "context_len"], drop=True).to_series()
+    total = cells.sum()
+    lines = [f"{variable} = {total:.6g} {_unit(variable)}, of which"]
+    largest = cells[cells != 0].sort_values(key=abs, ascending=False)
+    for (op, component), value in largest.head(12).items():
+        how = FORMULAS.get(component, COMPONENTS[component])
+        lines.append(f"  {op:10} {component:14} {value:12.5g}  {100 * value / total:6.2f} %  {how}")
+    if len(largest) > 12:
+        rest = largest.iloc[12:].sum()
+        lines.append(f"  {f'{len(largest) - 12} others':25} {rest:12.5g}  {100 * rest / total:6.2f} %")
+    return [*lines, ""]
+
+
+def _shape(decoder: Any) -> list[str]:
+    names = ("n_layers", "d_model", "d_ff", "gated", "n_heads", "n_kv_heads", "head_dim")
+    sizes = ", ".join(f"{name} = {getattr(decoder, name)}" for name in names)
+    entry = catalog.models.entries.get(decoder.name, {})
+    return [
+        "model",
+        f"  {sizes}",
+        f"  source: {entry.get('source', 'user')}, {entry.get('where', '')}".rstrip(", "),
+        "",
+    ]
+
+
+def _counting(counting: Any) -> list[str]:
+    on = [name for name in SWITCHES if getattr(counting, name)]
+    return ["conventions", f"  on: {', '.join(on) or 'none'}", ""]
+
+
+def _constants(machine: Any) -> list[str]:
+    lines = ["constants"]
+    for item in _inside(machine):
+        entries = catalog.parts.entries.get(item.name, {})
+        for field in fields(item):
+            value = getattr(item, field.name)
+            if field.name == "name" or is_dataclass(value) or value is None:
+                continue
+            entry = entries.get(field.name)
+            if isinstance(entry, dict) and getattr(catalog.parts[item.name], field.name) is value:
+                where = entry.get("where") or entry.get("note", "")
+                said = (
+                    f"{entry['value']} {entry.get('unit', '')}".replace(" 1", "")
+                    if entry.get("unit") == "1"
+                    else (f"{entry['value']} {entry.get('unit', '')}")
+                )
+                lines.append(
+                    f"  {item.name}.{field.name} = {said.strip()}  [{entry['status']}: {entry['source']}, {where}]"
+                )
+            else:
+                lines.append(f"  {item.name}.{field.name} = {value}  [user]")
+    return lines
+
+
+def _inside(item: Any) -> Iterator[Any]:
+    """Yield every part of a machine, outermost first."""
+    for field in fields(item) if is_dataclass(item) else ():
+        value = getattr(item, field.name)
+        if is_dataclass(value):
+            yield value
+            yield from _inside(value)
+
+
+def _unit(variable: str) -> str:
+    unit = VARIABLES[variable].unit
+    return "" if unit == "1" else unit

@@ -1,0 +1,80 @@
+"""A ready notebook for an accelerator and a model of one's own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from pimllm_lib import catalog
+from pimllm_lib.errors import BadInput, clip
+
+_CELLS: tuple[tuple[str, str, str], ...] = (
+    ("markdown", "", "# How does {name} compare with PIM-LLM and TPU-LLM?\n\nThe answer, in one sentence."),
+    ("code", "", "import pimllm_lib as pl\nfrom pimllm_lib.report import archive, claims, plots, tables, text"),
+    ("markdown", "", "## Parameters"),
+    (
+        "code",
+        "parameters",
+        "systems: list[str] = {systems}  # accelerators; the second is the baseline\n"
+        "model: str = {model}  # a name, a TOML file or a config.json\n"
+        "context_len: list[int] = [128, 512, 2048, 4096]  # tokens\n"
+        'conventions: str = "full-system"  # or corrected, as-published, a TOML file\n'
+        'into: str = "executed"  # folder that receives the dataset',
+    ),
+    ("markdown", "", "## Compute"),
+    (
+        "code",
+        "",
+        "ds = pl.evaluate(\n    system=systems, model=model, context_len=context_len,\n"
+        '    conventions=conventions, detail="component",\n)\n'
+        "compared = pl.metrics.compare(pl.metrics.summary(ds), baseline=ds.system.values[1])\n"
+        "tables.systems(compared)",
+    ),
+    ("markdown", "", "## Where time and energy go"),
+    ("code", "", "plots.breakdown(ds)"),
+    ("markdown", "", "What we see, why, and how sensitive it is.\n\n## Claims"),
+    ("code", "", "tables.claims(claims.check(compared))"),
+    ("markdown", "", "## Limits\n\nWhat is left out, and what to change next."),
+    (
+        "code",
+        "",
+        "archive.save(\n    ds, {slug}, title={title}, into=into,\n    parameters={{\n"
+        '        "systems": systems, "model": model, "context_len": context_len,\n'
+        '        "conventions": conventions,\n    }},\n)',
+    ),
+)
+
+
+def write(name: str, *, system: str, model: str, folder: Path) -> Path:
+    """Write `<name>.ipynb` into a folder and return its path.
+
+    Raises BadInput for a name that is no file name, a file that is there already, and a system or model that cannot be read.
+    """
+    if not re.fullmatch(r"[\w-]{1,60}", name):
+        raise BadInput(f"the name of a study is {clip(name)}; wanted letters, digits, '-' and '_'")
+    catalog.system(system)
+    catalog.model(model)
+    path = folder / f"{name}.ipynb"
+    if path.exists():
+        raise BadInput(f"{path} is there already; wanted another name, or the file gone")
+    systems = list(dict.fromkeys([system, "tpu-llm", "pim-llm"]))
+    words = {
+        "name": name, "slug": json.dumps(name), "title": json.dumps(f"Study {name}"), "systems": json.dumps(systems),
+        "model": json.dumps(model),
+    }  # fmt: skip
+    cells = [_cell(i, kind, tag, source.format(**words)) for i, (kind, tag, source) in enumerate(_CELLS)]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    try:
+        path.write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _cell(i: int, kind: str, tag: str, source: str) -> dict[str, object]:
+    cell: dict[str, object] = {"cell_type": kind, "id": f"cell-{i:02d}", "metadata": {}, "source": source}
+    if tag:
+        cell["metadata"] = {"tags": [tag]}
+    return cell if kind == "markdown" else cell | {"execution_count": None, "outputs": []}
