@@ -73,6 +73,33 @@ def test_fingerprints_follow_content(part_toml):
     assert fingerprint(array) != fingerprint(replace(array, rows=33))
 
 
+def test_parts_that_name_each_other_are_refused(tmp_path):
+    tile = """part = "Tile"
+pes = { value = 4, unit = "1", source = "us", status = "assumed" }
+crossbar = "./b.toml"
+periphery = "periphery-mnsim"
+buffer = "buffer-90nm"
+intra_bps = { value = 1, unit = "Gbit/s", source = "us", status = "assumed" }
+"""
+    (tmp_path / "a.toml").write_text(tile)
+    (tmp_path / "b.toml").write_text(tile.replace("./b.toml", "./a.toml"))
+    with pytest.raises(ValueError, match=r"a\.toml names itself, through 2 file"):
+        catalog.part(tmp_path / "a.toml")
+    (tmp_path / "c.toml").write_text('base = "./c.toml"\n')
+    with pytest.raises(ValueError, match=r"c\.toml names itself, through 1 file"):
+        catalog.preset(tmp_path / "c.toml")
+
+
+def test_conventions_cannot_wear_the_name_of_a_preset(tmp_path):
+    for name, base in (("as-published", "corrected"), ("mine", "as-published")):
+        (tmp_path / f"{name}.toml").write_text(f'base = "{base}"\nfloor_block = false\n')
+    with pytest.raises(ValueError, match="conventions named 'as-published' are not the preset of that name"):
+        catalog.preset(tmp_path / "as-published.toml")
+    assert not catalog.preset(tmp_path / "mine.toml").floor_block
+    with pytest.raises(ValueError, match="are not the preset of that name"):
+        catalog.preset(replace(catalog.preset("corrected"), floor_block=True))
+
+
 ROWS = 'rows = { value = 64, unit = "1", source = "us", status = "assumed" }'
 
 
@@ -94,6 +121,11 @@ ROWS = 'rows = { value = 64, unit = "1", source = "us", status = "assumed" }'
         ("value = 64", "value = 6.5", r"SystolicArray.rows is 6.5"),
         ("value = 64", "value = true", r"rows has the value True; wanted a number"),
         ("value = 64", 'value = "many"', r"mine.rows has the value 'many'; wanted a number"),
+        ("value = 64", "value = [64]", r"rows has the value \[64\]; wanted a number"),
+        ('"assumed"', "[]", r"mine.rows has no status|unknown status"),
+        ('unit = "1"', "unit = []", r"rows has the unit \[\]"),
+        ('name = "mine"', "name = []", r"name is \[\]; wanted a name in quotes"),
+        ('part = "SystolicArray"', "part = []", r"unknown part class of mine \[\]"),
         ('part = "SystolicArray"', 'part = "Array"', r"unknown part class of mine 'Array'"),
         ('part = "SystolicArray"', "part = [", r"mine.toml is not TOML"),
     ],

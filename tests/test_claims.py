@@ -6,6 +6,7 @@ from conftest import CONTEXTS, SEVEN
 
 import pimllm_lib as pl
 from pimllm_lib.report import claims
+from pimllm_lib.report.paths import ROOT
 
 PUBLISHED = claims.published()
 
@@ -29,6 +30,12 @@ def test_printed_labels_agree_to_the_printed_digit(checked, start, rows):
     labels = checked[checked.index.str.startswith(start)]
     assert len(labels) == rows
     assert set(labels.verdict) == {"agrees"}
+
+
+def test_pages_say_how_many_agree(checked):
+    agree = f"{(checked.verdict == 'agrees').sum()} of {len(PUBLISHED)} published"
+    for name in ("README.md", "CHANGELOG.md"):
+        assert agree in " ".join((ROOT / name).read_text().split())
 
 
 def test_a_claim_that_does_not_agree_has_a_reason():

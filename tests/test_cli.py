@@ -86,6 +86,14 @@ def test_listings_print_tables_and_json(capsys, command):
         ),
         (["evaluate", "--model", "opt-6.7b", "--context", "128", "--context", "128"], "wanted distinct lengths"),
         (["evaluate", "--model", "opt-6.7b", "--netcdf", "/proc/none/x.nc"], "x.nc cannot be written"),
+        (["evaluate", "--model", "opt-6.7b", "--netcdf", "/dev/null"], "it is a folder or a device"),
+        (["evaluate", "--model", "opt-6.7b", "--netcdf", "."], "it is a folder or a device"),
+        (["evaluate", "--model", "opt-6.7b", "--netcdf", ""], "it is a folder or a device"),
+        (["evaluate", "--model", "opt-6.7b", "--array", ""], "unknown part ''"),
+        (["evaluate", "--model", "x/" * 3000 + "a.toml"], "cannot be read"),
+        (["evaluate", "--model", "a\nb/c.toml"], "a\\nb/c.toml cannot be read"),
+        (["explain", "tokens", "--model", "opt-6.7b"], "unknown variable 'tokens'"),
+        (["explain", "energy_j", "--model", "opt-6.7b", "--context", "x"], "context_len is 'x'"),
         (["evaluate"], "--model"),
         (["evaluate", "--model", "opt-6.7b", "--json", "--csv"], "not allowed with"),
         (["evalute"], "invalid choice"),
@@ -115,6 +123,8 @@ def test_bad_input_is_one_line_and_status_2(capsys, argv, words):
         (b'{"model_type": "llama", "hidden_size": ' + b"9" * 10_000 + b"}", "is not JSON"),
         (b"\xff\xfe{}", "is not UTF-8 text"),
         (json.dumps(CONFIG | {"model_type": "t5"}).encode(), "unknown model_type 't5'"),
+        (json.dumps(CONFIG | {"model_type": ["llama"]}).encode(), "model_type is ['llama']; wanted one of"),
+        (json.dumps({k: v for k, v in CONFIG.items() if k != "model_type"}).encode(), "model_type is None"),
         (json.dumps({k: v for k, v in CONFIG.items() if k != "hidden_size"}).encode(), "has no hidden_size"),
         (json.dumps(CONFIG | {"num_attention_heads": 5}).encode(), "5 heads do not divide the width 64"),
         (json.dumps(CONFIG | {"num_hidden_layers": 0}).encode(), "num_hidden_layers is 0; wanted a whole number"),
@@ -147,6 +157,22 @@ def test_a_folder_is_no_output_file_and_nothing_is_left_behind(capsys, tmp_path)
     (tmp_path / "taken" / "x").write_text("")
     refused(capsys, ["evaluate", "--model", "opt-6.7b", "--netcdf", tmp_path / "taken"], "cannot be written")
     assert os.listdir(tmp_path) == ["taken"]
+
+
+def test_explain_names_formula_parts_and_sources(capsys):
+    argv = ["explain", "tokens_per_s", "--system", "pim-llm", "--model", "opt-6.7b", "--conventions", "as-published"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    for words in ("tokens_per_s = 38.6464 tokens/s", "1 / latency_s", "hops x bits of the result / network_bps",
+                  "adc-8bit.power_w = 2 mW  [second_hand: isaac2016", "attention_energy_once"):  # fmt: skip
+        assert words in out
+
+
+def test_explain_says_which_values_are_the_users(capsys, part_toml):
+    path = part_toml().with_name("s.toml")
+    path.write_text('array = "mine.toml"\n')
+    assert main(["explain", "latency_s", "--system", str(path), "--model", "opt-1.3b"]) == 0
+    assert "mine.rows = 64  [user]" in capsys.readouterr().out
 
 
 def test_a_users_model_runs(capsys, tmp_path):

@@ -63,6 +63,37 @@ def test_plain_papermill_runs_a_notebook(tmp_path):
     assert ds.context_len.values.tolist() == [8192]
 
 
+def test_a_relative_folder_receives_notebook_and_dataset_and_relative_models_are_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(
+        "d_model = 64\nd_ff = 64\nn_layers = 1\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\n"
+    )
+    argv = ["run", "03-tokens-per-second", "-p", "context_len", "[8]", "-p", "models", "['mine.toml']", "--into", "a/b"]
+    assert main(argv) == 0
+    capsys.readouterr()
+    made = sorted(path.name for path in Path("a/b").iterdir())
+    assert made == ["03-tokens-per-second.ipynb", "03-tokens-per-second.nc"]
+    assert archive.load(Path("a/b/03-tokens-per-second.nc")).model.values.tolist() == ["mine"]
+
+
+def test_a_new_study_is_ready_to_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('array = "cloud-256x256"\n' + "".join(
+        f'{field} = "{name}"\n' for field, name in (
+            ("pim", "pim-published"), ("sram", "sram-8mb"), ("dram", "lpddr5-6400"), ("storage", "ternary-2bit"),
+            ("nonlinear", "units-consmax"), ("bus", "bus-64bit"),
+        )
+    ) + 'routing = { projection = "pim", attention = "array", head = "array" }\n')  # fmt: skip
+    assert main(["new-study", "compare", "--system", "mine.toml", "--model", "opt-1.3b"]) == 0
+    assert main(["run", "compare.ipynb", "-p", "context_len", "[8, 16]", "--into", "out"]) == 0
+    ds = archive.load(tmp_path / "out" / "compare.nc")
+    assert ds.system.values.tolist() == ["mine", "tpu-llm", "pim-llm"]
+    assert main(["new-study", "compare"]) == 2
+    assert main(["new-study", "../x"]) == 2
+    assert main(["new-study", "other", "--model", "opt"]) == 2
+    assert capsys.readouterr().err.count("pimllm: ") == 3
+
+
 def test_a_value_the_notebook_refuses_is_one_line_and_status_2(capfd, tmp_path):
     argv = ["run", "03-tokens-per-second", "-p", "models", "['opt-6.7']", "--into", str(tmp_path / "out")]
     assert main(argv) == 2

@@ -116,7 +116,7 @@ def _additions_table() -> str:
         rates = [f"{cell.tokens_per_s.sel(system=s).item():.2f}" for s in ("tpu-llm", "pim-llm")]
         joules = [1e3 * cell.energy_j.sel(system=s).item() for s in ("tpu-llm", "pim-llm")]
         energy = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in joules]
-        rows.append(f"| `{case.name}` | " + " | ".join(rates + energy) + " |")
+        rows.append(f"| {case.name} | " + " | ".join(rates + energy) + " |")
     return "\n".join([head, *rows])
 
 
