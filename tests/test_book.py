@@ -70,11 +70,12 @@ def test_a_result_page_has_its_answer_first_and_its_provenance_last():
 
 def test_figures_describe_themselves_and_follow_the_theme():
     import pimllm_lib as pl
-    from pimllm_lib.report import claims, plots
+    from pimllm_lib.report import claims
+    from pimllm_lib.report.chapters import rates
 
     two = {"system": ["tpu-llm", "pim-llm"], "model": ["opt-1.3b", "opt-6.7b"], "context_len": [128, 256]}
     compared = pl.metrics.compare(pl.metrics.summary(pl.evaluate(conventions="as-published", **two)))
-    figures = [plots.rates_and_speedup(compared, claims.check(compared)) for _ in range(2)]
+    figures = [rates.rates_and_speedup(compared, claims.check(compared)) for _ in range(2)]
     assert figures[0].svg == figures[1].svg
     assert 'role="img" aria-label="Left: tokens per second of both systems' in figures[0].svg
     assert "currentColor" in figures[0].svg

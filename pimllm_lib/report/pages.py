@@ -10,8 +10,9 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib import __version__, catalog, metrics
-from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES
+from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
 from pimllm_lib.report import archive, claims, diagram, text
+from pimllm_lib.report.chapters import rates
 from pimllm_lib.schema import SUBSYSTEMS
 from pimllm_lib.system import evaluate
 
@@ -52,10 +53,11 @@ def substitutions(results: Path) -> dict[str, str]:
     checked = claims.check(compared)
     return {
         "version": __version__,
-        "speedup_answer": str(text.speedup_answer(compared)),
+        "speedup_answer": str(rates.speedup_answer(compared)),
         "claims_answer": str(text.agreement(checked)),
         "speedup_table": text.rate_table(compared.speedup.sel(system="pim-llm"), "speed-up at context"),
         "conventions_table": _conventions_table(),
+        "convention_fields": _convention_fields(),
         "accounting_table": _accounting_table(),
         "additions_table": _additions_table(),
         "block_area": f"{_area_mm2('opt-6.7b'):,.0f}".replace(",", " "),
@@ -69,6 +71,15 @@ def _conventions_table() -> str:
     head = "| field | " + " | ".join(f"`{name}`" for name in PRESETS) + " |\n|---|" + "---|" * len(PRESETS)
     rows = [f"| `{f}` | " + " | ".join(_plain(getattr(p, f)) for p in PRESETS.values()) + " |" for f in SWITCHES]
     return "\n".join([head, *rows])
+
+
+def _convention_fields() -> str:
+    """Return what each field does, as its documentation says."""
+    words = " ".join((Conventions.__doc__ or "").split())
+    places = sorted((words.index(f" {name}: "), name) for name in SWITCHES)
+    ends = [place for place, _ in places[1:]] + [len(words)]
+    texts = [words[place + len(name) + 3 : end].strip() for (place, name), end in zip(places, ends, strict=True)]
+    return "\n\n".join(f"`{name}`\n: {text}" for (_, name), text in zip(places, texts, strict=True))
 
 
 def _accounting_table() -> str:
