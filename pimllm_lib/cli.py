@@ -81,6 +81,12 @@ def _parser() -> _Parser:
         description="Execute a notebook; its executed copy and its dataset go to a folder.",
         epilog="example: pimllm run 03-tokens-per-second -p context_len '[8192, 16384]' --into mine",
     ))  # fmt: skip
+    listing = commands.add_parser(
+        "claims", help="every published number beside the computed ones; status 1 if a verdict has moved",
+        description="Print every published number beside the computed ones. Status 1 when a verdict is not as committed.",
+    )  # fmt: skip
+    listing.add_argument("--json", action="store_true", help="print a JSON list of objects")
+    listing.set_defaults(run=_claims)
     book = commands.add_parser(
         "book", help="execute what is stale, compare with the archive, render the report",
         description="Execute stale notebooks, compare their results with the archive, render the report.",
@@ -199,6 +205,23 @@ def _explain(args: argparse.Namespace) -> None:
     print("\n".join(map(one_line, explain(args.variable, context_len=_context(args.context), **where))))
 
 
+def _claims(args: argparse.Namespace) -> int:
+    from pimllm_lib.report import claims
+
+    table = claims.every().drop(columns=["where"]).reset_index()
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    shown = (
+        rows
+        if args.json
+        else [{k: v for k, v in row.items() if k not in ("claim", "reason", "committed")} for row in rows]
+    )
+    _print_rows(shown, args.json)
+    moved = table[table.verdict != table.committed]
+    for _, row in moved.iterrows():
+        print(f"pimllm: {row.id} {row.verdict}, and its committed verdict is {row.committed}", file=sys.stderr)
+    return 1 if len(moved) else 0
+
+
 def _new_study(args: argparse.Namespace) -> None:
     from pathlib import Path
 
@@ -243,6 +266,8 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 

@@ -86,4 +86,37 @@ CORRECTED = Conventions(name="corrected", **dict.fromkeys(SWITCHES, False))
 AS_PUBLISHED = replace(CORRECTED, name="as-published", **dict.fromkeys(SLIPS, True))
 FULL_SYSTEM = replace(CORRECTED, name="full-system", **{name: name not in SLIPS for name in SWITCHES})
 
+#: The order in which one preset is turned into the next, a field at a time. A published crossbar width goes before the FFN
+#: width it comes with, gating after the static power it gates.
+ORDER = (
+    "attention_energy_once", "dummy_first_layer", "output_reread", "floor_block", "published_pim_width",
+    "published_ffn_width", "published_ffn_gate", "lm_head", "memory", "nonlinear", "transfers", "auxiliary_parts",
+    "overlap", "static_power", "power_gating",
+)  # fmt: skip
+
+
+def walk() -> list[Conventions]:
+    """Return the way from as-published through corrected to full-system; each differs from the one before in one field."""
+    steps = [AS_PUBLISHED]
+    for name in ORDER:
+        sign = "-" if name in SLIPS else "+"
+        steps.append(replace(steps[-1], name=f"{sign} {name}", **{name: name not in SLIPS}))
+    last_slip = len([name for name in ORDER if name in SLIPS])
+    steps[last_slip], steps[-1] = CORRECTED, FULL_SYSTEM
+    return steps
+
+
+def alone() -> list[Conventions]:
+    """Return each field of `walk` changed alone: slips put right as-published, additions charged on top of corrected.
+
+    A field that needs another takes it along: the FFN width its crossbar width, gating its static power.
+    """
+    along = {"published_ffn_width": {"published_pim_width": False}, "power_gating": {"static_power": True}}
+    return [
+        replace(AS_PUBLISHED if name in SLIPS else CORRECTED, name=f"only {name}",
+                **{name: name not in SLIPS} | along.get(name, {}))
+        for name in ORDER
+    ]  # fmt: skip
+
+
 PRESETS = {preset.name: preset for preset in (AS_PUBLISHED, CORRECTED, FULL_SYSTEM)}

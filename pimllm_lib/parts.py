@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.errors import BadInput, clip, unknown
 
 #: A number, a numpy array or a DataArray: whatever broadcasts. Cost functions take and return it.
 Value: TypeAlias = Any
@@ -53,6 +53,30 @@ def _content(item: Any) -> str:
     if isinstance(item, dict):
         return repr(sorted((key, _content(value)) for key, value in item.items()))
     return repr(item)
+
+
+def inside(item: Any) -> Iterator[Any]:
+    """Yield every part inside a part, at any depth, outermost first."""
+    for f in fields(item):
+        inner = getattr(item, f.name)
+        if hasattr(inner, "__dataclass_fields__"):
+            yield inner
+            yield from inside(inner)
+
+
+def with_field(item: T, path: str, value: Value) -> T:
+    """Return a part with one field changed, at any depth: with_field(system, "pim.tile.crossbar.adc.bits", 6).
+
+    Raises UnknownName for a field that is not there, and BadInput where the part on the way is missing.
+    """
+    name, _, rest = path.partition(".")
+    known = [f.name for f in fields(item)]  # type: ignore[arg-type]
+    if name not in known:
+        raise unknown(f"field of {type(item).__name__}", name, known)
+    inner = getattr(item, name)
+    if rest and not hasattr(inner, "__dataclass_fields__"):
+        raise BadInput(f"{type(item).__name__}.{name} is {clip(inner)}; wanted a part, to change {rest} of it")
+    return replace(item, **{name: with_field(inner, rest, value) if rest else value})  # type: ignore[type-var]
 
 
 def require(ok: Any, what: str, got: object, wanted: str) -> None:

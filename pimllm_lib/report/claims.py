@@ -9,7 +9,10 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 import pandas as pd
 import xarray as xr
 
+from pimllm_lib.conventions import PRESETS
+from pimllm_lib.metrics import compare, summary
 from pimllm_lib.report.paths import DATA
+from pimllm_lib.system import evaluate
 
 #: How a number was shortened for print -> how to shorten ours. Text that cuts digits off says so in its row.
 ROUNDINGS = {"rounded": ROUND_HALF_EVEN, "truncated": ROUND_DOWN}
@@ -64,15 +67,58 @@ def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
     )
 
 
-def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
+def _computed(claim: dict[str, str], ds: xr.Dataset) -> float:
+    """Return what a dataset holds for a claim, in the unit of the print."""
     where = {"system": claim["system"], "model": claim["model"], "context_len": int(claim["context_len"])}
-    computed = float(ds[claim["quantity"]].sel(where)) * (100 if claim["unit"] == "%" else 1)
+    return float(ds[claim["quantity"]].sel(where)) * (100 if claim["unit"] == "%" else 1)
+
+
+def _printed(claim: dict[str, str]) -> str:
+    return claim["value"] + (" %" if claim["unit"] == "%" else "")
+
+
+def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
+    computed = _computed(claim, ds)
     return {
         "id": claim["id"],
         "claim": claim["claim"],
         "where": claim["where"],
-        "published": claim["value"] + (" %" if claim["unit"] == "%" else ""),
+        "published": _printed(claim),
         "computed": computed,
         "ratio": computed / float(claim["value"]),
         "verdict": verdict(claim, computed),
     }
+
+
+def answers(conventions: str) -> xr.Dataset:
+    """Return a dataset that can answer every published number, counted as the named conventions count."""
+    rows = published()
+    models, contexts = list(dict.fromkeys(rows.model)), sorted({int(n) for n in rows.context_len})
+    ds = evaluate(
+        system=["tpu-llm", "pim-llm"], model=models, context_len=contexts, conventions=conventions, detail="component"
+    )
+    return compare(summary(ds))
+
+
+def every() -> pd.DataFrame:
+    """Return every published number with what the library computes under each preset, the verdict, and the reason.
+
+    Columns: claim, where, published, one for each preset, ratio (as-published over published), verdict, committed, reason.
+    A preset under which a number cannot be had, such as a model too large for memory, has NaN.
+    """
+    rows = published()
+    found = {name: _answered(rows, name) for name in PRESETS}
+    first = found["as-published"]
+    verdicts = [verdict(claim, value) for claim, value in zip(rows.to_dict("records"), first, strict=True)]
+    table = rows[["id", "claim", "where"]].assign(
+        published=[_printed(claim) for claim in rows.to_dict("records")], **found
+    )
+    numbers = pd.to_numeric(rows.value)
+    return table.assign(ratio=first / numbers, verdict=verdicts, committed=rows.verdict, reason=rows.reason).set_index(
+        "id"
+    )
+
+
+def _answered(rows: pd.DataFrame, conventions: str) -> pd.Series:
+    ds = answers(conventions)
+    return pd.Series([_computed(claim, ds) for claim in rows.to_dict("records")], index=rows.index)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from pimllm_lib import catalog, metrics
 from pimllm_lib.conventions import SWITCHES
 from pimllm_lib.errors import unknown
+from pimllm_lib.parts import inside
 from pimllm_lib.schema import COMPONENTS, VARIABLES
 from pimllm_lib.system import evaluate
 
@@ -91,7 +91,7 @@ def _counting(counting: Any) -> list[str]:
 
 def _constants(machine: Any) -> list[str]:
     lines = ["constants"]
-    for item in _inside(machine):
+    for item in inside(machine):
         entries = catalog.parts.entries.get(item.name, {})
         for field in fields(item):
             value = getattr(item, field.name)
@@ -111,15 +111,6 @@ def _constants(machine: Any) -> list[str]:
             else:
                 lines.append(f"  {item.name}.{field.name} = {value}  [user]")
     return lines
-
-
-def _inside(item: Any) -> Iterator[Any]:
-    """Yield every part of a machine, outermost first."""
-    for field in fields(item) if is_dataclass(item) else ():
-        value = getattr(item, field.name)
-        if is_dataclass(value):
-            yield value
-            yield from _inside(value)
 
 
 def _unit(variable: str) -> str:

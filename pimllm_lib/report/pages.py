@@ -11,7 +11,7 @@ import xarray as xr
 
 from pimllm_lib import __version__, catalog, metrics
 from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
-from pimllm_lib.report import archive, claims, diagram, text
+from pimllm_lib.report import archive, claims, diagram, tables, text
 from pimllm_lib.report.chapters import rates
 from pimllm_lib.schema import SUBSYSTEMS
 from pimllm_lib.system import evaluate
@@ -63,7 +63,16 @@ def substitutions(results: Path) -> dict[str, str]:
         "block_area": f"{_area_mm2('opt-6.7b'):,.0f}".replace(",", " "),
         "dummy_factors": _dummy_factors(),
         "machine_drawing": diagram.machine(),
+        "claims_table": _one_block(tables.all_claims(claims.every())),
+        "parameters_table": tables.all_sources(),
+        "models_table": _one_block(tables.all_models()),
+        "variables_table": _one_block(tables.variables()),
     }
+
+
+def _one_block(table: tables.Table) -> str:
+    """Return a table as HTML without line ends, so that Markdown leaves it alone."""
+    return table._repr_html_().replace("\n", "")
 
 
 def _conventions_table() -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.llm import as_published
+from pimllm_lib.conventions import PRESETS
+from pimllm_lib.llm import as_published, parameter_count
+from pimllm_lib.parts import inside
+from pimllm_lib.schema import VARIABLES
 
 #: A cell that holds nothing but a number.
 _NUMBER = re.compile(r"<td>(-?[\d.]+(?:e[-+]?\d+)?)</td>")
@@ -25,7 +29,7 @@ class Table:
     def _repr_html_(self) -> str:
         html: str = self.frame.astype(str).to_html(index=False, border=0, na_rep="")
         html = _NUMBER.sub(r'<td class="number">\1</td>', html)
-        return f'<div class="long-table">{html}</div>' if self.long else html
+        return f'<div class="{"long-table" if self.long else "table-box"}">{html}</div>'
 
     def __repr__(self) -> str:
         """Return the table as plain text."""
@@ -91,3 +95,68 @@ def systems(compared: xr.Dataset) -> Table:
     frame["energy_gain"] = (100 * frame.energy_gain).map(lambda value: f"{value:+.1f} %")
     numbers = {name: frame[name].map(lambda value: f"{value:.4g}") for name in names[:3]}
     return Table(frame.assign(**numbers))
+
+
+def all_claims(every: pd.DataFrame) -> Table:
+    """Return every published number with what each preset gives, for reading."""
+    presets = list(PRESETS)
+    numbers = {name: every[name].map(lambda value: "" if pd.isna(value) else f"{value:.4g}") for name in presets}
+    shown = every.assign(**numbers, ratio=every.ratio.map(lambda value: f"{value:.4f}"))
+    return Table(shown[["claim", "where", "published", *presets, "ratio", "verdict", "reason"]])
+
+
+def all_sources() -> str:
+    """Return every quantity of every part of the catalog as HTML, a table a part, with the systems that use it."""
+    users, blocks = _users(), []
+    for name, table in catalog.parts.entries.items():
+        used = ", ".join(users.get(name, [])) or "no system of the catalog"
+        inner = ", ".join(f"{field}: {value}" for field, value in table.items() if _names_a_part(field, value))
+        about = f"{table['part']}: {table['summary']}. {'Made of ' + inner + '. ' if inner else ''}Used by {used}."
+        blocks.append(f'<p class="part-name"><strong id="{name}">{name}</strong>, {escape(about)}</p>')
+        rows = [_source_row(field, entry) for field, entry in table.items() if isinstance(entry, dict)]
+        blocks.append(Table(pd.DataFrame(rows))._repr_html_() if rows else "")
+    return "".join(blocks).replace("\n", "")
+
+
+def _names_a_part(field: str, value: Any) -> bool:
+    return isinstance(value, str) and field not in ("part", "summary")
+
+
+def _source_row(field: str, entry: dict[str, Any]) -> dict[str, str]:
+    return {
+        "quantity": field,
+        "value": _with_unit(entry),
+        "range": " to ".join(f"{x:g}" for x in entry.get("range", [])),
+        "status": entry["status"].replace("_", " "),
+        "source": entry["source"],
+        "where or why": entry.get("where") or entry.get("note", ""),
+    }
+
+
+def _users() -> dict[str, list[str]]:
+    """Return for each part the catalog systems it is in, at any depth."""
+    users: dict[str, list[str]] = {}
+    for name, machine in catalog.systems.items():
+        for item in inside(machine):
+            users.setdefault(item.name, []).append(name)
+    return users
+
+
+def all_models() -> Table:
+    """Return every model of the catalog: shape, parameters and source."""
+    fields = ["n_layers", "d_model", "d_ff", "gated", "n_heads", "n_kv_heads", "head_dim", "vocab_size"]
+    rows = [
+        {"model": name, **{f: getattr(m, f) for f in fields}, "parameters": f"{parameter_count(m):,}".replace(",", " "),
+         "source": catalog.models.entries[name]["source"], "where": catalog.models.entries[name]["where"]}
+        for name, m in catalog.models.items()
+    ]  # fmt: skip
+    return Table(pd.DataFrame(rows))
+
+
+def variables() -> Table:
+    """Return every result variable: unit, meaning, and whether it sums over products and components."""
+    rows = [
+        {"variable": name, "unit": v.unit, "sums": "yes" if v.extensive else "no", "meaning": v.meaning}
+        for name, v in VARIABLES.items()
+    ]
+    return Table(pd.DataFrame(rows))

@@ -1,0 +1,158 @@
+"""Chapter 07, accounting: the waterfall from one preset to the next, and where headlines turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from pimllm_lib import flips
+from pimllm_lib.axes import axis
+from pimllm_lib.conventions import ORDER, SLIPS
+from pimllm_lib.report.figure import Figure, log_ticks, style
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence
+from pimllm_lib.units import UNITS, si_unit
+
+_PANELS = {"speedup": "Speed-up of PIM-LLM", "efficiency": "Tokens/J of PIM-LLM over TPU-LLM"}
+_FOR, _AGAINST, _PRESET = "#D55E00", "#0072B2", "#777777"
+
+
+def way_and_alone(ds: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return `ratios` along `conventions.walk`, and along `conventions.alone`."""
+    found = ratios(ds)
+    names = [str(name) for name in found.conventions.values]
+    only = [name for name in names if name.startswith("only ")]
+    return found.sel(conventions=[name for name in names if name not in only]), found.sel(conventions=only)
+
+
+def ratios(ds: xr.Dataset) -> xr.Dataset:
+    """Return speed-up and tokens/J of pim-llm over tpu-llm, both as ratios."""
+    slow, fast = (ds.sel(system=name, drop=True) for name in ("tpu-llm", "pim-llm"))
+    return xr.Dataset({"speedup": slow.latency_s / fast.latency_s, "efficiency": slow.energy_j / fast.energy_j})
+
+
+def waterfall(way: xr.Dataset, alone: xr.Dataset) -> Figure:
+    """Draw both ratios step by step on log axes, with the effect of each field alone as a ring.
+
+    way, alone: `ratios` of one model and context along `conventions.walk` and `conventions.alone`.
+    """
+    names = [str(name) for name in way.conventions.values]
+    with style():
+        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 5.0), sharey=True)
+        for ax, (variable, title) in zip(axes, _PANELS.items(), strict=True):
+            _steps(ax, names, way[variable].values, alone[variable].values)
+            ax.set(xscale="log", xlabel=title)
+            ax.axvline(1, color="#010203", lw=0.7, alpha=0.5)
+            low, high = ax.get_xlim()
+            log_ticks(ax, "x", [t for t in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= t <= high])
+            ax.grid(axis="x", alpha=0.25)
+        axes[0].set_yticks(range(len(names)), _labels(names))
+        axes[0].invert_yaxis()
+        plt.close(drawn)
+    ends = ", ".join(f"{way.speedup.sel(conventions=n).item():.2f} {n}" for n in ("as-published", "full-system"))
+    alt = f"Steps from as-published to full-system for speed-up ({ends}) and tokens per joule; rings: each step alone."
+    return Figure(drawn, alt)
+
+
+def _labels(names: list[str]) -> list[str]:
+    """Return the names of the steps; one that arrives at a preset says both."""
+    steps = ["", *(f"{'-' if name in SLIPS else '+'} {name}" for name in ORDER)]
+    return [name if name == step or not step else f"{step} = {name}" for name, step in zip(names, steps, strict=True)]
+
+
+def _steps(ax: Axes, names: list[str], values: Any, alone: Any) -> None:
+    """Draw a bar from each value to the next, presets as ticks, and what each step does alone."""
+    base = {True: values[0], False: values[names.index("corrected")]}
+    for i, name in enumerate(names):
+        before = values[i - 1] if i else values[0]
+        if name[0] in "+-" or i:
+            colour = _FOR if values[i] >= before else _AGAINST
+            ax.plot([before, values[i]], [i, i], color=colour, lw=6, solid_capstyle="butt")
+        ax.annotate(
+            f"{values[i]:.3g}", (max(before, values[i]), i), xytext=(5, -3), textcoords="offset points", fontsize=8
+        )
+        if i:
+            slip = i <= names.index("corrected")
+            shown = before * alone[i - 1] / base[slip]
+            ax.plot([shown], [i], "o", mfc="none", mec=_PRESET, ms=6)
+        if name[0] not in "+-":
+            ax.plot([values[i]], [i], "|", color="#010203", ms=13, mew=2)
+
+
+def answer(ratio: xr.Dataset) -> Sentence:
+    """Return what the three presets say, for the smallest and the largest speed-up."""
+    published, corrected, full = (ratio.sel(conventions=n) for n in ("as-published", "corrected", "full-system"))
+    count = ratio.model.size * ratio.context_len.size
+    better = int((corrected.efficiency > 1).sum())
+    wins, whole = int((published.efficiency > 1).sum()), int((full.efficiency > 1).sum())
+    low, high = full.speedup.min().item(), full.speedup.max().item()
+    return Sentence(
+        f"**Of {count} pairs of model and context PIM-LLM takes less energy in {wins} as published, in {better} when the "
+        f"slips are put right, and in {whole} as a whole machine.** Its speed-up as a whole machine is {low:.1f} to "
+        f"{high:.1f}."
+    )
+
+
+#: Headline -> quantity, level, and case it is judged in; each constant it may hang on.
+HEADLINES: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
+    (
+        "as published, OPT-6.7B at 128 tokens gains tokens/J",
+        {"quantity": "energy_gain", "model": "opt-6.7b", "context_len": 128, "conventions": "as-published"},
+        ("pim.tile.crossbar.adc.power_w", "pim.tile.buffer.access_s", "array.measured_cycle_energy_j"),
+    ),
+    (
+        "as published, GPT2-355M at 4096 tokens gains tokens/J",
+        {"quantity": "energy_gain", "model": "gpt2-355m", "context_len": 4096, "conventions": "as-published"},
+        ("pim.tile.crossbar.adc.power_w", "array.measured_cycle_energy_j"),
+    ),
+    (
+        "corrected, OPT-6.7B at 4096 tokens gains tokens/J",
+        {"quantity": "energy_gain", "model": "opt-6.7b", "context_len": 4096, "conventions": "corrected"},
+        ("pim.tile.crossbar.adc.power_w", "pim.tile.buffer.access_s", "array.measured_cycle_energy_j"),
+    ),
+    (
+        "as a whole machine, OPT-6.7B at 128 tokens gains tokens/J",
+        {"quantity": "energy_gain", "model": "opt-6.7b", "context_len": 128, "conventions": "full-system"},
+        ("pim.gated_share", "sram.leakage_w", "dram.bit_j"),
+    ),
+    (
+        "OPT-6.7B at 128 tokens decodes ten times faster",
+        {"quantity": "speedup", "level": 10.0, "model": "opt-6.7b", "context_len": 128, "conventions": "corrected"},
+        ("pim.network_bps", "pim.tile.buffer.access_s", "array.rate_hz"),
+    ),
+)
+
+
+def flip_table() -> Table:
+    """Return for each headline the value of each constant at which it turns, beside the catalog's."""
+    rows = []
+    for headline, case, paths in HEADLINES:
+        for path in paths:
+            own, turned = flips.constant(path), flips.flip(path, **case)
+            now = flips.margin(path, axis(value=[own]), **{"level": 0.0} | case).item() > 0
+            rows.append(
+                {
+                    "headline": headline,
+                    "holds": "yes" if now else "no",
+                    "constant": path,
+                    "catalog": _readable(path, own),
+                    "turns at": "never" if np.isnan(turned) else _readable(path, turned),
+                    "factor": "" if np.isnan(turned) else f"{turned / own:.3g}",
+                }
+            )
+    return Table(pd.DataFrame(rows), long=True)
+
+
+def _readable(path: str, value: float) -> str:
+    """Return a value with the largest unit that keeps it at or above one."""
+    si = si_unit(path)
+    if si == "1":
+        return f"{value:.3g}"
+    fitting = sorted(((factor, symbol) for symbol, (unit, factor) in UNITS.items() if unit == si), reverse=True)
+    factor, symbol = next(((f, s) for f, s in fitting if value / f >= 1), fitting[-1])
+    return f"{value / factor:.3g} {symbol}"
