@@ -1,6 +1,7 @@
 """The book's pages: their code runs as it is printed, their commands work, and their sources hold no surprise."""
 
 import doctest
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, pages, paths
+from pimllm_lib.report import archive, claims, pages, paths
 
 PAGES = [*sorted(paths.BOOK.glob("*.md")), paths.ROOT / "README.md"]
 
@@ -70,7 +71,6 @@ def test_a_result_page_has_its_answer_first_and_its_provenance_last():
 
 def test_figures_describe_themselves_and_follow_the_theme():
     import pimllm_lib as pl
-    from pimllm_lib.report import claims
     from pimllm_lib.report.chapters import rates
 
     two = {"system": ["tpu-llm", "pim-llm"], "model": ["opt-1.3b", "opt-6.7b"], "context_len": [128, 256]}
@@ -87,3 +87,26 @@ def test_no_page_source_asks_another_host_for_anything():
     for path in [*Path(paths.BOOK / "_static").iterdir(), *PAGES]:
         text = path.read_text()
         assert not re.search(r"""(src|@import|url\()\s*=?\s*["'(]?https?://""", text), path
+
+
+def prose(text):
+    """Return Markdown without code, tables and substitutions."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for line in text.splitlines() if not line.startswith("|")]
+    return re.sub(r"`[^`]*`|\{\{.*?\}\}|\$.*?\$", "", "\n".join(lines), flags=re.DOTALL)
+
+
+def test_no_headline_number_is_typed_into_prose():
+    rows = claims.published()
+    headlines = {value for value in rows.value if len(value.replace(".", "").replace("-", "").lstrip("0")) >= 3}
+    texts = {path.name: path.read_text() for path in sorted(paths.BOOK.glob("*.md"))}
+    for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        texts[path.name] = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    typed = {
+        (name, number)
+        for name, text in texts.items()
+        for number in re.findall(r"(?<![\w.])-?\d+\.?\d*", prose(text))
+        if number in headlines and number not in ("128", "256", "512", "1024", "145", "169", "279", "318")
+    }
+    assert typed == set()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from inspect import getdoc, signature
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from pimllm_lib import __version__, catalog, metrics
+from pimllm_lib.axes import axis
 from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
+from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic
+from pimllm_lib.flips import flip
+from pimllm_lib.generation import generate
+from pimllm_lib.parts import with_field
 from pimllm_lib.report import archive, claims, diagram, tables, text
 from pimllm_lib.report.chapters import rates
 from pimllm_lib.schema import SUBSYSTEMS
@@ -64,10 +70,34 @@ def substitutions(results: Path) -> dict[str, str]:
         "dummy_factors": _dummy_factors(),
         "machine_drawing": diagram.machine(),
         "claims_table": _one_block(tables.all_claims(claims.every())),
+        "api_reference": _api_reference(),
         "parameters_table": tables.all_sources(),
         "models_table": _one_block(tables.all_models()),
         "variables_table": _one_block(tables.variables()),
     }
+
+
+#: The public functions, in the order a reader meets them.
+_PUBLIC = (
+    ("pl.evaluate", evaluate), ("pl.generate", generate), ("pl.axis", axis), ("pl.metrics.summary", metrics.summary),
+    ("pl.metrics.compare", metrics.compare), ("pl.metrics.share", metrics.share), ("pl.metrics.power", metrics.power),
+    ("pl.metrics.roofline", metrics.roofline), ("pl.catalog.model", catalog.model), ("pl.catalog.system", catalog.system),
+    ("pl.catalog.part", catalog.part), ("pl.catalog.preset", catalog.preset), ("parts.with_field", with_field),
+    ("flips.flip", flip), ("costs.systolic.cycles", systolic.cycles), ("costs.systolic.sram_words", systolic.sram_words),
+    ("costs.systolic.register_accesses", systolic.register_accesses), ("costs.crossbar.layout", crossbar.layout),
+    ("costs.crossbar.latency", crossbar.latency), ("costs.crossbar.energy", crossbar.energy),
+    ("costs.placement.hops", placement.hops), ("costs.memory.dram_words", memory.dram_words),
+    ("costs.nonlinear.times", nonlinear.times),
+)  # fmt: skip
+
+
+def _api_reference() -> str:
+    """Return the signature and documentation of the public functions, as they stand in the code."""
+    blocks = []
+    for name, function in _PUBLIC:
+        names = ", ".join(str(p).split(":")[0].split(" =")[0] for p in signature(function).parameters.values())
+        blocks.append(f"**`{name}({names})`**\n\n```text\n{getdoc(function)}\n```")
+    return "\n\n".join(blocks)
 
 
 def _one_block(table: tables.Table) -> str:
