@@ -24,6 +24,7 @@ def array_entries(array: SystolicArray, products: Sequence[Product], wanted: set
     """Yield what products cost on a systolic array; functions whose variables nobody wants are not run."""
     for product in products:
         yield product.op, "stream", "array_macs", product.macs
+        yield product.op, "stream", "array_products", product.calls
         for variables, entries in _ARRAY:
             if wanted & variables:
                 yield from ((product.op, *entry) for entry in entries(array, product))

@@ -7,7 +7,7 @@ import xarray as xr
 
 from pimllm_lib.costs.memory import roofline as memory_bound
 from pimllm_lib.errors import BadInput
-from pimllm_lib.schema import ANALOG_COMPONENTS, ATTENTION_OPS, SUBSYSTEMS, VARIABLES, annotate
+from pimllm_lib.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, VARIABLES, annotate
 
 
 def total(ds: xr.Dataset) -> xr.Dataset:
@@ -22,7 +22,9 @@ def summary(ds: xr.Dataset) -> xr.Dataset:
     """Return per-step totals with the figures of merit that the dataset's variables and detail allow.
 
     tokens_per_s = 1 / latency_s; tokens_per_j = 1 / energy_j; utilisation = MACs done by the array over its PE-cycles
-    (as `cycles` counts them, one short for each product). From a dataset split by op also projection_share, from one
+    (as `cycles` counts them, one short for each product); sram_words_per_mac and register_accesses_per_mac, both for each
+    MAC done by the array. From a dataset split by op also projection_share and projection_cycle_share; the latter counts
+    the last cycle of each product, which `cycles` leaves out, and is NaN where the array does nothing. From a dataset
     split by component array_share and analog_share, both of latency.
     """
     whole = total(ds)
@@ -33,14 +35,28 @@ def summary(ds: xr.Dataset) -> xr.Dataset:
         merits["tokens_per_j"] = 1 / whole.energy_j
     if {"array_macs", "cycles"} <= set(ds):
         merits["utilisation"] = whole.array_macs / (whole.cycles * whole.pe_count)
-    if "op" in ds.dims and "macs" in ds:
-        attention = share(ds, "macs", "op").sel(op=list(ATTENTION_OPS)).sum("op")
-        merits["projection_share"] = 1 - attention
+    if {"array_macs", "sram_reads", "sram_writes"} <= set(ds):
+        merits["sram_words_per_mac"] = (whole.sram_reads + whole.sram_writes) / whole.array_macs
+    if {"array_macs", "register_accesses"} <= set(ds):
+        merits["register_accesses_per_mac"] = whole.register_accesses / whole.array_macs
+    if "op" in ds.dims:
+        merits |= _projection_shares(ds)
     if "component" in ds.dims and "latency_s" in ds:
         parts = share(ds, "latency_s", "component")
         merits["array_share"] = parts.sel(component=list(SUBSYSTEMS["array"])).sum("component")
         merits["analog_share"] = parts.sel(component=list(ANALOG_COMPONENTS)).sum("component")
     return annotate(whole.assign(merits))
+
+
+def _projection_shares(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return the share of projections in MACs and in whole cycles of the array, as far as the dataset has them."""
+    shares = {}
+    if "macs" in ds:
+        shares["projection_share"] = share(ds, "macs", "op")
+    if {"cycles", "array_products"} <= set(ds):
+        cycles = (ds.cycles + ds.array_products).assign_attrs(ds.cycles.attrs)
+        shares["projection_cycle_share"] = share(ds.assign(cycles=cycles), "cycles", "op")
+    return {name: parts.sel(op=list(PROJECTION_OPS)).sum("op") for name, parts in shares.items()}
 
 
 def compare(ds: xr.Dataset, baseline: str = "tpu-llm") -> xr.Dataset:

@@ -82,6 +82,7 @@ COMPONENTS: dict[str, str] = {
     "rounding": "rounding that the published model does",
 }
 ATTENTION_OPS = ("score", "av")
+PROJECTION_OPS = ("q", "k", "v", "x", "gate", "ff1", "ff2")
 #: Part of the machine -> its components, for power by subsystem.
 SUBSYSTEMS: dict[str, tuple[str, ...]] = {
     "array": ("stream", "fill"),
@@ -115,6 +116,7 @@ VARIABLES: dict[str, Variable] = {
     "energy_j": Variable("J", "energy of one token"),
     "macs": Variable("1", "multiply-accumulates of one token"),
     "array_macs": Variable("1", "multiply-accumulates done by the systolic array"),
+    "array_products": Variable("1", "matrix products done by the systolic array"),
     "cycles": Variable("1", "systolic-array cycles"),
     "sram_reads": Variable("1", "operand and partial-sum words read from SRAM by the array"),
     "sram_writes": Variable("1", "result and partial-sum words written to SRAM by the array"),
@@ -135,6 +137,9 @@ VARIABLES: dict[str, Variable] = {
     "array_share": Variable("1", "share of the systolic array in latency", extensive=False),
     "analog_share": Variable("1", "share of crossbars and their converters in latency", extensive=False),
     "projection_share": Variable("1", "share of projections in the multiply-accumulates", extensive=False),
+    "projection_cycle_share": Variable("1", "share of projections in the cycles of the array", extensive=False),
+    "sram_words_per_mac": Variable("1", "words between SRAM and array for each of its MACs", extensive=False),
+    "register_accesses_per_mac": Variable("1", "register accesses for each MAC of the array", extensive=False),
     "power_w": Variable("W", "mean power over a token", extensive=False),
     "peak_power_w": Variable("W", "power while a subsystem works on its hungriest product", extensive=False),
     "power_density_w_m2": Variable("W/m2", "peak power over area", extensive=False),

@@ -1,0 +1,180 @@
+"""Chapter 02, the three dataflows of the array: its figure, its table and its sentences."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from pimllm_lib import metrics
+from pimllm_lib.report.figure import Figure, label, log_ticks, style
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.schema import SUBSYSTEMS, annotate
+
+#: Dataflow -> name, colour, line and marker: told apart by shape as well.
+_LOOKS = {
+    "os": ("output stationary", "#117733", "-", "o"),
+    "ws": ("weight stationary", "#AA4499", "--", "s"),
+    "is": ("input stationary", "#B8860B", ":", "^"),
+}
+#: Quantity compared -> title of its panel, and how its output-stationary value is written there.
+_PANELS = {
+    "cycles": ("Cycles", "{:.3g}"),
+    "register_accesses_per_mac": ("Register accesses", "{:.2f} a MAC"),
+    "sram_words_per_mac": ("SRAM words", "{:.3g} a MAC"),
+    "array_j": ("Energy, array", "{:.3g} J"),
+    "on_chip_j": ("Energy, with SRAM", "{:.3g} J"),
+}
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+
+
+def by_phase(**phases: xr.Dataset) -> xr.Dataset:
+    """Return the results of several phases as one dataset, along a dimension of their names."""
+    joined = xr.concat(
+        [ds.drop_attrs() for ds in phases.values()],
+        xr.DataArray(list(phases), dims="phase", name="phase", attrs={"long_name": "phase of inference"}),
+        data_vars="all", coords="minimal", compat="override", join="exact",
+    )  # fmt: skip
+    fingerprints = {name: value for ds in phases.values() for name, value in ds.attrs.items() if name != "phase"}
+    return annotate(joined.assign_attrs(fingerprints))
+
+
+def measures(ds: xr.Dataset) -> xr.Dataset:
+    """Return what the page compares, for one step: cycles, utilisation, accesses for each MAC, and energy of the array
+    alone (array_j) and with its SRAM (on_chip_j). From a dataset split by component that has no latency.
+    """
+    whole = metrics.summary(ds)
+    energy = ds.energy_j.sum("op")
+    array = energy.sel(component=list(SUBSYSTEMS["array"])).sum("component")
+    kept = whole[["cycles", "utilisation", "register_accesses_per_mac", "sram_words_per_mac"]]
+    return kept.assign(array_j=array, on_chip_j=array + energy.sel(component="sram", drop=True))
+
+
+def small_multiples(compared: xr.Dataset) -> Figure:
+    """Draw each quantity relative to output stationary over context, a row a phase, for the last model."""
+    one = compared.isel(model=-1).squeeze("system", drop=True)
+    ratios = one / one.sel(dataflow="os")
+    phases = [str(name) for name in one.phase.values]
+    with style():
+        drawn, axes = plt.subplots(
+            len(phases), len(_PANELS), figsize=(7.8, 0.9 + 2.0 * len(phases)), sharex=True, sharey=True, squeeze=False
+        )
+        for row, phase in zip(axes, phases, strict=True):
+            for ax, (name, (title, text)) in zip(row, _PANELS.items(), strict=True):
+                _lines(ax, ratios[name].sel(phase=phase))
+                first = one[name].sel(phase=phase, dataflow="os").isel(context_len=0)
+                ax.set_title(f"{title}\nOS: {text.format(first.item())}", fontsize=8.5)
+            row[0].set_ylabel(f"{phase.capitalize()}, OS = 1")
+        contexts = one.context_len.values
+        log_ticks(axes[0, 0], "x", contexts)
+        log_ticks(axes[0, 0], "y", [tick for tick in _TICKS if _within(tick, ratios)])
+        for ax in axes[-1]:
+            ax.tick_params(axis="x", labelrotation=90, labelsize=8.5)
+        drawn.supxlabel(label(one.context_len), fontsize=10)
+        drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+        plt.close(drawn)
+    return Figure(drawn, _described(ratios, str(one.model.item())))
+
+
+def _lines(ax: Axes, ratio: xr.DataArray) -> None:
+    """Draw one line a dataflow on log axes; hollow markers let lines that coincide be seen."""
+    ax.set(xscale="log", yscale="log")
+    for i, (flow, (name, colour, dash, marker)) in enumerate(_LOOKS.items()):
+        ax.plot(
+            ratio.context_len, ratio.sel(dataflow=flow), linestyle=dash, marker=marker, color=colour, label=name,
+            ms=4 + 2 * i, mfc=colour if i == 0 else "none", lw=1.5,
+        )  # fmt: skip
+    ax.margins(x=0.14)
+
+
+def _within(tick: float, ratios: xr.Dataset) -> bool:
+    values = ratios[list(_PANELS)].to_dataarray()
+    return float(values.min()) / 1.3 <= tick <= float(values.max()) * 1.3
+
+
+def _described(ratios: xr.Dataset, model: str) -> str:
+    said = []
+    for name, (title, _) in _PANELS.items():
+        ends = (
+            ratios[name].sel(dataflow=["ws", "is"]).min().item(),
+            ratios[name].sel(dataflow=["ws", "is"]).max().item(),
+        )
+        said.append(f"{title.lower()} from {ends[0]:.2f} to {ends[1]:.2f}")
+    return f"Weight and input stationary relative to output stationary over context, {model}: {'; '.join(said)}."
+
+
+def fewest(compared: xr.Dataset) -> Table:
+    """Return each quantity of the three dataflows at the shortest and longest context, and which has the least."""
+    one = compared.squeeze("system", drop=True)
+    contexts = sorted({int(one.context_len.min()), int(one.context_len.max())})
+    rows = []
+    for phase, tokens, model in product(one.phase.values, contexts, one.model.values):
+        at = one.sel(phase=phase, context_len=tokens, model=model)
+        for name, (title, _) in _PANELS.items():
+            shown = {flow.upper(): f"{at[name].sel(dataflow=flow).item():.4g}" for flow in _LOOKS}
+            least = str(at.dataflow.values[int(at[name].values.argmin())]).upper()
+            rows.append({"phase": phase, "l": tokens, "model": model, "quantity": title, **shown, "least": least})
+    return Table(pd.DataFrame(rows), long=True)
+
+
+def decode_answer(compared: xr.Dataset) -> Sentence:
+    """Return the answer of the page: what a decoding step costs in each dataflow, over all models and contexts."""
+    decode = compared.sel(phase="decode")
+    ratios = decode / decode.sel(dataflow="os")
+    cycles, energy = (
+        {flow: _span(ratios[name].sel(dataflow=flow)) for flow in ("ws", "is")} for name in ("cycles", "array_j")
+    )
+    both = {flow: _span(ratios.on_chip_j.sel(dataflow=flow)) for flow in ("ws", "is")}
+    return Sentence(
+        f"**For one vector at a time output stationary takes {_rank(ratios.cycles)} cycles**: weight stationary "
+        f"takes {cycles['ws']} times as many and input stationary {cycles['is']} times. In energy of the array, weight "
+        f"stationary takes {energy['ws']} times as much and input stationary {energy['is']} times; with SRAM accesses "
+        f"{both['ws']} and {both['is']} times. Useful PE-cycles in decoding: {_use(decode)}."
+    )
+
+
+def _use(phase: xr.Dataset) -> str:
+    """Return the range of the array's utilisation in each dataflow."""
+    spans = {flow: _span(100 * phase.utilisation.sel(dataflow=flow)) for flow in _LOOKS}
+    return ", ".join(f"{spans[flow]} % {name}" for flow, (name, *_) in _LOOKS.items())
+
+
+def _rank(ratios: xr.DataArray) -> str:
+    """Return whether output stationary has the least everywhere."""
+    return "the fewest" if bool((ratios >= 1).all()) else "not always the fewest"
+
+
+def _span(ratios: xr.DataArray) -> str:
+    low, high = (f"{float(end):.2f}" for end in (ratios.min(), ratios.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def prefill_turn(compared: xr.Dataset) -> Sentence:
+    """Return where another dataflow than output stationary takes the fewest cycles in prefill, and the most it saves."""
+    cycles = compared.cycles.sel(phase="prefill").squeeze("system", drop=True)
+    ratios = cycles / cycles.sel(dataflow="os")
+    best = ratios.min("dataflow")
+    won, most = int((best < 1).sum()), best.isel(best.argmin(...))
+    if not won:
+        return Sentence(f"In prefill output stationary takes the fewest cycles at all {best.size} points too.")
+    flow = str(ratios.dataflow.values[int(ratios.sel(model=most.model, context_len=most.context_len).values.argmin())])
+    return Sentence(
+        f"In prefill another dataflow takes fewer cycles than output stationary at {won} of {best.size} points. The largest "
+        f"saving is {100 * (1 - most.item()):.1f} %, by {_LOOKS[flow][0]}, for {where(most)}."
+    )
+
+
+def sram_turn(compared: xr.Dataset) -> Sentence:
+    """Return how the lead of output stationary over input stationary depends on charging SRAM, decode and prefill."""
+    ratios = (compared / compared.sel(dataflow="os")).sel(dataflow="is")
+    alone, both = (
+        {p: _span(ratios[name].sel(phase=p)) for p in ("decode", "prefill")} for name in ("array_j", "on_chip_j")
+    )
+    return Sentence(
+        f"Input against output stationary, energy: {alone['decode']} times for the array alone and {both['decode']} with "
+        f"SRAM in decoding, {alone['prefill']} and {both['prefill']} times in prefill."
+    )
