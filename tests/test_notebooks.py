@@ -13,6 +13,8 @@ from pimllm_lib.report import archive, notebooks, paths
 #: Small parameters for each notebook.
 SMALL = {
     "03-tokens-per-second": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "01-operation-share": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "02-dataflows": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "07-accounting": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib.conventions import PRESETS
+from pimllm_lib.errors import BadInput
 from pimllm_lib.metrics import compare, summary
 from pimllm_lib.report.paths import DATA
 from pimllm_lib.system import evaluate
@@ -90,14 +91,14 @@ def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
     }
 
 
-def answers(conventions: str) -> xr.Dataset:
-    """Return a dataset that can answer every published number, counted as the named conventions count."""
-    rows = published()
-    models, contexts = list(dict.fromkeys(rows.model)), sorted({int(n) for n in rows.context_len})
-    ds = evaluate(
-        system=["tpu-llm", "pim-llm"], model=models, context_len=contexts, conventions=conventions, detail="component"
-    )
-    return compare(summary(ds))
+def answers(model: str, contexts: list[int], conventions: str) -> xr.Dataset | None:
+    """Return a dataset that can answer the published numbers about one model, None where the memory does not hold it."""
+    both = ["tpu-llm", "pim-llm"]
+    try:
+        ds = evaluate(system=both, model=model, context_len=contexts, conventions=conventions, detail="component")
+        return compare(summary(ds))
+    except BadInput:
+        return None
 
 
 def every() -> pd.DataFrame:
@@ -120,5 +121,11 @@ def every() -> pd.DataFrame:
 
 
 def _answered(rows: pd.DataFrame, conventions: str) -> pd.Series:
-    ds = answers(conventions)
-    return pd.Series([_computed(claim, ds) for claim in rows.to_dict("records")], index=rows.index)
+    """Return what each row comes to under one preset, model by model."""
+    contexts = sorted({int(n) for n in rows.context_len})
+    by_model = {model: answers(model, contexts, conventions) for model in dict.fromkeys(rows.model)}
+    found = [
+        float("nan") if (ds := by_model[claim["model"]]) is None else _computed(claim, ds)
+        for claim in rows.to_dict("records")
+    ]
+    return pd.Series(found, index=rows.index)
