@@ -15,7 +15,8 @@ PUBLISHED = claims.published()
 def checked():
     both = {"system": ["tpu-llm", "pim-llm"], "model": SEVEN, "context_len": CONTEXTS}
     ds = pl.evaluate(**both, conventions="as-published", detail="component")
-    return claims.check(pl.metrics.compare(pl.metrics.summary(ds)))
+    compared = pl.metrics.compare(pl.metrics.summary(ds))
+    return claims.check(pl.metrics.battery(compared, battery_wh=5.0, tokens_per_word=1.5))
 
 
 def test_every_published_number_is_answered_with_the_committed_verdict(checked):

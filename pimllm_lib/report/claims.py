@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -46,7 +47,8 @@ def verdict(claim: dict[str, str], computed: float) -> str:
 def check(ds: xr.Dataset) -> pd.DataFrame:
     """Return the claims a dataset can answer: claim, where, published, computed, ratio, verdict.
 
-    A row is answered when the dataset has its quantity as a variable and its system, model and context as labels.
+    A row is answered when the dataset has its quantity as a variable and its system, model and context as labels, and was
+    counted as published, alone or selected from several conventions.
     Shares and gains are compared in percent where they were printed so.
     """
     rows = [_row(claim, ds) for claim in published().to_dict("records") if _answers(ds, claim)]
@@ -55,9 +57,11 @@ def check(ds: xr.Dataset) -> pd.DataFrame:
 
 
 def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
+    counted = ds.coords.get("conventions", ds.attrs.get("conventions"))
     return (
         claim["quantity"] in ds
-        and ds.attrs.get("conventions") == "as-published"
+        and np.ndim(counted) == 0
+        and str(np.asarray(counted)) == "as-published"
         and claim["system"] in ds.system.values
         and claim["model"] in ds.model.values
         and int(claim["context_len"]) in ds.context_len.values
