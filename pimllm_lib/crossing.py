@@ -11,7 +11,8 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.arguments import contexts, listed
-from pimllm_lib.metrics import share
+from pimllm_lib.errors import BadInput
+from pimllm_lib.metrics import share, total
 from pimllm_lib.schema import ATTENTION_OPS, annotate
 from pimllm_lib.system import evaluate
 
@@ -29,14 +30,14 @@ def crossings(
     """
     args = {"system": system, "model": model, "conventions": conventions}
     slow = 2 * latency(evaluate(context_len=reference, **args)).isel(context_len=0)
-    find = partial(first_context, longest=longest, **args)
-    half, halved = find(attention_share, 0.5), find(latency, slow)
+    half = first_context(attention_share, 0.5, longest=longest, **args)
+    halved = first_context(latency, slow, longest=longest, **args)
     return annotate(xr.Dataset({"attention_half_tokens": half, "rate_half_tokens": halved}))
 
 
 def latency(ds: xr.Dataset) -> xr.DataArray:
     """Return the time of a step."""
-    return ds.latency_s.sum([dim for dim in ("op", "component") if dim in ds.dims])
+    return total(ds)["latency_s"]
 
 
 def attention_share(ds: xr.Dataset) -> xr.DataArray:
@@ -62,15 +63,18 @@ def first_context(
         for j, decoder in enumerate(models):
             here = {"system": machine.name, "model": decoder.name}
             wanted = float(levels.sel({dim: here[str(dim)] for dim in levels.dims}))
-            args = {"system": machine, "model": decoder, "conventions": conventions}
-            found[i, j] = _search(lambda tried, args=args: _values(measure, tried, args), wanted, last)
+            values = partial(_values, measure, {"system": machine, "model": decoder, "conventions": conventions})
+            found[i, j] = _search(values, wanted, last)
     names = {"system": [s.name for s in systems], "model": [m.name for m in models]}
     return xr.DataArray(found, names, ("system", "model"))
 
 
-def _values(measure: Callable[[xr.Dataset], xr.DataArray], tried: Any, args: dict[str, Any]) -> Any:
-    """Return a measure of one system and model at the contexts to try."""
-    return measure(evaluate(context_len=tried, detail="op", variables=["latency_s"], **args)).values.reshape(-1)
+def _values(measure: Callable[[xr.Dataset], xr.DataArray], args: dict[str, Any], tried: Any) -> Any:
+    """Return a measure of one system and model at the contexts to try. Raises BadInput when one of them is swept."""
+    found = measure(evaluate(context_len=tried, detail="op", variables=["latency_s"], **args)).values.reshape(-1)
+    if found.size != len(tried):
+        raise BadInput(f"{args['system'].name} or {args['model'].name} has an axis; wanted one value of each number")
+    return found
 
 
 def _search(values: Callable[[Any], Any], level: float, last: int) -> float:

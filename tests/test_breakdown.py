@@ -145,6 +145,12 @@ def test_a_system_that_is_no_part_of_the_library_has_crossings_too():
     assert crossing.crossings(system=Own(), model="opt-6.7b").attention_half_tokens.item() == 6 * 4096
 
 
+def test_a_swept_system_has_no_single_crossing():
+    swept = replace(PIM_LLM, pim=replace(PIM_LLM.pim, network_bps=pl.axis(links=[1e9, 2e10])))
+    with pytest.raises(BadInput, match="axis"):
+        crossing.first_context(crossing.attention_share, 0.5, system=swept, model="opt-125m")
+
+
 # --- words ------------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from pimllm_lib.metrics import by_part, power
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
@@ -71,7 +72,7 @@ def parts(ds: xr.Dataset) -> Figure:
             _bars(ax, millijoules.sel(conventions=counted), names)
             ax.set_title(str(counted), fontsize=10, loc="left")
         axes.flat[-1].set_xlabel("Energy of a token (mJ), a scale for each panel")
-        handles = [plt.Rectangle((0, 0), 1, 1, color=_COLOURS[name]) for name in names]
+        handles = [Rectangle((0, 0), 1, 1, color=_COLOURS[name]) for name in names]
         drawn.legend(handles, names, loc="outside lower center", ncols=min(8, len(names)), frameon=False, columnspacing=1.1,
                      handlelength=1.2)  # fmt: skip
         plt.close(drawn)
@@ -110,7 +111,9 @@ def words_table(compared: xr.Dataset) -> Table:
     for name in words.model.values:
         cells = words.sel(model=name)
         pairs = {
-            f"l = {n}": " / ".join(f"{cells.sel(system=s, context_len=n).item():#.3g}" for s in ("pim-llm", "tpu-llm"))
+            f"l = {n}": " / ".join(
+                f"{cells.sel(system=s, context_len=n).item():#.3g}".rstrip(".") for s in ("pim-llm", "tpu-llm")
+            )
             for n in words.context_len.values
         }
         rows.append({"model": str(name)} | pairs)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MplFigure
 
 from pimllm_lib.metrics import by_part
 from pimllm_lib.report.figure import Figure, end_labels, label, log_ticks, style
@@ -73,7 +74,7 @@ def _stack(ax: Axes, percent: xr.DataArray) -> None:
     ax.set_ylim(0, 100)
 
 
-def _legend(drawn: plt.Figure, ax: Axes) -> None:
+def _legend(drawn: MplFigure, ax: Axes) -> None:
     """Write one legend above all panels."""
     handles, names = ax.get_legend_handles_labels()
     drawn.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, columnspacing=1.2)
@@ -91,7 +92,7 @@ def times(ds: xr.Dataset, crossed: xr.Dataset) -> Figure:
             ax.plot(ds.context_len, table.sel(part=name), "-o", ms=3.5, color=_COLOURS[name])
         if np.isfinite(point):
             ax.axvline(point, color="#777777", lw=1, ls=":")
-            ax.annotate(f"half at {point:.0f}", (point, 0.02), xycoords=("data", "axes fraction"), xytext=(4, 0),
+            ax.annotate(f"half at {point:.0f}", (point, 0.96), xycoords=("data", "axes fraction"), xytext=(4, 0),
                         textcoords="offset points", color="#777777")  # fmt: skip
         low, high = np.log10(ax.get_ylim())
         log_ticks(ax, "y", [10.0**k for k in range(int(np.ceil(low)), int(np.floor(high)) + 1)])
