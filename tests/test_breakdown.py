@@ -205,3 +205,5 @@ def test_figures_and_sentences_are_drawn_for_any_number_of_models(counted):
     assert all(figure.svg.startswith("<svg") and figure.alt for figure in drawn)
     assert "no context that was looked at" in latency.latency_answer(found, pl.metrics.summary(one))
     assert latency.crossing_table(found).frame["tpu-llm"].tolist() == ["not reached"]
+    assert latency.share_table(one).frame.context.tolist() == [8]
+    assert "From" not in latency.halving(found, pl.metrics.summary(one), 128)

@@ -109,7 +109,7 @@ def times(ds: xr.Dataset, crossed: xr.Dataset) -> Figure:
 
 def share_table(ds: xr.Dataset, system: str = "pim-llm") -> Table:
     """Return the shares of all parts for one model in percent, a row a context."""
-    table = by_part(ds.sel(system=system), "latency_s", LATENCY_PARTS).squeeze(drop=True)
+    table = by_part(ds.sel(system=system), "latency_s", LATENCY_PARTS).squeeze("model", drop=True)
     percent = 100 * table / table.sum("part")
     percent = percent.sel(part=abs(percent).max("context_len") >= _SHOWN)
     frame = percent.transpose("context_len", "part").to_pandas().map(lambda value: f"{value:.3f}")
