@@ -8,6 +8,7 @@ import xarray as xr
 from pimllm_lib.costs.memory import roofline as memory_bound
 from pimllm_lib.errors import BadInput
 from pimllm_lib.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, VARIABLES, annotate
+from pimllm_lib.units import HOUR
 
 
 def total(ds: xr.Dataset) -> xr.Dataset:
@@ -88,6 +89,22 @@ def share(ds: xr.Dataset, variable: str, dim: str) -> xr.DataArray:
     """
     table = _need(ds, dim)[variable].sum([d for d in ("op", "component") if d in ds.dims and d != dim])
     return (table / table.sum(dim)).assign_attrs(long_name=f"share of {ds[variable].attrs['long_name']}", units="1")
+
+
+def by_part(ds: xr.Dataset, variable: str, groups: dict[str, tuple[str, ...]]) -> xr.DataArray:
+    """Return an extensive variable by groups of components, op summed out: dimension `part` in place of `component`.
+
+    groups: part -> components, such as `schema.LATENCY_PARTS`. Raises BadInput when the dataset is not split by component.
+    """
+    split = _need(ds, "component")[variable]
+    table = split.sum("op") if "op" in split.dims else split
+    rows = [table.sel(component=list(names)).sum("component") for names in groups.values()]
+    return xr.concat(rows, xr.Variable("part", list(groups))).assign_attrs(split.attrs)
+
+
+def battery(ds: xr.Dataset, *, battery_wh: float, tokens_per_word: float) -> xr.Dataset:
+    """Return a summary with words_per_battery: the words that the energy of a battery decodes at one fixed context."""
+    return annotate(ds.assign(words_per_battery=ds.tokens_per_j * battery_wh * HOUR / tokens_per_word))
 
 
 def power(ds: xr.Dataset) -> xr.Dataset:

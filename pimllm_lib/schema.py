@@ -97,6 +97,33 @@ SUBSYSTEMS: dict[str, tuple[str, ...]] = {
     "static": ("leakage",),
     "external": ("external",),
 }  # fmt: skip
+#: Kind of work -> the components that do it, for the time of a token. Every component is in one of them.
+LATENCY_PARTS: dict[str, tuple[str, ...]] = {
+    "array": SUBSYSTEMS["array"],
+    "network": ("merge", "transfer", "intra_tile"),
+    "buffers": ("buffer",),
+    "crossbars and converters": ("dac", "adc", "crossbar"),
+    "digital": ("registers", "mux", "shift_add", "joint"),
+    "others": (
+        "post_processing", "input_distributor", "global_buffer", "controller", *SUBSYSTEMS["sram"], *SUBSYSTEMS["dram"],
+        "stall", "nonlinear", "bus", "issue", "leakage", "external", "rounding",
+    ),
+}  # fmt: skip
+#: The same for the energy of a token.
+ENERGY_PARTS: dict[str, tuple[str, ...]] = {
+    "array": SUBSYSTEMS["array"],
+    "ADC": ("adc",),
+    "DAC": ("dac",),
+    "crossbar": ("crossbar",),
+    "buffers": ("buffer",),
+    "digital": LATENCY_PARTS["digital"],
+    "memory": ("sram", "dram_weights", "dram_kv", "dram_activations"),
+    "static": ("leakage", "standby"),
+    "others": (
+        *LATENCY_PARTS["network"], "post_processing", "input_distributor", "global_buffer", "controller", "stall",
+        "nonlinear", "bus", "issue", "external", "rounding",
+    ),
+}  # fmt: skip
 #: Where the product itself happens, converters included.
 ANALOG_COMPONENTS = ("dac", "adc", "crossbar")
 
@@ -133,6 +160,9 @@ VARIABLES: dict[str, Variable] = {
     "tokens_per_j": Variable("tokens/J", "energy efficiency", extensive=False),
     "speedup": Variable("1", "decoding rate over that of the baseline", extensive=False),
     "energy_gain": Variable("1", "tokens per joule over that of the baseline, less one", extensive=False),
+    "words_per_battery": Variable("1", "words decoded with the energy of one battery", extensive=False),
+    "attention_half_tokens": Variable("tokens", "context at which attention reaches half of latency", extensive=False),
+    "rate_half_tokens": Variable("tokens", "context at which the decoding rate has halved", extensive=False),
     "break_even_tokens": Variable("tokens", "tokens until the saved energy has paid for programming", extensive=False),
     "array_share": Variable("1", "share of the systolic array in latency", extensive=False),
     "analog_share": Variable("1", "share of crossbars and their converters in latency", extensive=False),

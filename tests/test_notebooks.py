@@ -15,6 +15,8 @@ SMALL = {
     "03-tokens-per-second": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "01-operation-share": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "02-dataflows": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "04-latency-breakdown": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "05-energy": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "07-accounting": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 

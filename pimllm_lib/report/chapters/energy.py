@@ -1,0 +1,179 @@
+"""Chapter 05, tokens from a joule: its figures, tables and sentences."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from pimllm_lib.metrics import by_part, power
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.schema import ENERGY_PARTS, SUBSYSTEMS
+
+#: Part -> colour, in the order they are stacked.
+_COLOURS = {
+    "array": "#0072B2", "ADC": "#E69F00", "DAC": "#F0E442", "crossbar": "#009E73", "buffers": "#7B3294",
+    "digital": "#CC79A7", "memory": "#56B4E9", "static": "#999999", "others": "#444444",
+}  # fmt: skip
+_TICKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.5, 2, 3, 5, 10)
+#: The parts of a token's energy on the crossbar side.
+_TILES = ("buffers", "ADC", "crossbar", "DAC", "digital")
+
+
+def gains(compared: xr.Dataset) -> Figure:
+    """Draw tokens per joule of PIM-LLM over those of TPU-LLM, a line a model: as published and corrected side by side."""
+    ratio = 1 + compared.energy_gain.sel(system="pim-llm", conventions=["as-published", "corrected"])
+    contexts, colour = ratio.context_len.values, SYSTEM_COLOURS["pim-llm"]
+    with style():
+        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 4.1), sharey=True)
+        for ax, name in zip(axes, ratio.conventions.values, strict=True):
+            ax.set(xscale="log", yscale="log", title=str(name), xlabel=label(compared.context_len))
+            ax.axhline(1, color="#777777", lw=1, ls=":")
+            for model in ratio.model.values:
+                ax.plot(contexts, ratio.sel(conventions=name, model=model), "-o", ms=3, color=colour, lw=1.4)
+            log_ticks(ax, "x", contexts)
+            ax.tick_params(axis="x", labelrotation=45)
+        axes[0].set_ylabel("Tokens per joule, times those of TPU-LLM")
+        axes[0].margins(y=0.07)
+        low, high = axes[0].get_ylim()
+        log_ticks(axes[0], "y", [tick for tick in _TICKS if low <= tick <= high])
+        for i, side in ((0, "left"), (-1, "right")):
+            end = ratio.isel(conventions=i, context_len=i)
+            ends = [(float(end.sel(model=m)), str(m), colour) for m in ratio.model.values]
+            end_labels(axes[i], ends, contexts[i], side=side, gap=0.05)
+        plt.close(drawn)
+    spans = [f"{name} {_span(ratio.sel(conventions=name))}" for name in ratio.conventions.values]
+    alt = (
+        f"Tokens per joule of pim-llm over tpu-llm against context length for {ratio.model.size} models: "
+        f"{', '.join(spans)}."
+    )
+    return Figure(drawn, alt)
+
+
+def _span(ratio: xr.DataArray) -> str:
+    return f"{ratio.min().item():.2f} to {ratio.max().item():.2f}"
+
+
+def parts(ds: xr.Dataset) -> Figure:
+    """Draw the energy of a token by part for one model and context: a panel a convention, each with its own scale."""
+    millijoules = 1e3 * by_part(ds, "energy_j", ENERGY_PARTS)
+    most = (millijoules / millijoules.sum("part")).max(["system", "conventions"])
+    names = [str(name) for name in millijoules.part.values if most.sel(part=name) > 0.002]
+    with style():
+        drawn, axes = plt.subplots(
+            ds.conventions.size, 1, figsize=(7.6, 0.6 + 1.3 * ds.conventions.size), squeeze=False
+        )
+        for ax, counted in zip(axes.flat, ds.conventions.values, strict=True):
+            _bars(ax, millijoules.sel(conventions=counted), names)
+            ax.set_title(str(counted), fontsize=10, loc="left")
+        axes.flat[-1].set_xlabel("Energy of a token (mJ), a scale for each panel")
+        handles = [Rectangle((0, 0), 1, 1, color=_COLOURS[name]) for name in names]
+        drawn.legend(handles, names, loc="outside lower center", ncols=min(8, len(names)), frameon=False, columnspacing=1.1,
+                     handlelength=1.2)  # fmt: skip
+        plt.close(drawn)
+    sums = millijoules.sum("part")
+    told = [
+        f"{name} {float(sums.sel(conventions=name, system='tpu-llm')):.3g} and "
+        f"{float(sums.sel(conventions=name, system='pim-llm')):.3g}"
+        for name in ds.conventions.values
+    ]
+    alt = (
+        f"Energy of a token by part for {ds.model.item()} at {ds.context_len.item()} tokens, in mJ for tpu-llm and pim-llm: "
+        f"{'; '.join(told)}."
+    )
+    return Figure(drawn, alt)
+
+
+def _bars(ax: Axes, millijoules: xr.DataArray, names: list[str]) -> None:
+    """Draw a stacked bar a system, its sum written at the end."""
+    systems = [str(name) for name in millijoules.system.values]
+    left = np.zeros(len(systems))
+    for name in names:
+        widths = millijoules.sel(part=name).values
+        ax.barh(systems, widths, left=left, color=_COLOURS[name], height=0.7)
+        left = left + widths
+    for place, whole in enumerate(millijoules.sum("part").values):
+        text = f"{whole:.3g}" if whole < 1000 else f"{whole:.0f}"
+        ax.annotate(text, (left[place], place), xytext=(4, 0), textcoords="offset points", va="center")
+    ax.margins(x=0.09)
+    ax.invert_yaxis()
+
+
+def words_table(compared: xr.Dataset) -> Table:
+    """Return the words of one battery in millions, PIM-LLM before TPU-LLM, a row a model, a column a context."""
+    words = compared.words_per_battery / 1e6
+    rows = []
+    for name in words.model.values:
+        cells = words.sel(model=name)
+        pairs = {
+            f"l = {n}": " / ".join(
+                f"{cells.sel(system=s, context_len=n).item():#.3g}".rstrip(".") for s in ("pim-llm", "tpu-llm")
+            )
+            for n in words.context_len.values
+        }
+        rows.append({"model": str(name)} | pairs)
+    return Table(pd.DataFrame(rows))
+
+
+def tile_table(ds: xr.Dataset) -> Table:
+    """Return how the energy on the crossbar side of one token divides, in percent, and its sum: a row a convention."""
+    joules = by_part(ds.sel(system="pim-llm"), "energy_j", ENERGY_PARTS)
+    tiles = joules.sel(part=list(_TILES))
+    whole = tiles.sum("part")
+    percent = (100 * tiles / whole).transpose("conventions", "part").to_pandas()
+    frame = percent.map(lambda value: f"{value:.2f}").rename_axis(columns=None)
+    frame["mJ a token"] = [f"{value:.3g}" for value in 1e3 * whole.values]
+    frame["% of all energy"] = [f"{value:.3g}" for value in 100 * (whole / joules.sum("part")).values]
+    return Table(frame.reset_index())
+
+
+def subsystem_table(ds: xr.Dataset) -> Table:
+    """Return mean power, peak power and off-chip traffic of one token by subsystem; empty where there is none."""
+    watts = power(ds)
+    rows = []
+    for name, components in SUBSYSTEMS.items():
+        mine, drawn = ds.sel(component=list(components)).sum(["op", "component"]), watts.sel(subsystem=name)
+        if not (mine.energy_j > 0).any():
+            continue
+        row = {"subsystem": name}
+        for system in ds.system.values:
+            row[f"{system} mean mW"] = _short(1e3 * drawn.power_w.sel(system=system).item())
+            row[f"{system} peak mW"] = _short(1e3 * drawn.peak_power_w.sel(system=system).item())
+            row[f"{system} MB moved"] = _short(1e-6 * mine.dram_bytes.sel(system=system).item())
+        rows.append(row)
+    return Table(pd.DataFrame(rows))
+
+
+def _short(value: float) -> str:
+    """Return a number with three digits, nothing for zero."""
+    if value == 0:
+        return ""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def gating_table(compared: xr.Dataset) -> Table:
+    """Return tokens per joule over the baseline for shares of static power that waiting tiles draw: a column a context."""
+    ratio = 1 + compared.energy_gain.sel(system="pim-llm").squeeze("model", drop=True)
+    frame = ratio.transpose("gated_share", "context_len").to_pandas().map(lambda value: f"{value:.3g}")
+    frame.index = [f"{100 * share:g} %" for share in ratio.gated_share.values]
+    frame = frame.rename_axis("waiting tiles draw").rename_axis(columns=None).reset_index()
+    return Table(frame.rename(columns={n: f"l = {n}" for n in ratio.context_len.values}))
+
+
+def energy_answer(compared: xr.Dataset) -> Sentence:
+    """Return the range of gains as published and corrected; where static power is counted, no verdict."""
+    gain = 100 * compared.energy_gain.sel(system="pim-llm")
+    told = []
+    for name in ("as-published", "corrected"):
+        mine = gain.sel(conventions=name)
+        low, high = mine.isel(mine.argmin(...)), mine.isel(mine.argmax(...))
+        told.append(f"{low.item():+.1f} % ({where(low)}) to {high.item():+.1f} % ({where(high)}) {name}")
+    return Sentence(
+        f"**PIM-LLM's tokens from a joule, against TPU-LLM: {told[0]}; {told[1]}.** With memory and static power added, "
+        "an assumption about waiting parts decides, and this page gives no verdict."
+    )
