@@ -103,8 +103,9 @@ def measured() -> pd.DataFrame:
 def hindcast(macros: list[str]) -> xr.Dataset:
     """Return the energy of a MAC of fabricated macros, predicted and measured: dimensions macro, converter, group.
 
-    Nothing is fitted. band_mac_j: with one constant of the cell at either end of its range. converter: where the energy of a conversion comes from, see `converters`. Buffers are left out, as in
-    the measurements. Raises BadInput for a macro that is not in data/macros.csv.
+    Nothing is fitted. converter: where the energy of a conversion comes from, see `converters`. band_mac_j: with one
+    constant of the cell at either end of its range. Buffers are left out, as in the measurements. Raises BadInput for a
+    macro that is not in data/macros.csv.
     """
     table = measured()
     known = list(table.macro.unique())

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: m, k, n, rows, cols, dataflow: products of decoding and prefill, ragged ones, every dataflow, six arrays.
+#: m, k, n, rows, cols, dataflow: products of decoding and prefill, ragged ones, every dataflow, seven arrays.
 PRODUCTS = [
     (1, 1024, 1024, 32, 32, "os"), (1, 4096, 1024, 32, 32, "os"), (1, 64, 128, 32, 32, "os"), (1, 128, 64, 32, 32, "os"),
     (1, 768, 3072, 32, 32, "os"), (16, 256, 256, 32, 32, "os"), (33, 100, 65, 32, 32, "os"), (1, 1024, 1024, 8, 128, "os"),
