@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def _counts(m: int, k: int, n: int, *, rows: int, cols: int, dataflow: str) -> t
     Output stationary it adds rows + cols words in each fold to the results; with the other dataflows it writes every
     partial sum to off-chip memory.
     """
-    shape = {"rows": rows, "cols": cols, "dataflow": dataflow}
+    shape: dict[str, Any] = {"rows": rows, "cols": cols, "dataflow": dataflow}
     near, far = systolic.sram_words(m, k, n, **shape), memory.dram_words(m, k, n, **shape)
     on = systolic.mapping(m, k, n, **shape)
     folds = on.row_folds * on.col_folds

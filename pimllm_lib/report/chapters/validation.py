@@ -23,7 +23,8 @@ def _called(macro: object) -> str:
 
 def unexplained(peers: xr.Dataset) -> xr.DataArray:
     """Return what a report of SCALE-Sim has beyond the closed form and its known extra words."""
-    return peers.simulated - peers.closed_form - peers.reported_extra
+    left: xr.DataArray = peers.simulated - peers.closed_form - peers.reported_extra
+    return left
 
 
 def peer_table(peers: xr.Dataset) -> Table:
