@@ -179,6 +179,17 @@ VARIABLES: dict[str, Variable] = {
     "time_per_token_s": Variable("s", "mean time of each token after the first", extensive=False),
     "answer_s": Variable("s", "time of a whole answer", extensive=False),
     "answer_j": Variable("J", "energy of a whole answer", extensive=False),
+    "simulated": Variable("1", "cycles or words of one product as SCALE-Sim reports them", extensive=False),
+    "closed_form": Variable("1", "cycles or words of one product in closed form", extensive=False),
+    "reported_extra": Variable("1", "words that SCALE-Sim reports and the closed form leaves out", extensive=False),
+    "block_s": Variable("s", "time of one decoder block on the crossbars", extensive=False),
+    "block_j": Variable("J", "energy of one decoder block on the crossbars", extensive=False),
+    "input_share": Variable("1", "share of input converters and cells in the energy of a block", extensive=False),
+    "published_block_s": Variable("s", "published time of one decoder block on the crossbars", extensive=False),
+    "published_block_j": Variable("J", "published energy of one decoder block on the crossbars", extensive=False),
+    "mac_j": Variable("J", "energy of one multiply-accumulate of a macro", extensive=False),
+    "band_mac_j": Variable("J", "energy of one multiply-accumulate at an end of a constant's range", extensive=False),
+    "measured_mac_j": Variable("J", "measured energy of one multiply-accumulate of a macro", extensive=False),
     "utilisation": Variable("1", "useful share of the array's PE-cycles", extensive=False),
 }
 

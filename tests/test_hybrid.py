@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import pimllm_lib as pl
 from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, SWITCHES
+from pimllm_lib.report.validation import published_blocks
 from pimllm_lib.schedule import exposed
 
 PIM_LLM = pl.catalog.systems["pim-llm"]
@@ -22,11 +23,7 @@ def compared(**args):
 
 
 #: Latency of a block on the crossbars and its energy, ns and nJ, as the public result files of the study have them.
-BLOCKS = {
-    "gpt2-124m": (46431, 10234.80), "gpt2-355m": (49919, 13646.40), "gpt2-774m": (56882, 19901.00),
-    "gpt2-1.5b": (71250, 32410.21), "opt-1.3b": (129023, 65957.61), "opt-2.7b": (164080, 98083.52),
-    "llama-7b": (244099, 184226.43), "opt-6.7b": (322854, 231988.84),
-}  # fmt: skip
+BLOCKS = {name: (row.latency_ns, row.energy_nj) for name, row in published_blocks().iterrows()}
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.hardware import Buffer, Crossbar, Tile
+from pimllm_lib.hardware import Adc, Buffer, Crossbar, Tile
 from pimllm_lib.parts import Value, ceil_div, part
 
 
@@ -158,6 +158,22 @@ def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, outp
     spent = reading * buffer_power(on, tile.buffer, tile.buffer.read_j, input_buffer, output_buffer)
     spent = spent + writing * buffer_power(on, tile.buffer, tile.buffer.write_j, input_buffer, output_buffer)
     return per_pe | {"joint": on.tiles * joint, "buffer": on.tiles * spent}
+
+
+def array_energy(tile: Tile, act_bits: Value) -> dict[str, Value]:
+    """Return the energy by component of one product that fills one crossbar (pair), in joules, without buffers.
+
+    That is what a compute-in-memory macro is measured for: rows x cols multiply-accumulates of one input vector.
+    """
+    bar = tile.crossbar
+    on = layout(bar.rows, bar.cols, tile=tile, act_bits=act_bits)
+    spent = energy(on, tile=tile, act_bits=act_bits, input_buffer=1.0, output_buffer=1.0)
+    return {name: value for name, value in spent.items() if name not in ("joint", "buffer")}
+
+
+def conversion_energy(adc: Adc) -> Value:
+    """Return the energy of one conversion, in joules: bits + 2 clock periods, as in `computing_times`."""
+    return adc.power_w * (adc.bits + 2) / adc.rate_hz
 
 
 def cell_power(bar: Crossbar) -> Value:

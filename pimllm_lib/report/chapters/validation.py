@@ -1,0 +1,196 @@
+"""Chapter 08, what the model was checked against: its figure, its tables and its sentences."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from pimllm_lib.report.figure import Figure, style
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.validation import USUAL, efficiency
+
+_GROUP_COLOURS = {"word lines": "#999999", "inputs and cells": "#D55E00", "converters and digital": "#0072B2"}
+#: Name of a macro in the catalog -> how it is called in text.
+NAMES = {"neurram": "NeuRRAM", "yao2024": "Yao et al."}
+
+
+def _called(macro: object) -> str:
+    return NAMES.get(str(macro), str(macro))
+
+
+def unexplained(peers: xr.Dataset) -> xr.DataArray:
+    """Return what a report of SCALE-Sim has beyond the closed form and its known extra words."""
+    left: xr.DataArray = peers.simulated - peers.closed_form - peers.reported_extra
+    return left
+
+
+def peer_table(peers: xr.Dataset) -> Table:
+    """Return for each count how many products equal the report outright, how many by a known extra, how many not."""
+    equal, left = peers.simulated == peers.closed_form, unexplained(peers) != 0
+    known = ~equal & ~left
+    rows = [
+        {
+            "count": str(name).replace("_", " "),
+            "from": f"{peers.simulated.sel(count=name).min().item():.0f}",
+            "to": f"{peers.simulated.sel(count=name).max().item():.0f}",
+            "equal": int(equal.sel(count=name).sum()),
+            "known extra": int(known.sel(count=name).sum()),
+            "different": int(left.sel(count=name).sum()),
+        }
+        for name in peers["count"].values
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def block_table(ds: xr.Dataset) -> Table:
+    """Return published and computed time (ns) and energy (nJ) of a block, a row a model."""
+    rows = [
+        {
+            "model": str(name),
+            "published (ns)": f"{1e9 * point.published_block_s.item():.0f}",
+            "computed (ns)": f"{1e9 * point.block_s.item():.0f}",
+            "published (nJ)": f"{1e9 * point.published_block_j.item():.2f}",
+            "computed (nJ)": f"{1e9 * point.block_j.item():.2f}",
+        }
+        for name, point in ((name, ds.sel(model=name)) for name in ds.model.values)
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def agreeing_blocks(ds: xr.Dataset) -> int:
+    """Return how many blocks have the published time and energy to the printed digit."""
+    times = (1e9 * ds.block_s).round(0) == (1e9 * ds.published_block_s).round(0)
+    energies = (1e9 * ds.block_j).round(2) == (1e9 * ds.published_block_j).round(2)
+    return int((times & energies).sum())
+
+
+def ratios(ds: xr.Dataset) -> xr.DataArray:
+    """Return predicted over measured efficiency by macro and source of the converter's energy."""
+    return efficiency(ds.mac_j) / efficiency(ds.measured_mac_j)
+
+
+def hindcast_table(ds: xr.Dataset) -> Table:
+    """Return measured and predicted TOPS/W and their ratio, a row for each macro and converter."""
+    predicted, found = efficiency(ds.mac_j), efficiency(ds.measured_mac_j)
+    rows = [
+        {
+            "macro": _called(name),
+            "energy of a conversion": str(source),
+            "measured (TOPS/W)": f"{found.sel(macro=name).item():.3g}",
+            "predicted (TOPS/W)": f"{predicted.sel(macro=name, converter=source).item():.3g}",
+            "ratio": f"{ratios(ds).sel(macro=name, converter=source).item():.2f}",
+        }
+        for name in ds.macro.values
+        for source in ds.converter.values
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def band_table(ds: xr.Dataset) -> Table:
+    """Return the ratio of predicted to measured efficiency with one constant of the cell at either end of its range."""
+    ratio = efficiency(ds.band_mac_j) / efficiency(ds.measured_mac_j)
+    base = ratios(ds).sel(converter=USUAL)
+    rows = [
+        {
+            "macro": _called(name),
+            "constant": str(constant),
+            "ratio, low end": f"{ratio.sel(macro=name, constant=constant, end='low').item():.2f}",
+            "ratio": f"{base.sel(macro=name).item():.2f}",
+            "ratio, high end": f"{ratio.sel(macro=name, constant=constant, end='high').item():.2f}",
+        }
+        for name in ds.macro.values
+        for constant in ds.constant.values
+        if ratio.sel(macro=name, constant=constant).diff("end").item()
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def hindcast(ds: xr.Dataset) -> Figure:
+    """Draw measured and predicted energy of a MAC by group, a panel a macro, a bar for each converter."""
+    with style():
+        drawn, axes = plt.subplots(ds.macro.size, 1, figsize=(7.4, 0.5 + 1.75 * ds.macro.size), squeeze=False)
+        for ax, name in zip(axes[:, 0], ds.macro.values, strict=True):
+            _bars(ax, ds.sel(macro=name))
+            ax.set_title(_called(name), loc="left", fontsize=10, fontweight="bold")
+        axes[-1, 0].set_xlabel("Energy of one multiply-accumulate (fJ)")
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        drawn.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
+        plt.close(drawn)
+    found = ratios(ds).sel(converter=USUAL)
+    alt = "Measured and predicted energy of a multiply-accumulate. Predicted over measured efficiency: " + "; ".join(
+        f"{name} {found.sel(macro=name).item():.2f}" for name in ds.macro.values
+    )
+    return Figure(drawn, alt + ".")
+
+
+def _bars(ax: Axes, one: xr.Dataset) -> None:
+    """Draw the bars of one macro: measured first, predictions below, the efficiency at the end of each."""
+    bars = {"measured": one.measured_mac_j} | {str(c): one.mac_j.sel(converter=c) for c in one.converter.values}
+    for row, parts in enumerate(bars.values()):
+        left = 0.0
+        for group, colour in _GROUP_COLOURS.items():
+            width = 1e15 * parts.sel(group=group).item()
+            alpha = 1.0 if row == 0 else 0.62
+            ax.barh(row, width, left=left, color=colour, alpha=alpha, label=group if row == 0 else None, height=0.7)
+            left += width
+        ax.annotate(f"{efficiency(parts).item():.3g} TOPS/W", (left, row), xytext=(4, 0), textcoords="offset points",
+                    va="center")  # fmt: skip
+    ax.set_yticks(range(len(bars)), list(bars))
+    ax.invert_yaxis()
+    ax.margins(x=0.2)
+    ax.set_xlim(left=0)
+
+
+def validation_answer(peers: xr.Dataset, published: xr.Dataset, macros: xr.Dataset) -> Sentence:
+    """Return the answer of the page: what agrees, and by how much the hindcast misses."""
+    equal, left = int((peers.simulated == peers.closed_form).sum()), int((unexplained(peers) != 0).sum())
+    known, total = peers.simulated.size - equal - left, peers.simulated.size
+    missed = ratios(macros).sel(converter=USUAL)
+    parts = macros.mac_j.sel(converter=USUAL) / macros.measured_mac_j.where(macros.measured_mac_j > 0)
+    worst = max(parts.max().item(), 1 / parts.where(parts > 0).min().item())
+    told = " and ".join(f"{missed.sel(macro=name).item():.2f} for {_called(name)}" for name in missed.macro.values)
+    return Sentence(
+        f"**Of {total} counts in SCALE-Sim's own reports, {equal} equal the closed form, {known} differ by a known extra "
+        f"and {left} otherwise. {agreeing_blocks(published)} of {published.model.size} published decoder blocks come out to "
+        f"the printed digit.** For fabricated macros, with nothing fitted and the converter assumed for PIM-LLM, predicted "
+        f"over measured efficiency is **{told}**; single parts that the model has are off by up to a factor of {worst:.0f}."
+    )
+
+
+def spread(ds: xr.Dataset) -> Sentence:
+    """Return how well each part of a macro is predicted, and how much hangs on the energy of a conversion."""
+    ratio, lines = ratios(ds), []
+    for name in ds.macro.values:
+        one, ends = ds.sel(macro=name), ratio.sel(macro=name)
+        found = 100 * one.mac_j.sel(converter=USUAL) / one.measured_mac_j.where(one.measured_mac_j > 0)
+        parts = [f"{group} {found.sel(group=group).item():.0f} %" for group in found.dropna("group")["group"].values]
+        lines.append(
+            f"- {_called(name)}, predicted over measured energy: {', '.join(parts)}. Depending on the converter, the ratio "
+            f"of efficiencies runs from {ends.min().item():.2f} to {ends.max().item():.2f}."
+        )
+    return Sentence("\n".join(lines))
+
+
+def _inputs_found(ds: xr.Dataset, name: str) -> float:
+    """Return predicted over measured energy of everything in a macro that comes before its converters."""
+    one = ds.sel(macro=name)
+    sides = one.mac_j.sel(converter=USUAL), one.measured_mac_j
+    ours, theirs = (side.drop_sel(group="converters and digital").sum().item() for side in sides)
+    return float(ours / theirs)
+
+
+def meaning(published: xr.Dataset, macros: xr.Dataset) -> Sentence:
+    """Return what the worst miss on the side of the inputs would change in a block of PIM-LLM."""
+    block = published.isel(model=-1)
+    found = {str(name): _inputs_found(macros, str(name)) for name in macros.macro.values}
+    name = min(found, key=lambda macro: found[macro])
+    factor = 1 / found[name]
+    more = 100 * block.input_share.item() * (factor - 1)
+    return Sentence(
+        f"In a block of {block.model.item()}, input converters and cells take {100 * block.input_share.item():.2f} % of the "
+        f"energy. Were they off by the factor found for {_called(name)}, {factor:.1f}, the energy of the block "
+        f"would change by {more:+.1f} %."
+    )
