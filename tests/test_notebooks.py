@@ -18,6 +18,7 @@ SMALL = {
     "04-latency-breakdown": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "05-energy": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "07-accounting": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "08-validation": {"models": "['opt-1.3b']", "macros": "['neurram']"},
 }
 
 
