@@ -43,12 +43,17 @@ OPS: dict[str, str] = {
     "residual": "residual additions",
     "block": "the block as a whole: what belongs to no single product",
 }
-#: Kinds of product, the unit of routing: a system sends each kind to one engine.
+#: Kinds of product, the unit of routing: a system sends each kind to one engine, and may send single products elsewhere.
 KINDS: dict[str, str] = {
     "projection": "activations times stored one-bit weights",
     "attention": "activations times the 8-bit key-value cache",
     "head": "activations times the output head, once a token",
 }
+#: Matrix product -> its kind. The other names of `OPS` are no products and run on no engine.
+PRODUCT_KINDS: dict[str, str] = {
+    "q": "projection", "k": "projection", "v": "projection", "score": "attention", "av": "attention", "x": "projection",
+    "gate": "projection", "ff1": "projection", "ff2": "projection", "lm_head": "head",
+}  # fmt: skip
 #: Parts of a cost -> meaning. Parts sum to the whole.
 COMPONENTS: dict[str, str] = {
     "stream": "array cycles in which operands stream through the mapped PEs",
