@@ -126,9 +126,5 @@ def attention_from(ds: xr.Dataset, *, system: str, donor: str, name: str) -> xr.
         raise BadInput("the dataset has no dimension op; wanted one evaluated with detail='op'")
     own, other = ds.sel(system=[system]), ds.sel(system=donor, drop=True)
     attention = ds.op.isin(list(ATTENTION_OPS))
-    mixed = {
-        str(key): xr.where(attention, other[key], own[key]).transpose(*own[key].dims).assign_attrs(own[key].attrs)
-        for key in own.data_vars
-        if VARIABLES[str(key)].extensive
-    }
+    mixed = {str(key): own[key].where(~attention, other[key]) for key in own.data_vars if VARIABLES[str(key)].extensive}
     return own.assign(mixed).assign_coords(system=[name])

@@ -149,6 +149,10 @@ VARIABLES: dict[str, Variable] = {
     "time_per_token_s": Variable("s", "mean time of each token after the first", extensive=False),
     "answer_s": Variable("s", "time of a whole answer", extensive=False),
     "answer_j": Variable("J", "energy of a whole answer", extensive=False),
+    "ops_per_s": Variable("1/s", "multiply-accumulates a second", extensive=False),
+    "ops_per_j": Variable("1/J", "multiply-accumulates for each joule", extensive=False),
+    "ops_per_s_lead": Variable("1", "multiply-accumulates a second over a printed rate", extensive=False),
+    "ops_per_j_lead": Variable("1", "multiply-accumulates a joule over a printed efficiency", extensive=False),
     "utilisation": Variable("1", "useful share of the array's PE-cycles", extensive=False),
 }
 

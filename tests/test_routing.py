@@ -58,7 +58,7 @@ def test_only_the_ffn_goes_to_the_crossbars_when_only_it_is_sent_there():
     assert (mine.macs.sel(op="ff1") > 0).all()
 
 
-def test_parts_of_the_ablation_save_together_at_most_what_they_save_alone():
+def test_halves_of_the_projections_save_together_what_they_save_alone():
     """Both halves on crossbars save what each saves, but for hops, which depend on the neighbours on the grid."""
     ds = pl.evaluate(
         system=[TPU, FFN_ONLY, REST_ONLY, PIM_LLM], model=SEVEN, context_len=[128, 4096], variables=["latency_s"]

@@ -17,9 +17,27 @@ ROUNDINGS = {"rounded": ROUND_HALF_EVEN, "truncated": ROUND_DOWN}
 BOUNDS: dict[str, Callable[[float, float], bool]] = {"at least": operator.ge, "below": operator.lt}
 
 
+#: Unit of print -> how many of it make one of the variable's own unit. Any other unit in print is the variable's own.
+SCALES = {"%": 100.0, "GOPS": 1e-9, "GOPS/W": 1e-9}
+
+
 def published() -> pd.DataFrame:
     """Return data/published.csv: one row per published number, values as printed (text)."""
     return pd.read_csv(DATA / "published.csv", dtype=str, keep_default_na=False)
+
+
+def earlier() -> pd.DataFrame:
+    """Return data/earlier.csv: what is printed for earlier accelerators, values as printed (text)."""
+    return pd.read_csv(DATA / "earlier.csv", dtype=str, keep_default_na=False)
+
+
+def earlier_values() -> xr.Dataset:
+    """Return the printed numbers of earlier accelerators in SI units along model and context_len, the largest of each."""
+    rows = earlier()
+    value = rows.value.astype(float) / rows.unit.map(SCALES)
+    table = rows.assign(value=value, context_len=rows.context_len.astype(int))
+    best = table.groupby(["quantity", "model", "context_len"]).value.max()
+    return xr.Dataset({name: xr.DataArray.from_series(best[name]) for name in rows.quantity.unique()})
 
 
 def as_printed(value: float, decimals: int, rounding: str) -> str:
@@ -47,7 +65,7 @@ def check(ds: xr.Dataset) -> pd.DataFrame:
     """Return the claims a dataset can answer: claim, where, published, computed, ratio, verdict.
 
     A row is answered when the dataset has its quantity as a variable and its system, model and context as labels.
-    Shares and gains are compared in percent where they were printed so.
+    Both numbers are in the unit of print: shares and gains in percent, operations in GOPS.
     """
     rows = [_row(claim, ds) for claim in published().to_dict("records") if _answers(ds, claim)]
     columns = ["id", "claim", "where", "published", "computed", "ratio", "verdict"]
@@ -66,12 +84,12 @@ def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
 
 def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
     where = {"system": claim["system"], "model": claim["model"], "context_len": int(claim["context_len"])}
-    computed = float(ds[claim["quantity"]].sel(where)) * (100 if claim["unit"] == "%" else 1)
+    computed = float(ds[claim["quantity"]].sel(where)) * SCALES.get(claim["unit"], 1.0)
     return {
         "id": claim["id"],
         "claim": claim["claim"],
         "where": claim["where"],
-        "published": claim["value"] + (" %" if claim["unit"] == "%" else ""),
+        "published": claim["value"] + (f" {claim['unit']}" if claim["unit"] in SCALES else ""),
         "computed": computed,
         "ratio": computed / float(claim["value"]),
         "verdict": verdict(claim, computed),
