@@ -257,3 +257,21 @@ def test_swapped_attention_swaps_nothing_else():
 def test_a_baseline_that_cannot_be_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_the_chapter_gives_the_lead_over_each_baseline_and_with_a_unit_for_attention_last():
+    from pimllm_lib.report.chapters import routing
+
+    unit = VectorUnit.like(TPU.array, name="unit")
+    ds = pl.evaluate(system=[PIM_LLM, TPU, unit], detail="op", **(POINT | {"context_len": [128, 4096]}))
+    mixed = pl.metrics.summary(baselines.attention_from(ds, system="pim-llm", donor="unit", name="mixed")).tokens_per_s
+    lead = routing.leads(pl.metrics.summary(ds).tokens_per_s, mixed, "unit")
+    assert lead.baseline.values.tolist() == ["tpu-llm", "unit", "unit, for attention of pim-llm too"]
+    assert lead.transpose("baseline", "context_len").values.round(2).tolist() == [
+        [79.29, 5.71],
+        [2.44, 0.17],
+        [5.93, 3.53],
+    ]
+    figure = routing.lead_over_baselines(lead)
+    assert "unit: 2.44 and 0.171" in figure.alt
+    assert "2.4 and 0.17 times" in routing.routing_answer(lead, "unit")
