@@ -84,11 +84,14 @@ _ARRAY: tuple[tuple[set[str], Callable[[SystolicArray, Product], Iterator[tuple[
 class Mapped:
     """The matrices of a block on the tiles of the analog half: layouts, buffer sizes and hops, worked out once."""
 
-    def __init__(self, pim: Pim, products: Sequence[Product], counting: Conventions) -> None:
-        """Map the products in the order of their use. Raises BadInput when they do not fit the grid."""
-        self.pim, self.products, self.counting = pim, products, counting
+    def __init__(self, pim: Pim, products: Sequence[Product], counting: Conventions, holder: str) -> None:
+        """Map the products in the order of their use. Raises BadInput when they do not fit the grid.
+
+        holder: the op that is charged the area of what the machine has once.
+        """
+        self.pim, self.products, self.counting, self.holder = pim, products, counting, holder
         bits, dummy = pim.act_bits, counting.dummy_first_layer
-        mapped_in = [pim.dummy_fan_in if dummy and i == 0 else p.k for i, p in enumerate(products)]
+        mapped_in = _after_dummy(products, pim.dummy_fan_in) if dummy else [p.k for p in products]
         self.layouts = [
             crossbar.layout(k, p.n, tile=pim.tile, act_bits=bits) for k, p in zip(mapped_in, products, strict=True)
         ]
@@ -110,17 +113,28 @@ class Mapped:
         }
 
 
+def _after_dummy(products: Sequence[Product], dummy_fan_in: Value) -> list[Value]:
+    """Return the inputs of matrices when the first one there is, is mapped with the input of a dummy layer."""
+    fan_in, before = [], np.zeros((), dtype=bool)
+    for product in products:
+        there = np.asarray(product.count) > 0
+        first = there & ~before
+        fan_in.append(np.where(first, dummy_fan_in, product.k) if first.any() else product.k)
+        before = before | there
+    return fan_in
+
+
 def pim_entries(pim: Pim, products: Sequence[Product], counting: Conventions, wanted: set[str]) -> Iterator[Entry]:
     """Yield what products cost on crossbar tiles that hold their weights.
 
     The matrices of a block are placed together; the output head has tiles of its own.
     """
     blocks = [p for p in products if p.kind != "head"]
+    holder = next((p.op for p in products if np.all(np.asarray(p.count) > 0)), products[0].op)
     for group in (blocks, [p for p in products if p.kind == "head"]):
         if group:
-            mapped = Mapped(
-                pim, group, replace(counting, dummy_first_layer=counting.dummy_first_layer and group is blocks)
-            )
+            dummy = counting.dummy_first_layer and group is blocks
+            mapped = Mapped(pim, group, replace(counting, dummy_first_layer=dummy), holder)
             for product, on, hop in zip(group, mapped.layouts, mapped.hops, strict=True):
                 for variables, entries in _PIM:
                     if wanted & variables:
@@ -160,7 +174,8 @@ def _pim_standing(mapped: Mapped, product: Product, on: crossbar.Layout, hop: An
     for component, value in crossbar.area(on, tile=pim.tile, **mapped.buffers).items():
         yield component, "area_m2", value * calls
     for component, part, number in _auxiliary(mapped, on):
-        yield component, "area_m2", part.area_m2 * number * (calls if component in _OF_TILES else product.op == "q")
+        times = calls if component in _OF_TILES else product.op == mapped.holder
+        yield component, "area_m2", part.area_m2 * number * times
     written = crossbar.programming(product.k, product.n, bar=pim.tile.crossbar, program_rows=pim.program_rows)
     yield "crossbar", "program_s", written["time_s"] * calls
     yield "crossbar", "program_j", written["energy_j"] * calls

@@ -82,6 +82,27 @@ def compare(ds: xr.Dataset, baseline: str = "tpu-llm") -> xr.Dataset:
     )
 
 
+def operations(ds: xr.Dataset) -> xr.Dataset:
+    """Return a summary with operations per second and per joule, one operation being one multiply-accumulate.
+
+    ops_per_s = macs x tokens_per_s, ops_per_j = macs x tokens_per_j. In units of 1e9 they are what others print as GOPS and
+    as GOPS/W. Raises BadInput when the dataset is no summary.
+    """
+    for name in ("macs", "tokens_per_s", "tokens_per_j"):
+        if name not in ds:
+            raise BadInput(f"the dataset has no {name}; wanted metrics.summary of an evaluation with all variables")
+    return annotate(ds.assign(ops_per_s=ds.macs * ds.tokens_per_s, ops_per_j=ds.macs * ds.tokens_per_j))
+
+
+def lead(ds: xr.Dataset, printed: xr.Dataset) -> xr.Dataset:
+    """Return operations with each rate over a printed one of the same model and context: ops_per_s_lead, ops_per_j_lead.
+
+    printed: ops_per_s and ops_per_j, either or both, along model and context_len. NaN where nothing is printed.
+    """
+    leads = {f"{name}_lead": ds[name] / printed[name].reindex_like(ds[name]) for name in printed.data_vars}
+    return annotate(ds.assign(leads))
+
+
 def share(ds: xr.Dataset, variable: str, dim: str) -> xr.DataArray:
     """Return how an extensive variable divides along one dimension ("op" or "component"): parts of 1.
 

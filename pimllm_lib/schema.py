@@ -43,12 +43,17 @@ OPS: dict[str, str] = {
     "residual": "residual additions",
     "block": "the block as a whole: what belongs to no single product",
 }
-#: Kinds of product, the unit of routing: a system sends each kind to one engine.
+#: Kinds of product, the unit of routing: a system sends each kind to one engine, and may send single products elsewhere.
 KINDS: dict[str, str] = {
     "projection": "activations times stored one-bit weights",
     "attention": "activations times the 8-bit key-value cache",
     "head": "activations times the output head, once a token",
 }
+#: Matrix product -> its kind. The other names of `OPS` are no products and run on no engine.
+PRODUCT_KINDS: dict[str, str] = {
+    "q": "projection", "k": "projection", "v": "projection", "score": "attention", "av": "attention", "x": "projection",
+    "gate": "projection", "ff1": "projection", "ff2": "projection", "lm_head": "head",
+}  # fmt: skip
 #: Parts of a cost -> meaning. Parts sum to the whole.
 COMPONENTS: dict[str, str] = {
     "stream": "array cycles in which operands stream through the mapped PEs",
@@ -190,6 +195,10 @@ VARIABLES: dict[str, Variable] = {
     "mac_j": Variable("J", "energy of one multiply-accumulate of a macro", extensive=False),
     "band_mac_j": Variable("J", "energy of one multiply-accumulate at an end of a constant's range", extensive=False),
     "measured_mac_j": Variable("J", "measured energy of one multiply-accumulate of a macro", extensive=False),
+    "ops_per_s": Variable("1/s", "multiply-accumulates a second", extensive=False),
+    "ops_per_j": Variable("1/J", "multiply-accumulates for each joule", extensive=False),
+    "ops_per_s_lead": Variable("1", "multiply-accumulates a second over a printed rate", extensive=False),
+    "ops_per_j_lead": Variable("1", "multiply-accumulates a joule over a printed efficiency", extensive=False),
     "utilisation": Variable("1", "useful share of the array's PE-cycles", extensive=False),
 }
 

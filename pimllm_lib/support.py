@@ -177,6 +177,10 @@ def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[E
         yield item.op, "nonlinear", "energy_j", item.elements * item.blocks * joules
 
 
+#: Products with one input; the first of them on the crossbars brings it there.
+_SAME_INPUT = (("q", "k", "v"), ("x",), ("ff1", "gate"), ("ff2",), ("lm_head",))
+
+
 def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
     """Yield vectors between the halves, where there are two, and the start of each product.
 
@@ -185,9 +189,11 @@ def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
     """
     bus, storage = system.bus, system.storage
     assert bus is not None
+    on_pim = [product.op for product in products if system.engine(product.op) == "pim"]
+    bringing = {next((op for op in ops if op in on_pim), None) for ops in _SAME_INPUT}
     for product in products:
-        if system.routing[product.kind] == "pim" and storage is not None:
-            words = product.m * (product.n + (0 if product.op in ("k", "v", "gate") else product.k))
+        if product.op in on_pim and storage is not None:
+            words = product.m * (product.n + (product.k if product.op in bringing else 0))
             bits = words * product.calls * storage.act_bits
             yield product.op, "bus", "busy_s", bits / bus.rate_bps
             yield product.op, "bus", "latency_s", bits / bus.rate_bps

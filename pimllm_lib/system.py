@@ -147,8 +147,8 @@ def _external(system: Any, step: Step, ledger: Ledger) -> None:
 
 
 def _entries(system: System, step: Step, wanted: set[str]) -> Iterator[Entry]:
-    """Yield what the products cost, each on the engine its kind is routed to, and what surrounds the engines."""
-    on_array, on_pim = ([p for p in step.products(e) if system.routing[p.kind] == e] for e in ENGINES)
+    """Yield what the products cost, each on the engine it is routed to, and what surrounds the engines."""
+    on_array, on_pim = ([p for p in step.products(e) if system.engine(p.op) == e] for e in ENGINES)
     yield from array_entries(system.array, on_array, wanted)
     if on_pim and system.pim is not None:
         yield from pim_entries(system.pim, on_pim, step.counting, wanted)
@@ -163,7 +163,7 @@ def _counted(value: Value, variable: str, op: str, system: System, step: Step) -
 
 def _latencies(busy: dict[str, dict[str, Value]], system: System, step: Step) -> Iterator[tuple[str, str, Value]]:
     """Yield each product's time on the critical path, its wait for memory, and the rounding that closes a block."""
-    engine = {product.op: system.routing[product.kind] for product in step.products()}
+    engine = {product.op: system.engine(product.op) for product in step.products()}
     working = {op: {c: t for c, t in busy[op].items() if c in _WORKING} for op in busy if op in engine}
     share = schedule.exposed({op: sum(t.values()) for op, t in working.items()}, engine, overlap=step.counting.overlap)
     on_pim: Any = 0.0

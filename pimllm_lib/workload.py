@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pimllm_lib.llm import Decoder
 from pimllm_lib.parts import Value, part
+from pimllm_lib.schema import PRODUCT_KINDS
 
 
 @part
@@ -58,19 +59,19 @@ def products(decoder: Decoder, context_len: Value, tokens: Value = 1) -> list[Pr
     d, ff, heads, hd = decoder.d_model, decoder.d_ff, decoder.n_heads, decoder.head_dim
     q, kv, group = heads * hd, decoder.n_kv_heads * hd, heads / decoder.n_kv_heads
     table = [
-        ("q", "projection", d, q, 1, 1),
-        ("k", "projection", d, kv, 1, 1),
-        ("v", "projection", d, kv, 1, 1),
-        ("score", "attention", hd, context_len, heads, group),
-        ("av", "attention", context_len, hd, heads, group),
-        ("x", "projection", q, d, 1, 1),
-        ("gate", "projection", d, ff, decoder.gated, 1),
-        ("ff1", "projection", d, ff, 1, 1),
-        ("ff2", "projection", ff, d, 1, 1),
+        ("q", d, q, 1, 1),
+        ("k", d, kv, 1, 1),
+        ("v", d, kv, 1, 1),
+        ("score", hd, context_len, heads, group),
+        ("av", context_len, hd, heads, group),
+        ("x", q, d, 1, 1),
+        ("gate", d, ff, decoder.gated, 1),
+        ("ff1", d, ff, 1, 1),
+        ("ff2", ff, d, 1, 1),
     ]
     blocks = [
-        Product(op=op, kind=kind, m=tokens, k=k, n=n, count=count, blocks=decoder.n_layers, shared=shared)
-        for op, kind, k, n, count, shared in table
+        Product(op=op, kind=PRODUCT_KINDS[op], m=tokens, k=k, n=n, count=count, blocks=decoder.n_layers, shared=shared)
+        for op, k, n, count, shared in table
     ]
     width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
     head = Product(op="lm_head", kind="head", m=1, k=width, n=decoder.vocab_size, count=1, blocks=1)

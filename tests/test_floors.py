@@ -13,8 +13,8 @@ FLOOR = {
     "axes": 1, "llm": 1, "hardware": 1, "conventions": 1,
     "catalog": 2, "workload": 2, "costs": 2, "ledger": 2,
     "arguments": 3, "engines": 3, "schedule": 3, "step": 3,
-    "support": 4, "system": 5, "metrics": 6, "crossing": 7, "flips": 7, "generation": 7, "report": 8, "cli": 9,
-    "commands": 10,
+    "support": 4, "system": 5, "metrics": 6, "baselines": 7, "crossing": 7, "flips": 7, "generation": 7, "report": 8,
+    "cli": 9, "commands": 10,
 }  # fmt: skip
 #: Bottom-floor helpers that stand on the floor itself.
 FOUNDATION = {"errors", "units"}

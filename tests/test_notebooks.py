@@ -17,8 +17,14 @@ SMALL = {
     "02-dataflows": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "04-latency-breakdown": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "05-energy": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "06-comparison": {
+        "models": "['opt-125m', 'llama-3-8b']",
+        "context_len": "[8, 16]",
+        "candidates": "['opt-6.7b', 'llama-7b']",
+    },
     "07-accounting": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "08-validation": {"models": "['opt-1.3b']", "macros": "['neurram']"},
+    "09-routing": {"model": "llama-3-8b", "context_len": "[8, 16]"},
 }
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from pimllm_lib.conventions import PRESETS
 from pimllm_lib.errors import BadInput
-from pimllm_lib.metrics import battery, compare, summary
+from pimllm_lib.metrics import battery, compare, lead, operations, summary
 from pimllm_lib.report.paths import DATA
 from pimllm_lib.system import evaluate
 
@@ -24,9 +24,27 @@ BATTERY = {"battery_wh": 5.0, "tokens_per_word": 1.5}
 BOUNDS: dict[str, Callable[[float, float], bool]] = {"at least": operator.ge, "below": operator.lt}
 
 
+#: Unit of print -> how many of it make one of the variable's own unit. Any other unit in print is the variable's own.
+SCALES = {"%": 100.0, "GOPS": 1e-9, "GOPS/W": 1e-9}
+
+
 def published() -> pd.DataFrame:
     """Return data/published.csv: one row per published number, values as printed (text)."""
     return pd.read_csv(DATA / "published.csv", dtype=str, keep_default_na=False)
+
+
+def earlier() -> pd.DataFrame:
+    """Return data/earlier.csv: what is printed for earlier accelerators, values as printed (text)."""
+    return pd.read_csv(DATA / "earlier.csv", dtype=str, keep_default_na=False)
+
+
+def earlier_values() -> xr.Dataset:
+    """Return the printed numbers of earlier accelerators in SI units along model and context_len, the largest of each."""
+    rows = earlier()
+    value = rows.value.astype(float) / rows.unit.map(SCALES)
+    table = rows.assign(value=value, context_len=rows.context_len.astype(int))
+    best = table.groupby(["quantity", "model", "context_len"]).value.max()
+    return xr.Dataset({name: xr.DataArray.from_series(best[name]) for name in rows.quantity.unique()})
 
 
 def as_printed(value: float, decimals: int, rounding: str) -> str:
@@ -55,7 +73,7 @@ def check(ds: xr.Dataset) -> pd.DataFrame:
 
     A row is answered when the dataset has its quantity as a variable and its system, model and context as labels, and was
     counted as published, alone or selected from several conventions.
-    Shares and gains are compared in percent where they were printed so.
+    Both numbers are in the unit of print: shares and gains in percent, operations in GOPS.
     """
     rows = [_row(claim, ds) for claim in published().to_dict("records") if _answers(ds, claim)]
     columns = ["id", "claim", "where", "published", "computed", "ratio", "verdict"]
@@ -77,11 +95,11 @@ def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
 def _computed(claim: dict[str, str], ds: xr.Dataset) -> float:
     """Return what a dataset holds for a claim, in the unit of the print."""
     where = {"system": claim["system"], "model": claim["model"], "context_len": int(claim["context_len"])}
-    return float(ds[claim["quantity"]].sel(where)) * (100 if claim["unit"] == "%" else 1)
+    return float(ds[claim["quantity"]].sel(where)) * SCALES.get(claim["unit"], 1.0)
 
 
 def _printed(claim: dict[str, str]) -> str:
-    return claim["value"] + (" %" if claim["unit"] == "%" else "")
+    return claim["value"] + (f" {claim['unit']}" if claim["unit"] in SCALES else "")
 
 
 def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
@@ -102,9 +120,14 @@ def answers(model: str, contexts: list[int], conventions: str) -> xr.Dataset | N
     both = ["tpu-llm", "pim-llm"]
     try:
         ds = evaluate(system=both, model=model, context_len=contexts, conventions=conventions, detail="component")
-        return battery(compare(summary(ds)), **BATTERY)
+        return merits(compare(summary(ds)))
     except BadInput:
         return None
+
+
+def merits(compared: xr.Dataset) -> xr.Dataset:
+    """Return a comparison with the figures of merit that only published numbers need: words, operations, leads."""
+    return lead(operations(battery(compared, **BATTERY)), earlier_values())
 
 
 def every() -> pd.DataFrame:

@@ -1,0 +1,241 @@
+"""Chapter 06, operations per second and per joule beside earlier accelerators: its tables, figures and sentences."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from pimllm_lib.report.claims import SCALES, earlier, published
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence, where
+
+#: Quantity -> the unit it is printed in.
+UNITS = {"ops_per_s": "GOPS", "ops_per_j": "GOPS/W"}
+#: The model whose printed rows the pairings are held against.
+_QUESTIONED = "opt-6.7b"
+_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+_GREY = "#777777"
+
+
+def earlier_table() -> Table:
+    """Return what is printed for earlier accelerators, and where."""
+    rows = earlier()
+    shown = pd.DataFrame(
+        {
+            "accelerator": rows.accelerator,
+            "model": rows.model,
+            "context": rows.context_len,
+            "printed": [f"{b} {v} {u}".strip() for b, v, u in zip(rows.bound, rows.value, rows.unit, strict=True)],
+            "where": rows["where"],
+            "how read": rows.how_read,
+        }
+    )
+    return Table(shown, long=True)
+
+
+def in_print(values: xr.DataArray) -> xr.DataArray:
+    """Return operations in the unit they are printed in."""
+    scaled: xr.DataArray = values * SCALES[UNITS[str(values.name)]]
+    return scaled
+
+
+def operations(ops: xr.Dataset) -> Figure:
+    """Draw operations per second and per joule of both systems, a row for each model and context, printed values as rings
+    and earlier accelerators as diamonds.
+    """
+    points = [(str(m), int(n)) for m in ops.model.values for n in ops.context_len.values]
+    with style():
+        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 1.6 + 0.42 * len(points)), sharey=True)
+        for ax, (quantity, unit) in zip(axes, UNITS.items(), strict=True):
+            first = ops[quantity].isel(model=0, context_len=0)
+            for system, colour in SYSTEM_COLOURS.items():
+                _dots(
+                    ax, ops[quantity].sel(system=system), points, colour, bool(first.sel(system=system) == first.min())
+                )
+            rows = published()
+            _marks(ax, rows[(rows.system == "pim-llm") & (rows.quantity == quantity)], points, "o", "printed")
+            rivals = earlier()
+            _marks(ax, rivals[rivals.quantity == quantity], points, "D", "")
+            low, high = (in_print(ops[quantity]).min().item(), in_print(ops[quantity]).max().item())
+            ax.margins(x=0.38)
+            log_ticks(ax, "x", [tick for tick in _TICKS if low / 4 < tick < high * 2])
+            ax.set(xlabel=unit, ylim=(len(points) - 0.5, -0.9))
+            ax.grid(axis="y", color=_GREY, alpha=0.25, lw=0.6)
+        axes[0].set_yticks(range(len(points)), [f"{model}, {n}" for model, n in points])
+        plt.close(drawn)
+    alt = (
+        f"GOPS and GOPS per watt of tpu-llm and pim-llm for {len(points)} pairs of model and context, on log axes. Rings "
+        "are printed values of pim-llm, diamonds those printed for earlier accelerators."
+    )
+    return Figure(drawn, alt)
+
+
+def _dots(ax: Axes, values: xr.DataArray, points: list[tuple[str, int]], colour: str, left: bool) -> None:
+    """Draw a dot a row, the first with the system's name above it, to its left or right."""
+    x = [in_print(values).sel(model=model, context_len=n).item() for model, n in points]
+    ax.plot(x, range(len(points)), "o", color=colour, ms=5)
+    ax.set_xscale("log")
+    side = "right" if left else "left"
+    ax.annotate(
+        values.system.item(),
+        (x[0], 0),
+        xytext=(0, 9),
+        textcoords="offset points",
+        color=colour,
+        fontweight="bold",
+        ha=side,
+    )
+
+
+def _marks(ax: Axes, rows: pd.DataFrame, points: list[tuple[str, int]], marker: str, word: str) -> None:
+    """Mark printed values at their rows; `word` names the first, else each has its accelerator's name."""
+    for row in rows.to_dict("records"):
+        point = (row["model"], int(row["context_len"]))
+        if point in points:
+            x, y = float(row["value"]), points.index(point)
+            ax.plot(x, y, marker, mfc="none", mec=_GREY, ms=10 if marker == "o" else 6, mew=1.2)
+            bound = "below " if row.get("bound") else ""
+            if not word:
+                text = f"{row['accelerator']}: {bound}{row['value']}"
+                ax.annotate(text, (x, y), xytext=(-8, -16), textcoords="offset points", color=_GREY)
+            elif word and row["verdict"] != "agrees":
+                ax.annotate(word, (x, y), xytext=(9, -4), textcoords="offset points", color=_GREY)
+                word = " "
+
+
+def pairings(as_published: xr.Dataset, own_shapes: xr.Dataset) -> xr.DataArray:
+    """Return printed over computed, less one, when operations of one model are multiplied by rates of another.
+
+    as_published, own_shapes: summaries of pim-llm under the study's shapes and under the models' own. Operations come from
+    both, rates from the first. Dimensions: claim, counts (whose operations), rates (whose rates).
+    """
+    rows = published()
+    rows = rows[(rows.model == _QUESTIONED) & rows.quantity.isin(UNITS.keys()) & (rows.verdict == "differs")]
+    own = own_shapes.macs.assign_coords(model=[f"{name}, own shape" for name in own_shapes.model.values])
+    changed = (own.values != as_published.macs.values).any(axis=own.get_axis_num("context_len")).ravel()
+    counts = xr.concat([as_published.macs, own.isel(model=changed)], "model").squeeze("system", drop=True)
+    counts = counts.rename(model="counts")
+    found = []
+    for row in rows.to_dict("records"):
+        merit = {"ops_per_s": "tokens_per_s", "ops_per_j": "tokens_per_j"}[row["quantity"]]
+        rates = as_published[merit].squeeze("system", drop=True).rename(model="rates")
+        product = (counts * rates).sel(context_len=int(row["context_len"]), drop=True) * SCALES[row["unit"]]
+        found.append((float(row["value"]) / product - 1).assign_coords(claim=f"{row['unit']}, {row['context_len']}"))
+    pairs: xr.DataArray = xr.concat(found, "claim")
+    return pairs
+
+
+def worst(pairs: xr.DataArray) -> pd.Series:
+    """Return the largest residual of each pairing over the printed numbers, in percent, smallest first."""
+    return (100 * abs(pairs).max("claim")).to_series().sort_values()
+
+
+def pairing_table(pairs: xr.DataArray, best: int = 3) -> Table:
+    """Return the residuals of the closest pairings, and of the model with itself, number by number."""
+    order = list(worst(pairs).index)[:best]
+    own = (_QUESTIONED, _QUESTIONED)
+    shown = [*order, *([own] if own in worst(pairs).index and own not in order else [])]
+    order_of = pairs.transpose("counts", "rates", "claim")
+    rows = [
+        {"operations of": c, "rates of": r}
+        | {str(i): f"{100 * x:+.2f} %" for i, x in order_of.sel(counts=c, rates=r).to_series().items()}
+        for c, r in shown
+    ]
+    return Table(pd.DataFrame(rows), long=True)
+
+
+def pairing_figure(pairs: xr.DataArray) -> Figure:
+    """Draw the worst residual of every pairing on a log axis: a row for each model whose rates are used."""
+    residual, names = worst(pairs), [str(name) for name in pairs.rates.values]
+    best, own = residual.index[0], (_QUESTIONED, _QUESTIONED)
+    with style():
+        drawn, ax = plt.subplots(figsize=(7.2, 1.2 + 0.34 * len(names)))
+        for pair, value in residual.items():
+            special = pair in (best, own)
+            colour, size = (SYSTEM_COLOURS["pim-llm"], 7) if special else (_GREY, 4)
+            ax.plot(value, names.index(pair[1]), "o", color=colour, ms=size, mec="none", alpha=1 if special else 0.6)
+        for pair in dict.fromkeys((best, own)):
+            if pair in residual.index:
+                text = f"operations of {pair[0]}: {residual[pair]:.2f} %"
+                ax.annotate(text, (residual[pair], names.index(pair[1])), xytext=(0, 8), textcoords="offset points",
+                            ha="left" if pair == best else "center", color=SYSTEM_COLOURS["pim-llm"])  # fmt: skip
+        ax.set(xscale="log", xlabel="Largest departure from the printed numbers (%)", ylim=(len(names) - 0.5, -0.9))
+        ax.set_yticks(range(len(names)), [f"rates of {name}" for name in names])
+        log_ticks(
+            ax, "x", [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000, 10000) if t < 1.5 * residual.max()]
+        )
+        plt.close(drawn)
+    alt = (
+        f"Largest departure from the printed rows of {_QUESTIONED} for {len(residual)} pairings of one model's operations "
+        f"with another's rates. Closest: operations of {best[0]}, rates of {best[1]}, {residual.iloc[0]:.2f} %."
+    )
+    return Figure(drawn, alt)
+
+
+def hypothesis(pairs: xr.DataArray) -> Sentence:
+    """Return which pairing comes closest to the printed rows, and how far the next ones are."""
+    residual = worst(pairs)
+    (counts, rates), (next_counts, next_rates) = residual.index[:2]
+    text = (
+        f"Of {len(residual)} pairings, **operations of {counts} times rates of {rates}** come closest to the "
+        f"{pairs.sizes['claim']} printed numbers, within {residual.iloc[0]:.2f} %. The next is {next_counts} with rates "
+        f"of {next_rates}, within {residual.iloc[1]:.2f} %."
+    )
+    own = (_QUESTIONED, _QUESTIONED)
+    if own in residual:
+        text += f" {_QUESTIONED} with its own rates departs by up to {residual[own]:.0f} %."
+    return Sentence(text)
+
+
+def operations_answer(ops: xr.Dataset) -> Sentence:
+    """Return the answer of the page: the range of PIM-LLM, and its leads over what is printed for earlier accelerators."""
+    fast = ops.sel(system="pim-llm")
+    rate, efficiency = in_print(fast.ops_per_s), in_print(fast.ops_per_j)
+    leads = [_lead(ops, row) for row in earlier().to_dict("records") if _there(ops, row)]
+    text = (
+        f"**PIM-LLM does {rate.min().item():.2f} to {rate.max().item():.2f} GOPS and {efficiency.min().item():.0f} to "
+        f"{efficiency.max().item():.0f} GOPS/W**, counted {ops.attrs['conventions']}."
+    )
+    return Sentence(" ".join([text, *leads]))
+
+
+def _there(ops: xr.Dataset, row: dict[str, str]) -> bool:
+    return row["model"] in ops.model.values and int(row["context_len"]) in ops.context_len.values
+
+
+def _lead(ops: xr.Dataset, row: dict[str, str]) -> str:
+    """Return how both systems stand to one printed number."""
+    lead = ops[f"{row['quantity']}_lead"].sel(model=row["model"], context_len=int(row["context_len"]))
+    bound = "more than " if row["bound"] == "below" else ""
+    fast, slow = lead.sel(system="pim-llm").item(), lead.sel(system="tpu-llm").item()
+    return (
+        f"For {where(lead)} that is {bound}{fast:.2f} times the {row['unit']} printed for {row['accelerator']}; the "
+        f"all-digital TPU-LLM, counted the same way, has {bound}{slow:.2f} times."
+    )
+
+
+def _digits(value: float) -> str:
+    """Return a number with three digits, never in powers of ten."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def by_conventions(ops: xr.Dataset) -> Table:
+    """Return operations at the points of earlier accelerators under each set of conventions, and at the first point of all
+    where none of theirs was evaluated.
+    """
+    rivals = [row for row in earlier().to_dict("records") if _there(ops, row)]
+    points = [(row["model"], int(row["context_len"])) for row in rivals]
+    points = points or [(str(ops.model.values[0]), int(ops.context_len.values[0]))]
+    rows = []
+    for model, n in points:
+        for name in ops.conventions.values:
+            cell = ops.sel(model=model, context_len=n, conventions=name)
+            row = {"model": model, "context": n, "conventions": name}
+            for quantity, unit in UNITS.items():
+                values = in_print(cell[quantity])
+                row |= {f"{system} {unit}": _digits(values.sel(system=system).item()) for system in SYSTEM_COLOURS}
+            rows.append(row)
+    return Table(pd.DataFrame(rows))

@@ -1,0 +1,143 @@
+"""Chapter 09, routing and baselines: its tables, figures and sentences."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from pimllm_lib.baselines import VectorUnit
+from pimllm_lib.metrics import power
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.schema import SUBSYSTEMS
+
+_PIM = SYSTEM_COLOURS["pim-llm"]
+_GREY = "#777777"
+
+
+def routings(rates: xr.DataArray) -> Figure:
+    """Draw decoding rates over context, a line for each routing, with its gain over the first at the shortest context."""
+    lines = rates.squeeze("model", drop=True)
+    contexts, names = lines.context_len.values, [str(name) for name in lines.system.values]
+    colours = {name: SYSTEM_COLOURS.get(name, _GREY) for name in names}
+    with style():
+        drawn, ax = plt.subplots(figsize=(7.2, 3.6))
+        for name in names:
+            ax.plot(contexts, lines.sel(system=name), "-o", color=colours[name], ms=4)
+        ax.set(xscale="log", yscale="log", xlabel=label(lines.context_len), ylabel=label(rates))
+        log_ticks(ax, "x", contexts)
+        low, high = lines.min().item(), lines.max().item()
+        ticks = [m * 10.0**e for e in range(-4, 7) for m in (1, 2, 5)]
+        log_ticks(ax, "y", [tick for tick in ticks if low / 1.3 <= tick <= high * 1.3])
+        first = lines.isel(context_len=0)
+        gain = first / first.isel(system=0)
+        ends = [(first.values[i], f"{name}, {gain.values[i]:.1f} x", colours[name]) for i, name in enumerate(names)]
+        end_labels(ax, ends, contexts[0], side="left", gap=0.08)
+        plt.close(drawn)
+    alt = (
+        f"Decoding rate of {rates.model.item()} over context for {len(names)} routings. At {contexts[0]} tokens, over "
+        f"that of {names[0]}: " + ", ".join(f"{name} {x:.1f}" for name, x in zip(names, gain.values, strict=True)) + "."
+    )
+    return Figure(drawn, alt)
+
+
+def leads(rates: xr.DataArray, same_unit: xr.DataArray, unit: str) -> xr.DataArray:
+    """Return the rate of pim-llm over each baseline: dimensions baseline and context_len.
+
+    same_unit: rates of pim-llm with its attention on the vector unit called `unit`; its lead over that unit is the last.
+    """
+    rates = rates.squeeze("model")
+    baselines = [str(name) for name in rates.system.values if name != "pim-llm"]
+    lead = rates.sel(system="pim-llm", drop=True) / rates.sel(system=baselines)
+    last = (same_unit.squeeze(["model", "system"], drop=True) / rates.sel(system=unit, drop=True)).expand_dims(
+        system=[f"{unit}, for attention of pim-llm too"]
+    )
+    both: xr.DataArray = xr.concat([lead, last], "system").rename(system="baseline")
+    return both.assign_attrs(long_name="lead of pim-llm in decoding rate", units="1")
+
+
+def lead_over_baselines(lead: xr.DataArray) -> Figure:
+    """Draw the lead over every baseline on a log axis, a row each: filled at the shortest context, open at the longest."""
+    names = [str(name) for name in lead.baseline.values]
+    ends = {int(lead.context_len.values[i]): lead.isel(context_len=i) for i in (0, -1)}
+    with style():
+        drawn, ax = plt.subplots(figsize=(7.4, 1.3 + 0.42 * len(names)))
+        ax.axvline(1, color=_GREY, lw=0.9, ls=":")
+        for i, (context, values) in enumerate(ends.items()):
+            ax.plot(values, range(len(names)), "o", color=_PIM, mfc=_PIM if i == 0 else "none", ms=6)
+            ax.annotate(f"{context} tokens", (values[0], 0), xytext=(0, 11), textcoords="offset points", color=_PIM,
+                        ha="left" if i == 0 else "right")  # fmt: skip
+        _write_leads(ax, list(ends.values()))
+        ax.set(xscale="log", xlabel="Rate of pim-llm over that of the baseline", ylim=(len(names) - 0.5, -0.9))
+        ax.set_yticks(range(len(names)), names)
+        low, high = lead.min().item(), lead.max().item()
+        ax.set_xlim(low / (3000 if low < 0.1 else 30), high * 60)
+        log_ticks(ax, "x", [10.0**e for e in range(-12, 8, 2) if low / 3 < 10.0**e < high * 60])
+        plt.close(drawn)
+    first, last = (lead.isel(context_len=i) for i in (0, -1))
+    told = "; ".join(f"{n}: {a:.3g} and {b:.3g}" for n, a, b in zip(names, first.values, last.values, strict=True))
+    alt = f"Lead of pim-llm in decoding rate at {' and '.join(map(str, ends))} tokens over each baseline. {told}."
+    return Figure(drawn, alt)
+
+
+def _write_leads(ax: Axes, ends: list[xr.DataArray]) -> None:
+    """Write each lead beside its dot, the larger to the right and the smaller to the left."""
+    for row, values in enumerate(zip(*(end.values for end in ends), strict=True)):
+        for value in dict.fromkeys((max(values), min(values))):
+            right = value == max(values)
+            ax.annotate(_digits(value), (value, row), xytext=(7 if right else -7, 0), textcoords="offset points",
+                        ha="left" if right else "right", va="center")  # fmt: skip
+
+
+def _digits(value: float) -> str:
+    """Return a ratio with two digits, a small one as one over a number."""
+    if value >= 0.1:
+        return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    return f"1/{_spaced(float(f'{1 / value:.2g}'))}"
+
+
+def baseline_table(summary: xr.Dataset, units: list[VectorUnit]) -> Table:
+    """Return multipliers, rate and efficiency of each machine at the shortest and the longest context."""
+    whole, lanes = summary.squeeze("model", drop=True), {unit.name: unit.lanes for unit in units}
+    rows = []
+    for name in map(str, whole.system.values):
+        cell = whole.sel(system=name)
+        row = {"machine": name, "PEs or lanes": _spaced(lanes.get(name, cell.pe_count.item()))}
+        for i in dict.fromkeys((0, whole.sizes["context_len"] - 1)):
+            here = cell.isel(context_len=i)
+            for variable, unit in (("tokens_per_s", "tokens/s"), ("tokens_per_j", "tokens/J")):
+                row[f"{unit} at {here.context_len.item()}"] = _spaced(here[variable].item())
+        rows.append(row)
+    return Table(pd.DataFrame(rows), long=True)
+
+
+def _spaced(value: float) -> str:
+    """Return a number with three digits or, from a thousand on, whole, its thousands apart."""
+    return f"{value:,.0f}".replace(",", " ") if value >= 1000 else f"{value:.3g}"
+
+
+def routing_answer(lead: xr.DataArray, unit: str, baseline: str = "tpu-llm") -> Sentence:
+    """Return the answer of the page: the lead over the published baseline and over equal multipliers, at both ends."""
+    first, last = (lead.isel(context_len=i) for i in (0, -1))
+    pairs = {name: [end.sel(baseline=name).item() for end in (first, last)] for name in (baseline, unit)}
+    return Sentence(
+        f"**PIM-LLM decodes {_digits(pairs[baseline][0])} times as fast as TPU-LLM ({where(first)}) and "
+        f"{_digits(pairs[baseline][1])} times ({last.context_len.item()} tokens). Beside as many multipliers that are "
+        f"never idle it is {_digits(pairs[unit][0])} and {_digits(pairs[unit][1])} times**, and "
+        f"{_digits(first.isel(baseline=-1).item())} and {_digits(last.isel(baseline=-1).item())} times when its own "
+        "attention has such a unit too."
+    )
+
+
+def budgets(tiles: xr.Dataset, units: list[VectorUnit]) -> Sentence:
+    """Return what the crossbar tiles draw and take, and how many multipliers each unit has for it."""
+    peak = power(tiles).peak_power_w.sel(subsystem="pim").max().item()
+    area = tiles.area_m2.sel(component=list(SUBSYSTEMS["pim"])).isel(context_len=0).sum().item()
+    counts = "; ".join(f"{unit.name}, {_spaced(unit.lanes)}" for unit in units)
+    return Sentence(
+        f"The hungriest product on the crossbars of {tiles.model.item()} draws {peak:.2g} W over its working time, and the "
+        f"tiles of all blocks take {_spaced(1e4 * area)} cm². Multipliers for that: {counts}."
+    )
