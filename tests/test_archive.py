@@ -90,4 +90,5 @@ def test_every_notebook_has_its_archived_result_that_still_holds(slug):
 def test_the_source_hash_sees_the_library_the_catalog_and_the_lock():
     names = {path.name for path in provenance.closure(provenance.code_cells(paths.notebook(SLUG)))}
     assert {"systolic.py", "system.py", "workload.py", "models.toml", "parts.toml", "claims.py"} <= names
+    assert "published.csv" in names
     assert "cli.py" not in names

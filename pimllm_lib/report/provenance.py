@@ -13,7 +13,7 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report.paths import LOCK, PACKAGE, notebook
+from pimllm_lib.report.paths import DATA, LOCK, PACKAGE, notebook
 
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"
@@ -22,7 +22,7 @@ PACKAGES = ("numpy", "xarray", "h5netcdf", "h5py")
 
 
 def closure(sources: Iterable[str]) -> list[Path]:
-    """Return every library file that code reaches by imports, and the catalog's tables, sorted by path.
+    """Return every library file that code reaches by imports, the catalog's tables and the printed numbers, sorted.
 
     Imports inside functions and under TYPE_CHECKING count too: they name what a lazy import will load.
     """
@@ -33,7 +33,7 @@ def closure(sources: Iterable[str]) -> list[Path]:
         if path is not None and path not in found:
             found.add(path)
             todo += _imports(path.read_text(encoding="utf-8"))
-    return sorted(found | set(PACKAGE.glob("catalog/*.toml")))
+    return sorted(found | set(PACKAGE.glob("catalog/*.toml")) | set(DATA.rglob("*.csv")))
 
 
 def source_hash(slug: str) -> str:
