@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,11 +72,14 @@ def shapes(frame: Frame, models: list[Decoder], counting: Conventions) -> dict[s
 
 
 def _stack(frame: Frame, models: list[Decoder]) -> Decoder:
-    aligned = [replace(frame.align_part(m), embedding_dim=frame.align(m.embedding_dim or m.d_model)) for m in models]
-    sizes = {name: frame.concat("model", [_numbers(getattr(m, name)) for m in aligned]) for name in SIZES}
+    sizes = {name: frame.concat("model", [_aligned(frame, m, name) for m in models]) for name in SIZES}
     return Decoder(name="stack", **sizes)
 
 
-def _numbers(value: Any) -> Any:
-    """Return a size as float64, a name as it is."""
+def _aligned(frame: Frame, decoder: Decoder, name: str) -> Any:
+    """Return one size of a decoder along the frame: a number as float64, a name as it is."""
+    value = getattr(decoder, name)
+    if value is None and name == "embedding_dim":
+        value = decoder.d_model
+    value = frame.align(value)
     return np.asarray(value) if isinstance(value, str) else np.asarray(value, dtype=float)

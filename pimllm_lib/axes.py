@@ -93,8 +93,8 @@ class Frame:
         """Return a zero with one position per dimension."""
         return np.zeros([1] * len(self.labels))
 
-    def wrap(self, table: Any, keep: list[str]) -> xr.DataArray:
-        """Return an array of this frame as a DataArray with the dimensions in `keep`; every other has length 1.
+    def wrap(self, table: Any, keep: list[str]) -> tuple[list[str], Any]:
+        """Return the dimensions and values of an array of this frame, with those in `keep`; every other has length 1.
 
         A kept standard dimension is broadcast to its labels; a swept axis is kept only where the array varies along it.
         """
@@ -103,7 +103,7 @@ class Frame:
         flat = table.squeeze(axis=tuple(i for i, dim in enumerate(self.labels) if dim not in kept))
         wide = tuple(len(self.labels[dim]) for dim in kept)
         data = flat if flat.shape == wide else np.broadcast_to(flat, wide).copy()
-        return xr.DataArray(data, dims=kept, coords={dim: self.labels[dim] for dim in kept})
+        return kept, data
 
     def concat(self, dim: str, arrays: list[Any]) -> Any:
         """Return arrays of one frame joined along a dimension, broadcasting the others; one is not copied."""

@@ -189,9 +189,9 @@ def _dataset(frame: Frame, tables: dict[str, Any], detail: str, single: bool) ->
     counted = [] if single else ["conventions"]
     split = {"total": [], "op": ["op"], "component": ["op", "component"]}[detail]
     extensive = ["system", "model", "context_len", *counted, *split]
-    return xr.Dataset(
-        {
-            name: frame.wrap(table, extensive if VARIABLES[name].extensive else ["system", *counted])
-            for name, table in tables.items()
-        }
-    )
+    data = {
+        name: frame.wrap(table, extensive if VARIABLES[name].extensive else ["system", *counted])
+        for name, table in tables.items()
+    }
+    used = {dim for dims, _ in data.values() for dim in dims}
+    return xr.Dataset(data, coords={dim: labels for dim, labels in frame.labels.items() if dim in used})
