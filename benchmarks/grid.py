@@ -13,7 +13,7 @@ CONTEXTS = [128, 256, 512, 1024, 2048, 4096]
 TPU = pl.catalog.systems["tpu-llm"]
 
 
-ROWS, COLS = np.arange(1, 33), np.arange(1, 129)
+ROWS, COLS = np.arange(1, 33), np.arange(2, 130)
 
 
 def designs(contexts):

@@ -93,7 +93,8 @@ class _Tally:
 
     def take(self, op: str, component: str, variable: str, value: Value) -> None:
         if variable == "busy_s":
-            self.busy[op][component] = self.busy[op].get(component, 0.0) + value
+            mine = self.busy[op]
+            mine[component] = mine[component] + value if component in mine else value
         elif variable == "static_power_w":
             self.standing[component] = self.standing[component] + value
         elif variable == "worked_j":
@@ -165,7 +166,10 @@ def _latencies(busy: dict[str, dict[str, Value]], system: System, step: Step) ->
     """Yield each product's time on the critical path, its wait for memory, and the rounding that closes a block."""
     engine = {product.op: system.engine(product.op) for product in step.products()}
     working = {op: {c: t for c, t in busy[op].items() if c in _WORKING} for op in busy if op in engine}
-    share = schedule.exposed({op: sum(t.values()) for op, t in working.items()}, engine, overlap=step.counting.overlap)
+    # on the array only the scores matter, and only where work overlaps: a large sweep adds up no more than that
+    needed = [op for op in working if engine[op] == "pim" or (op == "score" and step.counting.overlap)]
+    times = {op: sum(working[op].values()) if op in needed else 0.0 for op in working}
+    share = schedule.exposed(times, engine, overlap=step.counting.overlap)
     on_pim: Any = 0.0
     for op, parts in working.items():
         exposed = {component: time * share[op] if engine[op] == "pim" else time for component, time in parts.items()}

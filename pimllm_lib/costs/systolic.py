@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pimllm_lib.parts import Value, ceil_div, part
 
 
@@ -70,8 +72,10 @@ def phase_cycles(on: Mapping) -> dict[str, Value]:
     The published timing model ends one cycle early, once per product; that cycle is taken from filling, or from streaming
     on an array of one PE, which needs no filling.
     """
-    folds, filled = on.row_folds * on.col_folds, on.fill > 0
-    return {"stream": folds * on.stream - (1 - filled), "fill": folds * on.fill - 1 * filled}
+    folds, lone = on.row_folds * on.col_folds, on.fill == 0
+    if not np.any(lone):  # streaming then does not vary with the shape of the array, and a sweep over it stays narrow
+        return {"stream": folds * on.stream, "fill": folds * on.fill - 1}
+    return {"stream": folds * on.stream - 1 * lone, "fill": folds * on.fill - (1 - lone)}
 
 
 def cycles(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Value:
