@@ -7,7 +7,7 @@ UV     := uv==0.13.9
 MARK   ?=
 SHELL  := /bin/bash
 export PYTHONDONTWRITEBYTECODE =
-# The notebook server side needs no browser and no colours; one thread keeps sums in one order.
+# One thread keeps sums in one order.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help

@@ -104,7 +104,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", action="append", required=True, metavar="NAME|FILE",
         help="language model: a name, a TOML file, or a Hugging Face config.json")  # fmt: skip
     add("--context", action="append", metavar="TOKENS", help=f"tokens in the cache (default {' '.join(CONTEXTS)})")
-    add("--conventions", action="append", metavar="NAME", help="accounting (default corrected)")
+    add("--conventions", action="append", metavar="NAME|FILE", help="accounting (default corrected)")
     add("--array", metavar="NAME|FILE", help="use this systolic array instead of the system's own")
     out = parser.add_mutually_exclusive_group()
     out.add_argument("--json", action="store_true", help="print a JSON list of objects")

@@ -40,5 +40,6 @@ def one_line(text: str) -> str:
 
 def clip(value: object, limit: int = 60) -> str:
     """Return repr(value) on one line, an array as its list, cut to `limit` characters: hostile input stays readable."""
-    text = one_line(repr(value.tolist() if hasattr(value, "tolist") else value))
+    plain = getattr(value, "values", value) if hasattr(value, "dims") else value
+    text = one_line(repr(plain.tolist() if hasattr(plain, "tolist") else plain))
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -22,7 +22,7 @@ def generate(*, system: Any, model: Any, prompt: int, new_tokens: int, conventio
     Raises BadInput for a prompt or a number of tokens that is no whole number of at least 1.
     """
     for name, value in (("prompt", prompt), ("new_tokens", new_tokens)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise BadInput(f"{name} is {clip(value)}; wanted a whole number of at least 1")
     args = {"system": system, "model": model, "conventions": conventions, "variables": ["latency_s", "energy_j"]}
     first = total(evaluate(context_len=prompt, phase="prefill", **args)).isel(context_len=0, drop=True)

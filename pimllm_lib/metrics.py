@@ -136,6 +136,9 @@ def power(ds: xr.Dataset) -> xr.Dataset:
     does no work of its own time. power_density_w_m2 = peak power over area, NaN without area.
     """
     split = _need(ds, "op", "component")
+    for name in ("latency_s", "busy_s", "energy_j", "area_m2"):
+        if name not in ds:
+            raise BadInput(f"the dataset has no {name}; wanted an evaluation with all variables")
     token_s = split.latency_s.sum(["op", "component"])
     rows = []
     for name, parts in SUBSYSTEMS.items():

@@ -13,7 +13,7 @@ from pimllm_lib.errors import BadInput, clip, unknown
 
 #: A number, a numpy array or a DataArray: whatever broadcasts. Cost functions take and return it.
 Value: TypeAlias = Any
-#: A name out of a short list, or an axis of names.
+#: A name out of a short list; where a field says so, an axis of names.
 Name: TypeAlias = Any
 #: A column of numbers.
 Table: TypeAlias = tuple[float, ...]

@@ -19,9 +19,10 @@ from pimllm_lib.step import Step
 from pimllm_lib.workload import Elementwise, Product
 
 #: Part of a system -> the convention that needs it.
-NEEDED_BY = {
-    "sram": "memory", "dram": "memory", "storage": "memory", "nonlinear": "nonlinear", "bus": "transfers",
-}  # fmt: skip
+NEEDED_BY = (
+    ("sram", "memory"), ("dram", "memory"), ("storage", "memory"), ("nonlinear", "nonlinear"), ("bus", "transfers"),
+    ("storage", "transfers"),
+)  # fmt: skip
 
 
 def surrounding_entries(system: System, step: Step, on_array: Sequence[Product], wanted: set[str]) -> Iterator[Entry]:
@@ -43,7 +44,7 @@ def surrounding_entries(system: System, step: Step, on_array: Sequence[Product],
 
 def require_parts(system: System, counting: Any) -> None:
     """Raise BadInput when the conventions count a part that the system does not have."""
-    for name, convention in NEEDED_BY.items():
+    for name, convention in NEEDED_BY:
         if getattr(counting, convention) and getattr(system, name) is None:
             raise BadInput(f"{system.name}.{name} is missing, and {counting.name} counts {convention}; wanted one")
 
@@ -189,10 +190,11 @@ def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
     """
     bus, storage = system.bus, system.storage
     assert bus is not None
+    assert storage is not None
     on_pim = [product.op for product in products if system.engine(product.op) == "pim"]
     bringing = {next((op for op in ops if op in on_pim), None) for ops in _SAME_INPUT}
     for product in products:
-        if product.op in on_pim and storage is not None:
+        if product.op in on_pim:
             words = product.m * (product.n + (product.k if product.op in bringing else 0))
             bits = words * product.calls * storage.act_bits
             yield product.op, "bus", "busy_s", bits / bus.rate_bps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from pimllm_lib.axes import Frame
 from pimllm_lib.conventions import Conventions
 from pimllm_lib.costs import memory
 from pimllm_lib.engines import Entry, array_entries, pim_entries
-from pimllm_lib.errors import unknown
+from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.hardware import ENGINES, System
 from pimllm_lib.ledger import Ledger, split_labels
-from pimllm_lib.parts import Value, fingerprint
+from pimllm_lib.parts import Value, fingerprint, numeric, require
 from pimllm_lib.schema import ATTENTION_OPS, SUBSYSTEMS, VARIABLES, annotate
 from pimllm_lib.step import Step
 from pimllm_lib.support import require_areas, static_entries, surrounding_entries
@@ -40,7 +40,8 @@ def evaluate(
     """Return what one step costs, for every combination of the arguments and of the axes in them.
 
     system, model, conventions: a catalog name, an object, a path (TOML; for a model also a Hugging Face
-    config.json), or a list of these. A system may also be any object with a `name` and a method `costs(products)`.
+    config.json), or a list of these. A system may also be any object with a `name` and a method `costs(products)`; it is
+    charged what that method says, whatever the conventions add to systems made of parts.
     context_len: tokens in the key-value cache, a whole number or a list.
     phase: "decode", one new token; or "prefill", all tokens of the context at once.
     detail: "total", "op" or "component", how fine the extensive variables are split.
@@ -113,7 +114,7 @@ def _tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str])
     for op, component, variable, value in _entries(system, step, ledger.wanted):
         ledger.add(variable, op, component, _counted(value, variable, op, system, step))
         tally.take(op, component, variable, value)
-    for op, component, value in _latencies(tally.busy, system, step):
+    for op, component, value in _latencies(tally.busy, system, step) if "latency_s" in ledger.wanted else ():
         ledger.add("latency_s", op, component, value)
     if step.counting.static_power and "energy_j" in names:
         _charge_waiting(system, step, tally, ledger)
@@ -140,11 +141,28 @@ def _needed(counting: Conventions, wanted: set[str]) -> set[str]:
 
 def _external(system: Any, step: Step, ledger: Ledger) -> None:
     """Add what a user's own object says its products cost: op -> variable -> value; products follow one another."""
-    for op, costs in system.costs(step.products()).items():
+    for op, costs in _checked(system, step).items():
         for variable, value in costs.items():
             ledger.add(variable, op, "external", value)
             if variable == "latency_s" and "busy_s" not in costs:
                 ledger.add("busy_s", op, "external", value)
+
+
+def _checked(system: Any, step: Step) -> Mapping[str, Mapping[str, Value]]:
+    """Return what a user's object says. Raises BadInput for a product left out or unknown, and for what is no cost."""
+    ops, said = [product.op for product in step.products()], system.costs(step.products())
+    if not isinstance(said, Mapping) or set(said) != set(ops):
+        got = sorted(map(str, said)) if isinstance(said, Mapping) else said
+        raise BadInput(f"{system.name}.costs gives {clip(got)}; wanted a mapping with {', '.join(ops)}")
+    known = {name for name, variable in VARIABLES.items() if variable.extensive}
+    for op, costs in said.items():
+        for variable, value in costs.items():
+            if variable not in known:
+                raise unknown(f"variable of {system.name}.costs[{op!r}]", variable, known)
+            what = f"{system.name}.costs[{op!r}][{variable!r}]"
+            numeric(what, value, "a finite number of at least 0")
+            require((value >= 0) & np.isfinite(value), what, value, "a finite number of at least 0")
+    return said
 
 
 def _entries(system: System, step: Step, wanted: set[str]) -> Iterator[Entry]:
@@ -176,7 +194,7 @@ def _latencies(busy: dict[str, dict[str, Value]], system: System, step: Step) ->
         yield from ((op, component, time) for component, time in exposed.items())
         transfer = sum(time for component, time in busy[op].items() if component.startswith("dram_"))
         if step.counting.memory:
-            yield op, "stall", memory.stall(transfer, sum(exposed.values()))
+            yield op, "stall", memory.stall(transfer, sum(parts.values()))
         if engine[op] == "pim" and op != "lm_head":
             on_pim = on_pim + sum(exposed.values())
     if step.counting.floor_block and "pim" in engine.values():

@@ -1,5 +1,7 @@
 """Published numbers: the committed verdicts are the ones the library computes."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from conftest import CONTEXTS, SEVEN
@@ -70,6 +72,15 @@ def test_a_wrong_model_of_the_array_is_seen():
     slow = pl.metrics.summary(ds)
     off = claims.check(slow.assign(tokens_per_s=slow.tokens_per_s * 1.02))
     assert off.verdict.tolist() == ["differs"]
+
+
+def test_another_machine_or_model_under_a_known_name_answers_no_claim():
+    tpu = pl.catalog.systems["tpu-llm"]
+    wide = replace(tpu, array=replace(tpu.array, cols=64))
+    swept = replace(tpu, array=replace(tpu.array, cols=pl.axis(cols=[32, 64])))
+    for system in (wide, swept):
+        ds = pl.evaluate(system=system, model="opt-6.7b", context_len=128, conventions="as-published")
+        assert claims.check(pl.metrics.summary(ds)).empty
 
 
 def test_other_conventions_answer_no_published_claim():

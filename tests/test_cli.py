@@ -168,6 +168,12 @@ def test_explain_names_formula_parts_and_sources(capsys):
         assert words in out
 
 
+def test_explain_gives_each_variable_its_own_formulas(capsys):
+    for variable, words in (("energy_j", "ADCs x adc.power_w x their time"), ("tiles", "memory cells, their lines")):
+        assert main(["explain", variable, "--system", "pim-llm", "--model", "opt-6.7b"]) == 0
+        assert words in capsys.readouterr().out
+
+
 def test_explain_says_which_values_are_the_users(capsys, part_toml):
     path = part_toml().with_name("s.toml")
     path.write_text('array = "mine.toml"\n')

@@ -299,6 +299,30 @@ def test_any_object_with_costs_is_an_accelerator():
     assert round(float(lead), 1) == 2.4
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (lambda p: {"latency": 1.0, "energy_j": 1.0}, "unknown variable of odd.costs.*did you mean 'latency_s'"),
+        (lambda p: {"latency_s": -1.0, "energy_j": 1.0}, "odd.costs.* is -1.0; wanted a finite number of at least 0"),
+        (lambda p: {"latency_s": "fast", "energy_j": 1.0}, "odd.costs.* is 'fast'; wanted a finite number"),
+    ],
+)
+def test_costs_that_are_none_are_refused(said, words):
+    odd = type("Odd", (), {"name": "odd", "costs": lambda self, products: {p.op: said(p) for p in products}})()
+    with pytest.raises(ValueError, match=words):
+        pl.evaluate(system=odd, model="opt-1.3b", context_len=8)
+    partial = type("Odd", (), {"name": "odd", "costs": lambda self, products: {"q": {"latency_s": 1.0}}})()
+    with pytest.raises(ValueError, match="wanted a mapping with q, k, v"):
+        pl.evaluate(system=partial, model="opt-1.3b", context_len=8)
+
+
+def test_a_stall_is_what_a_product_itself_does_not_hide():
+    ds = pl.evaluate(
+        system="pim-llm", model="opt-6.7b", context_len=128, conventions=only("m", memory=True), detail="component"
+    ).squeeze()
+    assert (ds.latency_s.sel(component="stall", op=["k", "v"]) == 0).all()
+
+
 def test_an_accelerator_from_toml_runs_under_every_preset(tmp_path):
     (tmp_path / "array.toml").write_text(
         """part = "SystolicArray"
@@ -347,6 +371,13 @@ routing = { projection = "pim", attention = "array", head = "array" }
                 system=replace(TPU, dram=None), model="opt-1.3b", context_len=128, conventions="full-system"
             ),
             "tpu-llm.dram is missing, and full-system counts memory; wanted one",
+        ),
+        (
+            lambda: pl.evaluate(
+                system=replace(PIM_LLM, storage=None), model="opt-1.3b", context_len=128,
+                conventions=only("bus", transfers=True),
+            ),
+            "pim-llm.storage is missing, and bus counts transfers; wanted one",
         ),
         (
             lambda: pl.evaluate(

@@ -105,7 +105,10 @@ def test_a_new_study_is_ready_to_run(tmp_path, monkeypatch, capsys):
     assert main(["new-study", "compare"]) == 2
     assert main(["new-study", "../x"]) == 2
     assert main(["new-study", "other", "--model", "opt"]) == 2
-    assert capsys.readouterr().err.count("pimllm: ") == 3
+    (tmp_path / "bare.toml").write_text('array = "edge-32x32"\n')
+    assert main(["new-study", "other", "--system", "bare.toml"]) == 2
+    assert capsys.readouterr().err.count("pimllm: ") == 4
+    assert not (tmp_path / "other.ipynb").exists()
 
 
 def test_a_value_the_notebook_refuses_is_one_line_and_status_2(capfd, tmp_path):

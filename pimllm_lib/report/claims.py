@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_lib import catalog
 from pimllm_lib.conventions import PRESETS
 from pimllm_lib.errors import BadInput
 from pimllm_lib.metrics import battery, compare, lead, operations, summary
+from pimllm_lib.parts import fingerprint
 from pimllm_lib.report.paths import DATA
 from pimllm_lib.system import evaluate
 
@@ -89,7 +91,16 @@ def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
         and claim["system"] in ds.system.values
         and claim["model"] in ds.model.values
         and int(claim["context_len"]) in ds.context_len.values
+        and set(ds[claim["quantity"]].dims) <= {"system", "model", "context_len"}
+        and all(_is_the_catalogs(ds, claim[kind]) for kind in ("system", "model"))
     )
+
+
+def _is_the_catalogs(ds: xr.Dataset, name: str) -> bool:
+    """Return whether what bears a name in a dataset is what the catalog has under it, as far as the dataset tells."""
+    known = dict(item.rsplit("=", 1) for item in ds.attrs.get("fingerprints", "").split(" ") if "=" in item)
+    registry = catalog.systems if name in catalog.systems else catalog.models
+    return name not in known or known[name] == fingerprint(registry[name])
 
 
 def _computed(claim: dict[str, str], ds: xr.Dataset) -> float:

@@ -68,6 +68,7 @@ def substitutions(results: Path) -> dict[str, str]:
         "additions_table": _additions_table(),
         "block_area": f"{_area_mm2('opt-6.7b'):,.0f}".replace(",", " "),
         "dummy_factors": _dummy_factors(),
+        "static_watts": _static_watts(),
         "machine_drawing": diagram.machine(),
         "claims_table": _one_block(tables.all_claims(every)),
         "api_reference": _api_reference(),
@@ -175,6 +176,17 @@ def _area_mm2(model: str) -> float:
     ds = evaluate(system="pim-llm", model=model, context_len=1, conventions="as-published", detail="component")
     tiles = ds.area_m2.sel(component=list(SUBSYSTEMS["pim"])).sum().item()
     return float(1e6 * tiles / catalog.models[model].n_layers)
+
+
+def _static_watts() -> str:
+    """Return what waits in the hybrid for OPT-6.7B, by part, with nothing gated."""
+    ds = evaluate(
+        system="pim-llm", model="opt-6.7b", context_len=1, conventions="full-system", detail="component",
+        variables=["static_power_w"],
+    )  # fmt: skip
+    watts = ds.static_power_w.sum("op").squeeze()
+    names = {"adc": "in its ADCs", "buffer": "in the buffers of its tiles", "sram": "in SRAM"}
+    return ", ".join(f"{watts.sel(component=part).item():.3g} W {where}" for part, where in names.items())
 
 
 def _dummy_factors() -> str:

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from pimllm_lib import catalog
 from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.system import evaluate
 
 _CELLS: tuple[tuple[str, str, str], ...] = (
     ("markdown", "", "# How does {name} compare with PIM-LLM and TPU-LLM?\n\nThe answer, in one sentence."),
@@ -16,7 +16,7 @@ _CELLS: tuple[tuple[str, str, str], ...] = (
     (
         "code",
         "parameters",
-        "systems: list[str] = {systems}  # accelerators; the second is the baseline\n"
+        "systems: list[str] = {systems}  # accelerators; tpu-llm is the baseline\n"
         "model: str = {model}  # a name, a TOML file or a config.json\n"
         "context_len: list[int] = [128, 512, 2048, 4096]  # tokens\n"
         'conventions: str = "full-system"  # or corrected, as-published, a TOML file\n'
@@ -28,7 +28,7 @@ _CELLS: tuple[tuple[str, str, str], ...] = (
         "",
         "ds = pl.evaluate(\n    system=systems, model=model, context_len=context_len,\n"
         '    conventions=conventions, detail="component",\n)\n'
-        "compared = pl.metrics.compare(pl.metrics.summary(ds), baseline=ds.system.values[1])\n"
+        "compared = pl.metrics.compare(pl.metrics.summary(ds))\n"
         "tables.systems(compared)",
     ),
     ("markdown", "", "## Where time and energy go"),
@@ -49,16 +49,15 @@ _CELLS: tuple[tuple[str, str, str], ...] = (
 def write(name: str, *, system: str, model: str, folder: Path) -> Path:
     """Write `<name>.ipynb` into a folder and return its path.
 
-    Raises BadInput for a name that is no file name, a file that is there already, and a system or model that cannot be read.
+    Raises BadInput for a name that is no file name, a file that is there already, and what cannot be evaluated.
     """
     if not re.fullmatch(r"[\w-]{1,60}", name):
         raise BadInput(f"the name of a study is {clip(name)}; wanted letters, digits, '-' and '_'")
-    catalog.system(system)
-    catalog.model(model)
+    systems = list(dict.fromkeys([system, "tpu-llm", "pim-llm"]))
+    evaluate(system=systems, model=model, context_len=128, conventions="full-system")  # what the notebook starts with
     path = folder / f"{name}.ipynb"
     if path.exists():
         raise BadInput(f"{path} is there already; wanted another name, or the file gone")
-    systems = list(dict.fromkeys([system, "tpu-llm", "pim-llm"]))
     words = {
         "name": name, "slug": json.dumps(name), "title": json.dumps(f"Study {name}"), "systems": json.dumps(systems),
         "model": json.dumps(model),
