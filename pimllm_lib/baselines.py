@@ -82,8 +82,7 @@ class VectorUnit:
 
 def _fetched_bits(product: Product, storage: Storage) -> Value:
     """Return the bits of weights or cache of one step; an operand that several heads share comes in once."""
-    widths = {"projection": storage.weight_bits, "attention": storage.kv_bits, "head": storage.head_bits}
-    return product.k * product.n * product.calls / product.shared * widths[product.kind]
+    return product.k * product.n * product.calls / product.shared * storage.operand_bits(product.kind)
 
 
 def lanes_in_area(area_m2: Value, array: SystolicArray) -> Value:

@@ -13,7 +13,7 @@ import numpy as np
 from pimllm_lib.costs import memory, nonlinear, systolic
 from pimllm_lib.engines import Entry, array_entries
 from pimllm_lib.errors import BadInput
-from pimllm_lib.hardware import System
+from pimllm_lib.hardware import Storage, System
 from pimllm_lib.parts import Value
 from pimllm_lib.step import Step
 from pimllm_lib.workload import Elementwise, Product
@@ -74,7 +74,7 @@ def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]
             words,
             product.m * product.n,
             input_bits=storage.act_bits,
-            weight_bits=_operand_bits(system, product),
+            weight_bits=storage.operand_bits(product.kind),
             sum_bits=storage.sum_bits,
         )
         yield product.op, "sram", "energy_j", bits * product.calls * sram.bit_j
@@ -88,7 +88,7 @@ def dram_entries(system: System, on_array: Sequence[Product], everything: Sequen
     """
     storage = system.storage
     assert storage is not None
-    held = _weights_bytes(system, on_array)
+    held = _weights_bytes(storage, on_array)
     assert system.sram is not None
     resident = held <= system.sram.weights_bytes
     for product in on_array:
@@ -110,7 +110,7 @@ def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
     array, sram, storage = system.array, system.sram, system.storage
     assert sram is not None
     assert storage is not None
-    bits, act = _operand_bits(system, product), storage.act_bits
+    bits, act = storage.operand_bits(product.kind), storage.act_bits
     words = memory.dram_words(
         product.m, product.k, product.n, rows=array.rows, cols=array.cols, dataflow=array.dataflow,
         inputs_held=sram.inputs_bytes * 8 / act, weights_held=sram.weights_bytes * 8 / bits,
@@ -131,18 +131,12 @@ def _moved(system: System, op: str, component: str, size_bytes: Value) -> Iterat
     yield op, component, "busy_s", size_bytes * 8 / dram.bandwidth_bps
 
 
-def _operand_bits(system: System, product: Product) -> Value:
-    storage = system.storage
-    assert storage is not None
-    return {"projection": storage.weight_bits, "attention": storage.kv_bits, "head": storage.head_bits}[product.kind]
-
-
-def _weights_bytes(system: System, products: Sequence[Product]) -> Value:
+def _weights_bytes(storage: Storage, products: Sequence[Product]) -> Value:
     """Return the bytes of all weights the array works with."""
     total: Any = 0.0
     for product in products:
         if product.kind != "attention":
-            total = total + product.k * product.n * product.calls * _operand_bits(system, product) / 8
+            total = total + product.k * product.n * product.calls * storage.operand_bits(product.kind) / 8
     return total
 
 

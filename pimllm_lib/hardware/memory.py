@@ -61,6 +61,10 @@ class Storage:
         """Refuse widths that cannot be."""
         require_positive(self, ("weight_bits", "kv_bits", "act_bits", "sum_bits", "head_bits"))
 
+    def operand_bits(self, kind: str) -> Value:
+        """Return the bits of a stored number of the operand that a kind of product works with: weight, key or value."""
+        return {"projection": self.weight_bits, "attention": self.kv_bits, "head": self.head_bits}[kind]
+
 
 @part
 class Nonlinear:
