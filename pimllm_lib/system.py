@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import xarray as xr
 from pimllm_lib import catalog, schedule
 from pimllm_lib.arguments import contexts, listed, shapes, unique, wanted
 from pimllm_lib.axes import Frame
+from pimllm_lib.catalog.departures import departures
 from pimllm_lib.conventions import Conventions
 from pimllm_lib.costs import memory
 from pimllm_lib.engines import Entry, array_entries, pim_entries
@@ -80,7 +82,10 @@ def evaluate(
     single = not isinstance(conventions, list | tuple)
     ds = _dataset(frame, joined, detail, single)
     ds.attrs |= {"phase": phase} | ({"conventions": presets[0].name} if single else {})
-    ds.attrs["fingerprints"] = " ".join(f"{item.name}={fingerprint(item)}" for item in [*systems, *models, *presets])
+    given = [*systems, *models, *presets]
+    ds.attrs["fingerprints"] = " ".join(f"{item.name}={fingerprint(item)}" for item in given)
+    own = {name: value for item in given for name, value in departures(item).items()}
+    ds.attrs |= {"user_values": json.dumps(own, sort_keys=True)} if own else {}
     return annotate(ds)
 
 

@@ -1,24 +1,25 @@
-"""The archive: one netCDF-4 file per result, with its provenance; written whole or not at all."""
+"""Results as netCDF-4 files: how they are written, with what they say of themselves, and how they are read."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from pimllm_lib.errors import BadInput
-from pimllm_lib.report import provenance
+from pimllm_lib import __version__
+from pimllm_lib.errors import BadInput, one_line
+from pimllm_lib.report import files, provenance
 
 LICENCE = "CC-BY-4.0"
+#: The metadata conventions that names of attributes follow. `tokens` is the one unit they do not know.
+CONVENTIONS = "CF-1.11"
 #: Two runs of one result may differ by this relative amount: the libraries' rounding, nothing more.
 TOLERANCE = 1e-9
+#: What every result says of itself.
+ATTRIBUTES = ("title", "licence", "Conventions", "source", "schema_version", "tolerance", "provenance")
 
 
 def save(ds: xr.Dataset, slug: str, *, title: str, parameters: dict[str, Any], into: str | Path) -> Path:
@@ -27,83 +28,63 @@ def save(ds: xr.Dataset, slug: str, *, title: str, parameters: dict[str, Any], i
     Attributes say what it is: title, licence, tolerance, and the provenance as one JSON string.
     Raises BadInput when the folder cannot be written.
     """
-    record = provenance.record(slug, parameters, ds.attrs.get("fingerprints", ""))
-    kept = {key: value for key, value in ds.attrs.items() if key != "fingerprints"}
-    final = ds.copy()
-    final.attrs = kept | {"title": title, "licence": LICENCE, "tolerance": TOLERANCE, "provenance": record}
+    record = provenance.record(slug, parameters, ds.attrs)
+    final = ds.drop_attrs(deep=False).assign_attrs(
+        {key: value for key, value in ds.attrs.items() if key not in provenance.CARRIED},
+        title=title, licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}", tolerance=TOLERANCE,
+        provenance=record,
+    )  # fmt: skip
     return write(final, Path(into) / f"{slug}.nc")
 
 
 def write(ds: xr.Dataset, path: Path) -> Path:
     """Write a dataset as netCDF-4 and return the path. Raises BadInput when it cannot be written."""
     encoding = {name: {"_FillValue": None, "zlib": True, "shuffle": True} for name in ds.data_vars}
-    with _replacing(path) as scratch:
-        ds.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
-    return path
-
-
-def adopt(made: Path, path: Path) -> Path:
-    """Copy a result, byte for byte, and return where to. Raises BadInput when it cannot be read or written."""
-    with _replacing(path) as scratch:
-        scratch.write_bytes(made.read_bytes())
-    return path
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a scratch file beside `path` and put it there at the end: a reader sees the old file or the new one."""
-    if path.exists() and not path.is_file():
-        raise BadInput(f"{path} cannot be written: it is a folder or a device; wanted the name of a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            scratch = Path(folder, path.name)
-            yield scratch
-            os.replace(scratch, path)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
+    return files.write(path, bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding)))
 
 
 def load(path: Path) -> xr.Dataset:
     """Return an archived result, in memory. Raises BadInput when the file is missing or is no netCDF-4."""
+    if not path.exists():
+        raise BadInput(f"{path} does not exist; 'pimllm run {path.stem}' makes it")
+    return decode(files.read(path), path)
+
+
+def decode(content: bytes, where: object) -> xr.Dataset:
+    """Return the dataset in the bytes of a netCDF-4 file. Raises BadInput when there is none.
+
+    Nothing in a file is executed, and nothing outside it is read: a file with links to others is refused.
+    """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as ds:
+        _refuse_links(content, where)
+        with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
             return ds.load()
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist; 'make archive' writes it") from None
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is not a netCDF-4 file: {str(error).splitlines()[0]}") from None
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged file makes HDF5 and its readers fail in many ways
+        said = one_line(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise BadInput(f"{where} is not a netCDF-4 file: {said}") from None
+
+
+def _refuse_links(content: bytes, where: object) -> None:
+    import h5py
+
+    with h5py.File(BytesIO(content), "r") as file:
+        for name in file:
+            inner = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+            if inner is None or getattr(inner, "external", None) or getattr(inner, "is_virtual", False):
+                raise BadInput(f"{where} takes {name!r} from another file; wanted a file that stands alone")
+
+
+def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:
+    """Return the provenance of a result. Raises BadInput when it has none: then it is not one of ours."""
+    try:
+        content = json.loads(ds.attrs["provenance"])
+        return {**content, "parameters": dict(content["parameters"]), "source_hash": str(content["source_hash"])}
+    except (KeyError, ValueError, TypeError):
+        raise BadInput(f"{where} has no provenance of this project; wanted a result made by 'pimllm run'") from None
 
 
 def parameters(ds: xr.Dataset) -> dict[str, Any]:
     """Return the effective parameters a result was made with."""
-    return dict(json.loads(ds.attrs["provenance"])["parameters"])
-
-
-def differences(fresh: xr.Dataset, archived: xr.Dataset) -> list[str]:
-    """Return one line for each way a fresh result departs from the archived one; none when they agree.
-
-    Values agree within the archived result's own relative tolerance.
-    """
-    if parameters(fresh) != parameters(archived):
-        return [f"parameters: {parameters(fresh)} against {parameters(archived)}"]
-    lines = [
-        f"{name}: in one of the two only"
-        for name in sorted(map(str, fresh.variables.keys() ^ archived.variables.keys()))
-    ]
-    tolerance = float(archived.attrs["tolerance"])
-    for name in sorted(map(str, fresh.variables.keys() & archived.variables.keys())):
-        lines += _difference(name, fresh[name], archived[name], tolerance)
-    return lines
-
-
-def _difference(name: str, new: xr.DataArray, old: xr.DataArray, tolerance: float) -> list[str]:
-    if new.dims != old.dims or new.shape != old.shape:
-        return [f"{name}: dimensions {dict(new.sizes)} against {dict(old.sizes)}"]
-    if old.dtype.kind not in "fiu":
-        return [] if np.array_equal(new.values, old.values) else [f"{name}: labels differ"]
-    off = ~np.isclose(new.values, old.values, rtol=tolerance, atol=0.0, equal_nan=True)
-    if not off.any():
-        return []
-    worst = np.nanmax(np.abs(new.values - old.values)[off] / np.maximum(np.abs(old.values)[off], 1e-300))
-    return [f"{name}: {int(off.sum())} of {off.size} values differ, by up to {worst:.2e} of the archived value"]
+    return dict(record(ds)["parameters"])

@@ -13,22 +13,24 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report import archive, notebooks, pages
-from pimllm_lib.report.paths import BOOK, BUILD, EXECUTED, RESULTS, ROOT, slugs
+from pimllm_lib.report import archive, diff, notebooks, pages
+from pimllm_lib.report import jobs as batch
+from pimllm_lib.report.paths import BOOK, BUILD, EXECUTED, RESULTS, ROOT, checkout, slugs
 
 SOURCE = BUILD / "book"
 PAGE = BOOK / "_build" / "html" / "index.html"
 
 
-def build(*, progress: bool = False) -> list[str]:
+def build(*, jobs: int = 1, progress: bool = False) -> list[str]:
     """Execute stale notebooks, compare with the archive, render. Return the problems in one line each, none if well.
 
     The book is rendered only when every result agrees with the archive.
     Raises NotebookFailed when a cell raises, BadInput when the archive is missing or a folder cannot be written.
     """
-    for slug in slugs():
-        if notebooks.stale(slug, EXECUTED):
-            notebooks.run(slug, EXECUTED, progress=progress)
+    checkout()
+    todo: dict[str, dict[str, Any]] = {slug: {} for slug in slugs() if notebooks.stale(slug, EXECUTED)}
+    for _ in batch.run(todo, EXECUTED, jobs, progress=progress):
+        pass
     problems = [problem for slug in slugs() for problem in _against_archive(slug)]
     if problems:
         return problems
@@ -38,7 +40,7 @@ def build(*, progress: bool = False) -> list[str]:
 
 def _against_archive(slug: str) -> list[str]:
     fresh, kept = (archive.load(folder / f"{slug}.nc") for folder in (EXECUTED, RESULTS))
-    return [f"{slug} differs from the archive: {line}" for line in archive.differences(fresh, kept)]
+    return [f"differs from the archive: {change}" for change in diff.results(slug, kept, fresh)]
 
 
 def assemble() -> None:

@@ -169,3 +169,10 @@ def _answered(rows: pd.DataFrame, conventions: str) -> pd.Series:
         for claim in rows.to_dict("records")
     ]
     return pd.Series(found, index=rows.index)
+
+
+def moved(table: pd.DataFrame | None = None) -> list[str]:
+    """Return one line for each published number whose verdict is not the committed one."""
+    table = every() if table is None else table
+    rows = table[table.verdict != table.committed].reset_index().to_dict("records")
+    return [f"claim {row['id']} {row['verdict']}, and its committed verdict is {row['committed']}" for row in rows]

@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from pimllm_lib import catalog, metrics
+from pimllm_lib.catalog.departures import is_catalogs
 from pimllm_lib.conventions import SWITCHES
 from pimllm_lib.errors import unknown
 from pimllm_lib.parts import inside
@@ -109,7 +110,7 @@ def _constants(machine: Any) -> list[str]:
             if field.name == "name" or is_dataclass(value) or value is None:
                 continue
             entry = entries.get(field.name)
-            if isinstance(entry, dict) and getattr(catalog.parts[item.name], field.name) is value:
+            if isinstance(entry, dict) and is_catalogs(item, field.name):
                 where = entry.get("where") or entry.get("note", "")
                 said = (
                     f"{entry['value']} {entry.get('unit', '')}".replace(" 1", "")

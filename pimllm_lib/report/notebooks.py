@@ -13,11 +13,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.report import archive, manifest
 from pimllm_lib.report.paths import notebook
-from pimllm_lib.report.provenance import RUNNING, source_hash
+from pimllm_lib.report.provenance import RUNNING, code_cells, source_hash
 
 #: Declared type of a notebook parameter -> the Python types its value may have, or its items where it is a list.
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+#: Bytes that the name of a socket may have, less a number: macOS takes the fewest.
+_LONGEST_SOCKET = 98
 #: Names, paths and numbers; nothing that could be code.
 _PLAIN = re.compile(r"[\w .,:+/~@-]*")
 
@@ -33,9 +36,9 @@ class Parameter:
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook cell raised. `bad_input` says whether it refused its parameters."""
+    """A notebook cell raised. The text says in up to three lines where and what; `bad_input` that it refused parameters."""
 
-    def __init__(self, text: str, bad_input: bool) -> None:
+    def __init__(self, text: str, bad_input: bool = False) -> None:
         """Keep the text for the reader."""
         super().__init__(text)
         self.bad_input = bad_input
@@ -45,12 +48,14 @@ def parameters(slug: str) -> dict[str, Parameter]:
     """Return the parameters of a notebook, from the cell tagged so."""
     import papermill
 
-    found = papermill.inspect_notebook(str(notebook(slug)))
+    path = notebook(slug)
+    code_cells(path)  # refuses what is no notebook
+    found = papermill.inspect_notebook(str(path))
     return {name: Parameter(name, p["inferred_type_name"], p["default"], p["help"]) for name, p in found.items()}
 
 
-def check(slug: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return the given texts as typed values for papermill.
+def check(slug: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given values, typed for papermill; a text is read as the literal that the parameter's type asks for.
 
     Raises BadInput for a name the notebook does not have, a value of another type, and text that is more than
     names, paths and numbers.
@@ -59,17 +64,18 @@ def check(slug: str, given: Mapping[str, str]) -> dict[str, Any]:
     for name in given:
         if name not in known or name == "into":
             raise unknown(f"parameter of {slug}", name, known.keys() - {"into"})
-    return {name: _typed(known[name], text) for name, text in given.items()}
+    return {name: _typed(known[name], value) for name, value in given.items()}
 
 
-def _typed(parameter: Parameter, text: str) -> Any:
-    value = text if parameter.type == "str" else _literal(text)
+def _typed(parameter: Parameter, given: Any) -> Any:
+    value = _literal(given) if isinstance(given, str) and parameter.type != "str" else given
     item = re.fullmatch(r"list\[(\w+)\]", parameter.type)
-    allowed = _TYPES[item[1] if item else parameter.type]
+    allowed = _TYPES.get(item[1] if item else parameter.type, ())
     items = value if item and isinstance(value, list) and value else [value]
     fits = (not item or isinstance(value, list)) and all(type(x) in allowed for x in items)
     if not fits:
-        raise BadInput(f"parameter {parameter.name} is {clip(text)}; wanted {parameter.type}, like {parameter.default}")
+        said = f"parameter {parameter.name} is {clip(given)}"
+        raise BadInput(f"{said}; wanted {parameter.type}, like {parameter.default}")
     for x in items:
         if isinstance(x, str) and not _PLAIN.fullmatch(x):
             raise BadInput(f"parameter {parameter.name} holds {clip(x)}; wanted a name, a path or a number")
@@ -85,36 +91,62 @@ def _literal(text: str) -> Any:
 
 
 def run(slug: str, into: Path, values: Mapping[str, Any] | None = None, *, progress: bool = False) -> Path:
-    """Execute a notebook with checked values; leave `<slug>.ipynb` and its dataset in the folder `into`.
+    """Execute a notebook with checked values; put `<slug>.ipynb` and its dataset into the archive in the folder `into`.
 
-    Nothing is left there unless every cell ran. Raises NotebookFailed with the cell and its error in one line.
+    Nothing changes there unless every cell ran. Raises NotebookFailed with the cell and its error.
     """
+    source = notebook(slug)
+    slug, given = source.stem, dict(values or {})
+    with TemporaryDirectory(prefix="pimllm.") as scratch:
+        made = Path(scratch, f"{slug}.ipynb")
+        _execute(source, made, {**given, "into": scratch}, progress)
+        _refuse_warnings(made, slug)
+        _forget_the_machine(made, source, scratch, given)
+        contents = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir()) if path.is_file()}
+    into = into.expanduser()
+    manifest.publish(into, contents)
+    return into / f"{slug}.ipynb"
+
+
+def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bool) -> None:
+    """Run every cell of a notebook. Raises NotebookFailed when one raises or the kernel dies."""
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    into = into.expanduser().resolve()  # the kernel may have another idea of the current folder
-    source = notebook(slug)
-    slug = source.stem
+    before = os.environ.get(RUNNING)
     os.environ[RUNNING] = str(source)  # the kernel inherits it
     try:
-        into.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=into, prefix=f".{slug}.") as scratch:
-            made = Path(scratch, f"{slug}.ipynb")
-            settings = {**(values or {}), "into": scratch}
-            papermill.execute_notebook(
-                str(source), str(made), settings, kernel_name="python3", progress_bar=progress,
-                config=_local_sockets(),
-            )  # fmt: skip
-            _refuse_warnings(made, slug)
-            _forget_the_machine(made, slug, scratch, values or {})
-            for path in Path(scratch).iterdir():
-                os.replace(path, into / path.name)
+        papermill.execute_notebook(
+            str(source),
+            str(made),
+            dict(settings),
+            kernel_name="python3",
+            progress_bar=progress,
+            config=_local_sockets(made.parent),
+        )
     except PapermillExecutionError as error:
-        text = f"{slug}, cell {error.exec_count}: {error.ename}: {str(error.evalue).splitlines()[0]}"
-        raise NotebookFailed(text, error.ename in ("BadInput", "UnknownName")) from None
-    except OSError as error:
-        raise BadInput(f"{into} cannot be written: {error.strerror or error}") from None
-    return into / f"{slug}.ipynb"
+        raise _failed(source.stem, error) from None
+    except DeadKernelError:
+        raise NotebookFailed(f"{source.stem} failed: its kernel died, killed or out of memory") from None
+    except RuntimeError as error:  # nbclient's word for a kernel that does not answer
+        raise NotebookFailed(f"{source.stem} failed: {error}") from None
+    except NoSuchKernel:
+        raise BadInput("no Jupyter kernel named python3; wanted the one that comes with ipykernel") from None
+    finally:
+        os.environ.pop(RUNNING) if before is None else os.environ.update({RUNNING: before})
+
+
+def _failed(slug: str, error: Any) -> NotebookFailed:
+    """Return what a failed cell says: one line where it refused its parameters, else cell, line and error."""
+    said = f"{error.ename}: {(str(error.evalue).splitlines() or [''])[0]}"
+    if error.ename in ("BadInput", "UnknownName"):
+        return NotebookFailed(f"{slug}, cell {error.exec_count}: {said}", bad_input=True)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+    line = re.search(r"^-+> *(\d+) ?(.*)$", plain, flags=re.MULTILINE)
+    where = f"line {line[1]}: {line[2].strip()}" if line else str(error.source).strip().splitlines()[0]
+    return NotebookFailed(f"{slug} failed in cell {error.exec_count}; nothing was written\n  {where}\n  {said}")
 
 
 def _refuse_warnings(path: Path, slug: str) -> None:
@@ -123,32 +155,48 @@ def _refuse_warnings(path: Path, slug: str) -> None:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 said = "".join(output["text"]).strip().splitlines()[0]
-                raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {said}", bad_input=False)
+                raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {said}")
 
 
-def _local_sockets() -> Any:
-    """Return a kernel configuration that talks over files where the system has them, not over network ports."""
+def _local_sockets(folder: Path) -> Any:
+    """Return a kernel configuration that talks over sockets in a folder where the system has them, not over ports."""
     from traitlets.config import Config
 
-    return Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
+    name = str(folder / "kernel")
+    fits = os.name == "posix" and len(os.fsencode(name)) < _LONGEST_SOCKET
+    return Config({"KernelManager": {"transport": "ipc", "ip": name}} if fits else {})
 
 
-def _forget_the_machine(path: Path, slug: str, scratch: str, values: Mapping[str, Any]) -> None:
+def _forget_the_machine(path: Path, source: Path, scratch: str, values: Mapping[str, Any]) -> None:
     """Take times and folders of this run out of the executed copy, so that equal runs give equal files."""
     text = path.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed")
     content = json.loads(text)
     content["metadata"].pop("papermill", None)
-    content["metadata"]["pimllm"] = {"source_hash": source_hash(slug), "parameters": dict(values)}
+    content["metadata"]["pimllm"] = _made_from(source, values)
     for cell in content["cells"]:
         for key in ("papermill", "execution"):
             cell["metadata"].pop(key, None)
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["id"] = "injected-parameters"  # papermill draws one
     path.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def stale(slug: str, into: Path) -> bool:
-    """Return whether a notebook's executed copy or dataset is missing, or came from other sources or parameters."""
-    path = into / f"{slug}.ipynb"
-    if not path.is_file() or not path.with_suffix(".nc").is_file():
+def _made_from(source: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"source_hash": source_hash(source.stem, source), "parameters": dict(values)}
+
+
+def stale(slug: str, into: Path, values: Mapping[str, Any] | None = None) -> bool:
+    """Return whether a folder lacks a notebook's executed copy or dataset, whole, from these sources and these values.
+
+    What was made with files of the user's counts as stale: they may have changed.
+    """
+    source = notebook(slug)
+    names = (f"{source.stem}.ipynb", f"{source.stem}.nc")
+    if not manifest.intact(into, *names):
         return True
-    made = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("pimllm")
-    return bool(made != {"source_hash": source_hash(slug), "parameters": {}})
+    made = json.loads((into / names[0]).read_text(encoding="utf-8"))["metadata"].get("pimllm")
+    if made != _made_from(source, values or {}):
+        return True
+    used = archive.parameters(archive.load(into / names[1])).values()
+    texts = [x for value in used for x in (value if isinstance(value, list) else [value]) if isinstance(x, str)]
+    return any(Path(text).is_file() for text in texts)

@@ -1,4 +1,4 @@
-"""Where things lie in a checkout."""
+"""Where things lie: in a checkout, or inside an installed package, which carries the notebooks and the printed numbers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from pathlib import Path
 
 from pimllm_lib.errors import BadInput, unknown
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "pimllm_lib"
+PACKAGE = Path(__file__).resolve().parents[1]
+#: What a wheel carries of a checkout; hatch_build.py puts it there.
+SHIPPED = PACKAGE / "shipped"
+ROOT = SHIPPED if SHIPPED.is_dir() else PACKAGE.parent
+#: Whether this is a checkout, which has an archive, a book, and folders to work in.
+IN_CHECKOUT = ROOT != SHIPPED and (ROOT / "Makefile").is_file()
 NOTEBOOKS = ROOT / "notebooks"
 BOOK = ROOT / "book"
 DATA = ROOT / "data"
@@ -15,13 +19,14 @@ RESULTS = DATA / "results"
 EXECUTED = ROOT / "executed"
 BUILD = ROOT / "build"
 LOCK = ROOT / "requirements.lock"
+VERSIONS = DATA / "versions.json"
 
 
 def slugs() -> list[str]:
-    """Return the names of the notebooks, in order. Raises BadInput outside a checkout."""
+    """Return the names of the notebooks, in order. Raises BadInput where there are none."""
     found = sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]-*.ipynb"))
     if not found:
-        raise BadInput(f"no notebooks at {NOTEBOOKS}; wanted a checkout of the project, installed with 'make env'")
+        raise BadInput(f"no notebooks at {NOTEBOOKS}; wanted a checkout of the project, or an installed wheel")
     return found
 
 
@@ -35,3 +40,30 @@ def notebook(slug: str) -> Path:
     if slug not in known:
         raise unknown("notebook", slug, known)
     return NOTEBOOKS / f"{slug}.ipynb"
+
+
+def archive(folder: str | None) -> Path:
+    """Return the archive that is meant: the named folder, else the checkout's. Raises BadInput where there is neither."""
+    if folder is None and not IN_CHECKOUT:
+        raise BadInput(
+            "an installed package has no archive of its own; wanted --archive DIR ('pimllm fetch' brings one)"
+        )
+    path = DATA if folder is None else Path(folder).expanduser()
+    if not path.is_dir():
+        raise BadInput(
+            f"{path} {'is not a folder' if path.exists() else 'does not exist'}; wanted a folder with results"
+        )
+    return path
+
+
+def checkout() -> Path:
+    """Return the root of the checkout. Raises BadInput outside of one."""
+    if not IN_CHECKOUT:
+        raise BadInput("this needs a checkout of the project; an installed package has no book and no history")
+    return ROOT
+
+
+def logical(path: Path) -> str:
+    """Return where a file stands in a checkout, also when it was read out of an installed package."""
+    home = ROOT if path.is_relative_to(ROOT) else PACKAGE.parent
+    return path.relative_to(home).as_posix()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report.paths import DATA, LOCK, PACKAGE, notebook
+from pimllm_lib.report.paths import DATA, LOCK, NOTEBOOKS, PACKAGE, logical, notebook
 
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"
 #: Packages whose version can change a number.
 PACKAGES = ("numpy", "xarray", "h5netcdf", "h5py")
+#: Attributes by which a dataset says what it was evaluated for; they enter the provenance.
+CARRIED = ("fingerprints", "user_values")
 
 
 def closure(sources: Iterable[str]) -> list[Path]:
@@ -33,15 +35,36 @@ def closure(sources: Iterable[str]) -> list[Path]:
         if path is not None and path not in found:
             found.add(path)
             todo += _imports(path.read_text(encoding="utf-8"))
-    return sorted(found | set(PACKAGE.glob("catalog/*.toml")) | set(DATA.rglob("*.csv")))
+    return sorted(found | set(PACKAGE.glob("catalog/*.toml")) | set(DATA.rglob("*.csv")), key=logical)
 
 
-def source_hash(slug: str) -> str:
-    """Return 16 hex digits over everything a result depends on: notebook code, library closure, catalog, lock."""
-    cells = _own_cells(slug)
-    digest = sha256("\n".join(cells).encode())
-    for path in [*closure(cells), *([LOCK] if LOCK.is_file() else [])]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+def source_hash(slug: str, path: Path | None = None) -> str:
+    """Return 16 hex digits over everything a result depends on: notebook code, library closure, catalog, lock.
+
+    path: the notebook, where it is not the one that runs nor the project's own.
+    """
+    cells = code_cells(path) if path else _own_cells(slug)
+    return _hash("\n".join(cells), [*closure(cells), LOCK])
+
+
+def sources_hash() -> str:
+    """Return 16 hex digits over everything that results can depend on: all notebooks, the library, the tables, the lock."""
+    code = ["\n".join(code_cells(path)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    tables = [*PACKAGE.glob("catalog/*.toml"), *DATA.rglob("*.csv"), LOCK]
+    return _hash("\n".join(code), sorted([*library(), *tables], key=logical))
+
+
+def library() -> list[Path]:
+    """Return every source file of the library."""
+    return sorted(path for path in PACKAGE.rglob("*.py") if "shipped" not in path.parts)
+
+
+def _hash(text: str, paths: Iterable[Path]) -> str:
+    """Return 16 hex digits over a text and files with their places in a checkout, whatever the system's line ends."""
+    digest = sha256(text.encode())
+    for path in paths:
+        if path.is_file():
+            digest.update(logical(path).encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:16]
 
 
@@ -56,28 +79,44 @@ def _own_cells(slug: str) -> list[str]:
         return ["import pimllm_lib"]
 
 
-def record(slug: str, parameters: dict[str, Any], fingerprints: str) -> str:
-    """Return the provenance of a result as one JSON string: no commit and no clock, so equal runs give equal files."""
+def record(slug: str, parameters: dict[str, Any], attributes: Mapping[str, Any]) -> str:
+    """Return the provenance of a result as one JSON string: no commit and no clock, so equal runs give equal files.
+
+    attributes: those of the dataset, of which `fingerprints` and `user_values` say what was evaluated.
+    """
     content = {
         "result": slug,
         "pimllm": __version__,
         "source_hash": source_hash(slug),
         "parameters": parameters,
-        "fingerprints": fingerprints,
+        "fingerprints": attributes.get("fingerprints", ""),
+        "user_values": json.loads(attributes.get("user_values", "{}")),
         "packages": {name: version(name) for name in PACKAGES},
     }
     return json.dumps(content, sort_keys=True)
 
 
 def code_cells(path: Path) -> list[str]:
-    """Return the source of each code cell of a notebook."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    """Return the source of each code cell of a notebook. Raises BadInput when the file is none."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BadInput(f"{path} is not a notebook; wanted a Jupyter notebook of format 4") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _imports(source: str) -> list[str]:
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    plain = "\n".join(
+        "" if line.startswith(("%", "!")) else line for line in source.splitlines()
+    )  # Jupyter's own commands
+    try:
+        tree = ast.parse(plain)
+    except SyntaxError as error:
+        raise BadInput(f"code that is no Python, in line {error.lineno}: {(error.text or '').strip()}") from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

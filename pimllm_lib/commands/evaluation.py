@@ -1,0 +1,127 @@
+"""Commands that compute numbers: evaluate, explain, claims."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pimllm_lib.commands import printing
+
+#: The contexts of the published figures.
+CONTEXTS = ["128", "256", "512", "1024", "2048", "4096"]
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate", help="what decoding one token costs",
+        description="Print what decoding one token costs. Options that name something may repeat.",
+        epilog="example: pimllm evaluate --system tpu-llm --model opt-6.7b --context 128 --conventions as-published",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--system", action="append", metavar="NAME|FILE", help="accelerator (default tpu-llm); a name or a TOML file")
+    add("--model", action="append", required=True, metavar="NAME|FILE",
+        help="language model: a name, a TOML file, or a Hugging Face config.json")  # fmt: skip
+    add("--context", action="append", metavar="TOKENS", help=f"tokens in the cache (default {' '.join(CONTEXTS)})")
+    add("--conventions", action="append", metavar="NAME|FILE", help="accounting (default corrected)")
+    add("--array", metavar="NAME|FILE", help="use this systolic array instead of the system's own")
+    out = parser.add_mutually_exclusive_group()
+    out.add_argument("--json", action="store_true", help="print a JSON list of objects")
+    out.add_argument("--csv", action="store_true", help="print comma-separated values")
+    out.add_argument("--netcdf", metavar="FILE", help="write the dataset as netCDF-4")
+    parser.set_defaults(run=evaluate)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print or write what one token costs."""
+    from dataclasses import replace
+
+    from pimllm_lib import catalog, metrics
+    from pimllm_lib.hardware import SystolicArray
+    from pimllm_lib.system import evaluate
+
+    systems = [catalog.system(name) for name in args.system or ["tpu-llm"]]
+    if args.array is not None:
+        array = catalog.part(args.array, SystolicArray)
+        systems = [replace(system, array=array) for system in systems]
+    conventions = args.conventions or ["corrected"]
+    contexts = [_context(text) for text in args.context or CONTEXTS]
+    ds = metrics.summary(evaluate(system=systems, model=args.model, context_len=contexts, conventions=conventions))
+    if args.netcdf is not None:
+        from pimllm_lib.report.archive import write
+
+        print(write(ds, Path(args.netcdf)))
+    else:
+        _print_evaluation(ds, args)
+
+
+def _context(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        return text  # evaluate says what is wrong with it
+
+
+def _print_evaluation(ds: Any, args: argparse.Namespace) -> None:
+    frame = ds.to_dataframe().reset_index()
+    if args.json:
+        print(frame.to_json(orient="records", indent=1, double_precision=15))
+    elif args.csv:
+        print(frame.to_csv(index=False), end="")
+    else:
+        shown = {"tokens_per_s": "tokens/s", "tokens_per_j": "tokens/J", "latency_s": "s/token", "energy_j": "J/token",
+                 "utilisation": "utilisation"}  # fmt: skip
+        keys = ["system", "model", "conventions", "context_len"]
+        printing.rows(frame[keys + list(shown)].rename(columns=shown).to_dict("records"), as_json=False)
+
+
+def _add_explain(commands: Any) -> None:
+    parser = commands.add_parser(
+        "explain", help="how one number comes about",
+        description="Print the formula of one number, its largest parts, and every constant behind it with its source.",
+        epilog="example: pimllm explain tokens_per_s --system pim-llm --model opt-6.7b --context 128",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("variable", metavar="VARIABLE", help="such as tokens_per_s, energy_j, dram_bytes")
+    add("--system", default="pim-llm", metavar="NAME|FILE", help="accelerator (default pim-llm)")
+    add("--model", required=True, metavar="NAME|FILE", help="language model")
+    add("--context", default="128", metavar="TOKENS", help="tokens in the cache (default 128)")
+    add("--conventions", default="corrected", metavar="NAME|FILE", help="accounting (default corrected)")
+    parser.set_defaults(run=explain)
+
+
+def explain(args: argparse.Namespace) -> None:
+    """Print how one number comes about."""
+    from pimllm_lib.errors import one_line
+    from pimllm_lib.report.explain import explain
+
+    where = {"system": args.system, "model": args.model, "conventions": args.conventions}
+    print("\n".join(map(one_line, explain(args.variable, context_len=_context(args.context), **where))))
+
+
+def _add_claims(commands: Any) -> None:
+    parser = commands.add_parser(
+        "claims", help="every published number beside the computed ones; status 1 if a verdict has moved",
+        description="Print every published number beside the computed ones. Status 1 when a verdict is not as committed.",
+        epilog="example: pimllm claims --json",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print a JSON list of objects")
+    parser.set_defaults(run=claims)
+
+
+def claims(args: argparse.Namespace) -> int:
+    """Print every published number beside the computed ones; return 1 when a verdict has moved."""
+    from pimllm_lib.report import claims
+
+    table = claims.every()
+    flat = table.drop(columns=["where"]).reset_index()
+    shown = flat if args.json else flat.drop(columns=["claim", "reason", "committed"])
+    printing.rows(shown.astype(object).where(shown.notna(), None).to_dict("records"), as_json=args.json)
+    moved = claims.moved(table)
+    for line in moved:
+        print(f"pimllm: {line}", file=sys.stderr)
+    return 1 if moved else 0
+
+
+COMMANDS = (_add_evaluate, _add_explain, _add_claims)

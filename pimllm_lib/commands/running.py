@@ -1,0 +1,114 @@
+"""Commands that execute notebooks: run, new-study, book."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pimllm_lib.errors import BadInput
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run", help="execute notebooks, with parameters of your own",
+        description="Execute notebooks whose result is missing or stale. Executed copies and datasets go to a folder.",
+        epilog="example: pimllm run 03-tokens-per-second -p context_len '[8192, 16384]' --into mine",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("notebooks", nargs="+", metavar="NOTEBOOK", help="such as 03-tokens-per-second, a file.ipynb, or 'all'")
+    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
+    add("-f", metavar="FILE.yaml", help="set parameters from a file; -p comes after it")
+    add("--jobs", type=count, default=1, metavar="N", help="run N notebooks at a time (default 1)")
+    add("--force", action="store_true", help="run also what is up to date")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--into", metavar="DIR", help="folder for the results (default: executed/ of the checkout)")
+    target.add_argument(
+        "--archive", nargs="?", const="", metavar="DIR", help="renew an archive with the results (default data/)"
+    )
+    parser.set_defaults(run=run)
+
+
+def count(text: str) -> int:
+    """Return how many are to run at a time."""
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"got {text!r}; wanted a whole number from 1 to 256")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Execute notebooks; return 1 when a cell raises, 2 when it refuses its parameters."""
+    from pimllm_lib.report import jobs, notebooks, paths
+
+    names = paths.slugs() if args.notebooks == ["all"] else list(dict.fromkeys(args.notebooks))
+    given = (jobs.parameters(Path(args.f)) if args.f else {}) | dict(args.p)
+    own = all(not name.endswith(".ipynb") for name in names)
+    if args.archive is not None and given:
+        raise BadInput("the archive holds default parameters only; wanted --into DIR for a run with parameters")
+    if args.archive is not None and not own:
+        raise BadInput("the archive holds the project's own notebooks only; wanted --into DIR for another file")
+    archive = paths.archive(args.archive or None) if args.archive is not None else None
+    work = {name: notebooks.check(name, given) for name in names}  # all of them before the first kernel starts
+    into = Path(args.into) if args.into else paths.EXECUTED if own and paths.IN_CHECKOUT else Path("executed")
+    todo = {name: values for name, values in work.items() if args.force or notebooks.stale(name, into, values)}
+    for name in names:
+        if name not in todo:
+            print(f"pimllm: {name} is up to date in {into}; --force runs it again", file=sys.stderr)
+    try:
+        for path in jobs.run(todo, into, args.jobs, progress=sys.stderr.isatty()):
+            print(path, flush=True)
+    except notebooks.NotebookFailed as error:
+        print(f"pimllm: {error}", file=sys.stderr)
+        return 2 if error.bad_input else 1
+    if archive is not None:
+        print(*jobs.renew(names, into, archive), sep="\n")
+    return 0
+
+
+def _add_new_study(commands: Any) -> None:
+    parser = commands.add_parser(
+        "new-study", help="write a ready notebook for a system and a model of your own",
+        description="Write NAME.ipynb into the current folder: your system beside TPU-LLM and PIM-LLM, ready to run.",
+        epilog="example: pimllm new-study mine --system mine.toml --model config.json && pimllm run mine.ipynb",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("name", metavar="NAME", help="name of the study: letters, digits, '-' and '_'")
+    add("--system", default="pim-llm", metavar="NAME|FILE", help="accelerator (default pim-llm)")
+    add("--model", default="opt-6.7b", metavar="NAME|FILE", help="language model (default opt-6.7b)")
+    parser.set_defaults(run=new_study)
+
+
+def new_study(args: argparse.Namespace) -> None:
+    """Write a ready notebook."""
+    from pimllm_lib.report.study import write
+
+    print(write(args.name, system=args.system, model=args.model, folder=Path()))
+
+
+def _add_book(commands: Any) -> None:
+    parser = commands.add_parser(
+        "book", help="execute what is stale, compare with the archive, render the report",
+        description="Execute stale notebooks, compare their results with the archive, render the report.",
+        epilog="example: pimllm book --jobs 2",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="run N notebooks at a time (default 1)")
+    parser.set_defaults(run=book)
+
+
+def book(args: argparse.Namespace) -> int:
+    """Execute what is stale, compare, render; return 1 when something differs."""
+    from pimllm_lib.report import book, notebooks
+
+    try:
+        problems = book.build(jobs=args.jobs, progress=sys.stderr.isatty())
+    except notebooks.NotebookFailed as error:
+        problems = [str(error)]
+    for problem in problems:
+        print(f"pimllm: {problem}", file=sys.stderr)
+    if not problems:
+        print(book.PAGE)
+    return 1 if problems else 0
+
+
+COMMANDS = (_add_run, _add_new_study, _add_book)

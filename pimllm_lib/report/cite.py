@@ -1,0 +1,127 @@
+"""How to cite a dataset or one number of it, by content: version, SHA-256, and the identifier of the source."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.report import archive, files, manifest, provenance, swhid, versions
+from pimllm_lib.schema import VARIABLES
+
+AUTHORS = "The pimllm contributors"
+#: Dimensions that an extensive variable is summed over where a citation names no label.
+_SUMMED = ("op", "component")
+_ESCAPES = {c: f"\\{c}" for c in "_%&#${}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A dataset, or one cell of it, as text and as BibTeX. `fields` has the parts."""
+
+    fields: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """One sentence for a reference list."""
+        f = self.fields
+        cell = f" {f['cell']}." if "cell" in f else ""
+        return (
+            f"{AUTHORS}. {f['title']}. Dataset {f['result']}, pimllm {f['version']}, {self._when}.{cell} {self._note}."
+        )
+
+    @property
+    def bibtex(self) -> str:
+        """An entry for a bibliography."""
+        f = self.fields
+        note = f"{f['cell']}; {self._note}" if "cell" in f else self._note
+        entry = {
+            "author": f"{{{AUTHORS}}}", "title": f"{{{_latex(f['title'])}}}", "year": f["year"],
+            "howpublished": _latex(f"Dataset {f['result']}, pimllm {f['version']}"), "note": _latex(note),
+        }  # fmt: skip
+        lines = "".join(f"  {name} = {{{value}}},\n" for name, value in entry.items() if value)
+        return f"@misc{{pimllm-{f['result']}-{f['version']},\n{lines}}}"
+
+    @property
+    def _when(self) -> str:
+        return str(self.fields["year"] or "unreleased")
+
+    @property
+    def _note(self) -> str:
+        f = self.fields
+        source = f"source {f['swhid']}" if f["swhid"] else "from other sources than the ones at hand"
+        own = "" if f["released"] else f"; not part of a released archive, parameters {f['parameters']}"
+        return f"sha256 {f['sha256']}; source hash {f['source_hash']}; {source}{own}"
+
+
+def _latex(text: str) -> str:
+    return "".join(_ESCAPES.get(c, c) for c in text)
+
+
+def cite(folder: Path, what: str) -> Citation:
+    """Return the citation of `RESULT`, `RESULT::variable` or `RESULT::variable::dim=label,dim=label` in an archive.
+
+    Extensive variables are summed over products and parts that are not named. Raises BadInput for an unknown name, for
+    coordinates that leave more than one number, and for a file that is not as the manifest says.
+    """
+    name, variable, coords = (*what.split("::", 2), "", "")[:3]
+    listed = manifest.names(folder)
+    if name not in listed:
+        raise unknown("result", name, listed)
+    path = listed[name]
+    is_archive = (folder / manifest.NAME).is_file()
+    if is_archive and not manifest.intact(folder, path.relative_to(folder).as_posix()):
+        raise BadInput(f"{path} is not the file that the manifest names; 'pimllm verify' says more")
+    content = files.read(path)
+    ds = archive.decode(content, path)
+    record = archive.record(ds, path)
+    release = versions.released_as(manifest.hash_of(folder)) if is_archive else None
+    here = provenance.source_hash(name) == record["source_hash"]
+    fields = {
+        "result": name, "title": str(ds.attrs.get("title", name)), "version": record["pimllm"],
+        "year": release.date.year if release else None, "released": release is not None,
+        "sha256": files.hash_of(content), "source_hash": record["source_hash"], "swhid": swhid.library() if here else None,
+        "dataset_swhid": swhid.content(content), "parameters": _plain(record["parameters"]),
+    }  # fmt: skip
+    return Citation(fields | (cell(ds, variable, coords) if variable else {}))
+
+
+def _plain(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def cell(ds: xr.Dataset, variable: str, coords: str) -> dict[str, Any]:
+    """Return one number of a dataset: `value`, `unit`, and `cell`, a text with where it stands."""
+    if variable not in ds.data_vars:
+        raise unknown("variable", variable, map(str, ds.data_vars))
+    array, where = ds[variable], []
+    for pair in re.split(r",(?=\s*\w+\s*=)", coords) if coords else []:
+        dim, equals, label = (text.strip() for text in pair.partition("="))
+        if not equals:
+            raise BadInput(f"the coordinate {clip(pair)} has no '='; wanted dim=label, like context_len=128")
+        if dim not in array.dims:
+            raise unknown(f"dimension of {variable}", dim, map(str, array.dims))
+        labels = [str(x) for x in array[dim].values.tolist()]
+        if label not in labels:
+            raise unknown(f"label of {dim}", label, labels)
+        array = array.isel({dim: labels.index(label)})
+        where.append(f"{dim}={label}")
+    summed = (
+        [dim for dim in _SUMMED if dim in array.dims and VARIABLES[variable].extensive] if variable in VARIABLES else []
+    )
+    array = array.sum(summed).squeeze()
+    if array.dims:
+        left = "; ".join(f"{dim} = {', '.join(map(str, array[dim].values.tolist()))}" for dim in array.dims)
+        raise BadInput(f"{variable} has {array.size} values there; wanted labels for {clip(left, 400)[1:-1]}")
+    unit = ds[variable].attrs.get("units", "1")
+    over = f", summed over {' and '.join(summed)}" if summed else ""
+    place = f" at {', '.join(where)}" if where else ""
+    counted = f", conventions {ds.attrs['conventions']}" if "conventions" in ds.attrs else ""
+    text = f"{variable} = {array.item():.6g}{'' if unit == '1' else f' {unit}'}{place}{over}{counted}"
+    return {"cell": text, "variable": variable, "value": array.item(), "unit": unit, "coordinates": where}

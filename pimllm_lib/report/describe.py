@@ -1,0 +1,64 @@
+"""What a result holds, for a reader who has not opened it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.errors import one_line, unknown
+from pimllm_lib.report import archive, files, manifest
+
+
+def describe(folder: Path, name: str) -> dict[str, Any]:
+    """Return title, file, hash, provenance, labels and variables of a result as plain objects.
+
+    Raises UnknownName for a result that is not there.
+    """
+    listed = manifest.names(folder)
+    if name not in listed:
+        raise unknown("result", name, listed)
+    content = files.read(listed[name])
+    ds = archive.decode(content, listed[name])
+    return {
+        "result": name, "title": ds.attrs.get("title", ""), "file": str(listed[name]), "bytes": len(content),
+        "sha256": files.hash_of(content), "licence": ds.attrs.get("licence", ""), **archive.record(ds, listed[name]),
+        "dimensions": {str(dim): ds[dim].values.tolist() for dim in ds.dims},
+        "variables": {str(variable): _variable(ds[variable]) for variable in ds.data_vars},
+    }  # fmt: skip
+
+
+def _variable(array: xr.DataArray) -> dict[str, Any]:
+    """Return meaning, unit, dimensions and range of a variable; the range is over finite values."""
+    values = array.values[np.isfinite(array.values)] if array.dtype.kind in "fiu" else np.array([])
+    low, high = (float(values.min()), float(values.max())) if values.size else (None, None)
+    return {
+        "meaning": array.attrs.get("long_name", ""), "units": array.attrs.get("units", ""),
+        "dims": list(map(str, array.dims)), "min": low, "max": high,
+    }  # fmt: skip
+
+
+def lines(said: dict[str, Any]) -> Iterator[str]:
+    """Yield the description as lines of text."""
+    yield f"{said['result']}: {said['title']}"
+    yield f"  file         {said['file']}, {said['bytes']} bytes, {said['licence']}"
+    yield f"  sha256       {said['sha256']}"
+    yield f"  made by      pimllm {said['pimllm']}, source hash {said['source_hash']}"
+    for name, value in said["parameters"].items():
+        yield f"  parameter    {name} = {one_line(str(value))}"
+    for name, value in said.get("user_values", {}).items():
+        yield f"  user's own   {name} = {value}"
+    for dim, labels in said["dimensions"].items():
+        shown = ", ".join(map(str, labels[:8])) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
+        yield f"  {dim:12} {shown}"
+    yield ""
+    for name, variable in said["variables"].items():
+        span = (
+            "no number"
+            if variable["min"] is None
+            else f"{variable['min']:.4g} to {variable['max']:.4g} {variable['units']}"
+        )
+        yield f"  {name:28} {span:32} {variable['meaning']}"

@@ -1,0 +1,145 @@
+"""Which numbers moved between two results, by how much, and where most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.report import archive
+
+
+@dataclass(frozen=True)
+class Change:
+    """One way in which a result departs from an earlier one.
+
+    kind: "moved" for numbers, else what is said in `text`: "only in one", "labels", "parameters", "dimensions".
+    moved of count values differ, the one that differs most by `relative` of its old value, at `where`, from old to new.
+    """
+
+    result: str
+    kind: str
+    variable: str = ""
+    text: str = ""
+    moved: int = 0
+    count: int = 0
+    relative: float = 0.0
+    where: str = ""
+    old: float = 0.0
+    new: float = 0.0
+    unit: str = ""
+
+    def __str__(self) -> str:
+        """Return the change in one line."""
+        if self.kind != "moved":
+            return f"{self.result}: {self.variable + ': ' if self.variable else ''}{self.text}"
+        unit = "" if self.unit in ("", "1") else f" {self.unit}"
+        place = f" at {self.where}" if self.where else ""
+        far = (
+            f"by up to {self.relative:.2e} of the old value"
+            if np.isfinite(self.relative)
+            else "the first from or to nothing"
+        )
+        return (
+            f"{self.result}: {self.variable}: {self.moved} of {self.count} values moved, {far}: "
+            f"{self.old:.6g} -> {self.new:.6g}{unit}{place}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the change as a plain object: for numbers the numbers, else the text."""
+        keys = ("result", "kind", "variable", *(("text",) if self.kind != "moved" else _NUMBERS))
+        plain = asdict(self) | {
+            "relative": self.relative if np.isfinite(self.relative) else None
+        }  # JSON knows no infinity
+        return {key: value for key, value in plain.items() if key in keys}
+
+
+_NUMBERS = ("moved", "count", "relative", "where", "old", "new", "unit")
+
+
+def archives(old: Mapping[str, xr.Dataset], new: Mapping[str, xr.Dataset]) -> list[Change]:
+    """Return what moved from one set of results to another, each a mapping from name to dataset."""
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        if name in old and name in new:
+            found += results(name, old[name], new[name])
+        else:
+            found.append(Change(name, "only in one", text=f"only in the {'old' if name in old else 'new'} archive"))
+    return found
+
+
+def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
+    """Return what moved from one result to another of the same name; nothing when they agree.
+
+    Values agree within the old result's own relative tolerance. Where the two cover different labels, the labels that both
+    have are compared, and the difference in labels is a change of its own.
+    """
+    return [*_parameters(name, old, new), *_labels(name, old, new), *_values(name, old, new)]
+
+
+def _parameters(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
+    before, after = archive.parameters(old), archive.parameters(new)
+    for key in sorted(before.keys() | after.keys()):
+        was, now = before.get(key, "absent"), after.get(key, "absent")
+        if was != now:
+            yield Change(name, "parameters", key, f"parameter {was} -> {now}")
+
+
+def _labels(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
+    for variable in sorted(map(str, old.variables.keys() ^ new.variables.keys())):
+        yield Change(
+            name, "only in one", variable, f"only in the {'old' if variable in old.variables else 'new'} result"
+        )
+    for dim in sorted(map(str, old.coords.keys() & new.coords.keys())):
+        was, now = old[dim].values, new[dim].values
+        if not np.array_equal(was, now):
+            gone, come = (_short([x for x in a.ravel() if x not in b]) for a, b in ((was, now), (now, was)))
+            yield Change(name, "labels", dim, f"labels gone: {gone or 'none'}; come: {come or 'none'}")
+
+
+def _short(labels: list[Any]) -> str:
+    texts = [str(label) for label in labels]
+    return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")
+
+
+def _values(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
+    tolerance = float(old.attrs.get("tolerance", archive.TOLERANCE))
+    for variable in sorted(map(str, old.data_vars.keys() & new.data_vars.keys())):
+        was, now = old[variable], new[variable]
+        if was.dims != now.dims:
+            yield Change(name, "dimensions", variable, f"dimensions {dict(was.sizes)} -> {dict(now.sizes)}")
+            continue
+        was, now = xr.align(was, now, join="inner")
+        yield from _moved(name, variable, was, now, tolerance)
+
+
+def _moved(name: str, variable: str, was: xr.DataArray, now: xr.DataArray, tolerance: float) -> Iterable[Change]:
+    if was.dtype.kind not in "fiu" or now.dtype.kind not in "fiu":
+        if not np.array_equal(was.values, now.values):
+            yield Change(name, "labels", variable, "values that are no numbers differ")
+        return
+    old, new = np.atleast_1d(was.values).astype(float), np.atleast_1d(now.values).astype(float)
+    off = ~np.isclose(new, old, rtol=tolerance, atol=0.0, equal_nan=True)
+    if not off.any():
+        return
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(off, np.abs(new - old) / np.abs(old), 0.0)
+    relative = np.where(np.isnan(relative), np.inf, relative)  # a number that came, went or left zero
+    at = np.unravel_index(int(np.argmax(relative)), relative.shape)
+    where = ", ".join(
+        f"{dim}={was[dim].values[i]}" if dim in was.coords else f"{dim}={i}"
+        for dim, i in zip(was.dims, at, strict=bool(was.dims))
+    )
+    yield Change(
+        name, "moved", variable, moved=int(off.sum()), count=off.size, relative=float(relative[at]), where=where,
+        old=float(old[at]), new=float(new[at]), unit=str(was.attrs.get("units", "1")),
+    )  # fmt: skip
+
+
+def changelog(changes: Iterable[Change]) -> str:
+    """Return the "numbers that moved" part of a changelog, in Markdown."""
+    lines = [f"- `{change.result}`{str(change).removeprefix(change.result)}" for change in changes]
+    return "\n".join(["### Numbers that moved", "", *(lines or ["None: every archived number is as before."])])

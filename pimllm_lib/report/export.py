@@ -1,0 +1,143 @@
+"""Everything it takes to cite and to repeat the results, as one RO-Crate: a zip file with a description of itself."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pimllm_lib import __version__
+from pimllm_lib.errors import BadInput
+from pimllm_lib.report import archive, files, manifest, paths, provenance, sources, swhid, versions
+from pimllm_lib.report.cite import AUTHORS
+
+#: What a crate holds beside archive, notebooks and library.
+_TEXTS = (
+    "README.md",
+    "LICENSE",
+    "CITATION.cff",
+    "environment.yml",
+    "requirements.lock",
+    "pyproject.toml",
+    "hatch_build.py",
+)
+_FORMATS = {
+    ".nc": "application/netcdf", ".csv": "text/csv", ".json": "application/json", ".ipynb": "application/x-ipynb+json",
+    ".py": "text/x-python", ".toml": "application/toml", ".md": "text/markdown", ".yml": "application/yaml",
+}  # fmt: skip
+#: Licence -> its address, and what it covers.
+_LICENCES = {
+    "CC-BY-4.0": ("https://creativecommons.org/licenses/by/4.0/", "the data"),
+    "MIT": ("https://spdx.org/licenses/MIT", "the code"),
+}
+TITLE = "What hybrid analog processing-in-memory buys a 1-bit LLM: results, notebooks and model"
+SUMMARY = (
+    "Archived results of pimllm, a model of hybrid analog processing-in-memory and systolic accelerators for 1-bit language "
+    "models, with the notebooks and the library that make them again. data/manifest.json names each archived file by its "
+    "SHA-256; every dataset carries its parameters and the hash of its sources."
+)
+KEYWORDS = ("processing-in-memory", "systolic array", "1-bit LLM", "crossbar", "reproducible research")
+#: The study that the results are about.
+_SUBJECT = "https://arxiv.org/abs/2504.01994"
+_SUBJECT_NAME = "PIM-LLM: A High-Throughput Hybrid PIM Architecture for 1-bit LLMs"
+
+
+def export(folder: Path, target: Path) -> Path:
+    """Write an archive with notebooks, library, environment and licence as an RO-Crate 1.1 zip file. Returns the path.
+
+    Equal contents give equal bytes, for a released version. Raises BadInput for an archive that is damaged, and for a target
+    that exists or cannot be written.
+    """
+    if target.exists():
+        raise BadInput(f"{target} is there already; wanted a new file name")
+    if wrong := manifest.damage(folder):
+        raise BadInput(f"{folder} cannot be exported: {wrong[0]}; 'pimllm verify' says more")
+    contents = _contents(folder)
+    release = versions.released_as(manifest.hash_of(folder))
+    published = release.date if release else date.today()
+    contents["zenodo.json"] = _json(_deposit(published))
+    contents["ro-crate-metadata.json"] = _json(_crate(contents, published))
+    return files.write(target, sources.zipped(contents))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Return path in the crate -> content. What the archive does not list of its folder stays out, but its README."""
+    listed = [manifest.NAME, *manifest.load(folder), *(["README.md"] if (folder / "README.md").is_file() else [])]
+    found = {f"data/{name}": files.read(files.inside(folder, name)) for name in listed}
+    found |= {path.name: path.read_bytes() for name in _TEXTS if (path := paths.ROOT / name).is_file()}
+    found |= {f"notebooks/{path.name}": path.read_bytes() for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))}
+    library = [*provenance.library(), *sorted(paths.PACKAGE.rglob("*.toml")), paths.PACKAGE / "py.typed"]
+    return found | {paths.logical(path): path.read_bytes() for path in library if "shipped" not in path.parts}
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _crate(contents: dict[str, bytes], published: date) -> dict[str, Any]:
+    """Return the description of a crate: what each file is, under which licence, made by what, about what."""
+    from rocrate.model import ContextEntity
+    from rocrate.rocrate import ROCrate
+
+    crate = ROCrate(version="1.1")
+
+    def add(entity: str, kind: str, **properties: Any) -> Any:
+        return crate.add(ContextEntity(crate, entity, properties={"@type": kind, **properties}))
+
+    team, subject = (
+        add("#contributors", "Organization", name=AUTHORS),
+        add(_SUBJECT, "ScholarlyArticle", name=_SUBJECT_NAME),
+    )
+    licences = {
+        name: add(url, "CreativeWork", name=name, description=f"Licence of {scope}.")
+        for name, (url, scope) in _LICENCES.items()
+    }
+    files_of = {
+        name: crate.add_file(name, name, properties=_described(name, data) | {"license": _licence(name, licences)})
+        for name, data in contents.items()
+    }
+    software = add("#pimllm", "SoftwareApplication", name="pimllm", version=__version__, identifier=swhid.library())
+    add(
+        "#run", "CreateAction", name="pimllm run all --archive", instrument=software,
+        object=[entity for name, entity in files_of.items() if name.endswith(".ipynb")],
+        result=[entity for name, entity in files_of.items() if name.endswith(".nc")],
+    )  # fmt: skip
+    root = crate.root_dataset
+    properties = {
+        "name": f"{TITLE} (pimllm {__version__})", "version": __version__,
+        "description": SUMMARY, "keywords": list(KEYWORDS),
+        "datePublished": published.isoformat(), "license": licences[archive.LICENCE], "author": team, "publisher": team,
+        "about": subject,
+    }  # fmt: skip
+    for name, value in properties.items():
+        root[name] = value
+    generated: dict[str, Any] = crate.metadata.generate()
+    generated["@graph"].sort(key=lambda entity: str(entity["@id"]))
+    return generated
+
+
+def _licence(name: str, licences: dict[str, Any]) -> Any:
+    return licences[archive.LICENCE if name.startswith("data/") else "MIT"]
+
+
+def _described(name: str, data: bytes) -> dict[str, Any]:
+    """Return what a crate says of one file."""
+    said = {"name": Path(name).name, "contentSize": str(len(data)), "sha256": files.hash_of(data)}
+    if name.endswith(".nc"):
+        said["name"] = str(archive.decode(data, name).attrs.get("title", said["name"]))
+    return said | {"encodingFormat": _FORMATS.get(Path(name).suffix, "text/plain")}
+
+
+def _deposit(published: date) -> dict[str, Any]:
+    """Return the metadata of a deposit, as Zenodo's interface takes it. It has no identifier: the repository gives one."""
+    return {
+        "metadata": {
+            "upload_type": "dataset", "title": f"{TITLE} (pimllm {__version__})", "description": SUMMARY,
+            "creators": [{"name": AUTHORS}], "version": __version__, "publication_date": published.isoformat(),
+            "license": archive.LICENCE.lower(), "access_right": "open", "keywords": list(KEYWORDS),
+            "related_identifiers": [
+                {"identifier": f"arXiv:{Path(_SUBJECT).name}", "relation": "references", "scheme": "arxiv"}
+            ],
+        }
+    }  # fmt: skip

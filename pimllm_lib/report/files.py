@@ -1,0 +1,102 @@
+"""Files that are whole or not there: written beside their place, brought to disk, then renamed into it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from pimllm_lib.errors import BadInput, clip
+
+#: How long a run waits for another one to finish putting its files in place; that takes milliseconds.
+PATIENCE_S = 60
+LOCK = ".lock"
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader, or a machine that loses power, has the old content or the new one. Returns the path.
+
+    Raises BadInput when it cannot be written; the old file then stays.
+    """
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path} cannot be written: it is a folder or a device; wanted the name of a file")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with scratch.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a renaming to disk, where the system can."""
+    with suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read(path: Path, *, limit: int | None = None) -> bytes:
+    """Return the content of a file. Raises BadInput when it is missing, no plain file, or longer than `limit` bytes."""
+    try:
+        if not path.is_file():
+            raise BadInput(f"{path} {'is not a file' if path.exists() else 'does not exist'}; wanted a file")
+        if limit is not None and path.stat().st_size > limit:
+            raise BadInput(f"{path} has {path.stat().st_size} bytes; wanted at most {limit}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def hash_of(content: bytes) -> str:
+    """Return the SHA-256 of some bytes in hexadecimal."""
+    return sha256(content).hexdigest()
+
+
+def inside(folder: Path, name: object) -> Path:
+    """Return `folder/name`. Raises BadInput for a name that could lead out of the folder, in any system's spelling.
+
+    >>> inside(Path("data"), "../secret")
+    Traceback (most recent call last):
+    pimllm_lib.errors.BadInput: the file name '../secret' leaves its folder; wanted a name below it
+    """
+    plain = isinstance(name, str) and name == str(PurePosixPath(name)) and name.isprintable()
+    parts = PurePosixPath(str(name)).parts
+    if not plain or not parts or ".." in parts or parts[0] == "/" or set(str(name)) & set("\\:"):
+        raise BadInput(f"the file name {clip(name)} leaves its folder; wanted a name below it")
+    path = folder / str(name)
+    if not path.resolve().is_relative_to(folder.resolve()):  # by way of a symbolic link
+        raise BadInput(f"the file name {clip(name)} leaves its folder; wanted a name below it")
+    return path
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other runs while files are put in place. The system lets go of it when a process dies."""
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
+        lock.acquire()
+    except Timeout:
+        raise BadInput(f"another run has held {folder} for {PATIENCE_S} s; wanted it to finish first") from None
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,88 @@
+"""Several notebooks: which of them are to be run, in how many processes, and how their results enter the archive."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.report import files, manifest, notebooks, paths
+
+#: A file of parameters is a short text.
+_LONGEST = 1 << 20
+
+
+def parameters(path: Path) -> dict[str, Any]:
+    """Return the parameters in a YAML file. Raises BadInput when it is no mapping, or holds more than plain values."""
+    import yaml
+
+    try:
+        text = files.read(path, limit=_LONGEST).decode()
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few lines can unfold to gigabytes
+            raise BadInput(f"{path} has aliases; wanted plain values")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, BadInput):
+            raise
+        said = getattr(error, "problem", None) or type(error).__name__
+        raise BadInput(f"{path} is not YAML: {said}") from None
+    if not isinstance(content, dict) or any(not isinstance(name, str) for name in content):
+        raise BadInput(f"{path} holds {clip(content)}; wanted lines like 'context_len: [128, 4096]'")
+    return content
+
+
+def run(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, *, progress: bool) -> Iterator[Path]:
+    """Run notebooks with checked values, `at_once` at a time, and yield their executed copies as they come.
+
+    Raises NotebookFailed: one after the other, at the first that fails; side by side, after the rest ran, for all that did.
+    """
+    if min(at_once, len(work)) > 1:
+        yield from _side_by_side(work, into, at_once, progress)
+        return
+    for name, values in work.items():
+        yield notebooks.run(name, into, values, progress=progress)
+
+
+def _side_by_side(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, progress: bool) -> Iterator[Path]:
+    from tqdm import tqdm
+
+    failed: list[subprocess.CompletedProcess[str]] = []
+    with ThreadPoolExecutor(at_once) as pool, tqdm(total=len(work), unit="notebook", disable=not progress) as bar:
+        todo = {pool.submit(_process, name, values, into): name for name, values in work.items()}
+        for future in as_completed(todo):
+            bar.update()
+            done = future.result()
+            if done.returncode:
+                failed.append(done)
+            else:
+                yield into / f"{paths.notebook(todo[future]).stem}.ipynb"
+    if failed:
+        said = [
+            done.stderr.strip().removeprefix("pimllm: ") or f"a run ended with {done.returncode}" for done in failed
+        ]
+        raise notebooks.NotebookFailed("\n".join(said), bad_input=all(done.returncode == 2 for done in failed))
+
+
+def _process(name: str, values: Mapping[str, Any], into: Path) -> subprocess.CompletedProcess[str]:
+    """Run one notebook as a command of its own."""
+    with NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as given:
+        json.dump(dict(values), given)  # JSON is YAML
+        given.flush()
+        command = [sys.executable, "-m", "pimllm_lib", "run", name, "-f", given.name, "--force", "--into", str(into)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def renew(slugs: Sequence[str], executed: Path, archive: Path) -> list[Path]:
+    """Put executed results into an archive, all at once, with the printed numbers they are compared with.
+
+    With all notebooks, results whose notebook is gone leave the manifest. Returns the paths of the datasets.
+    """
+    results = {f"results/{slug}.nc": files.read(executed / f"{slug}.nc") for slug in slugs}
+    tables = {path.relative_to(archive).as_posix(): files.read(path) for path in sorted(archive.rglob("*.csv"))}
+    return manifest.publish(archive, tables | results, whole=list(slugs) == paths.slugs())[len(tables) :]

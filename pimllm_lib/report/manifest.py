@@ -1,0 +1,192 @@
+"""What belongs to an archive, by size and hash; and how files are put into one so that it holds at every moment.
+
+An archive is a folder with a `manifest.json`, which names each file with its size and SHA-256 and has a digest of itself.
+Files are renewed in three steps: the manifest announces the new content beside the old one, the files are replaced, the
+manifest settles on what is there. Whoever reads in between, or after a run was killed, finds files that the manifest knows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pimllm_lib import __version__
+from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.report import files
+
+NAME = "manifest.json"
+SCHEMA_VERSION = 1
+#: A manifest is a short text; a longer one is not ours.
+_LONGEST = 16 << 20
+#: What a manifest says of one content of a file.
+_CONTENT = {"bytes": int, "sha256": str}
+
+Entry = dict[str, Any]
+
+
+def entry(content: bytes) -> Entry:
+    """Return what a manifest says of a content."""
+    return {"bytes": len(content), "sha256": files.hash_of(content)}
+
+
+def compose(entries: Mapping[str, Entry]) -> bytes:
+    """Return the manifest of some files: JSON with sorted keys, one line each, and its own digest."""
+    body = {"schema_version": SCHEMA_VERSION, "pimllm": __version__, "files": dict(entries)}
+    return _text(body | {"digest": _digest(body)})
+
+
+def _text(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return files.hash_of(_text(body))
+
+
+def parse(text: bytes, where: object = NAME) -> dict[str, Entry]:
+    """Return file name -> entry of a manifest. Raises BadInput when it is damaged or names a file outside its folder."""
+    try:
+        content = json.loads(text)
+        body = {key: value for key, value in content.items() if key != "digest"}
+        whole = content["digest"] == _digest(body) and text == _text(content)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise BadInput(f"{where} is not a manifest; wanted JSON with files and a digest") from None
+    if not whole:
+        raise BadInput(f"{where} is damaged: its digest does not fit its content")
+    if body.get("schema_version") != SCHEMA_VERSION or not isinstance(body.get("files"), dict):
+        raise BadInput(f"{where} has schema version {clip(body.get('schema_version'))}; wanted {SCHEMA_VERSION}")
+    for name, said in body["files"].items():
+        files.inside(Path(), name)
+        for one in _contents(said):
+            if not isinstance(one, dict) or any(type(one.get(key)) is not kind for key, kind in _CONTENT.items()):
+                raise BadInput(f"{where} says of {clip(name)} {clip(said)}; wanted bytes and sha256")
+    return dict(body["files"])
+
+
+def _contents(said: Any) -> list[Any]:
+    """Return the contents a file may have: one, or two while it is being renewed."""
+    coming = [said["next"]] if isinstance(said, dict) and "next" in said else []
+    return coming if coming and "sha256" not in said else [said, *coming]
+
+
+def load(folder: Path) -> dict[str, Entry]:
+    """Return file name -> entry of the archive in a folder. Raises BadInput when there is none or it is damaged."""
+    path = folder / NAME
+    if not path.is_file():
+        raise BadInput(
+            f"{folder} is no archive: it has no {NAME}; wanted a folder made by 'pimllm run' or 'pimllm fetch'"
+        )
+    return parse(files.read(path, limit=_LONGEST), path)
+
+
+def names(folder: Path) -> dict[str, Path]:
+    """Return result name -> path of its dataset, for an archive or for any folder with netCDF files. Sorted.
+
+    Raises BadInput when the folder holds none, or a manifest that is damaged.
+    """
+    listed = [files.inside(folder, name) for name in load(folder)] if (folder / NAME).is_file() else datasets(folder)
+    found = {path.stem: path for path in sorted(listed) if path.suffix == ".nc"}
+    if not found:
+        raise BadInput(f"{folder} holds no results; wanted a folder with .nc files or a {NAME}")
+    return found
+
+
+def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False) -> list[Path]:
+    """Put files into an archive so that it holds at every moment, also when this process is killed. Returns their paths.
+
+    whole: the contents are the whole archive; a file that is gone is no longer listed.
+    Raises BadInput when the folder cannot be written; what was there before then stays.
+    """
+    with files.locked(folder):
+        entries = _settled(folder)
+        if whole:
+            entries = {name: said for name, said in entries.items() if name in contents or (folder / name).is_file()}
+        _sweep(folder, [NAME, *contents])
+        changed = {
+            name: content
+            for name, content in contents.items()
+            if entries.get(name) != entry(content) or _wrong(folder, name, entries[name])
+        }
+        announced = {name: entries.get(name, {}) | {"next": entry(content)} for name, content in changed.items()}
+        if changed:
+            files.write(folder / NAME, compose(entries | announced))
+        for name, content in changed.items():
+            files.write(files.inside(folder, name), content)
+        settled = entries | {name: entry(content) for name, content in changed.items()}
+        if changed or not (folder / NAME).is_file():
+            files.write(folder / NAME, compose(settled))
+    return [folder / name for name in contents]
+
+
+def _sweep(folder: Path, names: Iterable[str]) -> None:
+    """Remove what runs that were killed left of these files; nobody else writes them while the folder is locked."""
+    for name in names:
+        path = files.inside(folder, name)
+        for left in path.parent.glob(f".{path.name}.*.part"):
+            left.unlink(missing_ok=True)
+
+
+def _settled(folder: Path) -> dict[str, Entry]:
+    """Return the entries of an archive, each on the content its file has now; a file that is not ours has none."""
+    try:
+        known = load(folder)
+    except BadInput:
+        return {}  # a new archive, or one whose manifest was lost: what is published next is known again
+    settled = {}
+    for name, said in known.items():
+        path = files.inside(folder, name)
+        there = entry(files.read(path)) if path.is_file() else None
+        choices = [{key: one[key] for key in _CONTENT} for one in _contents(said)]
+        if there in choices or "next" not in said:
+            settled[name] = there if there in choices else said
+        elif "sha256" in said:
+            settled[name] = {key: said[key] for key in _CONTENT}
+    return settled
+
+
+def hash_of(folder: Path) -> str:
+    """Return the archive's hash: the SHA-256 of its manifest, which names every file by its own."""
+    load(folder)
+    return files.hash_of(files.read(folder / NAME))
+
+
+def damage(folder: Path) -> list[str]:
+    """Return one line for each file of an archive that is missing, has other bytes, or is not in the manifest.
+
+    Raises BadInput when the manifest itself is missing or damaged.
+    """
+    known = load(folder)
+    lines = [line for name, said in known.items() if (line := _wrong(folder, name, said))]
+    there = (path.relative_to(folder).as_posix() for path in datasets(folder))
+    return lines + [f"{name} is not in the manifest" for name in there if name not in known]
+
+
+def datasets(folder: Path) -> list[Path]:
+    """Return the netCDF files of a folder and of its `results`, listed or not."""
+    return sorted(path for pattern in ("*.nc", "results/*.nc") for path in folder.glob(pattern) if path.name[0] != ".")
+
+
+def _wrong(folder: Path, name: str, said: Entry) -> str:
+    """Return what is wrong with one file, nothing when it is as the manifest says."""
+    path = files.inside(folder, name)
+    if not path.is_file():
+        new = "sha256" not in said  # announced by a run that was killed before it was written
+        return "" if new and not path.exists() else f"{name} is missing"
+    there = entry(files.read(path))
+    fitting = [one for one in _contents(said) if one["bytes"] == there["bytes"]]
+    if not fitting:
+        return f"{name} has {there['bytes']} bytes; the manifest says {_contents(said)[0]['bytes']}"
+    if all(one["sha256"] != there["sha256"] for one in fitting):
+        return f"{name} has other bytes: sha256 {there['sha256'][:16]}..., the manifest says {fitting[0]['sha256'][:16]}..."
+    return ""
+
+
+def intact(folder: Path, *wanted: str) -> bool:
+    """Return whether an archive has the named files as its manifest says."""
+    try:
+        known = load(folder)
+    except BadInput:
+        return False
+    return all(name in known and (folder / name).is_file() and not _wrong(folder, name, known[name]) for name in wanted)

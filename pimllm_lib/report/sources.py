@@ -1,0 +1,101 @@
+"""Results wherever they are: in an archive, a folder, one file, an exported crate, or at a tag of the history."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+import xarray as xr
+
+from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.report import archive, files, manifest, paths
+
+#: A member of a crate is a dataset or a short text; a larger one is not ours.
+_LONGEST = 1 << 30
+
+
+def results(what: str) -> dict[str, xr.Dataset]:
+    """Return result name -> dataset of a folder, a .nc file, a .zip made by 'pimllm export', or a tag of this checkout.
+
+    Raises BadInput when it is none of these, holds no results, or is not as its manifest says.
+    """
+    path = Path(what).expanduser()
+    if path.is_dir():
+        folder = path / "data" if (path / "data" / manifest.NAME).is_file() else path
+        if (folder / manifest.NAME).is_file() and (wrong := manifest.damage(folder)):
+            raise BadInput(f"{folder} is not as its manifest says: {wrong[0]}")
+        return {name: archive.load(file) for name, file in manifest.names(folder).items()}
+    if path.is_file():
+        if zipfile.is_zipfile(path):
+            return {
+                PurePosixPath(name).stem: archive.decode(data, name)
+                for name, data in crate(path).items()
+                if _is_result(name)
+            }
+        return {path.stem: archive.load(path)}
+    return _at_revision(what)
+
+
+def _is_result(name: str) -> bool:
+    return name.endswith(".nc")
+
+
+def crate(path: Path) -> dict[str, bytes]:
+    """Return the archive in a crate: name in its manifest -> content, the manifest too.
+
+    Raises BadInput when a member leaves its folder, is larger than the manifest says, or has other bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = {name: info for info in file.infolist() if (name := info.filename) and not info.is_dir()}
+            for name in members:
+                files.inside(Path(), name)
+            root = next((name for name in (f"data/{manifest.NAME}", manifest.NAME) if name in members), None)
+            if root is None or members[root].file_size > _LONGEST:
+                raise BadInput(f"{path} has no {manifest.NAME}; wanted a file made by 'pimllm export'")
+            text = file.read(root)
+            found = {manifest.NAME: text}
+            for name, said in manifest.parse(text, f"{path}: {root}").items():
+                member = members.get(f"{root.removesuffix(manifest.NAME)}{name}")
+                if member is None or member.file_size != said.get("bytes") or member.file_size > _LONGEST:
+                    raise BadInput(f"{path}: {name} is missing or has another size than the manifest says")
+                found[name] = file.read(member)
+                if manifest.entry(found[name]) != said:
+                    raise BadInput(f"{path}: {name} has other bytes than the manifest says")
+            return found
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise BadInput(f"{path} cannot be read as a zip file: {error}") from None
+
+
+def _at_revision(what: str) -> dict[str, xr.Dataset]:
+    """Return the results that a tag or commit of this checkout holds."""
+    nowhere = f"{clip(what)} is no folder and no file"
+    if not paths.IN_CHECKOUT:
+        raise BadInput(f"{nowhere}; wanted a folder with results, a .nc file or an exported .zip")
+    try:
+        commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{what}^{{commit}}").decode().strip()
+        listed = _git("ls-tree", "-r", "--name-only", "-z", commit, "data/results").decode().split("\0")
+        names = [name for name in listed if _is_result(name)]
+        found = {PurePosixPath(name).stem: archive.decode(_git("show", f"{commit}:{name}"), name) for name in names}
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{nowhere}, and no tag or commit of this checkout either") from None
+    if not found:
+        raise BadInput(f"{clip(what)} has no results under data/results")
+    return found
+
+
+def _git(*options: str) -> bytes:
+    return subprocess.run(["git", "-C", str(paths.ROOT), *options], capture_output=True, check=True).stdout
+
+
+def zipped(contents: dict[str, bytes]) -> bytes:
+    """Return a zip file of some contents: sorted, without times, so that equal contents give equal bytes."""
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in sorted(contents):
+            file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), contents[name], zipfile.ZIP_DEFLATED)
+    return out.getvalue()

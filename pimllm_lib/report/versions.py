@@ -1,0 +1,44 @@
+"""Released versions: when, and the hash of the archive that belongs to each."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from pimllm_lib.errors import BadInput
+from pimllm_lib.report import files, paths
+
+
+@dataclass(frozen=True)
+class Release:
+    """One released version.
+
+    archive: the SHA-256 of its manifest, which names every file of the archive by its own; None before there were any.
+    """
+
+    version: str
+    date: date
+    archive: str | None
+
+
+def releases(path: Path = paths.VERSIONS) -> dict[str, Release]:
+    """Return version -> release, in the order of the file. Raises BadInput when the file is damaged."""
+    try:
+        content = json.loads(files.read(path))
+        found = {v: Release(v, date.fromisoformat(said["date"]), said["archive"]) for v, said in content.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path} is not a list of versions; wanted version -> date and archive") from None
+    hashes = (release.archive for release in found.values() if release.archive is not None)
+    if not all(isinstance(text, str) and re.fullmatch(r"[0-9a-f]{64}", text) for text in hashes):
+        raise BadInput(f"{path} names an archive by something other than a SHA-256")
+    return found
+
+
+def released_as(archive_hash: str) -> Release | None:
+    """Return the release that an archive is, None for an archive that was never released."""
+    return next((release for release in releases().values() if release.archive == archive_hash), None)

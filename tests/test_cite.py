@@ -1,0 +1,107 @@
+"""cite and show: what is cited is what is there, the identifiers are those of git, the entry is BibTeX."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from pybtex.database import parse_string
+
+from pimllm_lib.cli import main
+from pimllm_lib.report import archive, cite, files, manifest, paths, swhid, versions
+
+SLUG = "03-tokens-per-second"
+CELL = f"{SLUG}::latency_s::system=pim-llm,model=opt-6.7b,context_len=128"
+
+
+def test_one_number_is_the_one_in_the_dataset():
+    found = cite.cite(paths.DATA, CELL)
+    path = paths.RESULTS / f"{SLUG}.nc"
+    where = {"system": "pim-llm", "model": "opt-6.7b", "context_len": 128}
+    assert found.fields["value"] == archive.load(path).latency_s.sel(where).sum().item()
+    assert found.fields["sha256"] == files.hash_of(path.read_bytes())
+    assert "latency_s = 0.0258756 s at system=pim-llm" in found.text
+    assert "summed over op and component" in found.text
+    assert "conventions as-published" in found.text
+
+
+def test_a_label_with_a_comma_is_a_label():
+    what = "09-routing::latency_s::system=1024 lanes, LPDDR,context_len=128,op=q"
+    assert cite.cite(paths.DATA, what).fields["coordinates"] == ["system=1024 lanes, LPDDR", "context_len=128", "op=q"]
+
+
+def test_the_bibtex_entry_can_be_read_and_says_the_same():
+    for what in (SLUG, CELL):
+        found = cite.cite(paths.DATA, what)
+        ((key, entry),) = parse_string(found.bibtex, "bibtex").entries.items()
+        assert key == f"pimllm-{SLUG}-{found.fields['version']}"
+        assert found.fields["sha256"] in entry.fields["note"]
+        assert str(entry.persons["author"][0]) == f"{{{cite.AUTHORS}}}"
+        assert entry.fields.get("year", "None") == str(found.fields["year"])
+
+
+def test_no_character_of_a_title_breaks_latex():
+    fields = {
+        "result": "x", "title": r"100 % of {a_b} & #1 \ ~ ^ $", "version": "1", "year": 2026, "released": True,
+        "sha256": "0", "source_hash": "0", "swhid": "s", "parameters": "",
+    }  # fmt: skip
+    entry = cite.Citation(fields).bibtex
+    assert r"100 \% of \{a\_b\} \& \#1 \textbackslash{} \textasciitilde{} \textasciicircum{} \$" in entry
+
+
+def test_identifiers_are_the_hashes_git_computes(tmp_path):
+    contents = {"b/c.txt": b"one", "b.txt": b"two", "b-": b"", "b/d/e": b"three"}
+    for name, data in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+
+    def git(*words):
+        return subprocess.run(["git", "-C", tmp_path, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("add", ".")
+    assert swhid.directory(contents) == f"swh:1:dir:{git('write-tree')}"
+    assert swhid.content(b"one") == f"swh:1:cnt:{git('hash-object', 'b/c.txt')}"
+
+
+def test_the_source_identifier_is_left_out_where_the_dataset_is_from_other_sources(tmp_path):
+    ds = archive.load(paths.RESULTS / f"{SLUG}.nc")
+    record = json.loads(ds.attrs["provenance"]) | {"source_hash": "0" * 16}
+    archive.write(ds.assign_attrs(provenance=json.dumps(record)), tmp_path / f"{SLUG}.nc")
+    found = cite.cite(tmp_path, SLUG)
+    assert found.fields["swhid"] is None
+    assert "from other sources than the ones at hand" in found.text
+    assert "not part of a released archive" in found.text
+
+
+def test_a_file_that_the_manifest_does_not_name_is_not_cited(tmp_path):
+    manifest.publish(tmp_path, {f"{SLUG}.nc": (paths.RESULTS / f"{SLUG}.nc").read_bytes()})
+    (tmp_path / f"{SLUG}.nc").write_bytes((paths.RESULTS / "04-latency-breakdown.nc").read_bytes())
+    with pytest.raises(ValueError, match="is not the file that the manifest names"):
+        cite.cite(tmp_path, SLUG)
+
+
+def test_show_prints_text_and_json(capsys):
+    assert main(["show", SLUG]) == 0
+    assert "  latency_s" in capsys.readouterr().out
+    assert main(["show", SLUG, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["dimensions"]["context_len"] == [128, 256, 512, 1024, 2048, 4096]
+    assert said["variables"]["latency_s"]["units"] == "s"
+    assert Path(said["file"]).stat().st_size == said["bytes"]
+
+
+def test_a_released_version_is_pinned_and_its_archive_is_made_from_these_sources():
+    """While the version is a released one, nothing under data/ may move: the next change needs a new version."""
+    import pimllm_lib
+    from pimllm_lib.report import provenance
+
+    release = versions.releases().get(pimllm_lib.__version__)
+    if release is None:
+        assert ".dev" in pimllm_lib.__version__
+        return
+    assert manifest.hash_of(paths.DATA) == release.archive
+    for slug in paths.slugs():
+        record = archive.record(archive.load(paths.RESULTS / f"{slug}.nc"))
+        assert record["source_hash"] == provenance.source_hash(slug)
+        assert record["pimllm"] == release.version

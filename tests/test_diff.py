@@ -1,0 +1,85 @@
+"""diff: equal results do not differ; what moved is counted, placed and sized; each other way to differ has its words."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+import pimllm_lib as pl
+from pimllm_lib.cli import main
+from pimllm_lib.report import archive, diff, paths
+from pimllm_lib.schema import OPS
+
+SLUG = "03-tokens-per-second"
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    ds = pl.evaluate(system="tpu-llm", model="opt-1.3b", context_len=[128, 256], detail="op")
+    into = tmp_path_factory.mktemp("result")
+    return archive.load(archive.save(ds, SLUG, title="A test", parameters={"models": ["opt-1.3b"]}, into=into))
+
+
+def test_equal_results_do_not_differ_and_rounding_is_no_difference(result):
+    assert diff.results(SLUG, result, result) == []
+    assert diff.results(SLUG, result, result.assign(latency_s=result.latency_s * (1 + 1e-12))) == []
+
+
+def test_the_number_that_moved_most_is_placed_and_sized(result):
+    moved = result.latency_s * 1.01
+    moved.loc[{"op": "ff1", "context_len": 256}] *= 2
+    (change,) = diff.results(SLUG, result, result.assign(latency_s=moved))
+    off = int((result.latency_s != 0).sum())
+    assert (change.kind, change.variable, change.moved, change.count) == ("moved", "latency_s", off, 2 * len(OPS))
+    assert change.relative == pytest.approx(1.02)
+    assert change.where == "system=tpu-llm, model=opt-1.3b, context_len=256, op=ff1"
+    assert change.new == pytest.approx(2.02 * change.old)
+    assert str(change).endswith(f"{change.old:.6g} -> {change.new:.6g} s at {change.where}")
+
+
+def test_a_number_that_leaves_zero_has_no_relative_size_and_json_stays_json(result):
+    moved = result.latency_s.copy()
+    moved.loc[{"op": "softmax"}] = 1.0
+    (change,) = diff.results(SLUG, result, result.assign(latency_s=moved))
+    assert np.isinf(change.relative)
+    assert "the first from or to nothing: 0 -> 1 s" in str(change)
+    assert json.loads(json.dumps(change.as_dict(), allow_nan=False))["relative"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ds: ds.drop_vars("cycles"), "cycles: only in the old result"),
+        (lambda ds: ds.isel(context_len=[0]), "context_len: labels gone: 256; come: none"),
+        (lambda ds: ds.assign_coords(model=["other"]), "model: labels gone: opt-1.3b; come: other"),
+        (lambda ds: ds.transpose(), "latency_s: dimensions"),
+        (lambda ds: ds.assign_attrs(provenance='{"parameters": {}, "source_hash": ""}'), "models: parameter ['opt-1.3b'] ->"),
+    ],
+)  # fmt: skip
+def test_each_way_to_differ_has_its_words(result, change, words):
+    assert any(words in str(line) for line in diff.results(SLUG, result, change(result)))
+
+
+def test_labels_that_both_have_are_compared(result):
+    fewer = result.isel(context_len=[1])
+    changes = diff.results(SLUG, result, fewer.assign(latency_s=fewer.latency_s * 2))
+    assert [change.kind for change in changes] == ["labels", "moved"]
+    assert changes[1].where.startswith("system=tpu-llm, model=opt-1.3b, context_len=256")
+
+
+def test_a_folder_a_file_a_crate_and_a_tag_can_be_compared(tmp_path, capsys):
+    data, crate = str(paths.DATA), str(tmp_path / "crate.zip")
+    assert main(["export", "--to", crate]) == 0
+    assert main(["diff", data, crate]) == 0
+    assert main(["diff", str(paths.ROOT), str(paths.RESULTS)]) == 0
+    one = str(paths.RESULTS / f"{SLUG}.nc")
+    assert main(["diff", one, one, "--changelog"]) == 0
+    assert "None: every archived number is as before." in capsys.readouterr().out
+    subprocess.run(["git", "-C", str(paths.ROOT), "rev-parse", "HEAD"], check=True, capture_output=True)
+    assert main(["diff", "HEAD", "HEAD"]) == 0
+    assert main(["diff", one, data, "--json"]) == 1
+    printed = capsys.readouterr().out
+    only = json.loads(printed[printed.index("[") :])
+    assert {change["text"] for change in only} == {"only in the new archive"}
+    assert len(only) == len(paths.slugs()) - 1

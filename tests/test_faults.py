@@ -1,0 +1,283 @@
+"""What can go wrong with results and their commands: one clear line, status 2 or 1, and nothing half-written."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+
+import h5py
+import pytest
+
+from pimllm_lib.cli import main
+from pimllm_lib.report import archive, files, jobs, manifest, notebooks, paths
+
+SLUG = "03-tokens-per-second"
+NC = f"{SLUG}.nc"
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Folders and files with one thing wrong in each."""
+    root = tmp_path_factory.mktemp("places")
+    good = (paths.RESULTS / NC).read_bytes()
+    (root / "empty").mkdir()
+    (root / "file").write_text("x")
+    for name, data in {
+        "truncated": good[:-100], "flipped": good[:5000] + bytes([good[5000] ^ 4]) + good[5001:], "nothing": b"",
+        "foreign": b"not netCDF", "zeros": bytes(10_000),
+    }.items():  # fmt: skip
+        manifest.publish(root / name, {NC: good})
+        (root / name / NC).write_bytes(data)
+        (root / f"loose-{name}").mkdir()
+        (root / f"loose-{name}" / NC).write_bytes(data)
+    manifest.publish(root / "missing", {NC: good})
+    (root / "missing" / NC).unlink()
+    manifest.publish(root / "good", {NC: good})
+    shutil.copytree(root / "good", root / "unlisted")
+    (root / "unlisted" / "other.nc").write_bytes(good)
+    for name, text in {"list": "[]", "half": '{"files": {', "deep": "[" * 100_000, "edited": '{"files": {}, "digest": "0"}'}.items():
+        (root / f"manifest-{name}").mkdir()
+        (root / f"manifest-{name}" / manifest.NAME).write_text(text)
+    (root / "leaving").mkdir()
+    (root / "leaving" / manifest.NAME).write_bytes(manifest.compose({"../x.nc": manifest.entry(b"")}))
+    (root / "alien").mkdir()
+    with h5py.File(root / "alien" / NC, "w") as file:
+        file["x"] = [1.0, 2.0]
+    (root / "text.zip").write_text("not a zip file")
+    with zipfile.ZipFile(root / "no-manifest.zip", "w") as file:
+        file.writestr("x.txt", "x")
+    (root / "list.yaml").write_text("- 1\n")
+    (root / "broken.yaml").write_text("a: [1\n")
+    (root / "code.yaml").write_text("context_len: !!python/object/apply:os.system ['true']\n")
+    (root / "aliases.yaml").write_text("a: &a [1]\nb: [*a, *a]\n")
+    (root / "unknown.yaml").write_text("context_length: [128]\n")
+    (root / "typed.yaml").write_text("context_len: 128\n")
+    (root / "dates.yaml").write_text("models: [2026-01-01]\n")
+    (root / "text.ipynb").write_text("not a notebook")
+    (root / "list.ipynb").write_text("[]")
+    return root
+
+
+#: Command -> words that its one line on stderr must have. {p} is the folder with the places.
+REFUSED = [
+    ("show 03-tokens", "did you mean '03-tokens-per-second'?"),
+    ("show x --archive {p}/none", "does not exist; wanted a folder with results"),
+    ("show x --archive {p}/file", "is not a folder"),
+    ("show x --archive {p}/empty", "holds no results"),
+    (f"show {SLUG} --archive {{p}}/loose-truncated", "is not a netCDF-4 file"),
+    (f"show {SLUG} --archive {{p}}/loose-nothing", "is not a netCDF-4 file"),
+    (f"show {SLUG} --archive {{p}}/loose-foreign", "is not a netCDF-4 file"),
+    (f"show {SLUG} --archive {{p}}/loose-zeros", "is not a netCDF-4 file"),
+    (f"show {SLUG} --archive {{p}}/alien", "has no provenance of this project"),
+    (f"show {SLUG} --archive {{p}}/leaving", "leaves its folder"),
+    ("show x --archive {p}/manifest-list", "is not a manifest"),
+    ("show x --archive {p}/manifest-half", "is not a manifest"),
+    ("show x --archive {p}/manifest-deep", "is not a manifest"),
+    ("show x --archive {p}/manifest-edited", "is damaged: its digest does not fit"),
+    ("cite 03-token", "unknown result '03-token', did you mean"),
+    (f"cite {SLUG}::latency", "unknown variable 'latency', did you mean 'latency_s'?"),
+    (f"cite {SLUG}::latency_s", "wanted labels for system = tpu-llm, pim-llm"),
+    (f"cite {SLUG}::latency_s::system", "has no '='"),
+    (f"cite {SLUG}::latency_s::sytem=pim-llm", "did you mean 'system'?"),
+    (f"cite {SLUG}::latency_s::system=pim", "unknown label of system 'pim', did you mean 'pim-llm'?"),
+    (f"cite {SLUG}::latency_s::context_len=129", "unknown label of context_len '129'"),
+    (f"cite {SLUG} --archive {{p}}/flipped", "is not the file that the manifest names"),
+    (f"cite {SLUG} --archive {{p}}/missing", "is not the file that the manifest names"),
+    ("verify 03-tokens", "did you mean '03-tokens-per-second'?"),
+    ("verify --heavy --no-recompute", "not allowed with"),
+    ("verify --jobs 0", "wanted a whole number from 1 to 256"),
+    ("diff {p}/none data", "is no folder and no file, and no tag or commit"),
+    ("diff --help=1 data", "ignored explicit argument"),
+    ("diff HEAD:README.md HEAD", "no tag or commit of this checkout either"),
+    ("diff {p}/flipped {p}/good", "is not as its manifest says: 03-tokens-per-second.nc has other bytes"),
+    ("diff {p}/text.zip {p}/good", "is not a netCDF-4 file"),
+    ("diff {p}/no-manifest.zip {p}/good", "wanted a file made by 'pimllm export'"),
+    ("diff {p}/alien {p}/good", "has no provenance of this project"),
+    ("export --to {p}/file", "is there already; wanted a new file name"),
+    ("export --to {p}/file/x.zip", "cannot be written"),
+    ("export --to {p}/x.zip --archive {p}/truncated", "cannot be exported: 03-tokens-per-second.nc has"),
+    ("export --to {p}/x.zip --archive {p}/empty", "is no archive: it has no manifest.json"),
+    ("fetch 7.7.7 --from {p}/good", "unknown version with an archive '7.7.7'"),
+    ("fetch ../x --from {p}/good", "wanted letters, digits and dots"),
+    ("fetch 7.7.7 --from {p}/good --sha256 0", "wanted a SHA-256, 64 hexadecimal digits"),
+    ("fetch 7.7.7 --from {p}/good --into {p}/new --sha256 " + "0" * 64, "has other bytes than pinned"),
+    ("fetch 7.7.7 --from {p}/none --into {p}/new --sha256 " + "0" * 64, "does not exist; wanted a file"),
+    ("fetch 7.7.7 --from {p}/text.zip --into {p}/new --sha256 " + "0" * 64, "cannot be read as a zip file"),
+    ("fetch 7.7.7 --from {p}/good --into {p}/missing --sha256 " + "0" * 64, "holds another archive"),
+    (f"run {SLUG} -f {{p}}/none.yaml", "does not exist; wanted a file"),
+    (f"run {SLUG} -f {{p}}/list.yaml", "wanted lines like"),
+    (f"run {SLUG} -f {{p}}/broken.yaml", "is not YAML"),
+    (f"run {SLUG} -f {{p}}/code.yaml", "is not YAML: could not determine a constructor"),
+    (f"run {SLUG} -f {{p}}/aliases.yaml", "has aliases; wanted plain values"),
+    (f"run {SLUG} -f {{p}}/unknown.yaml", "did you mean 'context_len'?"),
+    (f"run {SLUG} -f {{p}}/typed.yaml", "wanted list[int]"),
+    (f"run {SLUG} -f {{p}}/dates.yaml", "wanted list[str]"),
+    (f"run {SLUG} -p models ['$(id)']", "wanted a name, a path or a number"),
+    (f"run {SLUG} --jobs many", "wanted a whole number from 1 to 256"),
+    (f"run {SLUG} --into {{p}}/x --archive", "not allowed with"),
+    (f"run {SLUG} --archive {{p}}/none", "does not exist; wanted a folder with results"),
+    ("run {p}/none.ipynb", "does not exist; wanted a notebook"),
+    ("run {p}/text.ipynb", "is not a notebook"),
+    ("run {p}/list.ipynb", "is not a notebook"),
+]  # fmt: skip
+
+
+def test_there_are_many_of_them():
+    assert len(REFUSED) >= 40
+
+
+@pytest.mark.parametrize(("command", "words"), REFUSED, ids=[command for command, _ in REFUSED])
+def test_bad_input_is_one_line_status_2_and_leaves_no_trace(command, words, places, capfd):
+    before = sorted(str(path) for path in places.rglob("*"))
+    assert main(command.format(p=places).split(" ")) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("pimllm: ")
+    assert words in err
+    assert sorted(str(path) for path in places.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("truncated", f"{NC} has"),
+        ("flipped", f"{NC} has other bytes"),
+        ("nothing", f"{NC} has 0 bytes"),
+        ("foreign", f"{NC} has 10 bytes"),
+        ("zeros", f"{NC} has 10000 bytes"),
+        ("missing", f"{NC} is missing"),
+        ("unlisted", "other.nc is not in the manifest"),
+        ("manifest-half", "is not a manifest"),
+        ("manifest-edited", "is damaged"),
+        ("leaving", "leaves its folder"),
+        ("empty", "is no archive"),
+    ],
+)
+def test_verify_names_what_is_wrong_with_an_archive_and_exits_with_1(place, words, places, capsys):
+    assert main(["verify", "--no-recompute", "--archive", str(places / place)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def a_notebook(folder, *cells):
+    """Write a small notebook and return its path."""
+    code = ["x: int = 1  # a number\ninto: str = 'executed'  # folder", *cells]
+    made = [
+        {"cell_type": "code", "id": f"c{i}", "metadata": {"tags": ["parameters"]} if i == 0 else {}, "source": source,
+         "execution_count": None, "outputs": []}
+        for i, source in enumerate(code)
+    ]  # fmt: skip
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    path = folder / "small.ipynb"
+    path.write_text(json.dumps({"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def test_a_notebook_that_raises_says_where_in_three_lines_and_changes_nothing(tmp_path, capfd):
+    into = tmp_path / "into"
+    path = a_notebook(tmp_path, "y = 2\nz = y / 0")
+    manifest.publish(into, {"small.nc": b"as before"})
+    assert main(["run", str(path), "--into", str(into)]) == 1
+    said = [line for line in capfd.readouterr().err.splitlines() if line and "|" not in line]
+    assert said == [
+        "pimllm: small failed in cell 3; nothing was written",  # papermill puts the given parameters in a cell before it
+        "  line 2: z = y / 0",
+        "  ZeroDivisionError: division by zero",
+    ]
+    assert manifest.damage(into) == []
+    assert (into / "small.nc").read_bytes() == b"as before"
+
+
+def test_a_notebook_whose_kernel_dies_or_warns_changes_nothing(tmp_path, capfd):
+    for code, words in (("import os; os._exit(1)", "its kernel died"), ("import warnings; warnings.warn('hm')", "warns")):
+        path = a_notebook(tmp_path, code)
+        assert main(["run", str(path), "--into", str(tmp_path / "into")]) == 1
+        assert words in capfd.readouterr().err
+        assert not (tmp_path / "into").exists()
+
+
+def test_an_interrupted_run_of_several_goes_on_where_it_stopped(tmp_path, capfd):
+    work = ["01-operation-share", "04-latency-breakdown"]
+    small = ["-p", "models", "['opt-125m']", "-p", "context_len", "[8]", "--into", str(tmp_path)]
+    assert main(["run", work[0], *small]) == 0
+    first = (tmp_path / f"{work[0]}.ipynb").stat().st_mtime_ns
+    capfd.readouterr()
+    assert main(["run", *work, *small]) == 0
+    out, err = capfd.readouterr()
+    assert out.split() == [str(tmp_path / f"{work[1]}.ipynb")]
+    assert f"{work[0]} is up to date" in err
+    assert (tmp_path / f"{work[0]}.ipynb").stat().st_mtime_ns == first
+    (tmp_path / f"{work[0]}.nc").write_bytes(b"damaged")
+    assert main(["run", *work, *small]) == 0
+    assert capfd.readouterr().out.split() == [str(tmp_path / f"{work[0]}.ipynb")]
+    assert manifest.damage(tmp_path) == []
+
+
+def test_a_result_made_with_a_users_file_is_never_taken_for_fresh(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(
+        "d_model = 64\nd_ff = 64\nn_layers = 1\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\n"
+    )
+    values = notebooks.check("01-operation-share", {"models": ["mine.toml"], "context_len": [8]})
+    notebooks.run("01-operation-share", tmp_path / "into", values)
+    assert notebooks.stale("01-operation-share", tmp_path / "into", values)
+    assert "mine.d_model" in archive.record(archive.load(tmp_path / "into" / "01-operation-share.nc"))["user_values"]
+
+
+def test_several_notebooks_run_side_by_side_give_the_bytes_of_one_after_the_other(tmp_path, capfd):
+    work = {
+        "01-operation-share": {"models": ["opt-125m"], "context_len": [8]},
+        "04-latency-breakdown": {"models": ["opt-125m"], "context_len": [8]},
+    }
+    assert len(list(jobs.run(work, tmp_path / "one", 1, progress=False))) == 2
+    assert len(list(jobs.run(work, tmp_path / "two", 2, progress=False))) == 2
+    for name in [f"{slug}{end}" for slug in work for end in (".nc", ".ipynb")]:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert (tmp_path / "one" / manifest.NAME).read_bytes() == (tmp_path / "two" / manifest.NAME).read_bytes()
+    path = a_notebook(tmp_path, "raise KeyError('k')")
+    with pytest.raises(notebooks.NotebookFailed, match="small failed in cell 3"):
+        list(jobs.run({str(path): {}, "01-operation-share": {"models": ["opt-125m"]}}, tmp_path / "two", 2, progress=False))
+    assert "pimllm" not in capfd.readouterr().err
+
+
+def test_a_wrong_parameter_name_is_refused_in_under_two_seconds_from_any_folder(tmp_path):
+    program = [sys.executable, "-m", "pimllm_lib", "run", SLUG, "-p", "context_length", "[8192]", "--into", "x"]
+    start = time.monotonic()
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "did you mean 'context_len'?" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert time.monotonic() - start < 10  # two seconds on a quiet machine; what is meant is: no kernel
+
+
+def test_a_full_disk_leaves_the_archive_as_it_was(tmp_path):
+    manifest.publish(tmp_path, {"x.nc": b"before"})
+    code = (
+        "import resource, sys; from pathlib import Path; from pimllm_lib.report import manifest\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        f"manifest.publish(Path({str(tmp_path)!r}), {{'x.nc': bytes(6000), 'y.nc': b''}})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "x.nc cannot be written: File too large" in done.stderr
+    assert manifest.damage(tmp_path) == []
+    assert (tmp_path / "x.nc").read_bytes() == b"before"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_write_permission_is_one_line(tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert main(["export", "--to", str(tmp_path / "x.zip")]) == 2
+    assert "cannot be written: Permission denied" in capsys.readouterr().err
+
+
+def test_a_folder_that_takes_no_files_is_one_line(capsys):
+    assert main(["export", "--to", "/proc/x.zip"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="cannot be written"):
+        manifest.publish(files.Path("/proc/pimllm"), {"x.nc": b""})

@@ -1,0 +1,156 @@
+"""The manifest: any changed bit is named; whoever kills a writer, at any moment, leaves an archive that holds."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from pimllm_lib.report import files, manifest, paths, verify
+
+OLD = {"a.nc": b"old a", "results/b.nc": b"old b" * 1000}
+NEW = {"a.nc": b"new a", "results/b.nc": b"new b" * 2000, "results/c.nc": b"new c"}
+
+
+def holds(folder):
+    """Return whether an archive is as its manifest says, each file in its old or its new state."""
+    assert manifest.damage(folder) == []
+    for name in NEW:
+        content = (folder / name).read_bytes() if (folder / name).exists() else None
+        assert content in (OLD.get(name), NEW[name])
+    return True
+
+
+def in_a_child(work):
+    """Run some work in a process of its own and return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return pid
+
+
+def test_what_is_published_is_listed_with_size_and_hash(tmp_path):
+    manifest.publish(tmp_path, OLD)
+    listed = manifest.load(tmp_path)
+    assert listed == {name: {"bytes": len(data), "sha256": files.hash_of(data)} for name, data in OLD.items()}
+    assert manifest.damage(tmp_path) == []
+    before = (tmp_path / manifest.NAME).read_bytes()
+    manifest.publish(tmp_path, OLD)
+    assert (tmp_path / manifest.NAME).read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_writer_that_dies_at_any_of_its_steps_leaves_an_archive_that_holds(tmp_path, monkeypatch):
+    """The process ends, without a word, just before each of its calls that change the disk."""
+    calls = {name: getattr(os, name) for name in ("replace", "fsync", "unlink")}
+    for step in range(100):
+        folder = tmp_path / str(step)
+        manifest.publish(folder, OLD)
+        left = [step]
+
+        def dying(name, left=left):
+            def call(*args, **keywords):
+                left[0] -= 1
+                if left[0] < 0:
+                    os._exit(9)
+                return calls[name](*args, **keywords)
+
+            return call
+
+        def work(folder=folder):
+            for name in calls:
+                setattr(os, name, dying(name))
+            manifest.publish(folder, NEW)
+
+        _, status = os.waitpid(in_a_child(work), 0)
+        assert holds(folder)
+        manifest.publish(folder, NEW)
+        assert {name: (folder / name).read_bytes() for name in NEW} == NEW
+        assert not [path for path in folder.rglob(".*") if path.name != files.LOCK]
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+    assert 10 < step < 99  # every step was the last one of some process
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_hundred_writers_killed_at_random_moments_leave_an_archive_that_holds(tmp_path):
+    manifest.publish(tmp_path, OLD)
+
+    def work():
+        while True:
+            manifest.publish(tmp_path, NEW)
+            manifest.publish(tmp_path, {**NEW, **OLD})
+
+    choose = random.Random(6)
+    for _ in range(100):
+        pid = in_a_child(work)
+        time.sleep(choose.uniform(0.001, 0.03))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        assert holds(tmp_path)
+    manifest.publish(tmp_path, NEW)
+    assert {name: (tmp_path / name).read_bytes() for name in NEW} == NEW
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_writers_at_once_leave_the_whole_work_of_both(tmp_path):
+    pids = [
+        in_a_child(lambda i=i: [manifest.publish(tmp_path, {f"{i}.nc": bytes([n])}) for n in range(20)]) for i in range(4)
+    ]
+    for pid in pids:
+        os.waitpid(pid, 0)
+    assert manifest.damage(tmp_path) == []
+    assert {path.read_bytes() for path in manifest.datasets(tmp_path)} == {bytes([19])}
+    assert len(manifest.load(tmp_path)) == 4
+
+
+def test_any_flipped_bit_in_any_archived_file_is_found_and_named(tmp_path):
+    shutil.copytree(paths.DATA, tmp_path / "data", ignore=shutil.ignore_patterns(files.LOCK))
+    folder = tmp_path / "data"
+    listed = [manifest.NAME, *manifest.load(folder)]
+    choose = random.Random(200)
+    for i in range(200):
+        name = listed[i % len(listed)]
+        path = folder / name
+        whole = path.read_bytes()
+        bit = choose.randrange(8 * len(whole))
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        problems = verify.verify(folder, recompute=False).problems
+        assert len(problems) == 1
+        assert name in problems[0]
+        path.write_bytes(whole)
+    assert verify.verify(folder, recompute=False).problems == []
+
+
+def test_a_manifest_that_was_edited_by_hand_is_refused(tmp_path):
+    manifest.publish(tmp_path, OLD)
+    content = json.loads((tmp_path / manifest.NAME).read_text())
+    content["files"]["a.nc"]["bytes"] += 1
+    (tmp_path / manifest.NAME).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="is damaged: its digest does not fit"):
+        manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "C:x", "a\\..\\x", "", ".", "a//b", "a/./b", "a\0b", "a\nb"])
+def test_a_name_that_leaves_its_folder_is_refused(tmp_path, name):
+    text = manifest.compose({name: manifest.entry(b"")})
+    (tmp_path / manifest.NAME).write_bytes(text)
+    with pytest.raises(ValueError, match="leaves its folder"):
+        manifest.load(tmp_path)
+
+
+def test_a_link_that_leaves_its_folder_is_refused(tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "results").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match="leaves its folder"):
+        manifest.publish(tmp_path / "archive", {"results/x.nc": b""})
+    assert list((tmp_path / "secret").iterdir()) == []
