@@ -5,13 +5,15 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 UV     := uv==0.13.9
 MARK   ?=
+# Other programs that results are checked against, each in an environment of its own.
+PEERS  := peer crate cff
 SHELL  := /bin/bash
 export PYTHONDONTWRITEBYTECODE =
 # One thread keeps sums in one order.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book archive test bench check format clean lock
+.PHONY: help env book archive test bench wheel check format clean lock
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,24 +33,27 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 book: env  ## execute stale notebooks, compare with the archive, render the report
-	@$(BIN)/pimllm book
+	@$(BIN)/pimllm book --jobs 2
 
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
-	@$(BIN)/pimllm run all --archive
+	@$(BIN)/pimllm run all --jobs 2 --archive
 
-test: env  ## run the tests (MARK=peer: against SCALE-Sim; MARK=browser: the rendered book)
-	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(VENV)-peer/.ready; fi
+test: env  ## run the tests (MARK=peer: against other programs; MARK=browser: the rendered book; MARK=slow: faults, wheel, twin builds)
+	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready); fi
 	@if [ "$(MARK)" = browser ]; then $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-browser.lock; fi
 	@$(BIN)/python -m pytest $(if $(MARK),-m $(MARK))
 
-$(VENV)-peer/.ready: requirements-peer.lock | $(READY)
-	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-peer
-	@$(BIN)/uv pip sync --quiet --python $(VENV)-peer/bin/python --require-hashes requirements-peer.lock
+$(VENV)-%/.ready: requirements-%.lock | $(READY)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$*
+	@$(BIN)/uv pip sync --quiet --python $(VENV)-$*/bin/python --require-hashes requirements-$*.lock
 	@touch $@
 
 bench: env $(VENV)-peer/.ready  ## measure speed as ratios within one run
 	@$(BIN)/python -m compileall -q pimllm_lib
 	@$(BIN)/python -m benchmarks
+
+wheel: env  ## build dist/*.whl, which carries the notebooks
+	@$(BIN)/python -m hatchling build -t wheel
 
 check: env  ## lint, formatting, types, spelling
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/codespell
@@ -57,11 +62,11 @@ format: env  ## put code into the house format
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format --quiet .
 
 clean:  ## remove everything that can be made again
-	@rm -rf $(VENV) $(VENV)-peer executed build book/_build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(PEERS:%=$(VENV)-%) executed build book/_build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: env  # renew the locks, for maintainers
 	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --extra book --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock
-	@for name in browser peer; do $(BIN)/uv pip compile -q --upgrade --group $$name --universal --python-version 3.11 \
+	@for name in browser $(PEERS); do $(BIN)/uv pip compile -q --upgrade --group $$name --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements-$$name.lock; done

@@ -4,12 +4,15 @@ import doctest
 import json
 import re
 import shlex
+from io import StringIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, claims, pages, paths
+from pimllm_lib.report import archive, claims, files, pages, paths, result_page
+from pimllm_lib.report.cite import cite
 
 PAGES = [*sorted(paths.BOOK.glob("*.md")), paths.ROOT / "README.md"]
 
@@ -54,6 +57,12 @@ def test_every_number_the_prose_takes_from_the_archive_is_there():
     assert used <= known.keys()
 
 
+def a_result(slug, executed, repository=""):
+    content = (paths.RESULTS / f"{slug}.nc").read_bytes()
+    ds = archive.decode(content, slug)
+    return result_page.Result(slug, executed, ds, content, cite(paths.DATA, slug), repository)
+
+
 def test_a_result_page_has_its_answer_first_and_its_provenance_last():
     slug = "03-tokens-per-second"
     output = {"data": {"text/markdown": "**forty-two**"}}
@@ -63,10 +72,44 @@ def test_a_result_page_has_its_answer_first_and_its_provenance_last():
         {"cell_type": "code", "metadata": {}, "source": "compute()"},
         {"cell_type": "code", "metadata": {"tags": ["answer"]}, "source": "say()", "outputs": [output]},
     ]
-    page = pages.result({"cells": cells}, slug, archive.load(paths.RESULTS / f"{slug}.nc"))["cells"]
+    page = result_page.page(a_result(slug, {"cells": cells}))["cells"]
     first_lines = ["".join(cell["source"]).splitlines()[0] for cell in page]
     assert first_lines == ["# Question", ":::{div} answer", "compute()", "## Where this comes from"]
     assert f"pimllm run {slug}" in page[-1]["source"]
+    assert files.hash_of((paths.RESULTS / f"{slug}.nc").read_bytes()) in page[-1]["source"]
+    assert "Binder" not in page[-1]["source"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "link"),
+    [
+        ("", ""),
+        ("https://github.com/a/b.git", "https://mybinder.org/v2/gh/a/b/HEAD?labpath=notebooks%2F03-x.ipynb"),
+        ("https://example.org/a/b", "https://mybinder.org/v2/git/https%3A%2F%2Fexample.org%2Fa%2Fb/HEAD?labpath="),
+    ],
+)
+def test_a_page_links_to_binder_once_the_project_has_an_address(repository, link):
+    assert link in result_page.binder(repository, "03-x")
+    assert bool(link) == bool(result_page.binder(repository, "03-x"))
+    assert (paths.ROOT / ".binder" / "postBuild").is_file()
+
+
+@pytest.mark.parametrize("slug", paths.slugs())
+def test_the_table_for_download_holds_every_value_of_the_dataset(slug):
+    ds = archive.load(paths.RESULTS / f"{slug}.nc")
+    rows = pd.read_csv(StringIO(result_page.table(ds)), keep_default_na=False, dtype=str)
+    for name in ds.data_vars:
+        mine = rows[rows.variable == name]
+        values = pd.to_numeric(mine.value, errors="coerce")
+        assert set(mine.unit) <= {ds[name].attrs["units"]}
+        assert values.sum() == pytest.approx(float(ds[name].sum()), rel=1e-9)
+        assert (values != 0).sum() == int((ds[name] != 0).sum())
+
+
+def test_a_figure_for_download_is_a_whole_svg_file():
+    svg = '<svg role="img" xmlns="http://www.w3.org/2000/svg"><g/></svg>'
+    cell = {"outputs": [{"data": {"text/html": ['<figure class="pimllm-figure">', svg, "</figure>"]}}, {"text": "x"}]}
+    assert result_page.figures({"cells": [cell, {"cell_type": "markdown"}]}) == [svg]
 
 
 def test_figures_describe_themselves_and_follow_the_theme():

@@ -56,7 +56,9 @@ def test_identifiers_are_the_hashes_git_computes(tmp_path):
         (tmp_path / name).write_bytes(data)
 
     def git(*words):
-        return subprocess.run(["git", "-C", tmp_path, *words], check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", tmp_path, *words], check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     git("init", "--quiet")
     git("add", ".")
@@ -70,8 +72,8 @@ def test_the_source_identifier_is_left_out_where_the_dataset_is_from_other_sourc
     archive.write(ds.assign_attrs(provenance=json.dumps(record)), tmp_path / f"{SLUG}.nc")
     found = cite.cite(tmp_path, SLUG)
     assert found.fields["swhid"] is None
-    assert "from other sources than the ones at hand" in found.text
-    assert "not part of a released archive" in found.text
+    assert "made from other sources than the ones at hand" in found.text
+    assert "not in a released archive" in found.text
 
 
 def test_a_file_that_the_manifest_does_not_name_is_not_cited(tmp_path):

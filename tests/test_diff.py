@@ -54,7 +54,7 @@ def test_a_number_that_leaves_zero_has_no_relative_size_and_json_stays_json(resu
         (lambda ds: ds.isel(context_len=[0]), "context_len: labels gone: 256; come: none"),
         (lambda ds: ds.assign_coords(model=["other"]), "model: labels gone: opt-1.3b; come: other"),
         (lambda ds: ds.transpose(), "latency_s: dimensions"),
-        (lambda ds: ds.assign_attrs(provenance='{"parameters": {}, "source_hash": ""}'), "models: parameter ['opt-1.3b'] ->"),
+        (lambda ds: ds.assign_attrs(provenance='{"parameters": {}, "source_hash": ""}'), "parameter ['opt-1.3b'] -> absent"),
     ],
 )  # fmt: skip
 def test_each_way_to_differ_has_its_words(result, change, words):

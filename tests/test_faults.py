@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 
@@ -38,7 +39,12 @@ def places(tmp_path_factory):
     manifest.publish(root / "good", {NC: good})
     shutil.copytree(root / "good", root / "unlisted")
     (root / "unlisted" / "other.nc").write_bytes(good)
-    for name, text in {"list": "[]", "half": '{"files": {', "deep": "[" * 100_000, "edited": '{"files": {}, "digest": "0"}'}.items():
+    for name, text in {
+        "list": "[]",
+        "half": '{"files": {',
+        "deep": "[" * 100_000,
+        "edited": '{"files": {}, "digest": "0"}',
+    }.items():
         (root / f"manifest-{name}").mkdir()
         (root / f"manifest-{name}" / manifest.NAME).write_text(text)
     (root / "leaving").mkdir()
@@ -195,7 +201,10 @@ def test_a_notebook_that_raises_says_where_in_three_lines_and_changes_nothing(tm
 
 
 def test_a_notebook_whose_kernel_dies_or_warns_changes_nothing(tmp_path, capfd):
-    for code, words in (("import os; os._exit(1)", "its kernel died"), ("import warnings; warnings.warn('hm')", "warns")):
+    for code, words in (
+        ("import os; os._exit(1)", "its kernel died"),
+        ("import warnings; warnings.warn('hm')", "warns"),
+    ):
         path = a_notebook(tmp_path, code)
         assert main(["run", str(path), "--into", str(tmp_path / "into")]) == 1
         assert words in capfd.readouterr().err
@@ -242,7 +251,11 @@ def test_several_notebooks_run_side_by_side_give_the_bytes_of_one_after_the_othe
     assert (tmp_path / "one" / manifest.NAME).read_bytes() == (tmp_path / "two" / manifest.NAME).read_bytes()
     path = a_notebook(tmp_path, "raise KeyError('k')")
     with pytest.raises(notebooks.NotebookFailed, match="small failed in cell 3"):
-        list(jobs.run({str(path): {}, "01-operation-share": {"models": ["opt-125m"]}}, tmp_path / "two", 2, progress=False))
+        list(
+            jobs.run(
+                {str(path): {}, "01-operation-share": {"models": ["opt-125m"]}}, tmp_path / "two", 2, progress=False
+            )
+        )
     assert "pimllm" not in capfd.readouterr().err
 
 
@@ -269,11 +282,29 @@ def test_a_full_disk_leaves_the_archive_as_it_was(tmp_path):
     assert (tmp_path / "x.nc").read_bytes() == b"before"
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_write_permission_is_one_line(tmp_path, capsys):
-    tmp_path.chmod(0o500)
-    assert main(["export", "--to", str(tmp_path / "x.zip")]) == 2
-    assert "cannot be written: Permission denied" in capsys.readouterr().err
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_folder_without_write_permission_is_refused_in_one_line_and_stays_as_it_was():
+    folder = files.Path(tempfile.mkdtemp())
+    manifest.publish(folder, {"x.nc": b"before"})
+    folder.chmod(0o555)
+    folder.joinpath("x.nc").chmod(0o444)
+    pid = os.fork()
+    if pid == 0:
+        said = ""
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)  # root may write anywhere
+            manifest.publish(folder, {"x.nc": b"after"})
+        except ValueError as error:
+            said = str(error)
+        finally:
+            os._exit(0 if "cannot be written: Permission denied" in said else 1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert (folder / "x.nc").read_bytes() == b"before"
+    assert manifest.damage(folder) == []
+    folder.chmod(0o700)
+    shutil.rmtree(folder)
 
 
 def test_a_folder_that_takes_no_files_is_one_line(capsys):
@@ -281,3 +312,32 @@ def test_a_folder_that_takes_no_files_is_one_line(capsys):
     assert "cannot be written" in capsys.readouterr().err
     with pytest.raises(ValueError, match="cannot be written"):
         manifest.publish(files.Path("/proc/pimllm"), {"x.nc": b""})
+
+
+def test_verify_recomputes_and_lists_which_results_move_when_a_constant_of_the_catalog_changes(tmp_path):
+    copy = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns(".git", ".venv*", "build", "_build", "executed", "__pycache__", ".*_cache")
+    shutil.copytree(paths.ROOT, copy, ignore=ignored)
+    program = [sys.executable, "-m", "pimllm_lib", "verify", "01-operation-share", "04-latency-breakdown"]
+
+    def run(*options):
+        return subprocess.run(
+            [*program, *options], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    clean = run()
+    assert (clean.returncode, clean.stderr) == (0, "")
+    table = copy / "pimllm_lib" / "catalog" / "parts.toml"
+    before = 'rate_hz = { value = 100, unit = "MHz"'
+    assert before in table.read_text()
+    table.write_text(table.read_text().replace(before, before.replace("100", "125")))
+    moved = run("--json", "--jobs", "2")
+    assert moved.returncode == 1
+    found = json.loads(moved.stdout)
+    latency = next(change for change in found["moved"] if change["variable"] == "latency_s")
+    assert {change["result"] for change in found["moved"]} == {"04-latency-breakdown"}  # cycles do not know the clock
+    assert latency["new"] == pytest.approx(latency["old"] * 100 / 125)
+    assert latency["relative"] == pytest.approx(0.2)
+    assert "04-latency-breakdown: latency_s: " in moved.stderr
+    assert any(line.startswith("claim ") for line in found["problems"])

@@ -101,7 +101,8 @@ def test_a_hundred_writers_killed_at_random_moments_leave_an_archive_that_holds(
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_two_writers_at_once_leave_the_whole_work_of_both(tmp_path):
     pids = [
-        in_a_child(lambda i=i: [manifest.publish(tmp_path, {f"{i}.nc": bytes([n])}) for n in range(20)]) for i in range(4)
+        in_a_child(lambda i=i: [manifest.publish(tmp_path, {f"{i}.nc": bytes([n])}) for n in range(20)])
+        for i in range(4)
     ]
     for pid in pids:
         os.waitpid(pid, 0)
@@ -139,7 +140,9 @@ def test_a_manifest_that_was_edited_by_hand_is_refused(tmp_path):
         manifest.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "C:x", "a\\..\\x", "", ".", "a//b", "a/./b", "a\0b", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/x", "a/../../x", "C:x", "a\\..\\x", "", ".", "a//b", "a/./b", "a\0b", "a\nb"]
+)
 def test_a_name_that_leaves_its_folder_is_refused(tmp_path, name):
     text = manifest.compose({name: manifest.entry(b"")})
     (tmp_path / manifest.NAME).write_bytes(text)

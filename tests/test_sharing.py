@@ -45,7 +45,14 @@ def test_a_crate_describes_every_file_it_holds(crate):
     assert {part["@id"] for part in described["./"]["hasPart"]} == files_described.keys()
     results = {e["@id"] for e in described["#run"]["result"]}
     assert results == {f"data/results/{slug}.nc" for slug in paths.slugs()}
-    wanted = {"LICENSE", "environment.yml", "requirements.lock", "zenodo.json", "pimllm_lib/system.py", "data/manifest.json"}
+    wanted = {
+        "LICENSE",
+        "environment.yml",
+        "requirements.lock",
+        "zenodo.json",
+        "pimllm_lib/system.py",
+        "data/manifest.json",
+    }
     assert wanted <= held.keys()
     assert not [name for name in held if "__pycache__" in name or ".lock" in name.split("/")[-1][:5]]
 
@@ -54,7 +61,9 @@ def test_a_deposit_names_no_identifier_that_does_not_exist(crate):
     with zipfile.ZipFile(crate) as file:
         deposit = json.loads(file.read("zenodo.json"))["metadata"]
     assert deposit["version"] == __version__
-    assert deposit["related_identifiers"] == [{"identifier": "arXiv:2504.01994", "relation": "references", "scheme": "arxiv"}]
+    assert deposit["related_identifiers"] == [
+        {"identifier": "arXiv:2504.01994", "relation": "references", "scheme": "arxiv"}
+    ]
     assert not {"doi", "prereserve_doi", "url"} & deposit.keys()
 
 

@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report import archive, diff, notebooks, pages
+from pimllm_lib.report import archive, diff, files, manifest, notebooks, pages, provenance, result_page
 from pimllm_lib.report import jobs as batch
-from pimllm_lib.report.paths import BOOK, BUILD, EXECUTED, RESULTS, ROOT, checkout, slugs
+from pimllm_lib.report.cite import cite
+from pimllm_lib.report.paths import BOOK, BUILD, DATA, EXECUTED, RESULTS, ROOT, checkout, slugs
+from pimllm_lib.report.result_page import Result
 
 SOURCE = BUILD / "book"
 PAGE = BOOK / "_build" / "html" / "index.html"
@@ -45,14 +49,17 @@ def _against_archive(slug: str) -> list[str]:
 
 def assemble() -> None:
     """Bring the book's sources together under build/book; files whose content stays are not touched."""
+    config = _config()
     wanted = {path.relative_to(BOOK): path.read_bytes() for path in _prose()}
     for slug in slugs():
-        ds = archive.load(EXECUTED / f"{slug}.nc")
         executed = json.loads((EXECUTED / f"{slug}.ipynb").read_text(encoding="utf-8"))
-        page = json.dumps(pages.result(executed, slug, ds), indent=1, sort_keys=True)
-        wanted[Path("results", f"{slug}.ipynb")] = page.encode()
-        wanted[Path("results", f"{slug}.nc")] = (EXECUTED / f"{slug}.nc").read_bytes()
-    wanted[Path("_config.yml")] = _config().encode()
+        content = files.read(RESULTS / f"{slug}.nc")
+        ds = archive.decode(content, slug)
+        result = Result(slug, executed, ds, content, cite(DATA, slug), config["repository"]["url"])
+        text = json.dumps(result_page.page(result), indent=1, sort_keys=True)
+        wanted |= {Path("results", f"{slug}.ipynb"): text.encode(), **result_page.downloads(result)}
+    wanted[Path("CHANGELOG.md")] = (ROOT / "CHANGELOG.md").read_bytes()
+    wanted[Path("_config.yml")] = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=10**6).encode()
     _sync(SOURCE, wanted)
 
 
@@ -61,16 +68,18 @@ def _prose() -> Iterable[Path]:
     return (path for path in BOOK.rglob("*") if path.is_file() and not set(skipped) & set(path.parts))
 
 
-def _config() -> str:
+def _config() -> dict[str, Any]:
     """Return the configuration with what depends on the sources: numbers in prose, and the version line."""
-    import yaml
-
     config: dict[str, Any] = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["parse"]["myst_substitutions"] = pages.substitutions(RESULTS)
-    stamp = f'<p class="stamp">pimllm {__version__} · commit {commit()}</p>'
-    config["sphinx"]["config"]["html_theme_options"]["extra_footer"] = stamp
-    text: str = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=10**6)
-    return text
+    config["sphinx"]["config"]["html_theme_options"]["extra_footer"] = f'<p class="stamp">{stamp()}</p>'
+    return config
+
+
+def stamp() -> str:
+    """Return what every page says of its origin; the commit is where it was rendered, and alone differs between builds."""
+    hashes = f"sources {provenance.sources_hash()} · archive {manifest.hash_of(DATA)[:16]}"
+    return f"pimllm {__version__} · {hashes} · commit {commit()}"
 
 
 def commit() -> str:
@@ -104,6 +113,9 @@ def render() -> list[str]:
     command = [sys.executable, "-c", program, "build", str(SOURCE), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})
     if done.returncode == 0 and PAGE.is_file():
+        PAGE.with_name(".buildinfo").unlink(
+            missing_ok=True
+        )  # a hash of the configuration, which holds the stamped commit
         return []
     shutil.rmtree(BOOK / "_build", ignore_errors=True)  # a half-rendered book is worse than none
     lines = (done.stdout + done.stderr).splitlines()

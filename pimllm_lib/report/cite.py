@@ -45,6 +45,7 @@ class Citation:
             "author": f"{{{AUTHORS}}}", "title": f"{{{_latex(f['title'])}}}", "year": f["year"],
             "howpublished": _latex(f"Dataset {f['result']}, pimllm {f['version']}"), "note": _latex(note),
         }  # fmt: skip
+        entry["note"] = entry["note"].replace("; ", ";\n    ")
         lines = "".join(f"  {name} = {{{value}}},\n" for name, value in entry.items() if value)
         return f"@misc{{pimllm-{f['result']}-{f['version']},\n{lines}}}"
 
@@ -55,8 +56,8 @@ class Citation:
     @property
     def _note(self) -> str:
         f = self.fields
-        source = f"source {f['swhid']}" if f["swhid"] else "from other sources than the ones at hand"
-        own = "" if f["released"] else f"; not part of a released archive, parameters {f['parameters']}"
+        source = f"source {f['swhid']}" if f["swhid"] else "made from other sources than the ones at hand"
+        own = "" if f["released"] else f"; not in a released archive; made with {f['parameters']}"
         return f"sha256 {f['sha256']}; source hash {f['source_hash']}; {source}{own}"
 
 
@@ -93,7 +94,11 @@ def cite(folder: Path, what: str) -> Citation:
 
 
 def _plain(parameters: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+    return "; ".join(f"{name} = {_listed(value)}" for name, value in parameters.items())
+
+
+def _listed(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def cell(ds: xr.Dataset, variable: str, coords: str) -> dict[str, Any]:

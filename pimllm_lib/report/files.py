@@ -20,10 +20,10 @@ def write(path: Path, content: bytes) -> Path:
 
     Raises BadInput when it cannot be written; the old file then stays.
     """
-    if path.exists() and not path.is_file():
-        raise BadInput(f"{path} cannot be written: it is a folder or a device; wanted the name of a file")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part") if path.name else path
     try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"{path} cannot be written: it is a folder or a device; wanted the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with scratch.open("wb") as file:

@@ -1,14 +1,10 @@
-"""Turn an executed notebook into a page of the book: answer first, provenance last; and the numbers for the prose."""
+"""The numbers and tables that the prose of the book takes from the archive and the library."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from inspect import getdoc, signature
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
 
 from pimllm_lib import __version__, catalog, metrics
 from pimllm_lib.axes import axis
@@ -17,40 +13,11 @@ from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic
 from pimllm_lib.flips import flip
 from pimllm_lib.generation import generate
 from pimllm_lib.parts import with_field
-from pimllm_lib.report import archive, claims, diagram, tables, text
+from pimllm_lib.report import archive, claims, diagram, tables, text, versions
 from pimllm_lib.report.chapters import rates
+from pimllm_lib.report.result_page import plain
 from pimllm_lib.schema import SUBSYSTEMS
 from pimllm_lib.system import evaluate
-
-
-def result(executed: dict[str, Any], slug: str, ds: xr.Dataset) -> dict[str, Any]:
-    """Return a notebook as a page: the output of the cell tagged `answer` right below the introduction, the cell that
-    set the output folder left out, a box about provenance at the end.
-    """
-    cells = [cell for cell in executed["cells"] if "injected-parameters" not in _tags(cell)]
-    answers = [cell for cell in cells if "answer" in _tags(cell)]
-    cells = [cell for cell in cells if "answer" not in _tags(cell)]
-    first = [
-        _markdown(f"{slug}-answer-{i}", f":::{{div}} answer\n{_shown(cell)}\n:::") for i, cell in enumerate(answers)
-    ]
-    last = _markdown(f"{slug}-provenance", provenance(slug, ds))
-    return executed | {"cells": [cells[0], *first, *cells[1:], last]}
-
-
-def provenance(slug: str, ds: xr.Dataset) -> str:
-    """Return the box that ends a result page, in Markdown."""
-    record = json.loads(ds.attrs["provenance"])
-    given = "; ".join(f"`{name}` = {_plain(value)}" for name, value in record["parameters"].items())
-    rows = {
-        "Version": f"pimllm {record['pimllm']}, source hash `{record['source_hash']}`",
-        "Packages": ", ".join(f"{name} {number}" for name, number in record["packages"].items()),
-        "Parameters": given,
-        "Re-create it": f"`pimllm run {slug}`",
-        "Download": f"[{slug}.nc]({slug}.nc), netCDF-4, {ds.attrs['licence']}",
-        "Cite it": f"The pimllm contributors, *{ds.attrs['title']}*, dataset `{slug}`, pimllm {record['pimllm']}, "
-        f"source hash `{record['source_hash']}`.",
-    }
-    return "## Where this comes from\n\n| | |\n|---|---|\n" + "\n".join(f"| **{k}** | {v} |" for k, v in rows.items())
 
 
 def substitutions(results: Path) -> dict[str, str]:
@@ -75,6 +42,7 @@ def substitutions(results: Path) -> dict[str, str]:
         "parameters_table": tables.all_sources(),
         "models_table": _one_block(tables.all_models()),
         "variables_table": _one_block(tables.variables()),
+        "versions_table": _versions_table(),
     }
 
 
@@ -109,7 +77,7 @@ def _one_block(table: tables.Table) -> str:
 def _conventions_table() -> str:
     """Return the presets field by field."""
     head = "| field | " + " | ".join(f"`{name}`" for name in PRESETS) + " |\n|---|" + "---|" * len(PRESETS)
-    rows = [f"| `{f}` | " + " | ".join(_plain(getattr(p, f)) for p in PRESETS.values()) + " |" for f in SWITCHES]
+    rows = [f"| `{f}` | " + " | ".join(plain(getattr(p, f)) for p in PRESETS.values()) + " |" for f in SWITCHES]
     return "\n".join([head, *rows])
 
 
@@ -171,6 +139,15 @@ def _additions_table() -> str:
     return "\n".join([head, *rows])
 
 
+def _versions_table() -> str:
+    """Return the released versions, newest first, with the hash of each one's archive."""
+    rows = [
+        f"| {release.version} | {release.date} | {f'`{release.archive}`' if release.archive else 'had no manifest yet'} |"
+        for release in reversed(versions.releases().values())
+    ]
+    return "\n".join(["| version | date | SHA-256 of `manifest.json` |\n|---|---|---|", *rows])
+
+
 def _area_mm2(model: str) -> float:
     """Return the area of the crossbar tiles of one decoder block, in square millimetres."""
     ds = evaluate(system="pim-llm", model=model, context_len=1, conventions="as-published", detail="component")
@@ -197,21 +174,3 @@ def _dummy_factors() -> str:
     energy = ds.energy_j.sel(component=list(SUBSYSTEMS["pim"])).sum(["op", "component"]).squeeze()
     ratio = energy.sel(conventions="as-published") / energy.sel(conventions="without")
     return " and ".join(f"{ratio.sel(model=name).item():.1f} times ({name})" for name in models)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _tags(cell: dict[str, Any]) -> list[str]:
-    return list(cell["metadata"].get("tags", []))
-
-
-def _shown(cell: dict[str, Any]) -> str:
-    return "\n\n".join("".join(output["data"]["text/markdown"]) for output in cell["outputs"])
-
-
-def _markdown(name: str, source: str) -> dict[str, Any]:
-    return {"cell_type": "markdown", "id": name[:60], "metadata": {}, "source": source}

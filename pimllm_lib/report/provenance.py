@@ -6,6 +6,7 @@ import ast
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -107,6 +108,7 @@ def code_cells(path: Path) -> list[str]:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
 
+@lru_cache(maxsize=1024)
 def _imports(source: str) -> list[str]:
     names: list[str] = []
     plain = "\n".join(

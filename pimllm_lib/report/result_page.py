@@ -1,0 +1,147 @@
+"""Turn an executed notebook into a page of the book: answer first; at the end where it comes from and what can be had."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import xarray as xr
+
+from pimllm_lib.report import archive
+from pimllm_lib.report.cite import Citation
+from pimllm_lib.schema import DIMS, VARIABLES
+
+#: Where, seen from the book's root, what can be downloaded lies.
+DOWNLOADS = "downloads"
+_FIGURE = re.compile(r'<figure class="pimllm-figure">(<svg.*?</svg>)</figure>', flags=re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a page is made of: the executed notebook, the archived dataset and its bytes, how to cite it.
+
+    repository: address of the project, empty while it has none; then no page links to Binder.
+    """
+
+    slug: str
+    executed: dict[str, Any]
+    ds: xr.Dataset
+    content: bytes
+    citation: Citation
+    repository: str = ""
+
+
+def page(result: Result) -> dict[str, Any]:
+    """Return a notebook as a page: the output of the cell tagged `answer` right below the introduction, the cell that
+    set the output folder left out, a box about provenance at the end.
+    """
+    slug, cells = result.slug, [cell for cell in result.executed["cells"] if "injected-parameters" not in _tags(cell)]
+    answers = [cell for cell in cells if "answer" in _tags(cell)]
+    cells = [cell for cell in cells if "answer" not in _tags(cell)]
+    first = [
+        _markdown(f"{slug}-answer-{i}", f":::{{div}} answer\n{_shown(cell)}\n:::") for i, cell in enumerate(answers)
+    ]
+    last = _markdown(f"{slug}-provenance", box(result))
+    return result.executed | {"cells": [cells[0], *first, *cells[1:], last]}
+
+
+def box(result: Result) -> str:
+    """Return the box that ends a result page, in Markdown."""
+    slug, cited, record = result.slug, result.citation, archive.record(result.ds)
+    rows = {
+        "Version": f"pimllm {record['pimllm']}, source hash `{record['source_hash']}`",
+        "Packages": ", ".join(f"{name} {number}" for name, number in record["packages"].items()),
+        "Parameters": "; ".join(f"`{name}` = {plain(value)}" for name, value in record["parameters"].items()),
+        "Re-create it": f"`pimllm run {slug}`, or with other parameters [as on this page](../run.md)",
+        "Run it in a browser": binder(result.repository, slug),
+        "Download": ", ".join(f"{{download}}`{text} <../{path}>`" for path, text in _offered(result).items()),
+        "SHA-256": f"`{cited.fields['sha256']}`",
+        "Content": f"`{cited.fields['dataset_swhid']}`",
+    }
+    table = "\n".join(f"| **{name}** | {value} |" for name, value in rows.items() if value)
+    return (
+        f"## Where this comes from\n\n| | |\n|---|---|\n{table}\n\n### Cite it\n\n{cited.text}\n\n"
+        f"```bibtex\n{cited.bibtex}\n```\n\nOne number of it: `pimllm cite {slug}::VARIABLE::dimension=label,...`"
+    )
+
+
+def _offered(result: Result) -> dict[str, str]:
+    """Return path in the book -> what a reader is told of it."""
+    drawn = figures(result.executed)
+    return {f"{DOWNLOADS}/{result.slug}.nc": f"dataset (netCDF-4, {result.ds.attrs['licence']})"} | {
+        f"{DOWNLOADS}/{result.slug}.csv": "values other than zero (CSV)",
+        f"{DOWNLOADS}/{result.slug}.ipynb": "executed notebook",
+        **{
+            f"{DOWNLOADS}/{result.slug}-{i}.svg": "figure (SVG)" if len(drawn) == 1 else f"figure {i} (SVG)"
+            for i in range(1, len(drawn) + 1)
+        },
+    }
+
+
+def downloads(result: Result) -> dict[Path, bytes]:
+    """Return path in the book -> content of everything a page offers for download."""
+    contents = [
+        result.content, table(result.ds).encode(), json.dumps(result.executed, indent=1, sort_keys=True).encode(),
+        *(svg.encode() for svg in figures(result.executed)),
+    ]  # fmt: skip
+    return dict(zip(map(Path, _offered(result)), contents, strict=True))
+
+
+def figures(executed: dict[str, Any]) -> list[str]:
+    """Return the figures of an executed notebook as SVG files."""
+    outputs = (output for cell in executed["cells"] for output in cell.get("outputs", []))
+    return [svg for output in outputs for svg in _FIGURE.findall("".join(output.get("data", {}).get("text/html", "")))]
+
+
+def table(ds: xr.Dataset) -> str:
+    """Return a dataset as comma-separated values, a row a number: variable, unit, a column a dimension, value.
+
+    A dimension that a variable does not have is empty. Zeros of extensive variables are left out: they add nothing.
+    """
+    import pandas as pd
+
+    order = [*(dim for dim in DIMS if dim in ds.dims), *(str(dim) for dim in ds.dims if dim not in DIMS)]
+    frames = []
+    for name in map(str, ds.data_vars):
+        values = ds[name].to_series() if ds[name].dims else pd.Series([ds[name].item()])
+        frame = values.rename("value").reset_index() if ds[name].dims else values.to_frame("value")
+        if name in VARIABLES and VARIABLES[name].extensive:
+            frame = frame[frame["value"] != 0]
+        labels = {
+            str(dim): frame[dim].astype(object) for dim in ds[name].dims
+        }  # a label stays what it is beside empty ones
+        frames.append(frame.assign(variable=name, unit=ds[name].attrs.get("units", "1"), **labels))
+    whole = pd.concat(frames, ignore_index=True).reindex(columns=["variable", "unit", *order, "value"])
+    return str(whole.to_csv(index=False, lineterminator="\n"))
+
+
+def binder(repository: str, slug: str) -> str:
+    """Return a link that opens a notebook on Binder, nothing where the project has no address."""
+    if not repository:
+        return ""
+    place = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", repository)
+    where = f"gh/{place[1]}" if place else f"git/{quote(repository, safe='')}"
+    return f"[Binder](https://mybinder.org/v2/{where}/HEAD?labpath={quote(f'notebooks/{slug}.ipynb', safe='')})"
+
+
+def plain(value: Any) -> str:
+    """Return a value as a table shows it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    return list(cell["metadata"].get("tags", []))
+
+
+def _shown(cell: dict[str, Any]) -> str:
+    return "\n\n".join("".join(output["data"]["text/markdown"]) for output in cell["outputs"])
+
+
+def _markdown(name: str, source: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": name[:60], "metadata": {}, "source": source}

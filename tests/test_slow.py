@@ -1,0 +1,99 @@
+"""What takes minutes: real runs killed at random moments, the wheel in an empty environment, the book built twice."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pimllm_lib.report import manifest, paths, verify
+
+pytestmark = pytest.mark.slow
+SLUG = "01-operation-share"
+RUN = [sys.executable, "-m", "pimllm_lib", "run", SLUG, "-p", "models", "['opt-125m']", "-p", "context_len", "[8]"]
+#: What is not part of a checkout.
+IGNORED = shutil.ignore_patterns(
+    ".git", ".venv*", "build", "_build", "executed", "dist", "__pycache__", ".*_cache", ".lock"
+)
+
+
+def command(*words, **options):
+    return subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True, **options)
+
+
+def kill_runs(folder, seed, how_many):
+    """Start real runs into one archive and kill them at random moments; a run that was faster does not count."""
+    choose, killed = random.Random(seed), 0
+    while killed < how_many:
+        run = subprocess.Popen(
+            [*RUN, "--force", "--into", folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            run.wait(timeout=choose.uniform(0.05, 3.2))
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+            killed += 1
+        assert verify.verify(folder, recompute=False).problems == []
+
+
+def test_a_hundred_runs_killed_at_random_moments_leave_archives_that_verify_and_the_next_run_completes(tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        command(*RUN, "--into", folder)
+    whole = [(folder / f"{SLUG}.nc").read_bytes() for folder in folders]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(kill_runs, folders, (1, 2), (50, 50)))
+    for folder, before in zip(folders, whole, strict=True):
+        command(*RUN, "--force", "--into", folder)
+        assert manifest.damage(folder) == []
+        assert (folder / f"{SLUG}.nc").read_bytes() == before
+
+
+def test_the_wheel_runs_and_verifies_in_an_empty_environment(tmp_path):
+    command(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=paths.ROOT)
+    uv, python = Path(sys.executable).with_name("uv"), tmp_path / "venv" / "bin" / "python"
+    command(uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
+    command(uv, "pip", "install", "--quiet", "--python", python, *tmp_path.glob("*.whl"))
+    away = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    pimllm = python.with_name("pimllm")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    argv = [pimllm, "run", "03-tokens-per-second", "-p", "context_len", "[8192, 16384]", "--into", "DIR"]
+    command(*argv, cwd=elsewhere, env=away)
+    assert verify.verify(elsewhere / "DIR", recompute=False).problems == []
+    shutil.copytree(paths.DATA, tmp_path / "archive", ignore=IGNORED)
+    done = command(pimllm, "verify", "04-latency-breakdown", "--archive", tmp_path / "archive", cwd=elsewhere, env=away)
+    assert "recomputed; archive" in done.stdout
+    assert "note" not in done.stdout  # the installed package has the sources the archive was made from
+    command(pimllm, "export", "--archive", tmp_path / "archive", "--to", "x.zip", cwd=elsewhere, env=away)
+    command(pimllm, "diff", "x.zip", tmp_path / "archive", cwd=elsewhere, env=away)
+    alone = subprocess.run([pimllm, "verify"], capture_output=True, text=True, check=False, cwd=elsewhere, env=away)
+    assert (alone.returncode, alone.stderr.count("\n")) == (2, 1)
+    assert "an installed package has no archive of its own; wanted --archive DIR" in alone.stderr
+
+
+def test_two_builds_of_the_book_from_the_same_sources_differ_in_the_stamped_commit_alone(tmp_path):
+    built = []
+    for name in ("one", "a longer name, two"):
+        root = tmp_path / name
+        shutil.copytree(paths.ROOT, root, ignore=IGNORED)
+        command("git", "init", "--quiet", cwd=root)
+        command("git", "add", ".", cwd=root)
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        command("git", *who, "commit", "--quiet", "--message", name, cwd=root)
+        command(sys.executable, "-m", "pimllm_lib", "book", cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+        html = root / "book" / "_build" / "html"
+        built.append({path.relative_to(html): path.read_bytes() for path in sorted(html.rglob("*")) if path.is_file()})
+    one, two = built
+    assert one.keys() == two.keys()
+    stamp = re.compile(rb"commit [0-9a-f]+")
+    assert len({found for pages in built for found in stamp.findall(pages[Path("index.html")])}) == 2
+    differing = [str(name) for name in one if stamp.sub(b"", one[name]) != stamp.sub(b"", two[name])]
+    assert differing == []
