@@ -43,7 +43,7 @@ def test_the_bibtex_entry_can_be_read_and_says_the_same():
 def test_no_character_of_a_title_breaks_latex():
     fields = {
         "result": "x", "title": r"100 % of {a_b} & #1 \ ~ ^ $", "version": "1", "year": 2026, "released": True,
-        "sha256": "0", "source_hash": "0", "swhid": "s", "parameters": "",
+        "sha256": "0", "source_hash": "0", "swhid": "s", "notebook": True, "parameters": "",
     }  # fmt: skip
     entry = cite.Citation(fields).bibtex
     assert r"100 \% of \{a\_b\} \& \#1 \textbackslash{} \textasciitilde{} \textasciicircum{} \$" in entry

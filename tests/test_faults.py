@@ -13,10 +13,24 @@ import h5py
 import pytest
 
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, files, jobs, manifest, notebooks, paths
+from pimllm_lib.report import archive, files, jobs, manifest, notebooks, parameters, paths, provenance
 
 SLUG = "03-tokens-per-second"
 NC = f"{SLUG}.nc"
+
+
+def a_notebook(folder, *cells):
+    """Write a small notebook and return its path."""
+    code = ["x: int = 1  # a number\ninto: str = 'executed'  # folder", *cells]
+    made = [
+        {"cell_type": "code", "id": f"c{i}", "metadata": {"tags": ["parameters"]} if i == 0 else {}, "source": source,
+         "execution_count": None, "outputs": []}
+        for i, source in enumerate(code)
+    ]  # fmt: skip
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    path = folder / "small.ipynb"
+    path.write_text(json.dumps({"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +76,27 @@ def places(tmp_path_factory):
     (root / "unknown.yaml").write_text("context_length: [128]\n")
     (root / "typed.yaml").write_text("context_len: 128\n")
     (root / "dates.yaml").write_text("models: [2026-01-01]\n")
+    shutil.copytree(root / "good", root / "pending")
+    pending = manifest.compose(manifest.load(root / "good") | {"new.nc": {"next": manifest.entry(b"")}})
+    (root / "pending" / manifest.NAME).write_bytes(pending)
+    (root / "twins" / "results").mkdir(parents=True)
+    for name in (NC, f"results/{NC}"):
+        (root / "twins" / name).write_bytes(good)
+    (root / "odd").mkdir()
+    odd = archive.decode(good, NC)
+    archive.write(odd.assign_attrs(provenance='{"parameters": {}, "source_hash": 1}'), root / "odd" / NC)
+    with zipfile.ZipFile(root / "damaged.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(manifest.NAME, manifest.compose({NC: manifest.entry(good)}))
+        file.writestr(NC, good)
+    whole = (root / "damaged.zip").read_bytes()
+    (root / "damaged.zip").write_bytes(whole[:2000] + bytes(60) + whole[2060:])
+    for name in ("one", "two"):
+        (root / name).mkdir()
+        (root / name / "s.ipynb").write_text('{"cells": [], "nbformat": 4, "metadata": {}}')
+    (root / "empty.ipynb").write_text('{"cells": []}')
+    a_notebook(root, "1").rename(root / "bare.ipynb")
+    bare = (root / "bare.ipynb").read_text()
+    (root / "bare.ipynb").write_text(bare.replace("into: str = 'executed'  # folder", ""))
     (root / "text.ipynb").write_text("not a notebook")
     (root / "list.ipynb").write_text("[]")
     return root
@@ -125,6 +160,22 @@ REFUSED = [
     (f"run {SLUG} --jobs many", "wanted a whole number from 1 to 256"),
     (f"run {SLUG} --into {{p}}/x --archive", "not allowed with"),
     (f"run {SLUG} --archive {{p}}/none", "does not exist; wanted a folder with results"),
+    (f"run all {SLUG}", "wanted 'all' alone"),
+    (f"run {SLUG} --into {{data}}/results", "belongs to the archive"),
+    (f"run {SLUG} --into {{data}}", "belongs to the archive"),
+    (f"run {SLUG} --into ~nobody-here/x", "the home of an unknown user"),
+    ("run {p}/one/s.ipynb {p}/two/s.ipynb", "two notebooks are named s"),
+    ("run {p}/empty.ipynb", "has no parameter 'into'"),
+    ("run {p}/one/s.ipynb", "is not a Python notebook"),
+    ("run {p}/bare.ipynb", "has no parameter 'into'"),
+    ("show x --archive ~nobody-here/x", "the home of an unknown user"),
+    ("diff {p}/damaged.zip {p}/good", "cannot be read as a zip file"),
+    ("diff {p}/twins {p}/good", "has two results named 03-tokens-per-second"),
+    (f"cite {SLUG}::::system=pim-llm", "has coordinates and no variable"),
+    (f"cite {SLUG} --archive {{p}}/odd", "has no provenance of this project"),
+    ("fetch 7.7.7 --from  --sha256 " + "0" * 64, "a path is empty"),
+    ("fetch 7.7.7 --from {p}/pending --into {p}/new --sha256 PENDING", "was being renewed when it was copied"),
+    ("export --to {p}/x.zip --archive {p}/pending", "is being renewed, or a run that renewed it was killed"),
     ("run {p}/none.ipynb", "does not exist; wanted a notebook"),
     ("run {p}/text.ipynb", "is not a notebook"),
     ("run {p}/list.ipynb", "is not a notebook"),
@@ -138,7 +189,8 @@ def test_there_are_many_of_them():
 @pytest.mark.parametrize(("command", "words"), REFUSED, ids=[command for command, _ in REFUSED])
 def test_bad_input_is_one_line_status_2_and_leaves_no_trace(command, words, places, capfd):
     before = sorted(str(path) for path in places.rglob("*"))
-    assert main(command.format(p=places).split(" ")) == 2
+    pending = files.hash_of((places / "pending" / manifest.NAME).read_bytes())
+    assert main(command.format(p=places, data=paths.DATA).replace("PENDING", pending).split(" ")) == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -161,6 +213,7 @@ def test_bad_input_is_one_line_status_2_and_leaves_no_trace(command, words, plac
         ("manifest-edited", "is damaged"),
         ("leaving", "leaves its folder"),
         ("empty", "is no archive"),
+        ("odd", "is no archive"),
     ],
 )
 def test_verify_names_what_is_wrong_with_an_archive_and_exits_with_1(place, words, places, capsys):
@@ -169,20 +222,6 @@ def test_verify_names_what_is_wrong_with_an_archive_and_exits_with_1(place, word
     assert out == ""
     assert err.count("\n") == 1
     assert words in err
-
-
-def a_notebook(folder, *cells):
-    """Write a small notebook and return its path."""
-    code = ["x: int = 1  # a number\ninto: str = 'executed'  # folder", *cells]
-    made = [
-        {"cell_type": "code", "id": f"c{i}", "metadata": {"tags": ["parameters"]} if i == 0 else {}, "source": source,
-         "execution_count": None, "outputs": []}
-        for i, source in enumerate(code)
-    ]  # fmt: skip
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    path = folder / "small.ipynb"
-    path.write_text(json.dumps({"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}))
-    return path
 
 
 def test_a_notebook_that_raises_says_where_in_three_lines_and_changes_nothing(tmp_path, capfd):
@@ -211,6 +250,44 @@ def test_a_notebook_whose_kernel_dies_or_warns_changes_nothing(tmp_path, capfd):
         assert not (tmp_path / "into").exists()
 
 
+def test_a_run_that_was_killed_when_it_had_announced_a_new_result_leaves_an_archive_that_verifies(places, capsys):
+    assert main(["verify", "--no-recompute", "--archive", str(places / "pending")]) == 0
+    assert main(["show", SLUG, "--archive", str(places / "pending")]) == 0
+    assert "results as the manifest says: 1;" in capsys.readouterr().out
+
+
+def test_a_users_notebook_bears_the_hash_of_its_own_code_and_is_run_every_time(tmp_path, capfd):
+    source = paths.notebook("01-operation-share").read_text()
+    mine = tmp_path / "mine.ipynb"
+    mine.write_text(source.replace("import pimllm_lib as pl", "import pimllm_lib as pl  # mine"))
+    argv = ["run", str(mine), "-p", "models", "['opt-125m']", "-p", "context_len", "[8]", "--into", str(tmp_path / "o")]
+    assert main(argv) == 0
+    record = archive.record(archive.load(tmp_path / "o" / "01-operation-share.nc"))
+    assert record["source_hash"] == provenance.source_hash("mine", mine)
+    assert record["source_hash"] != provenance.source_hash("01-operation-share")
+    assert notebooks.stale(str(mine), tmp_path / "o", {})
+    capfd.readouterr()
+
+
+def test_a_change_of_prose_or_of_a_package_makes_a_copy_stale_and_a_given_default_does_not(tmp_path, monkeypatch):
+    shutil.copytree(paths.NOTEBOOKS, tmp_path / "notebooks")
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
+    slug, into = "01-operation-share", tmp_path / "into"
+    small = {"models": ["opt-125m"], "context_len": [8]}
+    notebooks.run(slug, into, small)
+    assert not notebooks.stale(slug, into, small)
+    assert not notebooks.stale(slug, into, small | {"conventions": "as-published"})
+    assert notebooks.stale(slug, into, small | {"context_len": [16]})
+    path = tmp_path / "notebooks" / f"{slug}.ipynb"
+    text = path.read_text()
+    path.write_text(text.replace("## Limits", "## Its limits"))
+    assert notebooks.stale(slug, into, small)
+    path.write_text(text)
+    assert not notebooks.stale(slug, into, small)
+    monkeypatch.setattr(provenance, "PACKAGES", ("numpy", "pytest"))
+    assert notebooks.stale(slug, into, small)
+
+
 def test_an_interrupted_run_of_several_goes_on_where_it_stopped(tmp_path, capfd):
     work = ["01-operation-share", "04-latency-breakdown"]
     small = ["-p", "models", "['opt-125m']", "-p", "context_len", "[8]", "--into", str(tmp_path)]
@@ -233,8 +310,9 @@ def test_a_result_made_with_a_users_file_is_never_taken_for_fresh(tmp_path, monk
     (tmp_path / "mine.toml").write_text(
         "d_model = 64\nd_ff = 64\nn_layers = 1\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\n"
     )
-    values = notebooks.check("01-operation-share", {"models": ["mine.toml"], "context_len": [8]})
+    values = parameters.check("01-operation-share", {"models": ["mine.toml"], "context_len": [8]})
     notebooks.run("01-operation-share", tmp_path / "into", values)
+    (tmp_path / "mine.toml").unlink()
     assert notebooks.stale("01-operation-share", tmp_path / "into", values)
     assert "mine.d_model" in archive.record(archive.load(tmp_path / "into" / "01-operation-share.nc"))["user_values"]
 
@@ -249,7 +327,7 @@ def test_several_notebooks_run_side_by_side_give_the_bytes_of_one_after_the_othe
     for name in [f"{slug}{end}" for slug in work for end in (".nc", ".ipynb")]:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert (tmp_path / "one" / manifest.NAME).read_bytes() == (tmp_path / "two" / manifest.NAME).read_bytes()
-    path = a_notebook(tmp_path, "raise KeyError('k')")
+    path = a_notebook(tmp_path, "raise KeyError(x)")
     with pytest.raises(notebooks.NotebookFailed, match="small failed in cell 3"):
         list(
             jobs.run(

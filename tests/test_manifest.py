@@ -131,6 +131,34 @@ def test_any_flipped_bit_in_any_archived_file_is_found_and_named(tmp_path):
     assert verify.verify(folder, recompute=False).problems == []
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_reader_is_not_alarmed_by_a_writer_at_work(tmp_path):
+    manifest.publish(tmp_path, {"large.nc": bytes(3_000_000)})
+    pid = in_a_child(lambda: [manifest.publish(tmp_path, {"z.nc": bytes([n])}) for n in range(200)])
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        assert manifest.damage(tmp_path) == []
+
+
+def test_what_is_gone_leaves_the_manifest_of_a_whole_renewal_and_an_old_announcement_too(tmp_path):
+    manifest.publish(tmp_path, OLD)
+    before = (tmp_path / manifest.NAME).read_bytes()
+    announced = manifest.load(tmp_path) | {"new.nc": {"next": manifest.entry(b"")}}
+    (tmp_path / manifest.NAME).write_bytes(manifest.compose(announced))
+    manifest.publish(tmp_path, OLD)
+    assert (tmp_path / manifest.NAME).read_bytes() == before
+    (tmp_path / "results/b.nc").unlink()
+    manifest.publish(tmp_path, {"a.nc": OLD["a.nc"]}, whole=True)
+    assert manifest.damage(tmp_path) == []
+
+
+def test_a_damaged_manifest_is_not_taken_for_none(tmp_path):
+    manifest.publish(tmp_path, OLD)
+    (tmp_path / manifest.NAME).write_text("{}")
+    with pytest.raises(ValueError, match="is not a manifest"):
+        manifest.publish(tmp_path, NEW)
+    assert (tmp_path / "a.nc").read_bytes() == OLD["a.nc"]
+
+
 def test_a_manifest_that_was_edited_by_hand_is_refused(tmp_path):
     manifest.publish(tmp_path, OLD)
     content = json.loads((tmp_path / manifest.NAME).read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, notebooks, paths
+from pimllm_lib.report import archive, notebooks, parameters, paths
 
 #: Small parameters for each notebook.
 SMALL = {
@@ -42,7 +42,7 @@ def source(slug, kind):
 
 @pytest.mark.parametrize("slug", paths.slugs())
 def test_a_notebook_runs_with_small_parameters(slug, tmp_path):
-    values = notebooks.check(slug, SMALL[slug])
+    values = parameters.check(slug, SMALL[slug])
     made = notebooks.run(slug, tmp_path, values)
     ds = archive.load(tmp_path / f"{slug}.nc")
     assert archive.parameters(ds).items() >= values.items()
@@ -67,7 +67,7 @@ def test_a_notebook_is_stored_without_outputs_and_every_parameter_is_explained(s
     for cell in cells(slug):
         assert not cell.get("outputs")
         assert not cell.get("execution_count")
-    for parameter in notebooks.parameters(slug).values():
+    for parameter in parameters.of(slug).values():
         assert parameter.help
         assert parameter.type != "None"
 

@@ -23,9 +23,9 @@ def _add_run(commands: Any) -> None:
     add("--jobs", type=count, default=1, metavar="N", help="run N notebooks at a time (default 1)")
     add("--force", action="store_true", help="run also what is up to date")
     target = parser.add_mutually_exclusive_group()
-    target.add_argument("--into", metavar="DIR", help="folder for the results (default: executed/ of the checkout)")
+    target.add_argument("--into", metavar="DIR", help="folder for the results (default: executed/)")
     target.add_argument(
-        "--archive", nargs="?", const="", metavar="DIR", help="renew an archive with the results (default data/)"
+        "--archive", nargs="?", const=True, metavar="DIR", help="renew an archive with the results (default data/)"
     )
     parser.set_defaults(run=run)
 
@@ -39,18 +39,15 @@ def count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Execute notebooks; return 1 when a cell raises, 2 when it refuses its parameters."""
-    from pimllm_lib.report import jobs, notebooks, paths
+    from pimllm_lib.report import jobs, notebooks, parameters, paths
 
-    names = paths.slugs() if args.notebooks == ["all"] else list(dict.fromkeys(args.notebooks))
-    given = (jobs.parameters(Path(args.f)) if args.f else {}) | dict(args.p)
-    own = all(not name.endswith(".ipynb") for name in names)
+    names = _names(args)
+    given = (parameters.from_file(paths.users(args.f)) if args.f else {}) | dict(args.p)
     if args.archive is not None and given:
         raise BadInput("the archive holds default parameters only; wanted --into DIR for a run with parameters")
-    if args.archive is not None and not own:
-        raise BadInput("the archive holds the project's own notebooks only; wanted --into DIR for another file")
-    archive = paths.archive(args.archive or None) if args.archive is not None else None
-    work = {name: notebooks.check(name, given) for name in names}  # all of them before the first kernel starts
-    into = Path(args.into) if args.into else paths.EXECUTED if own and paths.IN_CHECKOUT else Path("executed")
+    archive = paths.archive(None if args.archive is True else args.archive) if args.archive is not None else None
+    work = {name: parameters.check(name, given) for name in names}  # all of them before the first kernel starts
+    into = _target(args, names)
     todo = {name: values for name, values in work.items() if args.force or notebooks.stale(name, into, values)}
     for name in names:
         if name not in todo:
@@ -64,6 +61,35 @@ def run(args: argparse.Namespace) -> int:
     if archive is not None:
         print(*jobs.renew(names, into, archive), sep="\n")
     return 0
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    """Return the notebooks that are meant. Raises BadInput for two of one name, and for what an archive cannot hold."""
+    from pimllm_lib.report import paths
+
+    names = paths.slugs() if args.notebooks == ["all"] else list(dict.fromkeys(args.notebooks))
+    if "all" in names:
+        raise BadInput("'all' stands beside other notebooks; wanted 'all' alone, or names")
+    stems = [paths.notebook(name).stem for name in names]
+    if len(set(stems)) < len(stems):
+        raise BadInput(
+            f"two notebooks are named {max(stems, key=stems.count)}; wanted distinct names, as results bear them"
+        )
+    if args.archive is not None and stems != names:
+        raise BadInput("the archive holds the project's own notebooks only; wanted --into DIR for another file")
+    return names
+
+
+def _target(args: argparse.Namespace, names: list[str]) -> Path:
+    """Return the folder for the results. Raises BadInput for one that is the archive's."""
+    from pimllm_lib.report import paths
+
+    own = all(not name.endswith(".ipynb") for name in names)
+    here = paths.EXECUTED if own and paths.IN_CHECKOUT else Path("executed")
+    into = here if args.into is None else paths.users(args.into)
+    if into.resolve().is_relative_to(paths.DATA):
+        raise BadInput(f"{into} belongs to the archive; wanted another folder, or --archive to renew it on purpose")
+    return into
 
 
 def _add_new_study(commands: Any) -> None:

@@ -18,6 +18,8 @@ LICENCE = "CC-BY-4.0"
 CONVENTIONS = "CF-1.11"
 #: Two runs of one result may differ by this relative amount: the libraries' rounding, nothing more.
 TOLERANCE = 1e-9
+#: What the provenance of every result has.
+_RECORD = {"pimllm": str, "source_hash": str, "parameters": dict, "user_values": dict, "packages": dict}
 #: What every result says of itself.
 ATTRIBUTES = ("title", "licence", "Conventions", "source", "schema_version", "tolerance", "provenance")
 
@@ -79,10 +81,14 @@ def _refuse_links(content: bytes, where: object) -> None:
 def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:
     """Return the provenance of a result. Raises BadInput when it has none: then it is not one of ours."""
     try:
-        content = json.loads(ds.attrs["provenance"])
-        return {**content, "parameters": dict(content["parameters"]), "source_hash": str(content["source_hash"])}
+        content: dict[str, Any] = {"user_values": {}, **json.loads(ds.attrs["provenance"])}
+        float(ds.attrs["tolerance"])
+        whole = all(isinstance(content[key], kind) for key, kind in _RECORD.items())
     except (KeyError, ValueError, TypeError):
-        raise BadInput(f"{where} has no provenance of this project; wanted a result made by 'pimllm run'") from None
+        whole = False
+    if not whole:
+        raise BadInput(f"{where} has no provenance of this project; wanted a result made by 'pimllm run'")
+    return content
 
 
 def parameters(ds: xr.Dataset) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.report import archive, files, manifest, provenance, swhid, versions
+from pimllm_lib.report import archive, files, manifest, paths, provenance, swhid, versions
 from pimllm_lib.schema import VARIABLES
 
 AUTHORS = "The pimllm contributors"
@@ -56,9 +56,10 @@ class Citation:
     @property
     def _note(self) -> str:
         f = self.fields
-        source = f"source {f['swhid']}" if f["swhid"] else "made from other sources than the ones at hand"
+        elsewhere = "; made from other sources than the ones at hand" if f["notebook"] else ""
+        source = f"; source {f['swhid']}" if f["swhid"] else elsewhere
         own = "" if f["released"] else f"; not in a released archive; made with {f['parameters']}"
-        return f"sha256 {f['sha256']}; source hash {f['source_hash']}; {source}{own}"
+        return f"sha256 {f['sha256']}; source hash {f['source_hash']}{source}{own}"
 
 
 def _latex(text: str) -> str:
@@ -72,6 +73,8 @@ def cite(folder: Path, what: str) -> Citation:
     coordinates that leave more than one number, and for a file that is not as the manifest says.
     """
     name, variable, coords = (*what.split("::", 2), "", "")[:3]
+    if coords and not variable:
+        raise BadInput(f"{clip(what)} has coordinates and no variable; wanted RESULT::variable::dim=label")
     listed = manifest.names(folder)
     if name not in listed:
         raise unknown("result", name, listed)
@@ -83,11 +86,13 @@ def cite(folder: Path, what: str) -> Citation:
     ds = archive.decode(content, path)
     record = archive.record(ds, path)
     release = versions.released_as(manifest.hash_of(folder)) if is_archive else None
-    here = provenance.source_hash(name) == record["source_hash"]
+    known = name in paths.slugs()
+    here = known and provenance.source_hash(name) == record["source_hash"]
     fields = {
         "result": name, "title": str(ds.attrs.get("title", name)), "version": record["pimllm"],
         "year": release.date.year if release else None, "released": release is not None,
-        "sha256": files.hash_of(content), "source_hash": record["source_hash"], "swhid": swhid.library() if here else None,
+        "sha256": files.hash_of(content), "source_hash": record["source_hash"], "notebook": known,
+        "swhid": swhid.library() if here else None,
         "dataset_swhid": swhid.content(content), "parameters": _plain(record["parameters"]),
     }  # fmt: skip
     return Citation(fields | (cell(ds, variable, coords) if variable else {}))
@@ -103,8 +108,9 @@ def _listed(value: Any) -> str:
 
 def cell(ds: xr.Dataset, variable: str, coords: str) -> dict[str, Any]:
     """Return one number of a dataset: `value`, `unit`, and `cell`, a text with where it stands."""
-    if variable not in ds.data_vars:
-        raise unknown("variable", variable, map(str, ds.data_vars))
+    if variable not in ds.data_vars or ds[variable].dtype.kind not in "fiu":
+        numbers = (str(name) for name in ds.data_vars if ds[name].dtype.kind in "fiu")
+        raise unknown("variable", variable, numbers)
     array, where = ds[variable], []
     for pair in re.split(r",(?=\s*\w+\s*=)", coords) if coords else []:
         dim, equals, label = (text.strip() for text in pair.partition("="))

@@ -24,8 +24,9 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     content = files.read(listed[name])
     ds = archive.decode(content, listed[name])
     return {
-        "result": name, "title": ds.attrs.get("title", ""), "file": str(listed[name]), "bytes": len(content),
-        "sha256": files.hash_of(content), "licence": ds.attrs.get("licence", ""), **archive.record(ds, listed[name]),
+        **archive.record(ds, listed[name]), "result": name, "title": str(ds.attrs.get("title", "")),
+        "file": str(listed[name]), "bytes": len(content), "sha256": files.hash_of(content),
+        "licence": str(ds.attrs.get("licence", "")),
         "dimensions": {str(dim): ds[dim].values.tolist() for dim in ds.dims},
         "variables": {str(variable): _variable(ds[variable]) for variable in ds.data_vars},
     }  # fmt: skip
@@ -36,7 +37,7 @@ def _variable(array: xr.DataArray) -> dict[str, Any]:
     values = array.values[np.isfinite(array.values)] if array.dtype.kind in "fiu" else np.array([])
     low, high = (float(values.min()), float(values.max())) if values.size else (None, None)
     return {
-        "meaning": array.attrs.get("long_name", ""), "units": array.attrs.get("units", ""),
+        "meaning": str(array.attrs.get("long_name", "")), "units": str(array.attrs.get("units", "")),
         "dims": list(map(str, array.dims)), "min": low, "max": high,
     }  # fmt: skip
 

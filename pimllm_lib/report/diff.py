@@ -16,7 +16,7 @@ from pimllm_lib.report import archive
 class Change:
     """One way in which a result departs from an earlier one.
 
-    kind: "moved" for numbers, else what is said in `text`: "only in one", "labels", "parameters", "dimensions".
+    kind: "moved" for numbers, else what is said in `text`: "only in one", "labels", "parameters", "dimensions", "units".
     moved of count values differ, the one that differs most by `relative` of its old value, at `where`, from old to new.
     """
 
@@ -51,9 +51,9 @@ class Change:
     def as_dict(self) -> dict[str, Any]:
         """Return the change as a plain object: for numbers the numbers, else the text."""
         keys = ("result", "kind", "variable", *(("text",) if self.kind != "moved" else _NUMBERS))
-        plain = asdict(self) | {
-            "relative": self.relative if np.isfinite(self.relative) else None
-        }  # JSON knows no infinity
+        plain = asdict(self)
+        for name in ("relative", "old", "new"):  # JSON knows neither infinity nor what is no number
+            plain[name] = plain[name] if np.isfinite(plain[name]) else None
         return {key: value for key, value in plain.items() if key in keys}
 
 
@@ -109,7 +109,12 @@ def _values(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
     tolerance = float(old.attrs.get("tolerance", archive.TOLERANCE))
     for variable in sorted(map(str, old.data_vars.keys() & new.data_vars.keys())):
         was, now = old[variable], new[variable]
-        if was.dims != now.dims:
+        units = [array.attrs.get("units", "1") for array in (was, now)]
+        if units[0] != units[1]:
+            yield Change(name, "units", variable, f"unit {units[0]} -> {units[1]}")
+            continue
+        unlabelled = [dim for dim in was.dims if dim not in was.coords or dim not in now.coords]
+        if was.dims != now.dims or any(was.sizes[dim] != now.sizes[dim] for dim in unlabelled):
             yield Change(name, "dimensions", variable, f"dimensions {dict(was.sizes)} -> {dict(now.sizes)}")
             continue
         was, now = xr.align(was, now, join="inner")

@@ -51,7 +51,7 @@ def export(folder: Path, target: Path) -> Path:
     """
     if target.exists():
         raise BadInput(f"{target} is there already; wanted a new file name")
-    if wrong := manifest.damage(folder):
+    if wrong := manifest.damage(folder) or manifest.unsettled(folder) or _foreign(folder):
         raise BadInput(f"{folder} cannot be exported: {wrong[0]}; 'pimllm verify' says more")
     contents = _contents(folder)
     release = versions.released_as(manifest.hash_of(folder))
@@ -61,14 +61,20 @@ def export(folder: Path, target: Path) -> Path:
     return files.write(target, sources.zipped(contents))
 
 
+def _foreign(folder: Path) -> list[str]:
+    """Return which results are from other sources than those that would go with them."""
+    known = {name: path for name, path in manifest.names(folder).items() if name in paths.slugs()}
+    hashes = {name: archive.record(archive.load(path), name)["source_hash"] for name, path in known.items()}
+    return [f"{name} is from other sources" for name, was in hashes.items() if was != provenance.source_hash(name)]
+
+
 def _contents(folder: Path) -> dict[str, bytes]:
     """Return path in the crate -> content. What the archive does not list of its folder stays out, but its README."""
     listed = [manifest.NAME, *manifest.load(folder), *(["README.md"] if (folder / "README.md").is_file() else [])]
     found = {f"data/{name}": files.read(files.inside(folder, name)) for name in listed}
     found |= {path.name: path.read_bytes() for name in _TEXTS if (path := paths.ROOT / name).is_file()}
     found |= {f"notebooks/{path.name}": path.read_bytes() for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))}
-    library = [*provenance.library(), *sorted(paths.PACKAGE.rglob("*.toml")), paths.PACKAGE / "py.typed"]
-    return found | {paths.logical(path): path.read_bytes() for path in library if "shipped" not in path.parts}
+    return found | {paths.logical(path): path.read_bytes() for path in paths.library()}
 
 
 def _json(content: Any) -> bytes:
@@ -99,7 +105,7 @@ def _crate(contents: dict[str, bytes], published: date) -> dict[str, Any]:
     }
     software = add("#pimllm", "SoftwareApplication", name="pimllm", version=__version__, identifier=swhid.library())
     add(
-        "#run", "CreateAction", name="pimllm run all --archive", instrument=software,
+        "#run", "CreateAction", name="pimllm run, with the parameters that each dataset names", instrument=software,
         object=[entity for name, entity in files_of.items() if name.endswith(".ipynb")],
         result=[entity for name, entity in files_of.items() if name.endswith(".nc")],
     )  # fmt: skip

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.report import files, manifest, sources, versions
+from pimllm_lib.report.paths import users
 
 #: How long a server may stay silent.
 _TIMEOUT_S = 30
@@ -33,10 +35,10 @@ def fetch(version: str, origin: str, into: Path, *, pinned: str | None = None, p
         raise BadInput(f"the pinned hash is {clip(wanted)}; wanted a SHA-256, 64 hexadecimal digits")
     if (into / manifest.NAME).is_file() and files.hash_of(files.read(into / manifest.NAME)) != wanted:
         raise BadInput(f"{into} holds another archive; wanted an empty or new folder")
-    if origin.endswith(".zip"):
+    if urlsplit(origin).path.lower().endswith(".zip"):
         contents = _from_crate(origin, wanted, progress)
-        manifest.publish(into, {name: data for name, data in contents.items() if name != manifest.NAME})
-        files.write(into / manifest.NAME, contents[manifest.NAME])
+        for name in sorted(contents, key=lambda name: name == manifest.NAME):  # the manifest last
+            files.write(files.inside(into, name), contents[name])
     else:
         _one_by_one(origin, wanted, into, progress)
     return into
@@ -44,9 +46,8 @@ def fetch(version: str, origin: str, into: Path, *, pinned: str | None = None, p
 
 def _from_crate(origin: str, wanted: str, progress: bool) -> dict[str, bytes]:
     with TemporaryDirectory(prefix="pimllm-fetch.") as scratch:
-        path = Path(origin)
+        path = Path(scratch, "crate.zip") if _is_address(origin) else users(origin)
         if _is_address(origin):
-            path = Path(scratch, "crate.zip")
             _download(progress)(origin, path, "")
         contents = sources.crate(path)
     if files.hash_of(contents[manifest.NAME]) != wanted:
@@ -59,12 +60,14 @@ def _from_crate(origin: str, wanted: str, progress: bool) -> dict[str, bytes]:
 def _one_by_one(origin: str, wanted: str, into: Path, progress: bool) -> None:
     """Bring the manifest, then each file it names. The folder becomes an archive when the last one is there."""
     get = _download(progress) if _is_address(origin) else _copy
-    base = origin.rstrip("/")
+    base = origin.rstrip("/") if _is_address(origin) else str(users(origin))
     with TemporaryDirectory(prefix="pimllm-fetch.") as scratch:
         first = Path(scratch, manifest.NAME)
         get(f"{base}/{manifest.NAME}", first, wanted)
         text = files.read(first)
         listed = manifest.parse(text, f"{base}/{manifest.NAME}")
+        if any("next" in said for said in listed.values()):
+            raise BadInput(f"{base} was being renewed when it was copied; wanted an archive at rest")
         for name, said in listed.items():
             target = files.inside(into, name)
             if not (target.is_file() and manifest.entry(files.read(target)) == said):
@@ -80,7 +83,7 @@ def _is_address(origin: str) -> bool:
 
 
 def _copy(origin: str, target: Path, wanted: str) -> None:
-    content = files.read(Path(origin).expanduser())
+    content = files.read(Path(origin))
     if files.hash_of(content) != wanted:
         raise BadInput(_other_bytes(origin))
     target.write_bytes(content)

@@ -66,10 +66,10 @@ def hash_of(content: bytes) -> str:
     return sha256(content).hexdigest()
 
 
-def inside(folder: Path, name: object) -> Path:
-    """Return `folder/name`. Raises BadInput for a name that could lead out of the folder, in any system's spelling.
+def below(name: object) -> str:
+    """Return a file name. Raises BadInput for one that could lead out of its folder, in any system's spelling.
 
-    >>> inside(Path("data"), "../secret")
+    >>> below("../secret")
     Traceback (most recent call last):
     pimllm_lib.errors.BadInput: the file name '../secret' leaves its folder; wanted a name below it
     """
@@ -77,8 +77,13 @@ def inside(folder: Path, name: object) -> Path:
     parts = PurePosixPath(str(name)).parts
     if not plain or not parts or ".." in parts or parts[0] == "/" or set(str(name)) & set("\\:"):
         raise BadInput(f"the file name {clip(name)} leaves its folder; wanted a name below it")
-    path = folder / str(name)
-    if not path.resolve().is_relative_to(folder.resolve()):  # by way of a symbolic link
+    return str(name)
+
+
+def inside(folder: Path, name: object) -> Path:
+    """Return `folder/name`. Raises BadInput for a name that leads out of the folder, also by way of a symbolic link."""
+    path = folder / below(name)
+    if not path.resolve().is_relative_to(folder.resolve()):
         raise BadInput(f"the file name {clip(name)} leaves its folder; wanted a name below it")
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,30 +10,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.report import files, manifest, notebooks, paths
-
-#: A file of parameters is a short text.
-_LONGEST = 1 << 20
-
-
-def parameters(path: Path) -> dict[str, Any]:
-    """Return the parameters in a YAML file. Raises BadInput when it is no mapping, or holds more than plain values."""
-    import yaml
-
-    try:
-        text = files.read(path, limit=_LONGEST).decode()
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few lines can unfold to gigabytes
-            raise BadInput(f"{path} has aliases; wanted plain values")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, BadInput):
-            raise
-        said = getattr(error, "problem", None) or type(error).__name__
-        raise BadInput(f"{path} is not YAML: {said}") from None
-    if not isinstance(content, dict) or any(not isinstance(name, str) for name in content):
-        raise BadInput(f"{path} holds {clip(content)}; wanted lines like 'context_len: [128, 4096]'")
-    return content
 
 
 def run(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, *, progress: bool) -> Iterator[Path]:
@@ -71,17 +47,20 @@ def _side_by_side(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: in
 
 def _process(name: str, values: Mapping[str, Any], into: Path) -> subprocess.CompletedProcess[str]:
     """Run one notebook as a command of its own."""
+    import yaml
+
     with NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as given:
-        json.dump(dict(values), given)  # JSON is YAML
+        yaml.safe_dump(dict(values), given, sort_keys=False)
         given.flush()
-        command = [sys.executable, "-m", "pimllm_lib", "run", name, "-f", given.name, "--force", "--into", str(into)]
+        program = [sys.executable, "-P", "-m", "pimllm_lib"]  # -P: not what lies in the current folder
+        command = [*program, "run", name, "-f", given.name, "--force", "--into", str(into)]
         return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
 def renew(slugs: Sequence[str], executed: Path, archive: Path) -> list[Path]:
     """Put executed results into an archive, all at once, with the printed numbers they are compared with.
 
-    With all notebooks, results whose notebook is gone leave the manifest. Returns the paths of the datasets.
+    With all notebooks, results whose file is gone leave the manifest. Returns the paths of the datasets.
     """
     results = {f"results/{slug}.nc": files.read(executed / f"{slug}.nc") for slug in slugs}
     tables = {path.relative_to(archive).as_posix(): files.read(path) for path in sorted(archive.rglob("*.csv"))}

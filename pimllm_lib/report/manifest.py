@@ -20,6 +20,8 @@ NAME = "manifest.json"
 SCHEMA_VERSION = 1
 #: A manifest is a short text; a longer one is not ours.
 _LONGEST = 16 << 20
+#: How often files are looked at again when another run puts its own in place meanwhile.
+_RETRIES = 20
 #: What a manifest says of one content of a file.
 _CONTENT = {"bytes": int, "sha256": str}
 
@@ -58,7 +60,7 @@ def parse(text: bytes, where: object = NAME) -> dict[str, Entry]:
     if body.get("schema_version") != SCHEMA_VERSION or not isinstance(body.get("files"), dict):
         raise BadInput(f"{where} has schema version {clip(body.get('schema_version'))}; wanted {SCHEMA_VERSION}")
     for name, said in body["files"].items():
-        files.inside(Path(), name)
+        files.below(name)
         for one in _contents(said):
             if not isinstance(one, dict) or any(type(one.get(key)) is not kind for key, kind in _CONTENT.items()):
                 raise BadInput(f"{where} says of {clip(name)} {clip(said)}; wanted bytes and sha256")
@@ -86,8 +88,16 @@ def names(folder: Path) -> dict[str, Path]:
 
     Raises BadInput when the folder holds none, or a manifest that is damaged.
     """
-    listed = [files.inside(folder, name) for name in load(folder)] if (folder / NAME).is_file() else datasets(folder)
-    found = {path.stem: path for path in sorted(listed) if path.suffix == ".nc"}
+    if (folder / NAME).is_file():
+        entries = ((files.inside(folder, name), said) for name, said in load(folder).items())
+        listed = [path for path, said in entries if "sha256" in said or path.is_file()]  # the others are announced only
+    else:
+        listed = datasets(folder)
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in listed if path.suffix == ".nc"):
+        if path.stem in found:
+            raise BadInput(f"{folder} has two results named {path.stem}: {found[path.stem]} and {path}; wanted one")
+        found[path.stem] = path
     if not found:
         raise BadInput(f"{folder} holds no results; wanted a folder with .nc files or a {NAME}")
     return found
@@ -97,7 +107,7 @@ def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False)
     """Put files into an archive so that it holds at every moment, also when this process is killed. Returns their paths.
 
     whole: the contents are the whole archive; a file that is gone is no longer listed.
-    Raises BadInput when the folder cannot be written; what was there before then stays.
+    Raises BadInput when the folder cannot be written or its manifest is damaged; what was there before then stays.
     """
     with files.locked(folder):
         entries = _settled(folder)
@@ -114,9 +124,9 @@ def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False)
             files.write(folder / NAME, compose(entries | announced))
         for name, content in changed.items():
             files.write(files.inside(folder, name), content)
-        settled = entries | {name: entry(content) for name, content in changed.items()}
-        if changed or not (folder / NAME).is_file():
-            files.write(folder / NAME, compose(settled))
+        settled = compose(entries | {name: entry(content) for name, content in changed.items()})
+        if not (folder / NAME).is_file() or files.read(folder / NAME) != settled:
+            files.write(folder / NAME, settled)
     return [folder / name for name in contents]
 
 
@@ -130,10 +140,7 @@ def _sweep(folder: Path, names: Iterable[str]) -> None:
 
 def _settled(folder: Path) -> dict[str, Entry]:
     """Return the entries of an archive, each on the content its file has now; a file that is not ours has none."""
-    try:
-        known = load(folder)
-    except BadInput:
-        return {}  # a new archive, or one whose manifest was lost: what is published next is known again
+    known = load(folder) if (folder / NAME).exists() else {}
     settled = {}
     for name, said in known.items():
         path = files.inside(folder, name)
@@ -152,11 +159,28 @@ def hash_of(folder: Path) -> str:
     return files.hash_of(files.read(folder / NAME))
 
 
+def unsettled(folder: Path) -> list[str]:
+    """Return one line for each file that was being renewed when a run was killed, or is being renewed now."""
+    return [
+        f"{name} is being renewed, or a run that renewed it was killed"
+        for name, said in load(folder).items()
+        if "next" in said
+    ]
+
+
 def damage(folder: Path) -> list[str]:
     """Return one line for each file of an archive that is missing, has other bytes, or is not in the manifest.
 
     Raises BadInput when the manifest itself is missing or damaged.
     """
+    for _ in range(_RETRIES):
+        before, lines = files.read(folder / NAME) if (folder / NAME).is_file() else b"", _damage(folder)
+        if not lines or files.read(folder / NAME) == before:  # else another run has put files in place meanwhile
+            break
+    return lines
+
+
+def _damage(folder: Path) -> list[str]:
     known = load(folder)
     lines = [line for name, said in known.items() if (line := _wrong(folder, name, said))]
     there = (path.relative_to(folder).as_posix() for path in datasets(folder))
@@ -188,5 +212,5 @@ def intact(folder: Path, *wanted: str) -> bool:
     try:
         known = load(folder)
     except BadInput:
-        return False
+        return False  # and the next run says why
     return all(name in known and (folder / name).is_file() and not _wrong(folder, name, known[name]) for name in wanted)

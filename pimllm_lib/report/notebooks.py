@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.report import archive, manifest
+from pimllm_lib.errors import BadInput
+from pimllm_lib.report import files, manifest, parameters
 from pimllm_lib.report.paths import notebook
-from pimllm_lib.report.provenance import RUNNING, code_cells, source_hash
+from pimllm_lib.report.provenance import RUNNING, package_versions, source_hash
 
-#: Declared type of a notebook parameter -> the Python types its value may have, or its items where it is a list.
-_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 #: Bytes that the name of a socket may have, less a number: macOS takes the fewest.
 _LONGEST_SOCKET = 98
-#: Names, paths and numbers; nothing that could be code.
-_PLAIN = re.compile(r"[\w .,:+/~@-]*")
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a notebook: its declared type, its default as written, and its help text."""
-
-    name: str
-    type: str
-    default: str
-    help: str
 
 
 class NotebookFailed(RuntimeError):
@@ -42,52 +26,6 @@ class NotebookFailed(RuntimeError):
         """Keep the text for the reader."""
         super().__init__(text)
         self.bad_input = bad_input
-
-
-def parameters(slug: str) -> dict[str, Parameter]:
-    """Return the parameters of a notebook, from the cell tagged so."""
-    import papermill
-
-    path = notebook(slug)
-    code_cells(path)  # refuses what is no notebook
-    found = papermill.inspect_notebook(str(path))
-    return {name: Parameter(name, p["inferred_type_name"], p["default"], p["help"]) for name, p in found.items()}
-
-
-def check(slug: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given values, typed for papermill; a text is read as the literal that the parameter's type asks for.
-
-    Raises BadInput for a name the notebook does not have, a value of another type, and text that is more than
-    names, paths and numbers.
-    """
-    known = parameters(slug)
-    for name in given:
-        if name not in known or name == "into":
-            raise unknown(f"parameter of {slug}", name, known.keys() - {"into"})
-    return {name: _typed(known[name], value) for name, value in given.items()}
-
-
-def _typed(parameter: Parameter, given: Any) -> Any:
-    value = _literal(given) if isinstance(given, str) and parameter.type != "str" else given
-    item = re.fullmatch(r"list\[(\w+)\]", parameter.type)
-    allowed = _TYPES.get(item[1] if item else parameter.type, ())
-    items = value if item and isinstance(value, list) and value else [value]
-    fits = (not item or isinstance(value, list)) and all(type(x) in allowed for x in items)
-    if not fits:
-        said = f"parameter {parameter.name} is {clip(given)}"
-        raise BadInput(f"{said}; wanted {parameter.type}, like {parameter.default}")
-    for x in items:
-        if isinstance(x, str) and not _PLAIN.fullmatch(x):
-            raise BadInput(f"parameter {parameter.name} holds {clip(x)}; wanted a name, a path or a number")
-    return value
-
-
-def _literal(text: str) -> Any:
-    """Return what a Python or JSON literal says, the text itself when it is none."""
-    try:
-        return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return text
 
 
 def run(slug: str, into: Path, values: Mapping[str, Any] | None = None, *, progress: bool = False) -> Path:
@@ -103,7 +41,6 @@ def run(slug: str, into: Path, values: Mapping[str, Any] | None = None, *, progr
         _refuse_warnings(made, slug)
         _forget_the_machine(made, source, scratch, given)
         contents = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir()) if path.is_file()}
-    into = into.expanduser()
     manifest.publish(into, contents)
     return into / f"{slug}.ipynb"
 
@@ -182,21 +119,25 @@ def _forget_the_machine(path: Path, source: Path, scratch: str, values: Mapping[
 
 
 def _made_from(source: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"source_hash": source_hash(source.stem, source), "parameters": dict(values)}
+    """Return everything that an executed copy depends on."""
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    return {
+        "source_hash": source_hash(source.stem, source),
+        "cells": files.hash_of(json.dumps([cell["source"] for cell in cells]).encode()),  # the prose too
+        "parameters": parameters.changed(str(source), values),
+        "packages": package_versions(),
+    }
 
 
 def stale(slug: str, into: Path, values: Mapping[str, Any] | None = None) -> bool:
     """Return whether a folder lacks a notebook's executed copy or dataset, whole, from these sources and these values.
 
-    What was made with files of the user's counts as stale: they may have changed.
+    Always true where the user's own files matter, which may have changed: a notebook of theirs, or a path as a value.
     """
-    source = notebook(slug)
-    names = (f"{source.stem}.ipynb", f"{source.stem}.nc")
-    if not manifest.intact(into, *names):
+    source, names = notebook(slug), (f"{slug}.ipynb", f"{slug}.nc")
+    texts = [x for value in (values or {}).values() for x in (value if isinstance(value, list) else [value])]
+    own_files = slug.endswith(".ipynb") or any(re.search(r"/|\.(toml|json)$", str(text)) for text in texts)
+    if own_files or not manifest.intact(into, *names):
         return True
     made = json.loads((into / names[0]).read_text(encoding="utf-8"))["metadata"].get("pimllm")
-    if made != _made_from(source, values or {}):
-        return True
-    used = archive.parameters(archive.load(into / names[1])).values()
-    texts = [x for value in used for x in (value if isinstance(value, list) else [value]) if isinstance(x, str)]
-    return any(Path(text).is_file() for text in texts)
+    return bool(made != _made_from(source, values or {}))

@@ -42,17 +42,24 @@ def notebook(slug: str) -> Path:
     return NOTEBOOKS / f"{slug}.ipynb"
 
 
+def users(text: str) -> Path:
+    """Return a path as the user wrote it, with ~ resolved. Raises BadInput for an empty one and an unknown ~user."""
+    if not text.strip():
+        raise BadInput("a path is empty; wanted the name of a file or folder")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise BadInput(f"{text} names the home of an unknown user; wanted a path") from None
+
+
 def archive(folder: str | None) -> Path:
     """Return the archive that is meant: the named folder, else the checkout's. Raises BadInput where there is neither."""
     if folder is None and not IN_CHECKOUT:
-        raise BadInput(
-            "an installed package has no archive of its own; wanted --archive DIR ('pimllm fetch' brings one)"
-        )
-    path = DATA if folder is None else Path(folder).expanduser()
+        raise BadInput("an installed package has no archive of its own; wanted --archive DIR (see 'pimllm fetch')")
+    path = DATA if folder is None else users(folder)
     if not path.is_dir():
-        raise BadInput(
-            f"{path} {'is not a folder' if path.exists() else 'does not exist'}; wanted a folder with results"
-        )
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise BadInput(f"{path} {what}; wanted a folder with results")
     return path
 
 
@@ -61,6 +68,13 @@ def checkout() -> Path:
     if not IN_CHECKOUT:
         raise BadInput("this needs a checkout of the project; an installed package has no book and no history")
     return ROOT
+
+
+def library() -> list[Path]:
+    """Return every file of the library, without what a wheel carries beside it."""
+    skipped = {"__pycache__", SHIPPED.name}
+    found = (path for path in PACKAGE.rglob("*") if path.is_file() and path.name[0] != ".")
+    return sorted(path for path in found if not skipped & set(path.relative_to(PACKAGE).parts))
 
 
 def logical(path: Path) -> str:

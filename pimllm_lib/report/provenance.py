@@ -14,7 +14,7 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report.paths import DATA, LOCK, NOTEBOOKS, PACKAGE, logical, notebook
+from pimllm_lib.report.paths import DATA, LOCK, NOTEBOOKS, PACKAGE, library, logical, notebook
 
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"
@@ -51,13 +51,7 @@ def source_hash(slug: str, path: Path | None = None) -> str:
 def sources_hash() -> str:
     """Return 16 hex digits over everything that results can depend on: all notebooks, the library, the tables, the lock."""
     code = ["\n".join(code_cells(path)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-    tables = [*PACKAGE.glob("catalog/*.toml"), *DATA.rglob("*.csv"), LOCK]
-    return _hash("\n".join(code), sorted([*library(), *tables], key=logical))
-
-
-def library() -> list[Path]:
-    """Return every source file of the library."""
-    return sorted(path for path in PACKAGE.rglob("*.py") if "shipped" not in path.parts)
+    return _hash("\n".join(code), sorted([*library(), *DATA.rglob("*.csv"), LOCK], key=logical))
 
 
 def _hash(text: str, paths: Iterable[Path]) -> str:
@@ -72,7 +66,7 @@ def _hash(text: str, paths: Iterable[Path]) -> str:
 def _own_cells(slug: str) -> list[str]:
     """Return the code of a result's notebook: the one that runs, else the project's, else no more than the library."""
     running = os.environ.get(RUNNING, "")
-    if Path(running).stem == slug and Path(running).is_file():
+    if running:
         return code_cells(Path(running))
     try:
         return code_cells(notebook(slug))
@@ -92,9 +86,14 @@ def record(slug: str, parameters: dict[str, Any], attributes: Mapping[str, Any])
         "parameters": parameters,
         "fingerprints": attributes.get("fingerprints", ""),
         "user_values": json.loads(attributes.get("user_values", "{}")),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": package_versions(),
     }
     return json.dumps(content, sort_keys=True)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that can change a number."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def code_cells(path: Path) -> list[str]:
@@ -111,9 +110,10 @@ def code_cells(path: Path) -> list[str]:
 @lru_cache(maxsize=1024)
 def _imports(source: str) -> list[str]:
     names: list[str] = []
-    plain = "\n".join(
-        "" if line.startswith(("%", "!")) else line for line in source.splitlines()
-    )  # Jupyter's own commands
+    if source.lstrip().startswith("%%"):
+        return []  # a cell in another language
+    lines = ("" if line.startswith(("%", "!")) else line for line in source.splitlines())  # Jupyter's own commands
+    plain = "\n".join(lines)
     try:
         tree = ast.parse(plain)
     except SyntaxError as error:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import xarray as xr
 
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.errors import BadInput, clip, one_line
 from pimllm_lib.report import archive, files, manifest, paths
 
 #: A member of a crate is a dataset or a short text; a larger one is not ours.
@@ -21,7 +21,7 @@ def results(what: str) -> dict[str, xr.Dataset]:
 
     Raises BadInput when it is none of these, holds no results, or is not as its manifest says.
     """
-    path = Path(what).expanduser()
+    path = paths.users(what)
     if path.is_dir():
         folder = path / "data" if (path / "data" / manifest.NAME).is_file() else path
         if (folder / manifest.NAME).is_file() and (wrong := manifest.damage(folder)):
@@ -51,7 +51,7 @@ def crate(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as file:
             members = {name: info for info in file.infolist() if (name := info.filename) and not info.is_dir()}
             for name in members:
-                files.inside(Path(), name)
+                files.below(name)
             root = next((name for name in (f"data/{manifest.NAME}", manifest.NAME) if name in members), None)
             if root is None or members[root].file_size > _LONGEST:
                 raise BadInput(f"{path} has no {manifest.NAME}; wanted a file made by 'pimllm export'")
@@ -65,8 +65,10 @@ def crate(path: Path) -> dict[str, bytes]:
                 if manifest.entry(found[name]) != said:
                     raise BadInput(f"{path}: {name} has other bytes than the manifest says")
             return found
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as a zip file: {error}") from None
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged file makes its readers fail in many ways
+        raise BadInput(f"{path} cannot be read as a zip file: {one_line(str(error))}") from None
 
 
 def _at_revision(what: str) -> dict[str, xr.Dataset]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha1
 
-from pimllm_lib.report.paths import PACKAGE
+from pimllm_lib.report import paths
 
 
 def content(data: bytes) -> str:
@@ -27,8 +27,7 @@ def directory(files: Mapping[str, bytes]) -> str:
 
 def library() -> str:
     """Return the identifier of the directory `pimllm_lib`, the same from a checkout and from an installed package."""
-    found = (path for path in PACKAGE.rglob("*") if path.is_file() and not {"__pycache__", "shipped"} & set(path.parts))
-    return directory({path.relative_to(PACKAGE).as_posix(): path.read_bytes() for path in found if path.name[0] != "."})
+    return directory({path.relative_to(paths.PACKAGE).as_posix(): path.read_bytes() for path in paths.library()})
 
 
 def _object(kind: str, data: bytes) -> bytes:

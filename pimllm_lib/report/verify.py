@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib.errors import BadInput, unknown
-from pimllm_lib.report import archive, claims, diff, jobs, manifest, notebooks, paths, provenance
+from pimllm_lib.report import archive, claims, diff, jobs, manifest, notebooks, parameters, paths, provenance
 from pimllm_lib.schema import SCHEMA_VERSION, VARIABLES
 
 #: A notebook with this parameter is heavy: false reads the archived study, true computes it anew.
@@ -26,12 +26,14 @@ class Finding:
     notes: list[str] = field(default_factory=list)
     moved: list[diff.Change] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
+    recomputed: list[str] = field(default_factory=list)
     archive_hash: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain objects."""
         return {
-            "archive_hash": self.archive_hash, "results": self.results, "problems": self.problems, "notes": self.notes,
+            "archive_hash": self.archive_hash, "results": self.results, "recomputed": self.recomputed,
+            "problems": self.problems, "notes": self.notes,
             "moved": [change.as_dict() for change in self.moved],
         }  # fmt: skip
 
@@ -56,7 +58,7 @@ def verify(
     for name in names:
         if name not in listed:
             raise unknown("result", name, listed)
-    found.results = list(names) or list(listed)
+    found.results = list(dict.fromkeys(names)) or list(listed)
     if found.problems:
         return found
     kept = {name: archive.load(listed[name]) for name in found.results}
@@ -99,11 +101,11 @@ def _recompute(found: Finding, kept: dict[str, xr.Dataset], heavy: bool, at_once
         if name not in paths.slugs():
             found.notes.append(f"{name} is not recomputed: this version has no notebook of that name")
             continue
-        is_heavy = HEAVY in notebooks.parameters(name)
+        is_heavy = HEAVY in parameters.of(name)
         if is_heavy and not heavy:
             found.notes.append(f"{name} is heavy and not recomputed; --heavy does")
             continue
-        todo[name] = notebooks.check(name, archive.parameters(ds) | ({HEAVY: True} if is_heavy else {}))
+        todo[name] = parameters.check(name, archive.parameters(ds) | ({HEAVY: True} if is_heavy else {}))
     with TemporaryDirectory(prefix="pimllm-verify.") as scratch:
         into = Path(scratch)
         try:
@@ -113,5 +115,6 @@ def _recompute(found: Finding, kept: dict[str, xr.Dataset], heavy: bool, at_once
             found.problems.append(str(error))
             return
         fresh = {name: archive.load(into / f"{name}.nc") for name in todo}
+    found.recomputed = list(todo)
     found.moved = diff.archives({name: kept[name] for name in todo}, fresh)
     found.problems += [*map(str, found.moved), *claims.moved()]

@@ -1,0 +1,119 @@
+"""Parameters of a notebook: which there are, and whether given values fit them, before any kernel starts."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.report import files
+from pimllm_lib.report.paths import notebook
+from pimllm_lib.report.provenance import code_cells
+
+#: Declared type of a notebook parameter -> the Python types its value may have, or its items where it is a list.
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+#: Names, paths and numbers; nothing that could be code.
+_PLAIN = re.compile(r"[\w .,:+/~@-]*")
+#: A file of parameters is a short text.
+_LONGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a notebook: its declared type, its default as written, and its help text."""
+
+    name: str
+    type: str
+    default: str
+    help: str
+
+
+def of(slug: str) -> dict[str, Parameter]:
+    """Return the parameters of a notebook, from the cell tagged so.
+
+    Raises BadInput when it is no Python notebook, or has no parameter `into`, the folder that receives its result.
+    """
+    import papermill
+
+    path = notebook(slug)
+    code_cells(path)  # refuses what is no notebook
+    try:
+        found = papermill.inspect_notebook(str(path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{path} is not a Python notebook: {str(error).splitlines()[0] if str(error) else error}"
+        ) from None
+    if "into" not in found:
+        raise BadInput(
+            f"{path} has no parameter 'into'; wanted a cell tagged 'parameters' with it, as new-study writes"
+        )
+    return {name: Parameter(name, p["inferred_type_name"], p["default"], p["help"]) for name, p in found.items()}
+
+
+def check(slug: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given values, typed for papermill; a text is read as the literal that the parameter's type asks for.
+
+    Raises BadInput for a name the notebook does not have, a value of another type, and text that is more than
+    names, paths and numbers.
+    """
+    known = of(slug)
+    for name in given:
+        if name not in known or name == "into":
+            raise unknown(f"parameter of {slug}", name, known.keys() - {"into"})
+    return {name: _typed(known[name], value) for name, value in given.items()}
+
+
+def changed(slug: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the checked values that are not the notebook's own defaults."""
+    known = of(slug) if values else {}
+    return {name: value for name, value in values.items() if value != _literal(known[name].default)}
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    """Return the parameters in a YAML file. Raises BadInput when it is no mapping, or holds more than plain values."""
+    import yaml
+
+    try:
+        text = files.read(path, limit=_LONGEST).decode()
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few lines can unfold to gigabytes
+            raise BadInput(f"{path} has aliases; wanted plain values")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, BadInput):
+            raise
+        said = getattr(error, "problem", None) or type(error).__name__
+        raise BadInput(f"{path} is not YAML: {said}") from None
+    if not isinstance(content, dict) or any(not isinstance(name, str) for name in content):
+        raise BadInput(f"{path} holds {clip(content)}; wanted lines like 'context_len: [128, 4096]'")
+    return content
+
+
+def _typed(parameter: Parameter, given: Any) -> Any:
+    item = re.fullmatch(r"list\[(\w+)\]", parameter.type)
+    kind = item[1] if item else parameter.type
+    value = _literal(given) if parameter.type != "str" else given
+    if isinstance(value, list) and kind != "str":
+        value = [_literal(x) for x in value]  # YAML reads 1e-5 as text
+    allowed = _TYPES.get(kind, ())
+    items = value if item and isinstance(value, list) and value else [value]
+    if (item and not isinstance(value, list)) or not all(type(x) in allowed for x in items):
+        said = f"parameter {parameter.name} is {clip(given)}"
+        raise BadInput(f"{said}; wanted {parameter.type}, like {parameter.default}")
+    for x in items:
+        if isinstance(x, str) and not _PLAIN.fullmatch(x):
+            raise BadInput(f"parameter {parameter.name} holds {clip(x)}; wanted a name, a path or a number")
+    return value
+
+
+def _literal(given: Any) -> Any:
+    """Return what a Python or JSON literal says; the text itself when it is none, and what is no text as it is."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return ast.literal_eval({"true": "True", "false": "False"}.get(given, given))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return given
