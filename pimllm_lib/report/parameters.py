@@ -43,7 +43,7 @@ def of(slug: str) -> dict[str, Parameter]:
     code_cells(path)  # refuses what is no notebook
     try:
         found = papermill.inspect_notebook(str(path))
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # papermill and nbformat refuse in many ways
         raise BadInput(
             f"{path} is not a Python notebook: {str(error).splitlines()[0] if str(error) else error}"
         ) from None
