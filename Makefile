@@ -38,9 +38,10 @@ book: env  ## execute stale notebooks, compare with the archive, render the repo
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
 	@$(BIN)/pimllm run all --jobs 2 --archive
 
-test: env  ## run the tests (MARK=peer: against other programs; MARK=browser: the rendered book; MARK=slow: faults, wheel, twin builds)
+test: env  ## run the tests (MARK=peer: against other programs; MARK=browser: the rendered book; MARK=slow: faults, wheel, twin builds; MARK=distributed: Dask)
 	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready); fi
-	@if [ "$(MARK)" = browser ]; then $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-browser.lock; fi
+	@if [ -n "$(filter browser distributed,$(MARK))" ]; then \
+	  $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-$(MARK).lock; fi
 	@$(BIN)/python -m pytest $(if $(MARK),-m $(MARK))
 
 $(VENV)-%/.ready: requirements-%.lock | $(READY)
@@ -68,5 +69,7 @@ clean:  ## remove everything that can be made again
 lock: env  # renew the locks, for maintainers
 	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --extra book --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --extra distributed -c requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements-distributed.lock
 	@for name in browser $(PEERS); do $(BIN)/uv pip compile -q --upgrade --group $$name --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements-$$name.lock; done

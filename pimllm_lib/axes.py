@@ -131,6 +131,6 @@ def _axes_of(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     for dim in value.dims:
         if dim not in value.coords:
             raise BadInput(f"{name} has no labels along {dim}; wanted pl.axis({dim}=[...])")
-        if dim in RESERVED:
+        if dim in DIMS:
             raise BadInput(f"{name} varies along {dim}, a reserved name; wanted any other")
         yield str(dim), value.coords[dim].values
