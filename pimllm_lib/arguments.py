@@ -18,7 +18,7 @@ from pimllm_lib.schema import VARIABLES
 MAX_CONTEXT = 10**9
 SIZES = (
     "d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "gated", "embedding_dim", "norm",
-    "sub_norms", "qk_norm",
+    "sub_norms", "qk_norm", "n_experts", "experts_per_token", "window",
 )  # fmt: skip
 
 

@@ -96,9 +96,10 @@ class Mapped:
             crossbar.layout(k, p.n, tile=pim.tile, act_bits=bits) for k, p in zip(mapped_in, products, strict=True)
         ]
         tiles = [on.tiles * p.count for on, p in zip(self.layouts, products, strict=True)]
+        experts = [p.experts for p in products]
         before = [1] if dummy else []  # the dummy layer itself lies on the first tile
         grid = {"grid_side": pim.grid_side, "tiles_per_bank": pim.tiles_per_bank, "walk": pim.walk}
-        self.hops = placement.hops([*before, *tiles], **grid)[len(before) :]
+        self.hops = placement.hops([*before, *tiles], copies=[*before, *experts], **grid)[len(before) :]
         needs = [
             crossbar.input_buffer_size(k, on.crossbars, bits) * (p.count > 0)
             for k, on, p in zip(mapped_in, self.layouts, products, strict=True)
@@ -142,7 +143,8 @@ def pim_entries(pim: Pim, products: Sequence[Product], counting: Conventions, wa
 
 
 def _pim_time(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
-    pim, counting, vectors = mapped.pim, mapped.counting, product.calls * product.m
+    """Yield the time of each part; experts have tiles of their own, so those that are active work side by side."""
+    pim, counting, vectors = mapped.pim, mapped.counting, product.turns * product.m
     spent = crossbar.latency(
         on,
         tile=pim.tile,
@@ -168,17 +170,17 @@ def _pim_energy(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any)
 
 
 def _pim_standing(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
-    """Yield what stands there whether it works or not: tiles, area; and what it takes to write it."""
-    pim, calls = mapped.pim, product.calls
-    yield "crossbar", "tiles", on.tiles * calls
+    """Yield what stands there whether it works or not, idle experts too: tiles, area; and what it takes to write it."""
+    pim, there = mapped.pim, product.matrices
+    yield "crossbar", "tiles", on.tiles * there
     for component, value in crossbar.area(on, tile=pim.tile, **mapped.buffers).items():
-        yield component, "area_m2", value * calls
+        yield component, "area_m2", value * there
     for component, part, number in _auxiliary(mapped, on):
-        times = calls if component in _OF_TILES else product.op == mapped.holder
+        times = there if component in _OF_TILES else product.op == mapped.holder
         yield component, "area_m2", part.area_m2 * number * times
     written = crossbar.programming(product.k, product.n, bar=pim.tile.crossbar, program_rows=pim.program_rows)
-    yield "crossbar", "program_s", written["time_s"] * calls
-    yield "crossbar", "program_j", written["energy_j"] * calls
+    yield "crossbar", "program_s", written["time_s"] * there
+    yield "crossbar", "program_j", written["energy_j"] * there
 
 
 def _pim_static(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
@@ -187,11 +189,11 @@ def _pim_static(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any)
     inside, outside = mapped.buffers["input_buffer"], mapped.buffers["output_buffer"]
     leaking = on.tiles * crossbar.leakage(on, pim.tile.buffer, inside, outside)
     words = crossbar.buffer_times(on, tile=pim.tile, act_bits=pim.act_bits)
-    yield "buffer", "static_power_w", leaking * product.calls
+    yield "buffer", "static_power_w", leaking * product.matrices
     yield "buffer", "worked_j", leaking * vectors * (2 * words["input"] + words["output_read"] + words["output_write"])
     if mapped.counting.static_power:
         waiting = crossbar.idle_converters(on, pim.tile)
-        yield "adc", "static_power_w", waiting * product.calls
+        yield "adc", "static_power_w", waiting * product.matrices
         yield "adc", "worked_j", waiting * vectors * crossbar.computing_times(on, pim.tile)["adc"]
 
 

@@ -31,14 +31,17 @@ class PublishedShape:
 
 @part
 class Decoder:
-    """A decoder-only LLM (MHA, GQA or MQA; gated or plain FFN).
+    """A decoder-only LLM (MHA, GQA or MQA; gated or plain FFN; dense or a mixture of experts; full or windowed attention).
 
     Dimensions may be axes. `head_dim` and `n_kv_heads` are stored, since several models do not derive
-    them from the width. Raises BadInput for a count below 1 and for KV heads that do not divide the heads.
+    them from the width. Raises BadInput for a count below 1, for KV heads that do not divide the heads, and for more
+    experts a token than there are.
 
     d_model: width of the residual stream; d_ff: FFN width; position_rows: rows of a learned position table
     (0 with rotary positions); embedding_dim: width of the token embedding where it is not d_model.
     linear_bias: which projections carry a bias; norm: "layernorm" has a bias beside its gain;
+    n_experts: FFNs of each block, d_ff wide each, of which a router picks experts_per_token for a token (1 and 1: one
+    dense FFN); window: latest tokens that attention reaches, in every block (0: all of the context);
     sub_norms: BitNet's extra norms before the attention output and FFN down projections;
     qk_norm: a norm of head_dim on queries and keys; published: the shape a study used instead.
     """
@@ -52,6 +55,9 @@ class Decoder:
     head_dim: Value
     vocab_size: Value
     gated: bool = False
+    n_experts: Value = 1
+    experts_per_token: Value = 1
+    window: Value = 0
     tied_embeddings: bool = True
     position_rows: int = 0
     embedding_dim: Value | None = None
@@ -65,13 +71,18 @@ class Decoder:
     def __post_init__(self) -> None:
         """Refuse a shape no decoder can have."""
         require_counts(self, ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size"))
+        require_counts(self, ("n_experts", "experts_per_token"))
         require_counts(self, ("embedding_dim",) if self.embedding_dim is not None else ())
-        require_positive(self, ("position_rows",), or_zero=True)
+        require_positive(self, ("position_rows", "window"), or_zero=True)
         require_flags(self, ("gated", "tied_embeddings", "final_norm", "sub_norms", "qk_norm"))
         require_inner(self, published=PublishedShape)
         whole = np.logical_not(self.n_heads % self.n_kv_heads)
         wanted = f"a divisor of the {self.n_heads} heads"
         require(whole, f"n_kv_heads of {self.name}", self.n_kv_heads, wanted)
+        require(self.window == np.floor(self.window), f"window of {self.name}", self.window, "whole tokens; 0 for all")
+        enough = self.experts_per_token <= self.n_experts
+        wanted = f"at most the {self.n_experts} experts"
+        require(enough, f"experts_per_token of {self.name}", self.experts_per_token, wanted)
         for name, valid in (("linear_bias", ("none", "qkv", "attention", "all")), ("norm", ("layernorm", "rmsnorm"))):
             for got in np.unique(np.asarray(getattr(self, name))).tolist():
                 if got not in valid:
@@ -103,7 +114,7 @@ def at_pim_width(decoder: Decoder) -> Decoder:
 def parameter_count(decoder: Decoder) -> Value:
     """Return the number of trained parameters: embeddings, projections, biases and norms.
 
-    A tied output head counts once. Rotary positions have none.
+    A tied output head counts once. Rotary positions have none. All experts count, and the router that picks them.
     """
     embedding = decoder.embedding_dim or decoder.d_model
     table = (decoder.vocab_size * (1 if decoder.tied_embeddings else 2)) * embedding
@@ -117,9 +128,10 @@ def parameter_count(decoder: Decoder) -> Value:
 def _block(decoder: Decoder, gain: int) -> Value:
     d, ff = decoder.d_model, decoder.d_ff
     q, kv = decoder.n_heads * decoder.head_dim, decoder.n_kv_heads * decoder.head_dim
-    up = 2 if decoder.gated else 1
-    weights = d * (q + 2 * kv) + q * d + (up + 1) * d * ff
+    up, experts = 2 if decoder.gated else 1, decoder.n_experts
+    weights = d * (q + 2 * kv) + q * d + experts * (up + 1) * d * ff
+    router = d * experts * (experts > 1)
     qkv = q + 2 * kv
-    bias = {"none": 0, "qkv": qkv, "attention": qkv + d, "all": qkv + d + up * ff + d}[decoder.linear_bias]
-    norms = gain * 2 * d + decoder.sub_norms * (q + ff) + decoder.qk_norm * 2 * decoder.head_dim
-    return weights + bias + norms
+    bias = {"none": 0, "qkv": qkv, "attention": qkv + d, "all": qkv + d + experts * (up * ff + d)}[decoder.linear_bias]
+    norms = gain * 2 * d + decoder.sub_norms * (q + experts * ff) + decoder.qk_norm * 2 * decoder.head_dim
+    return weights + router + bias + norms

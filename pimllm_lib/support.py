@@ -83,8 +83,8 @@ def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]
 def dram_entries(system: System, on_array: Sequence[Product], everything: Sequence[Product]) -> Iterator[Entry]:
     """Yield off-chip traffic: weights and cache for the array, activations too large for the chip, the cache's growth.
 
-    Weights that fit on the chip all together are there already. A cached key or value is read once for all query heads
-    that share it, if one head's part of it fits.
+    Weights that fit on the chip all together are there already; of experts that do not, the active ones come in. A
+    cached key or value is read once for all query heads that share it, if one head's part of it fits.
     """
     storage = system.storage
     assert storage is not None
@@ -132,11 +132,11 @@ def _moved(system: System, op: str, component: str, size_bytes: Value) -> Iterat
 
 
 def _weights_bytes(storage: Storage, products: Sequence[Product]) -> Value:
-    """Return the bytes of all weights the array works with."""
+    """Return the bytes of all weights the array works with, those of idle experts too."""
     total: Any = 0.0
     for product in products:
         if product.kind != "attention":
-            total = total + product.k * product.n * product.calls * storage.operand_bits(product.kind) / 8
+            total = total + product.k * product.n * product.matrices * storage.operand_bits(product.kind) / 8
     return total
 
 
@@ -180,7 +180,7 @@ def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
     """Yield vectors between the halves, where there are two, and the start of each product.
 
     The nonlinear units are on the digital side, so every input of the crossbars comes from there and every result goes
-    back. Products that share an input share its transfer.
+    back. Products that share an input share its transfer; every active expert is sent its own.
     """
     bus, storage = system.bus, system.storage
     assert bus is not None

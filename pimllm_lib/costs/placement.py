@@ -7,7 +7,9 @@ re-derived from its public output; checked against a brute-force search.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,28 +18,41 @@ from numpy.typing import NDArray
 from pimllm_lib.errors import BadInput
 
 Counts = tuple[int, ...]
+Tiles = NDArray[np.int64]
 #: More tiles than this in one block are a mistake, and their places would not fit in memory.
 MOST_TILES = 10**7
 
 
-def hops(tiles: list[Any], *, grid_side: Any, tiles_per_bank: Any, walk: str) -> list[tuple[Any, Any]]:
+def hops(
+    tiles: list[Any], *, grid_side: Any, tiles_per_bank: Any, walk: str, copies: Sequence[Any] = ()
+) -> list[tuple[Any, Any]]:
     """Return for each matrix the hops to merge its partial sums and the hops to send its result to the next one.
 
     tiles: tiles of each matrix, in order; 0 leaves a matrix out. Numbers or arrays, evaluated once for each distinct
-    combination. The last matrix sends nothing. Raises BadInput, with the tiles needed, when they do not fit the grid.
+    combination. The last matrix sends nothing. copies: how many of each matrix there are, one unless given; neighbours with
+    copies lie together, the first copy of each and then the second, and the farthest copy counts. Raises BadInput, with
+    the tiles needed, when they do not fit the grid.
     """
-    columns = np.broadcast_arrays(*tiles, grid_side, tiles_per_bank)
+    plain = all(np.all(np.asarray(n) == 1) for n in copies)
+    columns = np.broadcast_arrays(*tiles, *(() if plain else copies), grid_side, tiles_per_bank)
     rows = np.stack([np.asarray(c, dtype=np.int64).ravel() for c in columns], axis=-1)
     distinct, where = np.unique(rows, axis=0, return_inverse=True)
-    found = np.array([_hops(tuple(row[:-2].tolist()), int(row[-2]), int(row[-1]), walk) for row in distinct], float)
+    found = np.array([_placed(row.tolist(), len(tiles), walk) for row in distinct], float)
     spread = found[where.ravel()].reshape(*columns[0].shape, len(tiles), 2)
     return [(spread[..., i, 0], spread[..., i, 1]) for i in range(len(tiles))]
 
 
+def _placed(row: list[int], matrices: int, walk: str) -> tuple[tuple[int, int], ...]:
+    """Return the hops of one combination: tiles of each matrix, copies of each where there are any, grid and bank."""
+    *sizes, side, bank = row
+    counts, copies = tuple(sizes[:matrices]), tuple(sizes[matrices:])
+    return _hops(counts, copies or (1,) * matrices, side, bank, walk)
+
+
 @lru_cache(maxsize=100_000)
-def _hops(counts: Counts, side: int, bank: int, walk: str) -> tuple[tuple[int, int], ...]:
+def _hops(counts: Counts, copies: Counts, side: int, bank: int, walk: str) -> tuple[tuple[int, int], ...]:
     """Return (merge, transfer) hops of each matrix, (0, 0) for one without tiles."""
-    needed = sum(counts)
+    needed = sum(n * c for n, c in zip(counts, copies, strict=True))
     if walk != "banks" and needed > side**2:
         enough = int(np.ceil(np.sqrt(needed)))
         raise BadInput(
@@ -47,15 +62,35 @@ def _hops(counts: Counts, side: int, bank: int, walk: str) -> tuple[tuple[int, i
     if needed > MOST_TILES:
         raise BadInput(f"a block needs {needed} tiles; wanted at most {MOST_TILES}, which are placed one by one")
     place = positions(needed, side=side, bank=bank, walk=walk)
-    ends = np.cumsum(counts)
-    present = [(place[end - n : end], i) for i, (n, end) in enumerate(zip(counts, ends, strict=True)) if n]
-    result = [(0, 0)] * len(counts)
-    for (own, i), following in zip(present, [*present[1:], None], strict=True):
-        inside = farthest(own, own)
-        onward = farthest(own, following[0]) if following else np.zeros(len(own), dtype=np.int64)
-        best = _first_in_rows(own, inside + onward)
-        result[i] = (int(inside[best]), int(onward[best]))
+    owned = _shared_out(place, counts, copies)
+    result, present = [(0, 0)] * len(counts), list(owned)
+    for i, after in zip(present, [*present[1:], None], strict=True):
+        targets = [] if after is None else owned[after]
+        paired = len(targets) == len(owned[i])
+        found = [_nearest(own, targets[e] if paired else targets) for e, own in enumerate(owned[i])]
+        result[i] = (max(merge for merge, _ in found), max(onward for _, onward in found))
     return tuple(result)
+
+
+def _shared_out(place: Tiles, counts: Counts, copies: Counts) -> dict[int, list[Tiles]]:
+    """Return the tiles of every copy of each matrix that has any: copy after copy where neighbours have as many."""
+    owned: dict[int, list[Tiles]] = {i: [] for i, n in enumerate(counts) if n}
+    start = 0
+    for copies_here, run in groupby(owned, key=lambda i: copies[i]):
+        members = list(run)
+        for i in members * copies_here:
+            owned[i].append(place[start : start + counts[i]])
+            start += counts[i]
+    return owned
+
+
+def _nearest(own: Tiles, targets: Tiles | list[Tiles]) -> tuple[int, int]:
+    """Return the hops to merge and to send on, from the aggregator tile that makes their sum least."""
+    inside = farthest(own, own)
+    all_targets = np.concatenate(targets) if isinstance(targets, list) and targets else targets
+    onward = farthest(own, np.asarray(all_targets)) if len(all_targets) else np.zeros(len(own), dtype=np.int64)
+    best = _first_in_rows(own, inside + onward)
+    return int(inside[best]), int(onward[best])
 
 
 def positions(n: int, *, side: int, bank: int, walk: str) -> NDArray[np.int64]:
