@@ -16,7 +16,9 @@ from pimllm_lib.parts import fingerprint, inside
 
 def is_catalogs(item: Any, field: str) -> bool:
     """Return whether a part of the catalog bears this part's name and has the same value in this field."""
-    return item.name in parts and getattr(parts[item.name], field, None) is getattr(item, field)
+    mine, known = getattr(item, field), getattr(parts.get(item.name), field, None)
+    plain = isinstance(mine, int | float | str | tuple) and isinstance(known, int | float | str | tuple)
+    return known is not None and (mine is known or (plain and mine == known))
 
 
 def departures(item: Any) -> dict[str, str]:
@@ -25,7 +27,7 @@ def departures(item: Any) -> dict[str, str]:
     The field of a part bears the name of its system before it. An object with `costs` that is no System is one departure.
     """
     if isinstance(item, System):
-        return {} if item is systems.get(item.name) else dict(_of_system(item))
+        return dict(_of_system(item))
     if isinstance(item, Decoder):
         return dict(_against(item, models.get(item.name)))
     if isinstance(item, Conventions):

@@ -60,7 +60,7 @@ def decode(content: bytes, where: object) -> xr.Dataset:
     try:
         _refuse_links(content, where)
         with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
-            return ds.load()
+            return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it
     except BadInput:
         raise
     except Exception as error:  # a damaged file makes HDF5 and its readers fail in many ways

@@ -1,0 +1,130 @@
+"""What is kept of a sweep: every point, the Pareto front, the best few, or quantiles. Part by part, then of the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.schema import annotate
+
+KINDS = ("all", "pareto", "top", "quantiles")
+SENSES = {"max": -1.0, "min": 1.0}
+#: How parts are put together: along their own labels, without a word about what they share.
+_JOINED: dict[str, Any] = {
+    "combine_attrs": "override", "join": "outer", "data_vars": "minimal", "coords": "minimal", "compat": "override",
+}  # fmt: skip
+#: Dimensions that separate one front, or one list of best, from another.
+_GROUPS = ("model", "context_len")
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """kind: one of `KINDS`; objectives: metric -> "max" or "min" (pareto: any number; top: one); count: how many best;
+    quantiles: shares from 0 to 1.
+    """
+
+    kind: str = "all"
+    objectives: Mapping[str, str] = field(default_factory=dict)
+    count: int = 10
+    quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)
+
+    def check(self, metrics: Sequence[str]) -> None:
+        """Raise BadInput for a reduction that cannot be, or an objective that is not among the metrics."""
+        if self.kind not in KINDS:
+            raise unknown("reducer", self.kind, KINDS)
+        for name, sense in self.objectives.items():
+            if name not in metrics:
+                raise unknown("objective", name, metrics)
+            if sense not in SENSES:
+                raise BadInput(f"objective {name} is {clip(sense)}; wanted max or min")
+        wanted = {"pareto": range(1, 10), "top": range(1, 2)}.get(self.kind)
+        if wanted is not None and len(self.objectives) not in wanted:
+            raise BadInput(
+                f"{self.kind} has {len(self.objectives)} objectives; wanted {'one' if self.kind == 'top' else 'one or more'}"
+            )
+        if self.count < 1:
+            raise BadInput(f"count is {self.count}; wanted at least 1")
+        if not self.quantiles or not all(0 <= q <= 1 for q in self.quantiles):
+            raise BadInput(f"quantiles are {clip(self.quantiles)}; wanted shares from 0 to 1")
+
+    def of_chunk(self, ds: xr.Dataset) -> xr.Dataset:
+        """Return what is kept of one chunk."""
+        return ds if self.kind in ("all", "quantiles") else self._best(_listed(ds))
+
+    def of_all(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+        """Return what is kept of what was kept of every chunk, in order."""
+        if self.kind in ("pareto", "top"):
+            return self._best(xr.concat(parts, "design") if len(parts) > 1 else parts[0])
+        whole = parts[0] if len(parts) == 1 else xr.combine_by_coords(parts, **_JOINED)
+        assert isinstance(whole, xr.Dataset)
+        if self.kind == "all":
+            return annotate(whole)
+        over = [dim for dim in whole.dims if dim not in _GROUPS]
+        return annotate(whole.quantile(list(self.quantiles), over, keep_attrs=True))
+
+    def _best(self, designs: xr.Dataset) -> xr.Dataset:
+        """Return the designs to keep, group by group, in the order they came."""
+        costs = np.stack([SENSES[sense] * designs[name].values for name, sense in self.objectives.items()], axis=1)
+        groups = np.stack([designs[name].values.astype(str) for name in _GROUPS], axis=1)
+        kept = np.zeros(len(costs), dtype=bool)
+        for group in np.unique(groups, axis=0):
+            mine = np.flatnonzero((groups == group).all(axis=1))
+            best = (
+                front(costs[mine]) if self.kind == "pareto" else np.argsort(costs[mine, 0], kind="stable")[: self.count]
+            )
+            kept[mine[best]] = True
+        return designs.isel(design=np.flatnonzero(kept)).drop_vars("design", errors="ignore")
+
+
+def _listed(ds: xr.Dataset) -> xr.Dataset:
+    """Return the points of a dataset along one dimension, `design`, each with its labels as variables along it."""
+    dims = list(ds.dims)
+    flat = ds.transpose(*dims)
+    shape = tuple(ds.sizes[dim] for dim in dims)
+    columns = {
+        str(dim): (
+            "design",
+            np.broadcast_to(ds[dim].values.reshape([-1 if d == dim else 1 for d in dims]), shape).ravel(),
+        )
+        for dim in dims
+    }
+    values = {name: ("design", flat[name].values.ravel(), flat[name].attrs) for name in ds.data_vars}
+    return xr.Dataset(values, coords=columns, attrs=ds.attrs)
+
+
+def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the indices, growing, of the points that no other point is at least as good as in all costs and better in one.
+
+    costs: shape (points, objectives), less is better. Of equal points the first is kept. A point with NaN is never kept.
+    """
+    order = np.lexsort(costs.T[::-1])  # by the first cost, then the second, ...: nobody is dominated by a later one
+    order = order[~np.isnan(costs[order]).any(axis=1)]
+    kept: list[NDArray[np.int64]] = []
+    while order.size:
+        rest = costs[order]
+        block = _within(rest[:_BLOCK])
+        kept.append(order[:_BLOCK][block])
+        best, later = rest[:_BLOCK][block], rest[_BLOCK:]
+        alive = np.ones(len(later), dtype=bool)
+        for point in best:  # each pass is over those still alive alone
+            index = np.flatnonzero(alive)
+            alive[index[(later[index] >= point).all(axis=1)]] = False
+        order = order[_BLOCK:][alive]
+    found = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
+    return np.sort(found)
+
+
+#: Points compared with one another at once.
+_BLOCK = 256
+
+
+def _within(block: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the front of a few sorted points: those that no earlier point is at least as good as everywhere."""
+    worse = (block[None, :, :] >= block[:, None, :]).all(axis=2)  # [i, j]: i is at least as good as j
+    return np.flatnonzero(~np.triu(worse, 1).any(axis=0))

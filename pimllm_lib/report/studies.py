@@ -1,0 +1,79 @@
+"""Studies on disk: a folder holds what came out of one, chunk by chunk, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pimllm_lib import __version__, sweep
+from pimllm_lib.errors import BadInput
+from pimllm_lib.report import archive, files, manifest
+from pimllm_lib.report.provenance import sources_hash
+from pimllm_lib.report.study_file import Plan
+from pimllm_lib.space import Chunk
+
+
+def estimate(plan: Plan) -> dict[str, Any]:
+    """Return how much a study is before it runs: points, chunks, bytes kept at most, and minutes in one process.
+
+    The minutes come from the first chunk, evaluated twice; a notebook's come from nothing and are None.
+    """
+    chunks = list(plan.space.chunks())
+    kept = plan.space.size * plan.cells * plan.metrics * 8 if plan.reduction.kind in ("all", "quantiles") else None
+    said = {"points": plan.space.size, "evaluations": plan.space.size * plan.cells, "chunks": len(chunks)}
+    if not plan.metrics:
+        return said | {"bytes": None, "minutes": None}
+    plan.work(chunks[0])
+    start = time.perf_counter()
+    first = plan.work(chunks[0])
+    spent = time.perf_counter() - start
+    size = kept if kept is not None else int(first.nbytes) * len(chunks)
+    return said | {"bytes": size, "minutes": spent * plan.space.size / chunks[0].points / 60}
+
+
+def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, progress: bool = False) -> Path:
+    """Run a study into a folder and return the path of its result; chunks that are there already are not run again.
+
+    Raises BadInput when the folder holds another study, or the same one of other sources.
+    """
+    with files.locked(into):
+        _claim(plan, into)
+        chunks = list(plan.space.chunks())
+        todo = [chunk for chunk in chunks if not _place(into, chunk).is_file()]
+        with sweep.executor(jobs, scheduler) as pool:
+            for chunk, made in _shown(sweep.each(plan.work, todo, pool), len(todo), progress):
+                archive.write(made, _place(into, chunk))
+        whole = plan.reduction.of_all([archive.load(_place(into, chunk)) for chunk in chunks])
+    whole.attrs.pop("user_values", None)  # those of one chunk; the parameters have what varies
+    with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
+        made = archive.save(whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch)
+        return manifest.publish(into, {made.name: made.read_bytes()})[0]
+
+
+def _claim(plan: Plan, into: Path) -> None:
+    """Write what is studied into the folder. Raises BadInput when something else is studied there."""
+    mine = {
+        "pimllm": __version__,
+        "sources": sources_hash(),
+        "study": plan.spec,
+        "chunks": len(list(plan.space.chunks())),
+    }
+    text = (json.dumps(mine, indent=1, sort_keys=True, default=str) + "\n").encode()
+    path = into / "study.json"
+    if path.is_file() and files.read(path) != text:
+        raise BadInput(f"{into} holds another study, or this one made from other sources; wanted a new folder")
+    if not path.is_file():
+        files.write(path, text)
+
+
+def _place(into: Path, chunk: Chunk) -> Path:
+    return into / "chunks" / f"{chunk.index:06d}.nc"
+
+
+def _shown(results: Any, count: int, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(results, total=count, unit="chunk", disable=not progress)

@@ -1,0 +1,196 @@
+"""A space of designs: which fields vary, over which values or ranges, and its points cut into chunks.
+
+Points of a grid lie along one dimension for each axis, so that evaluating a chunk of them broadcasts. Points of a sample lie
+along the dimension `sample`. What a chunk holds follows from the space alone, never from who evaluates it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.schema import RESERVED, VARIABLES
+
+METHODS = ("grid", "list", "latin", "sobol")
+LAWS = ("uniform", "log", "integer")
+#: Samples of a Latin hypercube are drawn all at once.
+MOST_SAMPLES = 10**7
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What varies together: `fields`, each with one column of `rows`, a row a point; `labels` name the points."""
+
+    name: str
+    fields: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    labels: tuple[Any, ...]
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether all its points can be evaluated at once: conventions and names other than a dataflow cannot."""
+        names = any(isinstance(x, str | bool) for row in self.rows for x in row)
+        flows = all(field.endswith(".dataflow") for field in self.fields)
+        return (flows or not names) and not any(field.startswith("conventions.") for field in self.fields)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What is drawn: `fields`, all with the same value between low and high; law: one of `LAWS`."""
+
+    name: str
+    fields: tuple[str, ...]
+    low: float
+    high: float
+    law: str = "uniform"
+
+    def at(self, share: Any) -> Any:
+        """Return the values at shares from 0 to 1 of the range."""
+        if self.law == "log":
+            return np.exp(np.log(self.low) + share * (np.log(self.high) - np.log(self.low)))
+        if self.law == "integer":
+            return np.floor(self.low + share * (self.high - self.low + 1)).clip(self.low, self.high)
+        return self.low + share * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some points of a space: number of the chunk; the slice of each axis, or of the samples under "sample"."""
+
+    index: int
+    slices: tuple[tuple[str, int, int], ...]
+
+    @property
+    def points(self) -> int:
+        """How many points it holds."""
+        return prod(stop - start for _, start, stop in self.slices)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Axes (a grid, or a list of points along them) or ranges (samples), in chunks of at most `chunk` points.
+
+    Raises BadInput for an empty space, axes that share a name or a field, reserved names, a method that does not fit.
+    """
+
+    axes: tuple[Axis | Range, ...]
+    method: str = "grid"
+    points: int = 0
+    seed: int = 0
+    chunk: int = 1 << 18
+
+    def __post_init__(self) -> None:
+        """Refuse a space that cannot be."""
+        names = [axis.name for axis in self.axes]
+        fields = [field for axis in self.axes for field in axis.fields]
+        for what, items in (("axes are named", names), ("axes set", fields)):
+            for item in items:
+                if items.count(item) > 1:
+                    raise BadInput(f"{items.count(item)} {what} {item}; wanted one")
+        for name in names:
+            if name in RESERVED or name in VARIABLES:
+                raise BadInput(f"the axis name {name!r} is reserved; wanted any other")
+        self._check_kinds()
+        if not self.axes or self.size < 1 or self.chunk < 1:
+            raise BadInput("the space is empty; wanted at least one axis with at least one value")
+
+    def _check_kinds(self) -> None:
+        kind = Range if self.method in ("latin", "sobol") else Axis
+        for axis in self.axes:
+            if not isinstance(axis, kind):
+                wanted = "a range, low and high" if kind is Range else "values"
+                raise BadInput(f"axis {axis.name} does not fit the method {self.method}; wanted {wanted}")
+        if kind is Range and not 1 <= self.points <= MOST_SAMPLES:
+            raise BadInput(f"points is {clip(self.points)}; wanted a whole number from 1 to {MOST_SAMPLES}")
+        lengths = {len(axis.labels) for axis in self.axes if isinstance(axis, Axis)}
+        if self.method == "list" and len(lengths) > 1:
+            raise BadInput(f"the axes of a list have {sorted(lengths)} values; wanted as many of each")
+        for axis in self.axes:
+            if self.method == "list" and isinstance(axis, Axis) and not axis.broadcasts:
+                raise BadInput(f"axis {axis.name} holds names, true or false; a list takes numbers, wanted a grid")
+
+    @property
+    def size(self) -> int:
+        """How many points it has."""
+        if self.method == "grid":
+            return prod(len(axis.labels) for axis in self.axes if isinstance(axis, Axis))
+        if self.method == "list":
+            return min((len(axis.labels) for axis in self.axes if isinstance(axis, Axis)), default=0)
+        return self.points
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks in order; together they hold every point once."""
+        if self.method != "grid":
+            for i, start in enumerate(range(0, self.size, self.chunk)):
+                yield Chunk(i, (("sample", start, min(start + self.chunk, self.size)),))
+            return
+        steps, room = {}, self.chunk
+        grid = [axis for axis in self.axes if isinstance(axis, Axis)]
+        for axis in sorted(grid[::-1], key=lambda axis: not axis.broadcasts):  # what cannot broadcast varies slowest
+            steps[axis.name] = max(1, min(len(axis.labels), room)) if axis.broadcasts else 1
+            room //= steps[axis.name]
+        blocks = [
+            [(axis.name, start, min(start + step, len(axis.labels))) for start in range(0, len(axis.labels), step)]
+            for axis in grid
+            for step in (steps[axis.name],)
+        ]
+        for i, block in enumerate(product(*blocks)):
+            yield Chunk(i, block)
+
+    def values(self, chunk: Chunk) -> dict[str, Any]:
+        """Return field -> its value in a chunk: a plain value where it is one for the whole chunk, else a DataArray."""
+        if self.method == "grid":
+            at = {name: slice(start, stop) for name, start, stop in chunk.slices}
+            return {field: value for axis in self.axes for field, value in _along(axis, at[axis.name])}
+        _, start, stop = chunk.slices[0]
+        samples, columns = self.labels(chunk), self._columns(start, stop)
+        return {
+            field: xr.DataArray(column, dims="sample", coords=samples)
+            for axis, axis_columns in zip(self.axes, columns, strict=True)
+            for field, column in zip(axis.fields, axis_columns, strict=True)
+        }
+
+    def _columns(self, start: int, stop: int) -> list[list[NDArray[Any]]]:
+        """Return for each axis the column of each of its fields, for some points of a list or sample."""
+        if self.method == "list":
+            return [
+                [np.array([row[i] for row in axis.rows[start:stop]]) for i in range(len(axis.fields))]
+                for axis in self.axes if isinstance(axis, Axis)
+            ]  # fmt: skip
+        shares = self._shares(start, stop)
+        drawn = [axis.at(shares[:, i]) for i, axis in enumerate(self.axes) if isinstance(axis, Range)]
+        return [[column] * len(axis.fields) for axis, column in zip(self.axes, drawn, strict=True)]
+
+    def _shares(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Return draws from the unit cube, the same whichever chunk they are drawn for."""
+        from scipy.stats import qmc
+
+        if self.method == "latin":
+            return np.asarray(qmc.LatinHypercube(len(self.axes), rng=self.seed).random(self.size))[start:stop]
+        engine = qmc.Sobol(len(self.axes), rng=self.seed)
+        return np.asarray((engine.fast_forward(start) if start else engine).random(stop - start))
+
+    def labels(self, chunk: Chunk) -> dict[str, Any]:
+        """Return dimension -> labels of the points in a chunk: the axes of a grid, else "sample"."""
+        if self.method != "grid":
+            return {"sample": np.arange(*chunk.slices[0][1:])}
+        at = {name: slice(start, stop) for name, start, stop in chunk.slices}
+        return {axis.name: list(axis.labels[at[axis.name]]) for axis in self.axes if isinstance(axis, Axis)}
+
+
+def _along(axis: Any, where: slice) -> Iterator[tuple[str, Any]]:
+    rows, labels = axis.rows[where], list(axis.labels[where])
+    for i, field in enumerate(axis.fields):
+        column = [row[i] for row in rows]
+        if axis.broadcasts:
+            yield field, xr.DataArray(np.array(column), dims=axis.name, coords={axis.name: labels}, name=axis.name)
+        else:
+            yield field, column[0]

@@ -1,0 +1,85 @@
+"""A real Dask cluster on this machine, a worker killed half-way: make test MARK=distributed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from test_sweep import PARETO, STUDY
+
+from pimllm_lib.cli import main
+from pimllm_lib.report import studies, study_file
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture
+def cluster():
+    """Start a scheduler and two workers; yield the address and the workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address, quiet = f"tcp://127.0.0.1:{port}", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    local = ["--host", "127.0.0.1", "--no-dashboard"]
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", str(port), *local], **quiet
+    )
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", *local],
+            **quiet,
+        )
+        for _ in range(2)
+    ]
+    yield address, workers
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+
+
+def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_one_process(cluster, tmp_path):
+    address, workers = cluster
+    (tmp_path / "study.yaml").write_text(STUDY + PARETO + "chunk: 1\n")
+    alone = studies.run(study_file.read(tmp_path / "study.yaml"), tmp_path / "alone")
+    two = studies.run(study_file.read(tmp_path / "study.yaml"), tmp_path / "two", jobs=2)
+    into = tmp_path / "cluster"
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pimllm_lib", "sweep", tmp_path / "study.yaml", "--into", into, "--scheduler", address]
+    )
+    while len(list((into / "chunks").glob("0*.nc"))) < 10:
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    assert run.wait(timeout=120) == 0
+    assert (into / "study.nc").read_bytes() == alone.read_bytes() == two.read_bytes()
+
+
+def test_a_client_that_is_killed_leaves_chunks_that_another_one_goes_on_from(cluster, tmp_path):
+    address, _ = cluster
+    (tmp_path / "study.yaml").write_text(STUDY + PARETO + "chunk: 1\n")
+    into = tmp_path / "cluster"
+    argv = ["sweep", str(tmp_path / "study.yaml"), "--into", str(into), "--scheduler", address]
+    run = subprocess.Popen([sys.executable, "-m", "pimllm_lib", *argv])
+    while len(list((into / "chunks").glob("0*.nc"))) < 10:
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.kill()
+    run.wait()
+    done = {file.name: file.stat().st_mtime_ns for file in (into / "chunks").glob("0*.nc")}
+    assert main(argv) == 0
+    assert {name: (into / "chunks" / name).stat().st_mtime_ns for name in done} == done
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "tcp://127.0.0.1"])
+def test_a_scheduler_that_does_not_answer_is_one_line_in_under_ten_seconds(address, tmp_path, capfd):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    start = time.monotonic()
+    argv = ["sweep", str(tmp_path / "study.yaml"), "--into", str(tmp_path / "out"), "--scheduler", address]
+    assert main(argv) == 2
+    assert time.monotonic() - start < 10
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert "does not answer" in err

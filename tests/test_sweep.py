@@ -1,0 +1,288 @@
+"""Sweeps: every point once, the same result whoever evaluates it, fronts as brute force finds them, and one line for bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pimllm_lib as pl
+from pimllm_lib import sweep
+from pimllm_lib.cli import main
+from pimllm_lib.reduction import Reduction, front
+from pimllm_lib.report import archive, studies, study_file
+from pimllm_lib.space import Axis, Range, Space
+
+STUDY = """
+model: [opt-1.3b, gpt2-355m]
+context_len: [128, 1024]
+axes:
+  system.array.rate_hz: [1e8, 2e8, 5e8]
+  system.array.rows: {low: 8, high: 32, law: integer, points: 3}
+  crossbar: {fields: [system.pim.tile.crossbar.rows, system.pim.tile.crossbar.cols], values: [128, 256]}
+  adc:
+    fields: [system.pim.tile.crossbar.adc.bits, system.pim.tile.crossbar.adc.power_w]
+    values: [[6, 1.26e-3], [8, 2e-3]]
+    labels: [six, eight]
+  conventions.overlap: [true, false]
+metrics: [tokens_per_s, tokens_per_j, power_w, area_m2]
+"""
+OBJECTIVES = {"tokens_per_s": "max", "tokens_per_j": "max", "area_m2": "min"}
+PARETO = f"reduce: {{kind: pareto, objectives: {json.dumps(OBJECTIVES)}}}\n"
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Write a study and return its path."""
+
+    def write(text=STUDY, name="study.yaml"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+def an_axis(name, values):
+    return Axis(name, (f"system.array.{name}",), tuple((v,) for v in values), tuple(values))
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 40))
+def test_the_chunks_of_a_grid_hold_every_point_once_and_no_more_than_fit(sizes, chunk):
+    space = Space(tuple(an_axis(f"x{i}", range(n)) for i, n in enumerate(sizes)), chunk=chunk)
+    seen = np.zeros(sizes, dtype=int)
+    for piece in space.chunks():
+        assert piece.points <= chunk
+        seen[tuple(slice(start, stop) for _, start, stop in piece.slices)] += 1
+    assert (seen == 1).all()
+    assert space.size == seen.size
+
+
+@pytest.mark.parametrize("method", ["latin", "sobol"])
+def test_a_sample_does_not_depend_on_how_it_is_cut(method):
+    axes = (Range("a", ("system.array.rate_hz",), 1.0, 3.0), Range("b", ("model.n_layers",), 2, 5, "integer"))
+    whole = Space(axes, method, points=32, seed=7)
+    cut = replace(whole, chunk=8)
+    for field, values in whole.values(next(whole.chunks())).items():
+        pieces = xr.concat([cut.values(chunk)[field] for chunk in cut.chunks()], "sample")
+        assert values.identical(pieces)
+    layers = whole.values(next(whole.chunks()))["model.n_layers"]
+    assert set(layers.values.tolist()) == {2, 3, 4, 5}
+
+
+def test_laws_reach_both_ends_and_the_middle():
+    assert Range("a", (), 1, 100, "log").at(np.array([0, 0.5, 1])) == pytest.approx([1, 10, 100])
+    assert Range("a", (), 1, 3).at(np.array([0, 0.5, 1])) == pytest.approx([1, 2, 3])
+    assert Range("a", (), 1, 3, "integer").at(np.array([0, 0.4, 0.99, 1])).tolist() == [1, 2, 3, 3]
+
+
+def test_every_point_of_a_grid_is_what_evaluate_says_of_it(study, tmp_path):
+    path = studies.run(study_file.read(study(STUDY + "chunk: 7\n")), tmp_path / "out")
+    ds = archive.load(path)
+    assert dict(ds.sizes) == {"model": 2, "context_len": 2, "adc": 2, "array_rate_hz": 3, "array_rows": 3, "crossbar": 2,
+                              "overlap": 2}  # fmt: skip
+    from pimllm_lib.parts import with_field
+
+    system = pl.catalog.systems["pim-llm"]
+    for path, value in (("array.rate_hz", 2e8), ("array.rows", 32), ("pim.tile.crossbar.rows", 128),
+                        ("pim.tile.crossbar.cols", 128), ("pim.tile.crossbar.adc.bits", 6),
+                        ("pim.tile.crossbar.adc.power_w", 1.26e-3)):  # fmt: skip
+        system = with_field(system, path, value)
+    counting = replace(pl.catalog.preset("full-system"), name="mine", overlap=False)
+    one = pl.evaluate(system=system, model="opt-1.3b", context_len=1024, conventions=counting)
+    here = ds.sel(
+        model="opt-1.3b", context_len=1024, adc="six", array_rate_hz=2e8, array_rows=32, crossbar=128, overlap="False"
+    )
+    assert 1 / float(here.tokens_per_s) == pytest.approx(one.latency_s.item(), rel=1e-12)
+    assert 1 / float(here.tokens_per_j) == pytest.approx(one.energy_j.item(), rel=1e-12)
+    assert float(here.area_m2) == pytest.approx(one.area_m2.item(), rel=1e-12)
+    assert float(here.power_w) == pytest.approx(one.energy_j.item() / one.latency_s.item(), rel=1e-12)
+
+
+def test_a_list_takes_its_points_in_step(study, tmp_path):
+    text = "method: list\nmodel: opt-1.3b\naxes:\n  system.array.rows: [8, 16, 32]\n  system.array.cols: [64, 32, 16]\nchunk: 2\n"
+    ds = archive.load(studies.run(study_file.read(study(text)), tmp_path / "out"))
+    assert ds.sizes["sample"] == 3
+    tpu = pl.catalog.systems["pim-llm"]
+    middle = replace(tpu, array=replace(tpu.array, rows=16, cols=32))
+    one = pl.evaluate(system=middle, model="opt-1.3b", context_len=1024, conventions="full-system")
+    assert 1 / ds.tokens_per_s.squeeze().values[1] == pytest.approx(one.latency_s.item(), rel=1e-12)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 400), st.integers(1, 4), st.integers(0, 2**32 - 1), st.sampled_from([3, 1000]))
+def test_the_front_is_what_brute_force_finds(points, objectives, seed, levels):
+    costs = np.random.default_rng(seed).integers(0, levels, (points, objectives)).astype(float)
+    found = front(costs)
+    best = []
+    for i, mine in enumerate(costs):
+        better = ((costs <= mine).all(axis=1) & (costs < mine).any(axis=1)).any()
+        twin = (costs[:i] == mine).all(axis=1).any()
+        if not better and not twin:
+            best.append(i)
+    assert found.tolist() == best
+
+
+def test_the_front_of_fronts_is_the_front_and_nan_is_never_on_it():
+    costs = np.random.default_rng(1).random((5000, 3))
+    costs[::7, 1] = np.nan
+    halves = [np.flatnonzero(np.arange(5000) % 2 == i) for i in (0, 1)]
+    of_halves = np.concatenate([half[front(costs[half])] for half in halves])
+    assert set(of_halves[front(costs[of_halves])]) == set(front(costs))
+    assert not np.isnan(costs[front(costs)]).any()
+
+
+@pytest.mark.parametrize("reduce", ["", PARETO, "reduce: {kind: top, count: 3, objectives: {tokens_per_j: max}}\n",
+                                    "reduce: {kind: quantiles, quantiles: [0.1, 0.9]}\n"])  # fmt: skip
+def test_the_result_does_not_depend_on_chunks_or_processes(reduce, study, tmp_path):
+    made = []
+    for name, chunk, jobs in (("one", 1000, 1), ("many", 5, 1), ("two", 5, 2)):
+        plan = study_file.read(study(STUDY + reduce + f"chunk: {chunk}\n"))
+        made.append(archive.load(studies.run(plan, tmp_path / name, jobs=jobs)))
+    one, many = (ds.to_dataframe().reset_index(drop="design" in ds.dims) for ds in made[:2])
+    keys = [str(name) for name in made[0].variables if made[0][name].dtype.kind == "U"] + sorted(OBJECTIVES)
+    one, many = (frame.sort_values(keys, ignore_index=True)[one.columns] for frame in (one, many))
+    pd.testing.assert_frame_equal(one, many, rtol=1e-12)  # sums of another chunk may round otherwise
+    two = [(tmp_path / name / "study.nc").read_bytes() for name in ("many", "two")]
+    assert two[0] == two[1]
+
+
+def test_best_designs_are_the_best_of_each_model_and_context(study, tmp_path):
+    everything = archive.load(studies.run(study_file.read(study()), tmp_path / "all"))
+    text = STUDY + "reduce: {kind: top, count: 2, objectives: {tokens_per_s: max}}\n"
+    best = archive.load(studies.run(study_file.read(study(text)), tmp_path / "best"))
+    assert best.sizes["design"] == 2 * 4
+    for (model, context), group in best.to_dataframe().groupby(["model", "context_len"]):
+        whole = np.sort(everything.tokens_per_s.sel(model=model, context_len=context).values.ravel())
+        assert sorted(group.tokens_per_s) == whole[-2:].tolist()
+
+
+def test_a_run_that_was_killed_goes_on_with_the_chunks_that_are_missing(study, tmp_path):
+    path, into = study(STUDY + PARETO + "chunk: 2\n"), tmp_path / "out"
+    program = [sys.executable, "-m", "pimllm_lib", "sweep", path, "--into", into]
+    run = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    while not (into / "chunks" / "000003.nc").is_file():
+        time.sleep(0.005)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    done = {file.name: file.stat().st_mtime_ns for file in (into / "chunks").glob("0*.nc")}
+    plan = study_file.read(path)
+    assert 0 < len(done) < len(list(plan.space.chunks()))
+    studies.run(plan, into)
+    assert {name: (into / "chunks" / name).stat().st_mtime_ns for name in done} == done
+    whole = studies.run(plan, tmp_path / "again")
+    assert (into / "study.nc").read_bytes() == whole.read_bytes()
+
+
+def test_no_more_items_are_under_way_than_the_window_holds():
+    from concurrent.futures import ThreadPoolExecutor
+
+    taken = []
+
+    def items():
+        for i in range(50):
+            taken.append(i)
+            yield i
+
+    with ThreadPoolExecutor(2) as pool:
+        for count, (item, result) in enumerate(sweep.each(lambda x: x * x, items(), pool, window=4), 1):
+            assert result == item * item
+            assert len(taken) <= count + 7
+    assert len(taken) == 50
+
+
+def test_a_study_of_a_notebook_runs_it_at_every_point(study, tmp_path):
+    text = "notebook: 01-operation-share\naxes:\n  which: {fields: [parameter.models], values: [[opt-125m], [opt-350m]]}\n" \
+           "  contexts: {fields: [parameter.context_len], values: [[8]]}\n"  # fmt: skip
+    ds = archive.load(studies.run(study_file.read(study(text)), tmp_path / "out"))
+    assert ds.which.values.tolist() == ["['opt-125m']", "['opt-350m']"]
+    assert float(ds.macs.sel(model="opt-350m").isel(which=1).sum()) > 0
+
+
+def test_check_says_how_much_before_anything_runs(study, capsys, tmp_path):
+    assert main(["sweep", str(study()), "--check"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["points"], said["evaluations"], said["chunks"]) == (72, 288, 2)
+    assert said["bytes"] == 72 * 4 * 4 * 8
+    assert 0 < said["minutes"] < 1
+    assert os.listdir(tmp_path) == ["study.yaml"]
+
+
+HEAD = "model: opt-1.3b\naxes:\n"
+RATE = "  system.array.rate_hz: [1e8, 2e8]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("modell: x\naxes: {}\n", "unknown key 'modell', did you mean 'model'?"),
+        ("model: opt-1.3b\n", "axes are None; wanted at least one"),
+        ("axes: {}\n", "wanted at least one"),
+        (HEAD + "  system.array.rate_hz: []\n", "wanted a list of at least one"),
+        (HEAD + "  system.array.rate: [1]\n", "unknown field of SystolicArray 'rate', did you mean 'rate_hz'?"),
+        (HEAD + "  array.rate_hz: [1]\n", "unknown field 'array.rate_hz'"),
+        (HEAD + "  system.array.rate_hz: [-1]\n", "wanted a finite number above 0"),
+        (HEAD + "  system.array.rate_hz: {low: 2, high: 1, points: 3}\n", "goes from 2 to 1; wanted low up to high"),
+        (HEAD + "  system.array.rate_hz: {low: 0, high: 1, points: 3, law: log}\n", "above 0"),
+        (HEAD + "  system.array.rate_hz: {low: 1, high: 2}\n", "wanted a list of at least one"),
+        (HEAD + "  system.array.rate_hz: {low: 1, high: 2, law: normal}\n", "unknown law"),
+        (HEAD + "  system.array.rate_hz: {lo: 1}\n", "unknown key of axis"),
+        (HEAD + "  system.array.rate_hz: {low: x, high: 2}\n", "wanted values, or numbers low and high"),
+        (HEAD + RATE + "  mine: {fields: [system.array.rate_hz], values: [1]}\n", "2 axes set system.array.rate_hz"),
+        (HEAD + RATE + "  array_rate_hz: {fields: [system.array.rows], values: [1]}\n", "2 axes are named array_rate_hz"),
+        (HEAD + "  model: {fields: [system.array.rows], values: [1]}\n", "the axis name 'model' is reserved"),
+        (HEAD + "  a: {fields: [system.array.rows, system.array.cols], values: [[1]]}\n", "wanted one value for each"),
+        (HEAD + "  a: {fields: [system.array.rows], values: [1, 2], labels: [x, x]}\n", "wanted 2 that differ"),
+        (HEAD + RATE + "metrics: [tokens]\n", "unknown metric 'tokens'"),
+        (HEAD + RATE + "reduce: {kind: pareto, objectives: {tokens_per_watt: max}}\n", "unknown objective 'tokens_per_watt'"),
+        (HEAD + RATE + "reduce: {kind: pareto, objectives: {tokens_per_s: up}}\n", "wanted max or min"),
+        (HEAD + RATE + "reduce: pareto\n", "pareto has 0 objectives"),
+        (HEAD + RATE + "reduce: best\n", "unknown reducer 'best'"),
+        (HEAD + RATE + "reduce: {kind: quantiles, quantiles: [2]}\n", "wanted shares from 0 to 1"),
+        (HEAD + RATE + "method: random\n", "unknown method 'random'"),
+        (HEAD + RATE + "method: sobol\npoints: 8\n", "does not fit the method sobol; wanted a range"),
+        (HEAD + "  system.array.rate_hz: {low: 1, high: 2}\nmethod: sobol\n", "points is 0; wanted a whole number from 1"),
+        (HEAD + RATE + "  system.array.rows: [1]\nmethod: list\n", "have [1, 2] values; wanted as many of each"),
+        (HEAD + RATE + "points: -1\n", "wanted a whole number of at least 0"),
+        (HEAD + RATE + "chunk: 0\n", "the space is empty"),
+        (HEAD + RATE + "name: ../x\n", "wanted letters, digits"),
+        ("system: pim-lm\naxes:\n" + RATE, "did you mean 'pim-llm'?"),
+        ("notebook: 01-operation-share\naxes:\n  parameter.modls: [[a]]\n", "did you mean 'models'?"),
+        ("notebook: 01-operation-share\nmetrics: [x]\naxes:\n  parameter.models: [[a]]\n", "stands beside notebook"),
+    ],
+)  # fmt: skip
+def test_a_bad_study_is_one_line_and_status_2(text, words, study, tmp_path, capsys):
+    assert main(["sweep", str(study(text)), "--into", str(tmp_path / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert words in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_another_study_is_refused(study, tmp_path, capsys):
+    into = str(tmp_path / "out")
+    assert main(["sweep", str(study(HEAD + RATE)), "--into", into]) == 0
+    assert main(["sweep", str(study(HEAD + RATE)), "--into", into]) == 0
+    assert main(["sweep", str(study(HEAD + RATE + "points: 3\n")), "--into", into]) == 2
+    assert "holds another study" in capsys.readouterr().err
+    assert main(["sweep", str(study(HEAD + RATE))]) == 2
+
+
+def test_partial_work_can_be_sent_to_another_process():
+    import pickle
+
+    space = Space((an_axis("rate_hz", [1e8, 2e8]),))
+    one = sweep.Study(pl.catalog.systems["pim-llm"], (pl.catalog.models["opt-1.3b"],), (128,), pl.catalog.preset("full-system"),
+                      space, ("tokens_per_s",), Reduction())  # fmt: skip
+    there = pickle.loads(pickle.dumps(partial(sweep.compute, one)))
+    chunk = next(space.chunks())
+    assert there(chunk).identical(sweep.compute(one, chunk))
