@@ -28,6 +28,21 @@ QWEN2_7B = {
     "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
     "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False,
 }  # fmt: skip
+MIXTRAL = MISTRAL_7B | {
+    "model_type": "mixtral",
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "sliding_window": None,
+}
+PHI3_MINI = {
+    "model_type": "phi3", "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "vocab_size": 32064, "sliding_window": 2047,
+}  # fmt: skip
+QWEN3_30B = {
+    "model_type": "qwen3_moe", "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768,
+    "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151936,
+    "num_experts": 128, "num_experts_per_tok": 8, "decoder_sparse_step": 1, "mlp_only_layers": [],
+}  # fmt: skip
 QWEN3_06B = {
     "model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
     "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 151936, "tie_word_embeddings": True,
@@ -55,14 +70,68 @@ def test_every_model_says_where_its_shape_was_read(name):
 @pytest.mark.parametrize(
     ("config", "parameters"),
     [(GPT2, 354_823_168), (OPT, 331_196_416), (LLAMA3, 8_030_261_248), (BITNET, 2_412_820_480),
-     (MISTRAL_7B, 7_241_732_096), (QWEN2_7B, 7_615_616_512), (QWEN3_06B, 596_049_920)],
-    ids=["gpt2", "opt", "llama", "bitnet", "mistral", "qwen2", "qwen3"],
+     (MISTRAL_7B, 7_241_732_096), (QWEN2_7B, 7_615_616_512), (QWEN3_06B, 596_049_920),
+     (MIXTRAL, 46_702_792_704), (PHI3_MINI, 3_821_079_552), (QWEN3_30B, 30_532_122_624)],
+    ids=["gpt2", "opt", "llama", "bitnet", "mistral", "qwen2", "qwen3", "mixtral", "phi3", "qwen3_moe"],
 )  # fmt: skip
 def test_a_config_json_of_each_family_gives_the_released_parameter_count(tmp_path, config, parameters):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
     assert parameter_count(catalog.model(path)) == parameters
     assert parameter_count(catalog.model(str(tmp_path) + "/")) == parameters
+
+
+def read(tmp_path, config):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    return catalog.model(path)
+
+
+def test_experts_of_a_config_json_are_those_of_the_catalog(tmp_path):
+    for config, name in ((MIXTRAL, "mixtral-8x7b"), (QWEN3_30B, "qwen3-30b-a3b")):
+        model, known = read(tmp_path, config), catalog.models[name]
+        for field in ("n_experts", "experts_per_token", "d_ff", "window"):
+            assert getattr(model, field) == getattr(known, field)
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        (MISTRAL_7B, 4096),  # the family's default
+        (MISTRAL_7B | {"sliding_window": None}, 0),
+        (MISTRAL_7B | {"sliding_window": 512}, 512),
+        (MIXTRAL, 0),
+        (PHI3_MINI, 2047),
+        (LLAMA3 | {"sliding_window": 512}, 0),  # its code does not read the key
+        (QWEN2_7B | {"sliding_window": 131072}, 0),  # stated, and not used
+        (QWEN2_7B | {"sliding_window": 512, "use_sliding_window": True, "max_window_layers": 0}, 512),
+        (QWEN2_7B | {"sliding_window": 512, "use_sliding_window": True, "max_window_layers": 28}, 0),
+    ],
+)
+def test_the_window_of_a_config_json_is_read_as_its_family_reads_it(tmp_path, config, window):
+    assert read(tmp_path, config).window == window
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (MISTRAL_7B | {"sliding_window": -1}, r"config.json: sliding_window is -1; wanted a whole number"),
+        (QWEN2_7B | {"use_sliding_window": True, "max_window_layers": 14}, r"max_window_layers is 14; wanted 0 or all"),
+        (
+            QWEN2_7B | {"layer_types": ["full_attention", "sliding_attention"]},
+            r"layer_types is .*; wanted blocks of one kind",
+        ),
+        (QWEN3_30B | {"mlp_only_layers": [0]}, r"leaves some blocks without experts; wanted experts in every block"),
+        (QWEN3_30B | {"decoder_sparse_step": 2}, r"leaves some blocks without experts"),
+        (MIXTRAL | {"num_experts_per_tok": 9}, r"experts_per_token of .* is 9; wanted at most the 8 experts"),
+        (MIXTRAL | {"num_local_experts": None}, r"has no num_local_experts; wanted a whole number of at least 1"),
+        (QWEN3_30B | {"model_type": "qwen2_moe"}, r"model_type.*qwen2_moe"),
+    ],
+)
+def test_a_config_json_that_is_not_understood_is_refused_in_one_line(tmp_path, config, words):
+    with pytest.raises(ValueError, match=words) as refused:
+        read(tmp_path, config)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_bitnet_checkpoint_that_calls_itself_llama_is_a_bitnet(tmp_path):
@@ -99,6 +168,10 @@ def test_attention_reads_the_cache_once_per_query_head():
         ({"d_ff": "wide"}, r"Decoder.d_ff is 'wide'; wanted a whole number"),
         ({"head_dim": float("nan")}, r"Decoder.head_dim is nan"),
         ({"n_kv_heads": 5}, r"n_kv_heads of opt-6.7b is 5; wanted a divisor of the 32 heads"),
+        ({"n_experts": 0}, r"Decoder.n_experts is 0; wanted a whole number of at least 1"),
+        ({"experts_per_token": 2}, r"experts_per_token of opt-6.7b is 2; wanted at most the 1 experts"),
+        ({"window": -1}, r"Decoder.window is -1; wanted a finite number of at least 0"),
+        ({"window": 0.5}, r"window of opt-6.7b is 0.5; wanted whole tokens; 0 for all"),
         ({"norm": "batch"}, r"norm of opt-6.7b is 'batch'; wanted one of layernorm, rmsnorm"),
     ],
 )

@@ -33,10 +33,24 @@ _FAMILIES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     ),
     "llama": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False}),
     "mistral": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False}),
+    "mixtral": (
+        _LLAMA_FIELDS | {"n_experts": "num_local_experts", "experts_per_token": "num_experts_per_tok"},
+        {"gated": True, "tied_embeddings": False},
+    ),
+    "phi3": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False}),
     "qwen2": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "linear_bias": "qkv"}),
     "qwen3": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "qk_norm": True}),
+    "qwen3_moe": (
+        _LLAMA_FIELDS
+        | {"d_ff": "moe_intermediate_size", "n_experts": "num_experts", "experts_per_token": "num_experts_per_tok"},
+        {"gated": True, "tied_embeddings": False, "qk_norm": True},
+    ),
     "bitnet": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "sub_norms": True}),
 }
+
+
+#: Families whose code reads `sliding_window`.
+_WINDOWED = ("mistral", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe")
 
 
 def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
@@ -68,7 +82,8 @@ def from_path(path: Path) -> Decoder:
 
 
 def from_config(path: Path) -> Decoder:
-    """Return the decoder a Hugging Face config.json describes (GPT-2, OPT, LLaMA, Mistral, Qwen2, Qwen3, BitNet).
+    """Return the decoder a Hugging Face config.json describes: GPT-2, OPT, LLaMA, Mistral, Mixtral, Phi-3, Qwen2, Qwen3,
+    Qwen3-MoE or BitNet.
 
     Raises BadInput, in one line that names the file and the field, for anything that is not such a file.
     """
@@ -84,6 +99,8 @@ def from_config(path: Path) -> Decoder:
     names, fixed = _FAMILIES[family]
     sizes = {ours: _count(path, config, theirs) for ours, theirs in names.items()}
     shape = fixed | sizes | _attention(path, config, sizes, family) | _extras(path, config, sizes, family)
+    shape["window"] = _window(path, config, sizes, family)
+    _require_equal_blocks(path, config, family)
     name = str(config.get("_name_or_path") or path.resolve().parent.name).rstrip("/").split("/")[-1] or path.stem
     return from_table(name, shape, str(path))
 
@@ -103,7 +120,7 @@ def _attention(path: Path, config: dict[str, Any], sizes: dict[str, int], family
     """Return KV heads and head dimension, given or derived as the family's own code derives them."""
     heads, width = sizes["n_heads"], sizes["d_model"]
     kv = _count(path, config, "num_key_value_heads", heads)
-    if family == "qwen3":
+    if family in ("qwen3", "qwen3_moe"):
         return {"n_kv_heads": kv, "head_dim": _count(path, config, "head_dim", 128)}
     if config.get("head_dim") is None and width % heads:
         raise BadInput(f"{path} has no head_dim, and {heads} heads do not divide the width {width}; wanted a head_dim")
@@ -126,6 +143,35 @@ def _extras(path: Path, config: dict[str, Any], sizes: dict[str, int], family: s
     if config.get("tie_word_embeddings") is not None:
         extra["tied_embeddings"] = _flag(path, config, "tie_word_embeddings", False)
     return extra
+
+
+def _window(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> int:
+    """Return the sliding window of attention in tokens, 0 where there is none, as the family's own code decides it.
+
+    Raises BadInput where only some blocks have one: a Decoder has equal blocks.
+    """
+    default = {"mistral": 4096}.get(family)
+    if family.startswith("qwen"):
+        if not _flag(path, config, "use_sliding_window", False):
+            return 0  # these state a size whether it is used or not
+        default = 4096
+    given = config.get("sliding_window", default)
+    if given is None or family not in _WINDOWED:
+        return 0
+    full = config.get("max_window_layers", 28) if family in ("qwen2", "qwen3") else 0
+    if full not in (0, sizes["n_layers"]):
+        raise BadInput(f"{path}: max_window_layers is {clip(full)}; wanted 0 or all: blocks are all alike here")
+    return 0 if full else _count(path, {"sliding_window": given}, "sliding_window")
+
+
+def _require_equal_blocks(path: Path, config: dict[str, Any], family: str) -> None:
+    """Raise BadInput for a configuration whose blocks are not all of one kind, where its keys tell."""
+    kinds = _list(config.get("layer_types"))
+    if len(set(map(str, kinds))) > 1:
+        raise BadInput(f"{path}: layer_types is {clip(kinds)}; wanted blocks of one kind")
+    if family == "qwen3_moe" and (config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1):
+        got = {key: config.get(key) for key in ("mlp_only_layers", "decoder_sparse_step")}
+        raise BadInput(f"{path}: {clip(got)} leaves some blocks without experts; wanted experts in every block")
 
 
 def _count(path: Path, config: dict[str, Any], key: str, default: int | None = None) -> int:

@@ -1,0 +1,209 @@
+"""Models beyond dense multi-head decoders: limits that hold to the last bit, and what experts, windows and bits conserve."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import pimllm_lib as pl
+from pimllm_lib.conventions import PRESETS
+from pimllm_lib.costs import crossbar, placement
+from pimllm_lib.hardware.weights import with_weight_bits
+from pimllm_lib.llm import parameter_count
+from pimllm_lib.parts import with_field
+from pimllm_lib.workload import products
+
+BOTH = ["tpu-llm", "pim-llm"]
+DENSE = pl.catalog.models["llama-3-8b"]
+SMALL = replace(DENSE, name="small", n_layers=2)
+
+
+def evaluated(model, system=BOTH, context_len=(128, 4096), conventions=tuple(PRESETS), **more):
+    return pl.evaluate(
+        system=system, model=model, context_len=list(context_len), conventions=list(conventions),
+        detail="component", **more,
+    )  # fmt: skip
+
+
+def mixture(n_experts=4, active=2, **more):
+    return replace(SMALL, d_ff=1024, n_experts=n_experts, experts_per_token=active, **more)
+
+
+def part_of(ds, variable, system):
+    return (
+        ds[variable].sel(system=system, component="crossbar", op=["gate", "ff1", "ff2"]).isel(context_len=0).squeeze()
+    )
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize(
+    "change",
+    [{"n_experts": 1, "experts_per_token": 1}, {"window": 4096}, {"window": 10**6}, {"window": 0}],
+    ids=["one expert", "window of the context", "window beyond", "no window"],
+)
+def test_a_limit_case_is_the_dense_model_to_the_last_bit(change, phase):
+    plain, limit = (evaluated(m, phase=phase) for m in (SMALL, replace(SMALL, **change)))
+    for name in plain.data_vars:
+        assert np.array_equal(plain[name], limit[name]), name
+
+
+def test_a_limit_case_stays_one_beside_models_that_are_none():
+    others = [replace(mixture(), name="experts"), replace(SMALL, name="windowed", window=64)]
+    alone, among = evaluated([SMALL]), evaluated([SMALL, *others]).sel(model=["small"])
+    for name in alone.data_vars:
+        assert np.array_equal(alone[name], among[name]), name
+
+
+def test_as_many_kv_heads_as_heads_is_multi_head_attention():
+    one = replace(SMALL, n_kv_heads=SMALL.n_heads)
+    by_op = {p.op: p for p in products(one, 128)}
+    assert (by_op["k"].n, by_op["score"].shared) == (by_op["q"].n, 1)
+    llama = pl.catalog.models["llama-2-7b"]
+    assert np.array_equal(evaluated(llama).latency_s, evaluated(replace(llama, n_kv_heads=32)).latency_s)
+
+
+def test_two_bits_are_the_published_machine_to_the_last_bit():
+    systems = [with_weight_bits(pl.catalog.systems[name], 2) for name in BOTH]
+    assert crossbar.slices(systems[1].pim.tile.crossbar) == 1
+    plain, same = evaluated(SMALL), evaluated(SMALL, systems)
+    for name in plain.data_vars:
+        assert np.array_equal(plain[name], same[name]), name
+
+
+def test_binary_weights_need_one_slice_and_half_the_cells():
+    one, two = (with_weight_bits(pl.catalog.systems["pim-llm"], bits) for bits in (1, 2))
+    assert crossbar.slices(one.pim.tile.crossbar) == crossbar.slices(two.pim.tile.crossbar) == 1
+    a, b = (evaluated(SMALL, system, conventions=["corrected"]) for system in (one, two))
+    assert np.array_equal(a.latency_s, b.latency_s)
+    other = a.energy_j != b.energy_j
+    assert other.any()
+    assert not other.where(other.component != "crossbar", False).any()
+    crossbars = a.energy_j.sel(component="crossbar")
+    np.testing.assert_allclose(2 * crossbars, b.energy_j.sel(component="crossbar"), rtol=1e-12)
+
+
+def test_slices_multiply_converters_cells_and_writes_and_leave_tiles_alone():
+    bits = pl.axis(weight_bits=[2, 3, 5])
+    ds = evaluated(SMALL, with_weight_bits(pl.catalog.systems["pim-llm"], bits), [128], ["corrected"]).squeeze()
+    for variable, component in (("energy_j", "adc"), ("energy_j", "crossbar"), ("program_j", "crossbar")):
+        spent = ds[variable].sel(component=component).sum("op")
+        np.testing.assert_allclose(spent / spent[..., 0], [1, 2, 4], rtol=1e-12)
+    assert "weight_bits" not in ds.tiles.dims
+
+
+def test_the_digital_machine_moves_and_holds_the_same_bits():
+    tpu = [with_field(with_weight_bits(pl.catalog.systems["tpu-llm"], b), "name", f"{b} bits") for b in (2, 8)]
+    ds = evaluated(SMALL, tpu, [128], ["full-system"]).dram_bytes.sel(component="dram_weights").squeeze()
+    moved = ds.sel(op=[op for op in ds.op.values if op != "lm_head"]).sum("op")
+    assert moved[1] == 4 * moved[0] > 0
+
+
+@pytest.mark.parametrize("bits", [0, 17, 1.58, "ternary", True])
+def test_weights_that_no_crossbar_can_hold_are_refused(bits):
+    with pytest.raises(ValueError, match=r"weight_bits is .*; wanted whole bits from 1 to 16"):
+        with_weight_bits(pl.catalog.systems["pim-llm"], bits)
+
+
+def test_experts_stand_all_and_work_in_part():
+    ds = evaluated(
+        [replace(mixture(n, a), name=f"{n} of {a}") for n, a in ((1, 1), (4, 1), (4, 2))], conventions=["corrected"]
+    )
+    one, four, two_work = (ds.sel(model=name) for name in ("1 of 1", "4 of 1", "4 of 2"))
+    for name in ("tiles", "program_s", "program_j"):  # all stand there
+        here = [part_of(d, name, "pim-llm") for d in (one, four, two_work)]
+        assert np.array_equal(4 * here[0], here[1])
+        assert np.array_equal(here[1], here[2])
+    assert np.array_equal(2 * part_of(four, "energy_j", "pim-llm"), part_of(two_work, "energy_j", "pim-llm"))
+    assert np.array_equal(part_of(four, "latency_s", "pim-llm"), part_of(two_work, "latency_s", "pim-llm"))
+    for system in BOTH:  # as much work as a dense FFN of the active experts' width
+        macs = [d.macs.sel(system=system, op=["gate", "ff1", "ff2"]).isel(context_len=0).sum() for d in (one, two_work)]
+        assert macs[1] == 2 * macs[0]
+
+
+def test_active_experts_follow_one_another_on_the_array():
+    ds = evaluated([replace(mixture(4, a), name=str(a)) for a in (1, 2)], "tpu-llm", [128], ["corrected"]).squeeze()
+    cycles = ds.cycles.sum("component").sel(op=["gate", "ff1", "ff2"])
+    assert np.array_equal(2 * cycles.sel(model="1"), cycles.sel(model="2"))
+
+
+def test_memory_holds_all_experts_and_moves_the_active_ones():
+    tpu = pl.catalog.systems["tpu-llm"]
+    ffn = 3 * 4096 * 1024 * 2 * tpu.storage.weight_bits / 8  # bytes of one expert in two blocks
+    ds = evaluated([replace(mixture(8, a), name=str(a)) for a in (1, 2)], tpu, [128], ["full-system"]).squeeze()
+    moved = ds.dram_bytes.sel(component="dram_weights").sum("op")
+    assert float(moved.sel(model="2") - moved.sel(model="1")) == ffn
+    rest = sum(p.k * p.n * p.blocks for p in products(SMALL, 1) if p.op in "qkvx") * tpu.storage.weight_bits / 8
+    held = rest + 8 * ffn + SMALL.d_model * SMALL.vocab_size * tpu.storage.head_bits / 8
+    cache = 2 * SMALL.n_kv_heads * SMALL.head_dim * 128 * SMALL.n_layers
+    exact = with_field(tpu, "dram.capacity_bytes", held + cache)
+    evaluated(mixture(8, 1), exact, [128], ["full-system"])
+    with pytest.raises(ValueError, match=r"weights and key-value cache need .* more"):
+        evaluated(mixture(8, 1), with_field(exact, "dram.capacity_bytes", held + cache - 1), [128], ["full-system"])
+
+
+def test_idle_experts_draw_static_power():
+    full = replace(PRESETS["full-system"], name="ungated", power_gating=False)
+    ds = evaluated([replace(mixture(n, 1), name=str(n)) for n in (1, 4)], "pim-llm", [128], [full]).squeeze()
+    power = ds.static_power_w.sel(op=["gate", "ff1", "ff2"]).sum(["op", "component"])
+    assert float(power.sel(model="4")) == pytest.approx(4 * float(power.sel(model="1")), rel=1e-12)
+
+
+def test_prefill_spreads_tokens_over_all_the_experts_they_reach():
+    model = mixture(8, 2)
+    for tokens, active in ((1.0, 2), (2, 4), (3, 6), (100, 8)):
+        product = next(p for p in products(model, tokens, tokens) if p.op == "ff1")
+        assert (product.active, product.m * product.active) == (active, 2 * tokens)
+        assert product.macs == 2 * tokens * 4096 * 1024 * 2
+
+
+def test_a_window_limits_attention_and_its_cache_and_nothing_else():
+    short, long = (evaluated(replace(SMALL, window=w), context_len=[1000, 9000]) for w in (1000, 0))
+    first = {"context_len": 0}
+    for name in ("macs", "kv_bytes", "latency_s", "energy_j"):
+        full = short[name].sel(conventions="full-system")
+        assert np.array_equal(full.isel(first), long[name].sel(conventions="full-system").isel(first))
+        assert np.array_equal(full.isel(first), full.isel(context_len=1))
+
+
+def test_every_new_field_may_be_an_axis():
+    swept = replace(
+        SMALL,
+        n_experts=pl.axis(experts=[4, 8]),
+        experts_per_token=pl.axis(active=[1, 2]),
+        window=pl.axis(span=[0, 64]),
+        d_ff=1024,
+    )
+    ds = pl.evaluate(system=BOTH, model=swept, context_len=128, conventions="full-system")
+    assert {"experts", "active", "span"} <= set(ds.sizes)
+    for at in ({"experts": 1, "active": 1, "span": 1}, {"experts": 0, "active": 1, "span": 0}):
+        one = replace(
+            SMALL,
+            d_ff=1024,
+            n_experts=(4, 8)[at["experts"]],
+            experts_per_token=(1, 2)[at["active"]],
+            window=(0, 64)[at["span"]],
+        )
+        alone = pl.evaluate(system=BOTH, model=one, context_len=128, conventions="full-system")
+        for name in ("energy_j", "latency_s", "dram_bytes"):
+            np.testing.assert_allclose(ds[name].isel(at).squeeze(), alone[name].squeeze(), rtol=1e-12)
+
+
+def test_parameters_count_every_expert_and_the_router():
+    one, four = replace(SMALL, d_ff=1024), mixture(4, 2)
+    assert parameter_count(four) - parameter_count(one) == 2 * (3 * 3 * 4096 * 1024 + 4 * 4096)
+
+
+def test_copies_of_one_are_no_copies_and_copies_keep_to_their_own():
+    grid = {"grid_side": 64, "tiles_per_bank": 12, "walk": "row-major"}
+    assert placement.hops([3, 4, 2], **grid) == placement.hops([3, 4, 2], copies=[1, 1, 1], **grid)
+    # eight tiles in a row of 64: a a | b0 c0 c0 | b1 c1 c1; a reaches the farthest b, b its own c
+    (_, a_on), (b_in, b_on), (c_in, c_on) = placement.hops([2, 1, 2], copies=[1, 2, 2], **grid)
+    assert (a_on, b_in, b_on, c_in, c_on) == (4, 0, 2, 1, 0)
+
+
+def test_mixtral_needs_a_larger_grid_and_a_larger_grid_changes_no_other_model():
+    with pytest.raises(ValueError, match=r"a block needs 5536 tiles, and the 64 x 64 grid holds 4096"):
+        pl.evaluate(system="pim-llm", model="mixtral-8x7b", context_len=128)
+    wide = with_field(pl.catalog.systems["pim-llm"], "pim.grid_side", 128)
+    assert np.array_equal(evaluated(SMALL, wide).latency_s, evaluated(SMALL, "pim-llm").latency_s)
+    pl.evaluate(system=wide, model="mixtral-8x7b", context_len=128)
