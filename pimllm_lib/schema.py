@@ -199,7 +199,18 @@ VARIABLES: dict[str, Variable] = {
     "ops_per_j": Variable("1/J", "multiply-accumulates for each joule", extensive=False),
     "ops_per_s_lead": Variable("1", "multiply-accumulates a second over a printed rate", extensive=False),
     "ops_per_j_lead": Variable("1", "multiply-accumulates a joule over a printed efficiency", extensive=False),
+    "budget_tokens_per_s": Variable("tokens/s", "rate of the fastest design within a budget", extensive=False),
     "utilisation": Variable("1", "useful share of the array's PE-cycles", extensive=False),
+    "tile_area_m2": Variable("m2", "area of the crossbar tiles and of what serves them", extensive=False),
+    "first_order": Variable("1", "share of an output's variance that a factor is behind alone", extensive=False),
+    "first_order_error": Variable("1", "half-width of the 95 % interval of the first-order index", extensive=False),
+    "total_order": Variable("1", "share of an output's variance that a factor has part in", extensive=False),
+    "total_order_error": Variable("1", "half-width of the 95 % interval of the total index", extensive=False),
+    "swing": Variable("1", "output with one constant at an end of its range over the nominal one", extensive=False),
+    "claim_ratio": Variable("1", "what a claim comes to in a whole machine over what is printed", extensive=False),
+    "holding_share": Variable("1", "share of draws in which a claim holds in a whole machine", extensive=False),
+    "faster_share": Variable("1", "share of draws in which PIM-LLM decodes faster", extensive=False),
+    "thriftier_share": Variable("1", "share of draws in which PIM-LLM decodes more tokens a joule", extensive=False),
 }
 
 

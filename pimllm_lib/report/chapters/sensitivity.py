@@ -1,0 +1,149 @@
+"""Chapter 13, sensitivity: what the ranges of the constants do to the headlines, and which constants do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from pimllm_lib.report.chapters.sensitivity_tables import percent
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
+from pimllm_lib.report.robustness import BANDS
+from pimllm_lib.report.text import Sentence
+
+_PIM, _GREY, _LOW, _HIGH = SYSTEM_COLOURS["pim-llm"], "#777777", "#0072B2", "#D55E00"
+_TITLES = {"speedup": "Tokens/s of PIM-LLM over TPU-LLM", "energy_gain": "Tokens/J of PIM-LLM over TPU-LLM"}
+_TICKS = [m * 10.0**e for e in range(-4, 4) for m in (1, 3)]
+_SHOWN = 8
+
+
+def answer(ds: xr.Dataset) -> Sentence:
+    """Return what is certain and what is not: signs over all pairs, bands of the first model, claims that hold."""
+    pairs, first = ds.model.size * ds.context_len.size, ds.isel(model=0, context_len=0)
+    faster, thriftier = ds.faster_share, ds.thriftier_share
+    fast = f"{first.speedup.sel(band='5 %'):.3g} to {first.speedup.sel(band='95 %'):.3g}"
+    saving = f"{1 + first.energy_gain.sel(band='5 %'):.2g} to {1 + first.energy_gain.sel(band='95 %'):.2g}"
+    held = ds.holding_share.dropna("claim")
+    always = "all" if faster.min() == 1 else f"at least {percent(faster.min())}"
+    most, none = int((held >= 0.95).sum()), int((held == 0).sum())
+    return Sentence(
+        f"**For each of {pairs} pairs of model and context PIM-LLM as a whole machine decodes faster in {always} of the "
+        f"draws and takes less energy in {percent(thriftier.min())} to {percent(thriftier.max())} of them.** For "
+        f"{first.model.item()} at {first.context_len.item()} tokens nine draws in ten give {fast} times the tokens/s and "
+        f"{saving} times the tokens/J of TPU-LLM. Of {held.size} published numbers {most} hold in 95 % of the draws or "
+        f"more and {none} in none; for the other {held.size - most - none} the constants decide."
+    )
+
+
+def spread(ds: xr.Dataset) -> Figure:
+    """Draw the bands of speed-up and tokens/J over TPU-LLM, a row for each model at the first and the last context.
+
+    Bar: from 5 to 95 % of the draws; stroke: median; ring: the catalog's own values.
+    """
+    contexts = list(dict.fromkeys(int(ds.context_len.values[i]) for i in (0, -1)))
+    rows = [(str(m), n) for m in ds.model.values for n in contexts]
+    with style():
+        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 1.1 + 0.27 * len(rows)), sharey=True)
+        for ax, (name, title) in zip(axes, _TITLES.items(), strict=True):
+            value = ds[name] + (name == "energy_gain")
+            for y, (model, n) in enumerate(rows):
+                _band(ax, y, value.sel(model=model, context_len=n))
+            ax.axvline(1, color="#010203", lw=0.8, alpha=0.6)
+            ax.set(xscale="log", xlabel=title)
+            _range_ticks(ax)
+            ax.grid(axis="x", alpha=0.25)
+        axes[0].set_yticks(range(len(rows)), [f"{m}, {n}" for m, n in rows])
+        axes[0].set_ylim(len(rows) - 0.4, -0.6)
+        plt.close(drawn)
+    told = "; ".join(_told(ds, name, *rows[0]) for name in _TITLES)
+    alt = f"Bands over {len(rows)} pairs of model and context, 5 to 95 % of the draws. {rows[0][0]} at {rows[0][1]}: {told}."
+    return Figure(drawn, alt)
+
+
+def _told(ds: xr.Dataset, name: str, model: str, context: int) -> str:
+    at = (ds[name] + (name == "energy_gain")).sel(model=model, context_len=context)
+    return f"{_TITLES[name].lower()} {at.sel(band='5 %'):.3g} to {at.sel(band='95 %'):.3g}"
+
+
+def _band(ax: Axes, y: int, value: xr.DataArray) -> None:
+    low, middle, high = (value.sel(band=band).item() for band in BANDS)
+    ax.plot([low, high], [y, y], color=_PIM, lw=6, alpha=0.55, solid_capstyle="butt")
+    ax.plot([middle], [y], "|", color="#010203", ms=9, mew=1.6)
+    ax.plot([value.sel(band="catalog").item()], [y], "o", mfc="none", mec="#010203", ms=5)
+
+
+def _range_ticks(ax: Axes) -> None:
+    low, high = ax.get_xlim()
+    log_ticks(ax, "x", [tick for tick in _TICKS if low <= tick <= high])
+    ax.set_xlim(low, high)
+
+
+def causes(ds: xr.Dataset, case: int = 0) -> Figure:
+    """Draw what moves speed-up and tokens/J in one case: swings of single constants, and the factors' Sobol indices."""
+    here = ds.isel(case=case)
+    with style():
+        drawn, axes = plt.subplots(2, 2, figsize=(7.6, 5.2), width_ratios=(1.15, 1))
+        for pair, (name, title) in zip(axes, _TITLES.items(), strict=True):
+            _tornado(pair[0], here.swing.sel(output=name))
+            pair[0].set_title(title, fontsize=9, loc="left")
+            _bars(pair[1], here.sel(output=name))
+        axes[1, 0].set_xlabel("Over nominal, one constant at an end")
+        axes[1, 1].set_xlabel("Share of variance (logarithm)")
+        plt.close(drawn)
+    top = {name: here.total_order.sel(output=name) for name in _TITLES}
+    told = "; ".join(f"{name}: {t.factor.values[int(t.values.argmax())]} {t.max():.2f}" for name, t in top.items())
+    return Figure(drawn, f"Swings and Sobol indices for {here.case.item()}. Largest total index, {told}.")
+
+
+def _tornado(ax: Axes, swing: xr.DataArray) -> None:
+    """Draw the constants that move an output most: blue towards the lower end of the range, orange towards the upper."""
+    size = xr.apply_ufunc(np.abs, np.log(swing)).max("end")
+    names = swing.constant.values[np.argsort(-size.values)[:_SHOWN]]
+    for y, name in enumerate(names):
+        for end, colour in (("low", _LOW), ("high", _HIGH)):
+            ax.plot([1, swing.sel(constant=name, end=end).item()], [y, y], color=colour, lw=7, solid_capstyle="butt")
+    ax.axvline(1, color="#010203", lw=0.8)
+    ax.set(xscale="log", ylim=(_SHOWN - 0.4, -0.6))
+    low, high = ax.get_xlim()
+    ticks = _TICKS if high / low > 4 else MaxNLocator(4).tick_values(low, high)
+    log_ticks(ax, "x", [float(tick) for tick in ticks if low <= tick <= high])
+    ax.set_xlim(low, high)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+
+
+def _bars(ax: Axes, ds: xr.Dataset) -> None:
+    """Draw the largest total indices with their intervals; the filled part is the first-order index."""
+    order = np.argsort(-ds.total_order.values)[:_SHOWN]
+    top = ds.isel(factor=order)
+    rows = range(len(order))
+    ax.barh(rows, top.total_order, color=_PIM, alpha=0.35, height=0.6, xerr=top.total_order_error, ecolor=_GREY)
+    ax.barh(rows, top.first_order.clip(min=0), color=_PIM, height=0.34)
+    ax.set(xlim=(0, 1.05), ylim=(_SHOWN - 0.4, -0.6))
+    ax.set_yticks(list(rows), [str(name) for name in top.factor.values], fontsize=8)
+
+
+def leading(ds: xr.Dataset, apart: xr.Dataset, tied: Sequence[str]) -> Sentence:
+    """Return which factors are behind the spread, whether they act alone, and what the tie of some constants does.
+
+    apart: `robustness.signs` with the constants that `tied` names drawn each for itself.
+    """
+    told = "; ".join(
+        f"{word}: {_leaders(ds, name)}" for name, word in (("speedup", "speed-up"), ("energy_gain", "tokens/J"))
+    )
+    both = [f"{percent(x.thriftier_share.min())} to {percent(x.thriftier_share.max())}" for x in (ds, apart)]
+    return Sentence(
+        f"Mean total indices over {ds.case.size} cases, {told}. PIM-LLM takes less energy in {both[0]} of the draws; with "
+        f"the {' and '.join(tied)} untied, in {both[1]}."
+    )
+
+
+def _leaders(ds: xr.Dataset, name: str) -> str:
+    total = ds.total_order.sel(output=name).mean("case")
+    top = total.sortby(total, ascending=False)[:2]
+    alone = ds.first_order.sel(output=name).sum("factor")
+    names = " and ".join(f"{f} {x:.0%}" for f, x in zip(top.factor.values, top.values, strict=True))
+    return f"{names} (all factors alone: {alone.min():.0%} to {alone.max():.0%} of the variance)"
