@@ -115,7 +115,7 @@ def _cluster(scheduler: str) -> Any:
     except ImportError:
         raise BadInput("Dask is not installed; wanted pip install 'pimllm[distributed]' for --scheduler") from None
     try:
-        return Client(scheduler, timeout=ANSWER_S)  # type: ignore[no-untyped-call]
+        return Client(scheduler, timeout=ANSWER_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:  # a timeout is an OSError
         raise BadInput(
             f"the scheduler {scheduler} does not answer ({type(error).__name__}); wanted tcp://HOST:PORT"

@@ -1,0 +1,152 @@
+"""Chapter 15, the design space: its tables, figure and sentences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pimllm_lib import catalog, sweep
+from pimllm_lib.reduction import Reduction
+from pimllm_lib.report.chapters.design_space import MM2, better
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, label, log_ticks, style
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence
+from pimllm_lib.space import Axis, Space
+from pimllm_lib.system import evaluate
+
+_GREY = "#999999"
+
+
+def knobs(space: Space) -> Table:
+    """Return the axes with their values, and the published design's own."""
+    rows = [
+        {"knob": a.name, "values": ", ".join(_plain(x) for x in a.labels)} for a in space.axes if isinstance(a, Axis)
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
+    """Return the fastest design within each budget, a row each: rate, efficiency, area, and its knobs.
+
+    An area in which no power finds a design is one row.
+    """
+    rows = []
+    for mm2 in best.area_budget.values:
+        found = best.budget_design.sel(area_budget=mm2)
+        if (found < 0).all():
+            rows.append({"mm² at most": _spaced(mm2), "W at most": "any", "tokens/s": "none"})
+            continue
+        for watts in best.power_budget.values:
+            at = int(found.sel(power_budget=watts))
+            row = {"mm² at most": _spaced(mm2), "W at most": f"{watts:g}"}
+            rows.append(row | (_told(front.isel(design=at)) if at >= 0 else {"tokens/s": "none"}))
+    return Table(pd.DataFrame(rows).fillna(""), long=True)
+
+
+def _told(design: xr.Dataset) -> dict[str, str]:
+    """Return what a design does and what it is made of."""
+    names = [str(name) for name in design.coords if name not in ("model", "context_len")]
+    return {
+        "tokens/s": f"{design.tokens_per_s.item():.3g}", "tokens/J": f"{design.tokens_per_j.item():.3g}",
+        "W": f"{design.power_w.item():.3g}", "mm²": _spaced(design.area_m2.item() * MM2),
+    } | {name: _plain(design[name].item()) for name in names}  # fmt: skip
+
+
+def steps(study: sweep.Study, both: xr.Dataset) -> Table:
+    """Return what each knob does alone, from the published design: the best value of rate and of tokens per joule."""
+    home, rows = both.sel(system="pim-llm"), []
+    for axis in study.space.axes:
+        alone = replace(study, space=Space((axis,)), reduction=Reduction("all"))
+        ds = sweep.compute(alone, next(alone.space.chunks())).squeeze(["model", "context_len"])
+        row = {"knob": axis.name}
+        for metric, title in (("tokens_per_s", "rate"), ("tokens_per_j", "tokens/J")):
+            at = int(np.argmax(ds[metric].values))
+            row |= {f"best for {title}": _plain(ds[axis.name].values[at]),
+                    f"{title} over published": f"{float(ds[metric][at] / home[metric]):.3g}"}  # fmt: skip
+        rows.append(row)
+    return Table(pd.DataFrame(rows))
+
+
+def map_of(front: xr.Dataset, both: xr.Dataset) -> Figure:
+    """Draw the front over power and over area, with the published machines on the same axes."""
+    with style():
+        drawn, axes = plt.subplots(1, 2, figsize=(8.2, 3.7), sharey=True)
+        for ax, (name, scale, unit) in zip(axes, (("power_w", 1.0, ""), ("area_m2", MM2, "mm²")), strict=True):
+            ax.scatter(front[name] * scale, front.tokens_per_s, s=3, color=_GREY, alpha=0.5, linewidths=0)
+            edge = _edge(front[name].values * scale, front.tokens_per_s.values)
+            ax.plot(*edge, "-", color="#009E73", drawstyle="steps-post")
+            for system in both.system.values:
+                here = both.sel(system=system)
+                ax.plot(here[name] * scale, here.tokens_per_s, "o", ms=7, color=SYSTEM_COLOURS[str(system)])
+                left = system == "pim-llm"
+                ax.annotate(str(system), (here[name].item() * scale, here.tokens_per_s.item()),
+                            xytext=(-8 if left else 8, -12), textcoords="offset points", ha="right" if left else "left",
+                            color=SYSTEM_COLOURS[str(system)])  # fmt: skip
+            ax.set(xscale="log", yscale="log", xlabel=label(front[name], unit))
+            low, high = (np.log10(end) for end in ax.get_xlim())
+            steps = (1, 3) if high - low < 2.5 else (1,)
+            log_ticks(
+                ax, "x", [m * 10.0**e for e in range(-3, 8) for m in steps if low <= np.log10(m * 10.0**e) <= high]
+            )
+            log_ticks(ax, "y", [10.0**e for e in range(-4, 7) if ax.get_ylim()[0] <= 10.0**e <= ax.get_ylim()[1]])
+        axes[0].set_ylabel(label(front.tokens_per_s))
+        plt.close(drawn)
+    home = both.sel(system="pim-llm")
+    alt = (
+        f"Rate of {front.sizes['design']} Pareto-optimal designs of {front.attrs['points']} over mean power, left, and over "
+        f"area, right, from {front.tokens_per_s.min().item():.3g} to {front.tokens_per_s.max().item():.3g} tokens/s. "
+        f"PIM-LLM as published is at {home.tokens_per_s.item():.3g}."
+    )
+    return Figure(drawn, alt)
+
+
+def _edge(costs: Any, rates: Any) -> tuple[Any, Any]:
+    """Return the best rate for at most each cost, as a line."""
+    order = np.lexsort((-rates, costs))
+    return costs[order], np.maximum.accumulate(rates[order])
+
+
+def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
+    """Return the answer of the page: whether the published design is on the front, and what beats it in everything."""
+    home, above = both.sel(system="pim-llm"), better(front, both)
+    point = f"{front.model.values[0]} at {front.context_len.values[0]} tokens, the whole machine counted"
+    head = (
+        f"**Of {_spaced(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
+        f"joule, power and area ({point})."
+    )
+    if not above.sizes["design"]:
+        return Sentence(f"{head} None of them beats PIM-LLM as published in everything.**")
+    gain = (above.tokens_per_s / home.tokens_per_s).max().item()
+    saved = (above.tokens_per_j / home.tokens_per_j).max().item()
+    return Sentence(
+        f"{head} {above.sizes['design']} of them beat PIM-LLM as published in all four, by up to {gain:.2g} times in rate "
+        f"or {saved:.2g} times in tokens per joule.**"
+    )
+
+
+def smallest(front: xr.Dataset) -> Sentence:
+    """Return how small the smallest design is, and what its cells alone take."""
+    cell = catalog.parts["rram-mnsim"]
+    model = catalog.model(str(front.model.values[0]))
+    ds = evaluate(
+        system="pim-llm", model=model, context_len=1, conventions="full-system", variables=["macs", "array_macs"]
+    )
+    cells = 2 * (ds.macs - ds.array_macs).item() * cell.area_m2 * MM2
+    return Sentence(
+        f"The smallest of these designs takes {_spaced(front.area_m2.min().item() * MM2)} mm². The cells of {model.name} "
+        f"alone, two of {cell.area_m2 * 1e12:.3g} µm² for each weight, take {_spaced(cells)} mm²: no choice of converters "
+        "or arrays goes below."
+    )
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _spaced(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ")
