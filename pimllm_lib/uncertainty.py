@@ -159,10 +159,11 @@ def factors(drawn: Sequence[Constant], apart: Collection[str] = ()) -> list[str]
 def shares(count: int, *, draws: int, seed: int, plain: bool = False) -> Any:
     """Return draws x count numbers between 0 and 1: a Latin hypercube, or independent where `plain`.
 
-    Raises BadInput for less than one draw or more than `MOST`.
+    Raises BadInput for less than one draw or more than `MOST`, and a seed below 0 or above 32 bits.
     """
-    if isinstance(draws, bool) or not isinstance(draws, int) or not 1 <= draws <= MOST:
-        raise BadInput(f"draws is {clip(draws)}; wanted a whole number from 1 to {MOST}")
+    for what, value, low, high in (("draws", draws, 1, MOST), ("seed", seed, 0, 2**32 - 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise BadInput(f"{what} is {clip(value)}; wanted a whole number from {low} to {high}")
     if plain:
         return np.random.default_rng(seed).random((draws, count))
     return qmc.LatinHypercube(count, rng=np.random.default_rng(seed)).random(draws)
