@@ -49,10 +49,10 @@ def _readable(field: str, value: float) -> str:
     """Return a value with the largest unit that keeps it at or above one."""
     si = si_unit(field)
     if si == "1" or value == 0:
-        return f"{value:.3g}"
+        return _digits(value)
     fitting = sorted(((factor, symbol) for symbol, (unit, factor) in UNITS.items() if unit == si), reverse=True)
     factor, symbol = next(((f, s) for f, s in fitting if value / f >= 1 - 1e-9), fitting[-1])
-    return f"{value / factor:.3g} {symbol}"
+    return f"{_digits(value / factor)} {symbol}"
 
 
 def headline_table(ds: xr.Dataset) -> Table:
@@ -71,7 +71,7 @@ def headline_table(ds: xr.Dataset) -> Table:
 
 
 def _three(value: xr.DataArray) -> str:
-    own, low, middle, high = (f"{value.sel(band=band):.3g}" for band in ("catalog", *BANDS))
+    own, low, middle, high = (_digits(value.sel(band=band).item()) for band in ("catalog", *BANDS))
     return f"{own} ({low}, {middle}, {high})"
 
 
@@ -109,10 +109,10 @@ def claim_table(ds: xr.Dataset) -> Table:
 def percent(share: Any) -> str:
     """Return a share in percent: whole, small ones with the digit that tells them from none and from all."""
     value = 100 * float(share)
-    return (
-        f"{value:.0f} %"
-        if value in (0, 100) or 1 <= value <= 99
-        else f"{value:.2g} %"
-        if value < 1
-        else f"{value:.4g} %"
-    )
+    digits = ".2g" if 0 < value < 1 else ".4g" if 99 < value < 100 else ".0f"
+    return f"{value:{digits}} %"
+
+
+def _digits(value: float) -> str:
+    """Return a number with three digits, a large one whole."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
