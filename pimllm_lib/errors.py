@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class BadInput(ValueError):
@@ -38,8 +39,10 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def clip(value: object, limit: int = 60) -> str:
+def clip(value: Any, limit: int = 60) -> str:
     """Return repr(value) on one line, an array as its list, cut to `limit` characters: hostile input stays readable."""
     plain = getattr(value, "values", value) if hasattr(value, "dims") else value
+    if getattr(plain, "ndim", 0):
+        plain = plain.ravel()[:limit] if plain.size > limit else plain  # a long list is cut anyway
     text = one_line(repr(plain.tolist() if hasattr(plain, "tolist") else plain))
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -54,8 +54,15 @@ class Reduction:
             raise BadInput(f"quantiles are {clip(self.quantiles)}; wanted shares from 0 to 1")
 
     def of_chunk(self, ds: xr.Dataset) -> xr.Dataset:
-        """Return what is kept of one chunk."""
-        return ds if self.kind in ("all", "quantiles") else self._best(_listed(ds))
+        """Return what is kept of one chunk: the dataset, or its best designs, one after another along `design`."""
+        if self.kind in ("all", "quantiles"):
+            return ds
+        groups = [
+            _picked(group := ds.isel(model=[i], context_len=[j]), self._chosen(group))
+            for i in range(ds.sizes["model"])
+            for j in range(ds.sizes["context_len"])
+        ]
+        return xr.concat(groups, "design") if len(groups) > 1 else groups[0]
 
     def of_all(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
         """Return what is kept of what was kept of every chunk, in order."""
@@ -70,31 +77,27 @@ class Reduction:
 
     def _best(self, designs: xr.Dataset) -> xr.Dataset:
         """Return the designs to keep, group by group, in the order they came."""
-        costs = np.stack([SENSES[sense] * designs[name].values for name, sense in self.objectives.items()], axis=1)
-        groups = np.stack([designs[name].values.astype(str) for name in _GROUPS], axis=1)
-        kept = np.zeros(len(costs), dtype=bool)
-        for group in np.unique(groups, axis=0):
-            mine = np.flatnonzero((groups == group).all(axis=1))
-            best = (
-                front(costs[mine]) if self.kind == "pareto" else np.argsort(costs[mine, 0], kind="stable")[: self.count]
-            )
-            kept[mine[best]] = True
-        return designs.isel(design=np.flatnonzero(kept)).drop_vars("design", errors="ignore")
+        labels = np.stack([designs[name].values.astype(str) for name in _GROUPS], axis=1)
+        kept = np.zeros(len(labels), dtype=bool)
+        for group in np.unique(labels, axis=0):
+            mine = np.flatnonzero((labels == group).all(axis=1))
+            kept[mine[self._chosen(designs.isel(design=mine))]] = True
+        return designs.isel(design=np.flatnonzero(kept))
+
+    def _chosen(self, ds: xr.Dataset) -> NDArray[np.int64]:
+        """Return the places of the best points of one group, in its flat order."""
+        costs = np.stack([SENSES[sense] * ds[name].values.ravel() for name, sense in self.objectives.items()], axis=1)
+        return front(costs) if self.kind == "pareto" else np.sort(np.argsort(costs[:, 0], kind="stable")[: self.count])
 
 
-def _listed(ds: xr.Dataset) -> xr.Dataset:
-    """Return the points of a dataset along one dimension, `design`, each with its labels as variables along it."""
+def _picked(ds: xr.Dataset, places: NDArray[np.int64]) -> xr.Dataset:
+    """Return some points of a dataset along one dimension, `design`, each with its labels as coordinates along it."""
     dims = list(ds.dims)
-    flat = ds.transpose(*dims)
-    shape = tuple(ds.sizes[dim] for dim in dims)
-    columns = {
-        str(dim): (
-            "design",
-            np.broadcast_to(ds[dim].values.reshape([-1 if d == dim else 1 for d in dims]), shape).ravel(),
-        )
-        for dim in dims
+    at = dict(zip(dims, np.unravel_index(places, tuple(ds.sizes[dim] for dim in dims)), strict=True))
+    columns = {str(dim): ("design", ds[dim].values[at[dim]]) for dim in dims}
+    values = {
+        name: ("design", ds[name].transpose(*dims).values.ravel()[places], ds[name].attrs) for name in ds.data_vars
     }
-    values = {name: ("design", flat[name].values.ravel(), flat[name].attrs) for name in ds.data_vars}
     return xr.Dataset(values, coords=columns, attrs=ds.attrs)
 
 
@@ -103,8 +106,8 @@ def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 
     costs: shape (points, objectives), less is better. Of equal points the first is kept. A point with NaN is never kept.
     """
-    order = np.lexsort(costs.T[::-1])  # by the first cost, then the second, ...: nobody is dominated by a later one
-    order = order[~np.isnan(costs[order]).any(axis=1)]
+    alive = np.flatnonzero(_undominated(costs))
+    order = alive[np.lexsort(costs[alive].T[::-1])]  # by the first cost, then the second, ...: no later one dominates
     kept: list[NDArray[np.int64]] = []
     while order.size:
         rest = costs[order]
@@ -122,6 +125,19 @@ def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 
 #: Points compared with one another at once.
 _BLOCK = 256
+
+
+def _undominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which points are worth a closer look: none that a few good ones dominate, none with NaN."""
+    alive: NDArray[np.bool_] = np.logical_not(np.isnan(costs).any(axis=1))
+    if len(costs) < _BLOCK or not alive.any():
+        return alive
+    low, high = costs[alive].min(axis=0), costs[alive].max(axis=0)
+    scaled = (costs - low) / np.where(high > low, high - low, 1.0)
+    for weights in np.random.default_rng(0).dirichlet(np.ones(costs.shape[1]), 24):
+        best = costs[np.nanargmin(scaled @ weights)]
+        alive &= ~((costs >= best).all(axis=1) & (costs > best).any(axis=1))
+    return alive
 
 
 def _within(block: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -134,7 +134,8 @@ class Space:
             return
         steps, room = {}, self.chunk
         grid = [axis for axis in self.axes if isinstance(axis, Axis)]
-        for axis in sorted(grid[::-1], key=lambda axis: not axis.broadcasts):  # what cannot broadcast varies slowest
+        fixed = [axis for axis in grid if not axis.broadcasts]  # these vary slowest
+        for axis in [*reversed([axis for axis in grid if axis.broadcasts]), *fixed]:
             steps[axis.name] = max(1, min(len(axis.labels), room)) if axis.broadcasts else 1
             room //= steps[axis.name]
         blocks = [

@@ -26,7 +26,6 @@ SMALL = {
     "08-validation": {"models": "['opt-1.3b']", "macros": "['neurram']"},
     "15-design-space": {"model": "opt-125m", "thin": "4", "mm2": "[1000.0, 10000.0]"},
     "09-routing": {"model": "llama-3-8b", "context_len": "[8, 16]"},
-    "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "14-other-models": {
         "models": "['opt-125m', 'llama-3-8b']",
         "context_len": "[8, 16]",

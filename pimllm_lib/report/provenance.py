@@ -19,7 +19,7 @@ from pimllm_lib.report.paths import DATA, LOCK, NOTEBOOKS, PACKAGE, library, log
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"
 #: Packages whose version can change a number.
-PACKAGES = ("numpy", "xarray", "h5netcdf", "h5py")
+PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py")
 #: Attributes by which a dataset says what it was evaluated for; they enter the provenance.
 CARRIED = ("fingerprints", "user_values")
 

@@ -83,9 +83,8 @@ def map_of(front: xr.Dataset, both: xr.Dataset) -> Figure:
             for system in both.system.values:
                 here = both.sel(system=system)
                 ax.plot(here[name] * scale, here.tokens_per_s, "o", ms=7, color=SYSTEM_COLOURS[str(system)])
-                left = system == "pim-llm"
                 ax.annotate(str(system), (here[name].item() * scale, here.tokens_per_s.item()),
-                            xytext=(-8 if left else 8, -12), textcoords="offset points", ha="right" if left else "left",
+                            xytext=(0, 9), textcoords="offset points", ha="center",
                             color=SYSTEM_COLOURS[str(system)])  # fmt: skip
             ax.set(xscale="log", yscale="log", xlabel=label(front[name], unit))
             low, high = (np.log10(end) for end in ax.get_xlim())

@@ -1,0 +1,68 @@
+"""Sweeps: designs a second on one core and on two, and a Dask cluster on this machine where Dask is installed."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+
+from benchmarks.timing import peak_bytes
+from pimllm_lib import sweep
+from pimllm_lib.report.chapters import design_space
+
+
+def evaluated(study, pool):
+    """Evaluate every chunk of a study; return the seconds it took."""
+    start = time.perf_counter()
+    for _ in sweep.each(partial(sweep.compute, study), study.space.chunks(), pool):
+        pass
+    return time.perf_counter() - start
+
+
+@contextmanager
+def cluster():
+    """Start a scheduler and two workers on this machine; give the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address, quiet = f"tcp://127.0.0.1:{port}", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    program, local = [sys.executable, "-m", "distributed.cli.dask_"], ["--host", "127.0.0.1", "--no-dashboard"]
+    started = [subprocess.Popen([*program[:2], program[2] + "scheduler", "--port", str(port), *local], **quiet)]
+    worker = [*program[:2], program[2] + "worker", address, "--nthreads", "1", "--no-nanny", *local]
+    started += [subprocess.Popen(worker, **quiet) for _ in range(2)]
+    try:
+        yield address
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def report():
+    """Yield one line for each measurement."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    study = design_space.study(design_space.space(1), "opt-6.7b", 1024)
+    points, chunk = study.space.size, next(study.space.chunks())
+    peak = peak_bytes(partial(sweep.compute, study, chunk))
+    alone = evaluated(study, None)
+    yield (
+        f"{points / 1e6:.1f} M full designs (time, energy, power, area; Pareto front): {alone:.1f} s on one core, "
+        f"{points / alone / 1e6:.2f} M/s, peak {peak / 2**20:.0f} MiB for a chunk of {chunk.points} points"
+    )
+    if len(ALL) > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, ALL)
+        with sweep.executor(2) as pool:
+            both = evaluated(study, pool)
+        yield f"the same in two processes, their start included: {both:.1f} s, {alone / both:.2f} x one process"
+        if find_spec("distributed"):
+            with cluster() as address, sweep.executor(scheduler=address) as pool:
+                dask = evaluated(study, pool)
+            yield f"the same on two Dask workers of this machine: {dask:.1f} s, {alone / dask:.2f} x one process"
+        os.sched_setaffinity(0, cores)
+
+
+#: All cores of this machine, before anybody chose one.
+ALL = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
