@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
@@ -69,14 +69,27 @@ def with_field(item: T, path: str, value: Value) -> T:
 
     Raises UnknownName for a field that is not there, and BadInput where the part on the way is missing.
     """
-    name, _, rest = path.partition(".")
+    return with_fields(item, {path: value})
+
+
+def with_fields(item: T, changes: Mapping[str, Value]) -> T:
+    """Return a part with several fields changed, at any depth; each part on the way is made, and checked, once."""
     known = [f.name for f in fields(item)]  # type: ignore[arg-type]
-    if name not in known:
-        raise unknown(f"field of {type(item).__name__}", name, known)
-    inner = getattr(item, name)
-    if rest and not hasattr(inner, "__dataclass_fields__"):
-        raise BadInput(f"{type(item).__name__}.{name} is {clip(inner)}; wanted a part, to change {rest} of it")
-    return replace(item, **{name: with_field(inner, rest, value) if rest else value})  # type: ignore[type-var]
+    deeper: dict[str, dict[str, Value]] = {}
+    new: dict[str, Value] = {}
+    for path, value in changes.items():
+        name, _, rest = path.partition(".")
+        if name not in known:
+            raise unknown(f"field of {type(item).__name__}", name, known)
+        inner = getattr(item, name)
+        if rest and not hasattr(inner, "__dataclass_fields__"):
+            raise BadInput(f"{type(item).__name__}.{name} is {clip(inner)}; wanted a part, to change {rest} of it")
+        if rest:
+            deeper.setdefault(name, {})[rest] = value
+        else:
+            new[name] = value
+    new |= {name: with_fields(new.get(name, getattr(item, name)), inside) for name, inside in deeper.items()}
+    return replace(item, **new)  # type: ignore[type-var]
 
 
 def require(ok: Any, what: str, got: object, wanted: str) -> None:
@@ -93,7 +106,7 @@ def require(ok: Any, what: str, got: object, wanted: str) -> None:
 def require_counts(item: Any, names: Iterable[str]) -> None:
     """Raise BadInput unless each named field is a whole number of at least 1, everywhere along an axis."""
     for name in names:
-        value = getattr(item, name)
+        value = _plain(getattr(item, name))
         where, wanted = f"{type(item).__name__}.{name}", "a whole number of at least 1"
         numeric(where, value, wanted)
         require((value >= 1) & (value == np.floor(value)) & (value < 2**53), where, value, wanted)
@@ -103,10 +116,15 @@ def require_positive(item: Any, names: Iterable[str], *, or_zero: bool = False) 
     """Raise BadInput unless each named field is finite and above 0 (or at least 0), in all of an axis or a list."""
     wanted = "a finite number of at least 0" if or_zero else "a finite number above 0"
     for name in names:
-        value, where = getattr(item, name), f"{type(item).__name__}.{name}"
+        value, where = _plain(getattr(item, name)), f"{type(item).__name__}.{name}"
         value = np.asarray(value) if isinstance(value, tuple) and value else value
         numeric(where, value, wanted)
         require(((value >= 0) if or_zero else (value > 0)) & np.isfinite(value), where, getattr(item, name), wanted)
+
+
+def _plain(value: Value) -> Value:
+    """Return the array inside a DataArray: labels play no part in a check, and make it ten times as long."""
+    return value.data if hasattr(value, "dims") else value
 
 
 def require_flags(item: Any, names: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from pimllm_lib.conventions import Conventions
 from pimllm_lib.errors import BadInput, unknown
 from pimllm_lib.llm import Decoder
 from pimllm_lib.metrics import summary
-from pimllm_lib.parts import with_field
+from pimllm_lib.parts import with_fields
 from pimllm_lib.reduction import Reduction
 from pimllm_lib.schema import VARIABLES, annotate
 from pimllm_lib.space import Chunk, Space
@@ -74,23 +74,19 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
 
 def _assigned(study: Study, chunk: Chunk) -> tuple[Any, tuple[Decoder, ...], Conventions]:
     """Return system, models and conventions with the fields of a chunk set. Raises BadInput for one that is not there."""
-    system, models, counting = study.system, study.models, study.conventions
-    switched = {}
+    changes: dict[str, dict[str, Any]] = {"system": {}, "model": {}, "conventions": {}}
     for field, value in study.space.values(chunk).items():
         kind, _, path = field.partition(".")
-        if kind == "system":
-            system = with_field(system, path, value)
-        elif kind == "model":
-            models = tuple(with_field(model, path, value) for model in models)
-        elif kind == "conventions" and path in Conventions.__dataclass_fields__:
-            switched[path] = value
-        else:
+        if kind not in changes or (kind == "conventions" and path not in Conventions.__dataclass_fields__):
             known = [f"conventions.{name}" for name in Conventions.__dataclass_fields__]
             raise unknown("field", field, ["system.FIELD", "model.FIELD", *known])
+        changes[kind][path] = value
+    counting, switched = study.conventions, changes["conventions"]
     if switched:
         name = ", ".join(f"{field}={value}" for field, value in switched.items())
         counting = replace(counting, **{"name": f"{counting.name} with {name}", **switched})
-    return system, models, counting
+    models = tuple(with_fields(model, changes["model"]) for model in study.models)
+    return with_fields(study.system, changes["system"]), models, counting
 
 
 @contextmanager

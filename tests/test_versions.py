@@ -12,8 +12,15 @@ from pimllm_lib import __version__
 from pimllm_lib.report.paths import LOCK, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKED = dict(re.findall(r"^([\w.-]+)==([^ \\;]+)", LOCK.read_text(), flags=re.MULTILINE))
-WANTED = [Requirement(text) for text in sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])]
+
+
+def locked_in(path):
+    return dict(re.findall(r"^([\w.-]+)==([^ \\;]+)", path.read_text(), flags=re.MULTILINE))
+
+
+LOCKED = locked_in(LOCK)
+EXTRAS = PROJECT["optional-dependencies"]
+WANTED = [Requirement(text) for text in [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["dev"]]]
 
 
 @pytest.mark.parametrize("requirement", WANTED, ids=str)
@@ -21,6 +28,14 @@ def test_the_lock_holds_a_version_that_pyproject_accepts_and_it_is_the_one_insta
     locked = LOCKED[requirement.name.lower()]
     assert requirement.specifier.contains(locked)
     assert version(requirement.name) == locked
+
+
+def test_a_cluster_runs_the_versions_of_the_main_lock():
+    cluster = locked_in(ROOT / "requirements-distributed.lock")
+    assert all(Requirement(text).specifier.contains(cluster["distributed"]) for text in EXTRAS["distributed"])
+    shared = (LOCKED.keys() & cluster.keys()) - {"importlib-metadata"}
+    assert {name: cluster[name] for name in shared} == {name: LOCKED[name] for name in shared}
+    assert not {"distributed", "dask"} & LOCKED.keys()
 
 
 @pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements*.lock")), ids=lambda path: path.name)

@@ -24,7 +24,7 @@ def models(args: argparse.Namespace) -> None:
     from pimllm_lib import catalog
     from pimllm_lib.llm import parameter_count
 
-    fields = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size")
+    fields = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts", "window")
     rows = [
         {"model": name} | {f: getattr(m, f) for f in fields} | {"parameters": parameter_count(m)}
         | {"source": catalog.models.entries[name]["source"]}

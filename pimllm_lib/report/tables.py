@@ -144,7 +144,8 @@ def _users() -> dict[str, list[str]]:
 
 def all_models() -> Table:
     """Return every model of the catalog: shape, parameters and source."""
-    fields = ["n_layers", "d_model", "d_ff", "gated", "n_heads", "n_kv_heads", "head_dim", "vocab_size"]
+    fields = ["n_layers", "d_model", "d_ff", "gated", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts",
+              "window"]  # fmt: skip
     rows = [
         {"model": name, **{f: getattr(m, f) for f in fields}, "parameters": f"{parameter_count(m):,}".replace(",", " "),
          "source": catalog.models.entries[name]["source"], "where": catalog.models.entries[name]["where"]}

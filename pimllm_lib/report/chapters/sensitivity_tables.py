@@ -38,10 +38,10 @@ def distributions(drawn: Sequence[Constant]) -> Table:
 def decisions() -> Table:
     """Return which constants share a draw and which ranged ones are not drawn, with the reasons."""
     moved = [
-        {"constants": ", ".join(names), "treated": f"one draw: {name}", "why": why}
+        {"treated": f"one draw: {name}", "constants": ", ".join(names), "why": why}
         for name, (names, why) in uncertainty.TOGETHER.items()
     ]
-    left = [{"constants": name, "treated": "held", "why": why} for name, why in uncertainty.LEFT_OUT.items()]
+    left = [{"treated": "held", "constants": name, "why": why} for name, why in uncertainty.LEFT_OUT.items()]
     return Table(pd.DataFrame(moved + left))
 
 
