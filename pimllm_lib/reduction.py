@@ -86,7 +86,8 @@ class Reduction:
 
     def _chosen(self, ds: xr.Dataset) -> NDArray[np.int64]:
         """Return the places of the best points of one group, in its flat order."""
-        costs = np.stack([SENSES[sense] * ds[name].values.ravel() for name, sense in self.objectives.items()], axis=1)
+        signed = [SENSES[sense] * ds[name].values.ravel() for name, sense in self.objectives.items()]
+        costs = _rounded(np.stack(signed, axis=1))
         return front(costs) if self.kind == "pareto" else np.sort(np.argsort(costs[:, 0], kind="stable")[: self.count])
 
 
@@ -99,6 +100,12 @@ def _picked(ds: xr.Dataset, places: NDArray[np.int64]) -> xr.Dataset:
         name: ("design", ds[name].transpose(*dims).values.ravel()[places], ds[name].attrs) for name in ds.data_vars
     }
     return xr.Dataset(values, coords=columns, attrs=ds.attrs)
+
+
+def _rounded(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers to twelve digits: what differs by the rounding of sums is equal, or fronts would hold twins."""
+    mantissa, exponent = np.frexp(costs)
+    return np.ldexp(np.round(mantissa * 2.0**40) / 2.0**40, exponent)
 
 
 def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -23,10 +23,9 @@ _GREY = "#999999"
 
 
 def knobs(space: Space) -> Table:
-    """Return the axes with their values, and the published design's own."""
-    rows = [
-        {"knob": a.name, "values": ", ".join(_plain(x) for x in a.labels)} for a in space.axes if isinstance(a, Axis)
-    ]
+    """Return the axes with their values."""
+    axes = [axis for axis in space.axes if isinstance(axis, Axis)]
+    rows = [{"knob": a.name, "values": ", ".join(_plain(a.name, x) for x in a.labels)} for a in axes]
     return Table(pd.DataFrame(rows))
 
 
@@ -50,11 +49,16 @@ def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
 
 def _told(design: xr.Dataset) -> dict[str, str]:
     """Return what a design does and what it is made of."""
-    names = [str(name) for name in design.coords if name not in ("model", "context_len")]
+    d = {str(name): _plain(str(name), design[name].item()) for name in design.coords}
+    made = (
+        f"crossbars of {d['crossbar_size']}, {d['adcs_per_crossbar']} {d['adc']} each, {d['pes_per_tile']} to a tile, "
+        f"links of {d['network_bps']}, tiles at {d['power_gating']} of static power; array {d['array_rows']} x {d['array_cols']} "
+        f"{d['array_dataflow']} at {d['array_rate_hz']}; SRAM x {d['sram_scale']}, {d['dram']}"
+    )
     return {
         "tokens/s": f"{design.tokens_per_s.item():.3g}", "tokens/J": f"{design.tokens_per_j.item():.3g}",
-        "W": f"{design.power_w.item():.3g}", "mm²": _spaced(design.area_m2.item() * MM2),
-    } | {name: _plain(design[name].item()) for name in names}  # fmt: skip
+        "W": f"{design.power_w.item():.3g}", "mm²": _spaced(design.area_m2.item() * MM2), "design": made,
+    }  # fmt: skip
 
 
 def steps(study: sweep.Study, both: xr.Dataset) -> Table:
@@ -66,7 +70,7 @@ def steps(study: sweep.Study, both: xr.Dataset) -> Table:
         row = {"knob": axis.name}
         for metric, title in (("tokens_per_s", "rate"), ("tokens_per_j", "tokens/J")):
             at = int(np.argmax(ds[metric].values))
-            row |= {f"best for {title}": _plain(ds[axis.name].values[at]),
+            row |= {f"best for {title}": _plain(axis.name, ds[axis.name].values[at]),
                     f"{title} over published": f"{float(ds[metric][at] / home[metric]):.3g}"}  # fmt: skip
         rows.append(row)
     return Table(pd.DataFrame(rows))
@@ -84,7 +88,8 @@ def map_of(front: xr.Dataset, both: xr.Dataset) -> Figure:
                 here = both.sel(system=system)
                 ax.plot(here[name] * scale, here.tokens_per_s, "o", ms=7, color=SYSTEM_COLOURS[str(system)])
                 ax.annotate(str(system), (here[name].item() * scale, here.tokens_per_s.item()),
-                            xytext=(0, 9), textcoords="offset points", ha="center",
+                            xytext=(0, 9) if system == "pim-llm" else (9, -3), textcoords="offset points",
+                            ha="center" if system == "pim-llm" else "left",
                             color=SYSTEM_COLOURS[str(system)])  # fmt: skip
             ax.set(xscale="log", yscale="log", xlabel=label(front[name], unit))
             low, high = (np.log10(end) for end in ax.get_xlim())
@@ -143,9 +148,11 @@ def smallest(front: xr.Dataset) -> Sentence:
     )
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _plain(name: str, value: Any) -> str:
+    """Return a label of a knob, rates in the unit they are spoken of."""
+    scale, unit = {"hz": (1e6, " MHz"), "bps": (1e9, " Gbit/s")}.get(name.rpartition("_")[2], (1.0, ""))
+    return value if isinstance(value, str) else f"{value / scale:g}{unit}"
 
 
 def _spaced(value: float) -> str:
-    return f"{value:,.0f}".replace(",", " ")
+    return f"{value:,.0f}".replace(",", "\u00a0")
