@@ -11,13 +11,14 @@ from importlib.util import find_spec
 
 from benchmarks.timing import peak_bytes
 from pimllm_lib import sweep
+from pimllm_lib.pool import each, executor
 from pimllm_lib.report.chapters import design_space
 
 
 def evaluated(study, pool):
     """Evaluate every chunk of a study; return the seconds it took."""
     start = time.perf_counter()
-    for _ in sweep.each(partial(sweep.compute, study), study.space.chunks(), pool):
+    for _ in each(partial(sweep.compute, study), study.space.chunks(), pool):
         pass
     return time.perf_counter() - start
 
@@ -62,11 +63,11 @@ def on_both(study, alone):
         return
     pinned = os.sched_getaffinity(0)
     os.sched_setaffinity(0, ALL)
-    with sweep.executor(2) as pool:
+    with executor(2) as pool:
         both, with_start = evaluated(study, pool), evaluated(study, pool)
     yield f"  in two processes: {with_start:.2f} s, {alone / with_start:.2f} x one core ({both:.2f} s with their start)"
     if find_spec("distributed"):
-        with cluster() as address, sweep.executor(scheduler=address) as pool:
+        with cluster() as address, executor(scheduler=address) as pool:
             evaluated(study, pool)
             dask = evaluated(study, pool)
         yield f"  on two Dask workers of this machine: {dask:.2f} s, {alone / dask:.2f} x one core"

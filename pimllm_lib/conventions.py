@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pimllm_lib.errors import BadInput
+from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.parts import part
 
 
@@ -63,7 +63,7 @@ class Conventions:
         """Refuse a switch that is not one, and switches that contradict each other."""
         for field in SWITCHES:
             if not isinstance(got := getattr(self, field), bool):
-                raise BadInput(f"Conventions.{field} is {got!r}; wanted True or False")
+                raise BadInput(f"Conventions.{field} is {clip(got)}; wanted True or False")
         if self.published_pim_width and not self.published_ffn_width:
             raise BadInput(
                 "Conventions.published_pim_width is on and published_ffn_width off; wanted both on or the width off: "

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from pimllm_lib.errors import BadInput
+from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.parts import Value, part, require, require_counts, require_flags, require_inner, require_positive
 
 
@@ -77,7 +77,7 @@ class Decoder:
         require_flags(self, ("gated", "tied_embeddings", "final_norm", "sub_norms", "qk_norm"))
         require_inner(self, published=PublishedShape)
         whole = np.logical_not(self.n_heads % self.n_kv_heads)
-        wanted = f"a divisor of the {self.n_heads} heads"
+        wanted = f"a divisor of the {clip(self.n_heads)} heads"
         require(whole, f"n_kv_heads of {self.name}", self.n_kv_heads, wanted)
         require(self.window == np.floor(self.window), f"window of {self.name}", self.window, "whole tokens; 0 for all")
         enough = self.experts_per_token <= self.n_experts

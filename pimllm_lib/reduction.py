@@ -38,11 +38,7 @@ class Reduction:
         """Raise BadInput for a reduction that cannot be, or an objective that is not among the metrics."""
         if self.kind not in KINDS:
             raise unknown("reducer", self.kind, KINDS)
-        for name, sense in self.objectives.items():
-            if name not in metrics:
-                raise unknown("objective", name, metrics)
-            if sense not in SENSES:
-                raise BadInput(f"objective {name} is {clip(sense)}; wanted max or min")
+        self._check_objectives(metrics)
         wanted = {"pareto": range(1, 10), "top": range(1, 2)}.get(self.kind)
         if wanted is not None and len(self.objectives) not in wanted:
             raise BadInput(
@@ -52,6 +48,15 @@ class Reduction:
             raise BadInput(f"count is {self.count}; wanted at least 1")
         if not self.quantiles or not all(0 <= q <= 1 for q in self.quantiles):
             raise BadInput(f"quantiles are {clip(self.quantiles)}; wanted shares from 0 to 1")
+
+    def _check_objectives(self, metrics: Sequence[str]) -> None:
+        if self.objectives and self.kind not in ("pareto", "top"):
+            raise BadInput(f"{self.kind} has objectives; wanted kind: pareto or top with them")
+        for name, sense in self.objectives.items():
+            if name not in metrics:
+                raise unknown("objective", name, metrics)
+            if not isinstance(sense, str) or sense not in SENSES:
+                raise BadInput(f"objective {name} is {clip(sense)}; wanted max or min")
 
     def of_chunk(self, ds: xr.Dataset) -> xr.Dataset:
         """Return what is kept of one chunk: the dataset, or its best designs, one after another along `design`."""

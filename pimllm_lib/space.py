@@ -23,6 +23,8 @@ METHODS = ("grid", "list", "latin", "sobol")
 LAWS = ("uniform", "log", "integer")
 #: Samples of a Latin hypercube are drawn all at once.
 MOST_SAMPLES = 10**7
+#: Points of a grid beyond which nobody waits.
+MOST_POINTS = 10**11
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Space:
         self._check_kinds()
         if not self.axes or self.size < 1 or self.chunk < 1:
             raise BadInput("the space is empty; wanted at least one axis with at least one value")
+        if self.size > MOST_POINTS:
+            raise BadInput(f"the space has {self.size:.3g} points; wanted at most {MOST_POINTS:.0e}")
 
     def _check_kinds(self) -> None:
         kind = Range if self.method in ("latin", "sobol") else Axis
@@ -116,6 +120,8 @@ class Space:
         for axis in self.axes:
             if self.method == "list" and isinstance(axis, Axis) and not axis.broadcasts:
                 raise BadInput(f"axis {axis.name} holds names, true or false; a list takes numbers, wanted a grid")
+            if isinstance(axis, Range) and any(field.startswith("conventions.") for field in axis.fields):
+                raise BadInput(f"axis {axis.name} draws conventions, which are true or false; wanted a grid")
 
     @property
     def size(self) -> int:
@@ -132,12 +138,7 @@ class Space:
             for i, start in enumerate(range(0, self.size, self.chunk)):
                 yield Chunk(i, (("sample", start, min(start + self.chunk, self.size)),))
             return
-        steps, room = {}, self.chunk
-        grid = [axis for axis in self.axes if isinstance(axis, Axis)]
-        fixed = [axis for axis in grid if not axis.broadcasts]  # these vary slowest
-        for axis in [*reversed([axis for axis in grid if axis.broadcasts]), *fixed]:
-            steps[axis.name] = max(1, min(len(axis.labels), room)) if axis.broadcasts else 1
-            room //= steps[axis.name]
+        steps, grid = self._steps(), [axis for axis in self.axes if isinstance(axis, Axis)]
         blocks = [
             [(axis.name, start, min(start + step, len(axis.labels))) for start in range(0, len(axis.labels), step)]
             for axis in grid
@@ -145,6 +146,35 @@ class Space:
         ]
         for i, block in enumerate(product(*blocks)):
             yield Chunk(i, block)
+
+    def _steps(self) -> dict[str, int]:
+        """Return how many values of each axis of a grid go into one chunk: as many of the last axes as there is room for."""
+        steps, room = {}, self.chunk
+        grid = [axis for axis in self.axes if isinstance(axis, Axis)]
+        fixed = [axis for axis in grid if not axis.broadcasts]  # these vary slowest
+        for axis in [*reversed([axis for axis in grid if axis.broadcasts]), *fixed]:
+            steps[axis.name] = max(1, min(len(axis.labels), room)) if axis.broadcasts else 1
+            room //= steps[axis.name]
+        return steps
+
+    @property
+    def count(self) -> int:
+        """How many chunks it has."""
+        if self.method != "grid":
+            return -(-self.size // self.chunk)
+        steps = self._steps()
+        return prod(-(-len(axis.labels) // steps[axis.name]) for axis in self.axes if isinstance(axis, Axis))
+
+    def probes(self) -> Iterator[Chunk]:
+        """Yield a few small chunks in which every value of every axis stands once: whoever accepts them accepts all."""
+        if self.method != "grid":
+            yield Chunk(0, (("sample", 0, min(self.size, self.chunk)),))
+            return
+        grid = [axis for axis in self.axes if isinstance(axis, Axis)]
+        for axis in grid:
+            step = len(axis.labels) if axis.broadcasts else 1
+            for start in range(0, len(axis.labels), step):
+                yield Chunk(0, tuple((a.name, *((start, start + step) if a is axis else (0, 1))) for a in grid))
 
     def values(self, chunk: Chunk) -> dict[str, Any]:
         """Return field -> its value in a chunk: a plain value where it is one for the whole chunk, else a DataArray."""

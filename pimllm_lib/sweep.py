@@ -1,22 +1,19 @@
 """Sweeps: every point of a space evaluated, chunk by chunk, in this process, in several, or on a Dask cluster.
 
-A chunk is evaluated as one broadcast and reduced at once, so memory is bounded by the chunk, not by the space; and what
-comes out does not depend on who evaluated which chunk, or in which order.
+A chunk is evaluated as one broadcast and reduced at once. Memory is bounded by the chunk where a front or the best few are
+kept; all points and quantiles need room for every metric of every point at the end. What comes out does not depend on who
+evaluated which chunk, or in which order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from typing import Any
 
 import xarray as xr
 
 from pimllm_lib.conventions import Conventions
-from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.llm import Decoder
 from pimllm_lib.metrics import summary
 from pimllm_lib.parts import with_fields
@@ -29,8 +26,6 @@ from pimllm_lib.system import evaluate
 METRICS: dict[str, tuple[str, ...]] = {
     "tokens_per_s": ("latency_s",), "tokens_per_j": ("energy_j",), "power_w": ("latency_s", "energy_j"),
 } | {name: (name,) for name, variable in VARIABLES.items() if variable.extensive}  # fmt: skip
-#: How long a scheduler may take to answer.
-ANSWER_S = 8
 
 
 @dataclass(frozen=True)
@@ -48,10 +43,14 @@ class Study:
     def __post_init__(self) -> None:
         """Refuse metrics that are none, and fields that are not there, before anything runs."""
         for name in self.metrics:
-            if name not in METRICS:
+            if not isinstance(name, str) or name not in METRICS:
                 raise unknown("metric", name, METRICS)
+        for what, items in (("metric", self.metrics), ("model", tuple(model.name for model in self.models))):
+            if len(set(items)) < len(items):
+                raise BadInput(f"a {what} is named twice in {clip(list(items))}; wanted distinct names")
         self.reduction.check(self.metrics)
-        _assigned(self, next(self.space.chunks()))
+        for chunk in self.space.probes():
+            _assigned(self, chunk)
 
 
 def compute(study: Study, chunk: Chunk) -> xr.Dataset:
@@ -87,53 +86,3 @@ def _assigned(study: Study, chunk: Chunk) -> tuple[Any, tuple[Decoder, ...], Con
         counting = replace(counting, **{"name": f"{counting.name} with {name}", **switched})
     models = tuple(with_fields(model, changes["model"]) for model in study.models)
     return with_fields(study.system, changes["system"]), models, counting
-
-
-@contextmanager
-def executor(jobs: int = 1, scheduler: str | None = None) -> Iterator[Executor | None]:
-    """Give what evaluates chunks: None for this process, else processes of this machine or the workers of a Dask cluster.
-
-    Raises BadInput when Dask is not installed, or the scheduler does not answer within `ANSWER_S` seconds.
-    """
-    if scheduler is not None:
-        with _cluster(scheduler) as client:
-            yield client.get_executor(pure=False, retries=3)
-    elif jobs > 1:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            yield pool
-    else:
-        yield None
-
-
-def _cluster(scheduler: str) -> Any:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise BadInput("Dask is not installed; wanted pip install 'pimllm[distributed]' for --scheduler") from None
-    try:
-        return Client(scheduler, timeout=ANSWER_S, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, TypeError) as error:  # a timeout is an OSError
-        raise BadInput(
-            f"the scheduler {scheduler} does not answer ({type(error).__name__}); wanted tcp://HOST:PORT"
-        ) from None
-
-
-def each(
-    work: Callable[[Any], Any], items: Iterable[Any], pool: Executor | None, *, window: int = 64
-) -> Iterator[tuple[Any, Any]]:
-    """Yield (item, work(item)) as results come; at most `window` are under way, so that neither side fills up."""
-    if pool is None:
-        yield from ((item, work(item)) for item in items)
-        return
-    waiting = iter(items)
-    running: dict[Future[Any], Any] = {}
-    while True:
-        for item in waiting:
-            running[pool.submit(work, item)] = item
-            if len(running) >= window:
-                break
-        if not running:
-            return
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield running.pop(future), future.result()

@@ -25,9 +25,9 @@ from pimllm_lib.parts import with_field
 SYSTEMS = ("tpu-llm", "pim-llm")
 #: Class of a part -> those of its ranged fields that are drawn. A ranged field is here or in `LEFT_OUT`.
 DRAWN: dict[str, tuple[str, ...]] = {
-    "SystolicArray": ("active_pe_energy_j", "pe_area_m2"),
+    "SystolicArray": ("pe_area_m2",),
     "Cell": ("low_ohm", "high_ohm", "read_s", "write_s", "write_j", "write_pulses"),
-    "Adc": ("rate_hz", "power_w", "idle_share"),
+    "Adc": ("rate_hz", "power_w", "area_m2", "idle_share"),
     "Buffer": ("access_s",),
     "Auxiliary": ("power_w", "delay_s", "area_m2"),
     "Pim": ("program_rows", "gated_share"),
@@ -38,8 +38,10 @@ DRAWN: dict[str, tuple[str, ...]] = {
     ),
     "Bus": ("rate_bps", "bit_j", "issue_s"),
 }  # fmt: skip
-#: Ranged fields that are not drawn -> why. They are decisions of whoever builds the machine, known to him.
+#: Ranged fields that are not drawn -> why: decisions of whoever builds the machine, and what enters nothing here.
 LEFT_OUT: dict[str, str] = {
+    "SystolicArray.active_pe_energy_j": "the published array is charged the energy a cycle it was reported with; this one "
+    "is for other shapes",
     "Storage.weight_bits": "a choice among storage formats, each a part of the catalog",
     "Storage.head_bits": "a choice among storage formats of the output head",
     "Storage.sum_bits": "the width of an accumulator, chosen so that sums fit",

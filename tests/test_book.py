@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, claims, files, pages, paths, result_page
+from pimllm_lib.report import archive, claims, files, pages, paths, result_page, study_file
 from pimllm_lib.report.cite import cite
 
 PAGES = [*sorted(paths.BOOK.glob("*.md")), paths.ROOT / "README.md"]
@@ -49,6 +49,13 @@ def test_the_parts_and_models_of_the_run_page_are_valid(tmp_path):
     argv = ["evaluate", "--model", str(tmp_path / "model.toml"), "--array", str(tmp_path / "mine-64x16.toml")]
     assert main(argv) == 0
     assert main(["evaluate", "--model", "opt-1.3b", "--system", str(tmp_path / "system.toml")]) == 0
+
+
+def test_the_studies_of_the_run_page_are_valid(tmp_path):
+    for i, text in enumerate(fences(paths.BOOK / "run.md", "yaml")):
+        (tmp_path / f"s{i}.yaml").write_text(text)
+        assert study_file.read(tmp_path / f"s{i}.yaml").space.size >= 4
+    assert i == 1
 
 
 def test_every_number_the_prose_takes_from_the_archive_is_there():

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture
 def cluster():
-    """Start a scheduler and two workers; yield the address and the workers."""
+    """Start a scheduler and two workers; yield the address, the workers and the scheduler."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -34,14 +34,14 @@ def cluster():
         )
         for _ in range(2)
     ]
-    yield address, workers
+    yield address, workers, scheduler
     for process in (*workers, scheduler):
         process.kill()
         process.wait()
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_one_process(cluster, tmp_path):
-    address, workers = cluster
+    address, workers, _ = cluster
     (tmp_path / "study.yaml").write_text(STUDY + PARETO + "chunk: 1\n")
     alone = studies.run(study_file.read(tmp_path / "study.yaml"), tmp_path / "alone")
     two = studies.run(study_file.read(tmp_path / "study.yaml"), tmp_path / "two", jobs=2)
@@ -58,7 +58,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_one_process(cluster, t
 
 
 def test_a_client_that_is_killed_leaves_chunks_that_another_one_goes_on_from(cluster, tmp_path):
-    address, _ = cluster
+    address, _, _ = cluster
     (tmp_path / "study.yaml").write_text(STUDY + PARETO + "chunk: 1\n")
     into = tmp_path / "cluster"
     argv = ["sweep", str(tmp_path / "study.yaml"), "--into", str(into), "--scheduler", address]
@@ -73,8 +73,11 @@ def test_a_client_that_is_killed_leaves_chunks_that_another_one_goes_on_from(clu
     assert {name: (into / "chunks" / name).stat().st_mtime_ns for name in done} == done
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "tcp://127.0.0.1"])
-def test_a_scheduler_that_does_not_answer_is_one_line_in_under_ten_seconds(address, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("tcp://127.0.0.1:9", "does not answer"), ("nowhere", "wanted tcp://HOST:PORT"), ("tcp://127.0.0.1", "HOST:PORT")],
+)
+def test_a_scheduler_that_does_not_answer_is_one_line_in_under_ten_seconds(address, words, tmp_path, capfd):
     (tmp_path / "study.yaml").write_text(STUDY)
     start = time.monotonic()
     argv = ["sweep", str(tmp_path / "study.yaml"), "--into", str(tmp_path / "out"), "--scheduler", address]
@@ -82,4 +85,30 @@ def test_a_scheduler_that_does_not_answer_is_one_line_in_under_ten_seconds(addre
     assert time.monotonic() - start < 10
     err = capfd.readouterr().err
     assert err.count("\n") == 1
-    assert "does not answer" in err
+    assert words in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_that_dies_is_one_line_and_its_chunks_stay(cluster, tmp_path):
+    address, workers, scheduler = cluster
+    (tmp_path / "study.yaml").write_text(STUDY + PARETO + "chunk: 1\n")
+    argv = ["sweep", str(tmp_path / "study.yaml"), "--into", str(tmp_path / "out"), "--scheduler", address]
+    run = subprocess.Popen([sys.executable, "-m", "pimllm_lib", *argv], stderr=subprocess.PIPE, text=True)
+    while len(list((tmp_path / "out" / "chunks").glob("0*.nc"))) < 5:
+        time.sleep(0.01)
+    for process in (scheduler, *workers):
+        process.kill()
+    assert run.wait(timeout=60) == 2
+    assert "those who evaluate are gone" in run.stderr.read()
+
+
+def test_a_scheduler_without_workers_is_one_line(cluster, tmp_path, capfd):
+    address, workers, _ = cluster
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+    (tmp_path / "study.yaml").write_text(STUDY)
+    time.sleep(1)
+    argv = ["sweep", str(tmp_path / "study.yaml"), "--into", str(tmp_path / "out"), "--scheduler", address]
+    assert main(argv) == 2
+    assert "has no workers" in capfd.readouterr().err

@@ -13,7 +13,7 @@ FLOOR = {
     "axes": 1, "llm": 1, "hardware": 1, "conventions": 1,
     "catalog": 2, "workload": 2, "costs": 2, "ledger": 2,
     "arguments": 3, "engines": 3, "schedule": 3, "step": 3,
-    "support": 4, "system": 5, "metrics": 6, "reduction": 6, "space": 6, "sweep": 7,
+    "support": 4, "system": 5, "metrics": 6, "pool": 6, "reduction": 6, "space": 6, "sweep": 7,
     "baselines": 7, "crossing": 7, "flips": 7, "generation": 7,
     "influence": 7, "uncertainty": 7, "report": 8,
     "commands": 9, "cli": 10, "__main__": 11,

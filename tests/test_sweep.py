@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import pimllm_lib as pl
 from pimllm_lib import sweep
 from pimllm_lib.cli import main
+from pimllm_lib.pool import each, executor
 from pimllm_lib.reduction import Reduction, front
 from pimllm_lib.report import archive, studies, study_file
 from pimllm_lib.space import Axis, Range, Space
@@ -199,7 +200,7 @@ def test_no_more_items_are_under_way_than_the_window_holds():
             yield i
 
     with ThreadPoolExecutor(2) as pool:
-        for count, (item, result) in enumerate(sweep.each(lambda x: x * x, items(), pool, window=4), 1):
+        for count, (item, result) in enumerate(each(lambda x: x * x, items(), pool, window=4), 1):
             assert result == item * item
             assert len(taken) <= count + 7
     assert len(taken) == 50
@@ -257,8 +258,28 @@ RATE = "  system.array.rate_hz: [1e8, 2e8]\n"
         (HEAD + RATE + "method: sobol\npoints: 8\n", "does not fit the method sobol; wanted a range"),
         (HEAD + "  system.array.rate_hz: {low: 1, high: 2}\nmethod: sobol\n", "points is 0; wanted a whole number from 1"),
         (HEAD + RATE + "  system.array.rows: [1]\nmethod: list\n", "have [1, 2] values; wanted as many of each"),
-        (HEAD + RATE + "points: -1\n", "wanted a whole number of at least 0"),
+        (HEAD + RATE + "chunk: -1\n", "wanted a whole number of at least 0"),
         (HEAD + RATE + "chunk: 0\n", "the space is empty"),
+        (HEAD + RATE + "points: 3\n", "points stands beside method grid"),
+        (HEAD + "  system.array.rate_hz: [1e8, foo]\n", "wanted a finite number above 0"),
+        (HEAD + "  system.array.rate_hz: [1e8, -1]\nchunk: 1\n", "wanted a finite number above 0"),
+        (HEAD + "  system.array.rate_hz: [[1, 2], [3, 4]]\n", "wanted numbers, names, true or false"),
+        (HEAD + "  system.array.rate_hz: {values: [1e8], labels: 5}\n", "wanted a list of names or numbers"),
+        (HEAD + "  system.array.rate_hz: {values: [1e8], labels: [[1]]}\n", "wanted a list of names or numbers"),
+        (HEAD + "  system.array.rate_hz: {values: [1e8], low: 5}\n", "unknown key of axis system.array.rate_hz 'low'"),
+        (HEAD + "  a/b: {fields: [system.array.rows], values: [1]}\n", "is no name; wanted letters"),
+        (HEAD + "  system.array.rows: {low: 1.5, high: 2.5, law: integer, points: 3}\n", "wanted whole numbers"),
+        (HEAD + "  system.array.rows: {low: 1, high: .inf, points: 3}\n", "wanted values, or numbers low and high"),
+        (HEAD + "  system.array.rows: {low: 1, high: 2, points: 10000000}\n", "wanted at most 1000000"),
+        (HEAD + "".join(f"  a{i}: {{fields: [model.{f}], low: 1, high: 1e6, points: 900}}\n" for i, f in enumerate(
+            ("d_model", "d_ff", "n_layers", "vocab_size"))), "wanted at most 1e+11"),
+        (HEAD + "  conventions.overlap: {low: 0, high: 1}\nmethod: sobol\npoints: 4\n", "draws conventions"),
+        ("model: [opt-1.3b, opt-1.3b]\naxes:\n" + RATE, "a model is named twice"),
+        (HEAD + RATE + "metrics: [[a]]\n", "unknown metric"),
+        (HEAD + RATE + "reduce: {kind: top, objectives: {tokens_per_s: [max]}}\n", "wanted max or min"),
+        (HEAD + RATE + "reduce: {objectives: {tokens_per_s: max}}\n", "wanted a table with kind"),
+        (HEAD + RATE + "reduce: {kind: all, objectives: {tokens_per_s: max}}\n", "all has objectives"),
+        ("notebook: 01-operation-share\naxes:\n  a: {fields: [parameter.models], values: [[opt-125m], 5]}\n", "list[str]"),
         (HEAD + RATE + "name: ../x\n", "wanted letters, digits"),
         ("system: pim-lm\naxes:\n" + RATE, "did you mean 'pim-llm'?"),
         ("notebook: 01-operation-share\naxes:\n  parameter.modls: [[a]]\n", "did you mean 'models'?"),
@@ -277,9 +298,34 @@ def test_a_folder_with_another_study_is_refused(study, tmp_path, capsys):
     into = str(tmp_path / "out")
     assert main(["sweep", str(study(HEAD + RATE)), "--into", into]) == 0
     assert main(["sweep", str(study(HEAD + RATE)), "--into", into]) == 0
-    assert main(["sweep", str(study(HEAD + RATE + "points: 3\n")), "--into", into]) == 2
+    assert main(["sweep", str(study(HEAD + RATE + "chunk: 3\n")), "--into", into]) == 2
     assert "holds another study" in capsys.readouterr().err
     assert main(["sweep", str(study(HEAD + RATE))]) == 2
+
+
+def test_a_file_that_changed_is_another_study(study, tmp_path):
+    layers = "d_model = 64\nd_ff = 64\nn_layers = 4\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\n"
+    (tmp_path / "m.toml").write_text(layers)
+    text = f"model: {tmp_path}/m.toml\naxes:\n{RATE}chunk: 1\n"
+    path = studies.run(study_file.read(study(text)), tmp_path / "out")
+    assert archive.record(archive.load(path))["user_values"]["m.n_layers"] == "4"
+    (tmp_path / "out" / "chunks" / "000001.nc").unlink()
+    (tmp_path / "m.toml").write_text(layers.replace("n_layers = 4", "n_layers = 40"))
+    with pytest.raises(ValueError, match="holds another study"):
+        studies.run(study_file.read(study(text)), tmp_path / "out")
+
+
+def test_a_process_that_is_killed_is_one_line_and_its_chunks_stay(study, tmp_path):
+    work = partial(_die, tmp_path / "marker")
+    with executor(2) as workers, pytest.raises(ValueError, match="those who evaluate are gone"):
+        list(each(work, range(8), workers))
+
+
+def _die(marker, item):
+    """End the process that works on the last item, the hard way."""
+    if item == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
 
 
 def test_partial_work_can_be_sent_to_another_process():

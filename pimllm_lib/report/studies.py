@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pimllm_lib import __version__, sweep
+from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
+from pimllm_lib.pool import each, executor
 from pimllm_lib.report import archive, files, manifest
 from pimllm_lib.report.provenance import sources_hash
 from pimllm_lib.report.study_file import Plan
@@ -21,17 +22,17 @@ def estimate(plan: Plan) -> dict[str, Any]:
 
     The minutes come from the first chunk, evaluated twice; a notebook's come from nothing and are None.
     """
-    chunks = list(plan.space.chunks())
+    first_chunk = next(plan.space.chunks())
     kept = plan.space.size * plan.cells * plan.metrics * 8 if plan.reduction.kind in ("all", "quantiles") else None
-    said = {"points": plan.space.size, "evaluations": plan.space.size * plan.cells, "chunks": len(chunks)}
+    said = {"points": plan.space.size, "evaluations": plan.space.size * plan.cells, "chunks": plan.space.count}
     if not plan.metrics:
         return said | {"bytes": None, "minutes": None}
-    plan.work(chunks[0])
+    plan.work(first_chunk)
     start = time.perf_counter()
-    first = plan.work(chunks[0])
+    first = plan.work(first_chunk)
     spent = time.perf_counter() - start
-    size = kept if kept is not None else int(first.nbytes) * len(chunks)
-    return said | {"bytes": size, "minutes": spent * plan.space.size / chunks[0].points / 60}
+    size = kept if kept is not None else int(first.nbytes) * plan.space.count
+    return said | {"bytes": size, "minutes": spent * plan.space.size / first_chunk.points / 60}
 
 
 def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, progress: bool = False) -> Path:
@@ -39,15 +40,14 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
 
     Raises BadInput when the folder holds another study, or the same one of other sources.
     """
-    with files.locked(into):
+    with executor(jobs, scheduler, sources_hash) as pool, files.locked(into):
         _claim(plan, into)
-        chunks = list(plan.space.chunks())
-        todo = [chunk for chunk in chunks if not _place(into, chunk).is_file()]
-        with sweep.executor(jobs, scheduler) as pool:
-            for chunk, made in _shown(sweep.each(plan.work, todo, pool), len(todo), progress):
-                archive.write(made, _place(into, chunk))
-        whole = plan.reduction.of_all([archive.load(_place(into, chunk)) for chunk in chunks])
-    whole.attrs.pop("user_values", None)  # those of one chunk; the parameters have what varies
+        todo = (chunk for chunk in plan.space.chunks() if not _place(into, chunk).is_file())
+        for chunk, made in _shown(each(plan.work, todo, pool), plan.space.count, progress):
+            archive.write(made, _place(into, chunk))
+        whole = plan.reduction.of_all([archive.load(_place(into, chunk)) for chunk in plan.space.chunks()])
+    own = {"user_values": json.dumps(plan.own)}  # not those of the last chunk: the parameters have what varies
+    whole = whole.assign_attrs(own | {"fingerprints": plan.identity})
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
         made = archive.save(whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch)
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
@@ -56,11 +56,9 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
 def _claim(plan: Plan, into: Path) -> None:
     """Write what is studied into the folder. Raises BadInput when something else is studied there."""
     mine = {
-        "pimllm": __version__,
-        "sources": sources_hash(),
-        "study": plan.spec,
-        "chunks": len(list(plan.space.chunks())),
-    }
+        "pimllm": __version__, "sources": sources_hash(), "study": plan.spec, "of": plan.identity,
+        "chunks": plan.space.count,
+    }  # fmt: skip
     text = (json.dumps(mine, indent=1, sort_keys=True, default=str) + "\n").encode()
     path = into / "study.json"
     if path.is_file() and files.read(path) != text:

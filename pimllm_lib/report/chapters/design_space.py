@@ -12,6 +12,7 @@ import xarray as xr
 
 from pimllm_lib import catalog, sweep
 from pimllm_lib.metrics import summary
+from pimllm_lib.pool import each
 from pimllm_lib.reduction import Reduction
 from pimllm_lib.schema import annotate
 from pimllm_lib.space import Axis, Space
@@ -86,7 +87,7 @@ def study(space: Space, model: str, context_len: int) -> sweep.Study:
 
 def explore(study: sweep.Study) -> xr.Dataset:
     """Return the front of a study, evaluated chunk by chunk in this process."""
-    parts = [made for _, made in sweep.each(partial(sweep.compute, study), study.space.chunks(), None)]
+    parts = [made for _, made in each(partial(sweep.compute, study), study.space.chunks(), None)]
     front = study.reduction.of_all(parts)
     front.attrs.pop("user_values", None)
     return front.assign_attrs(points=study.space.size)

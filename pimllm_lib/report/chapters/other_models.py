@@ -284,7 +284,8 @@ def _changes(here: xr.Dataset, groups: dict[str, list[Decoder]]) -> Iterator[tup
     named = [model.name for members in groups.values() for model in members]
     full = here.speedup.sel(model=named, weight_bits=most, system="pim-llm").notnull().all("conventions")
     if most > bits and full.any():
-        held = here.sel(model=[name for name in named if full.sel(model=name)][-1])
+        sizes = {model.name: parameter_count(model) for members in groups.values() for model in members}
+        held = here.sel(model=max((name for name in named if full.sel(model=name)), key=lambda name: sizes[name]))
         yield f"{held.model.item()}, {most} against {bits} bits", held.sel(weight_bits=bits), held.sel(weight_bits=most)
 
 

@@ -1,0 +1,108 @@
+"""Who does the work of a sweep: this process, several of this machine, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+from pimllm_lib.errors import BadInput, clip
+
+#: How long a scheduler may take to answer, and its first worker to be there.
+ANSWER_S = 4
+
+
+@contextmanager
+def executor(
+    jobs: int = 1, scheduler: str | None = None, version: Callable[[], str] = str
+) -> Iterator[Executor | None]:
+    """Give what evaluates chunks: None for this process, else processes of this machine or the workers of a Dask cluster.
+
+    version: what says of a machine which sources it has; every worker must say the same as this one.
+    Raises BadInput when Dask is not installed, and when scheduler or workers do not answer or have other sources.
+    """
+    if scheduler is not None:
+        with _cluster(scheduler) as client:
+            _require_workers(client, scheduler, version)
+            yield client.get_executor(pure=False, retries=3)
+    elif jobs > 1:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            yield pool
+    else:
+        yield None
+
+
+def _cluster(scheduler: str) -> Any:
+    if not re.fullmatch(r"(tcp|tls)://([\w.-]+|\[[\da-fA-F:]+\]):\d+", scheduler):
+        raise BadInput(f"the scheduler is {clip(scheduler)}; wanted tcp://HOST:PORT")
+    try:
+        from distributed import Client
+    except ImportError:
+        raise BadInput("Dask is not installed; wanted pip install 'pimllm[distributed]' for --scheduler") from None
+    try:
+        return Client(scheduler, timeout=ANSWER_S, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TypeError) as error:  # a timeout is an OSError
+        raise BadInput(
+            f"the scheduler {scheduler} does not answer ({type(error).__name__}); wanted one that runs"
+        ) from None
+
+
+def _require_workers(client: Any, scheduler: str, version: Callable[[], str]) -> None:
+    try:
+        client.wait_for_workers(1, timeout=ANSWER_S)
+    except TimeoutError:
+        raise BadInput(
+            f"the scheduler {scheduler} has no workers; wanted 'dask worker {scheduler}' on some machine"
+        ) from None
+    mine, theirs = version(), client.run(version)
+    if other := [address for address, said in theirs.items() if said != mine]:
+        raise BadInput(
+            f"the worker {other[0]} has other sources of pimllm than this machine; wanted the same everywhere"
+        )
+
+
+def each(
+    work: Callable[[Any], Any], items: Iterable[Any], pool: Executor | None, *, window: int = 64
+) -> Iterator[tuple[Any, Any]]:
+    """Yield (item, work(item)) as results come; at most `window` are under way, so that neither side fills up.
+
+    Raises BadInput when those who work are gone.
+    """
+    if pool is None:
+        yield from ((item, work(item)) for item in items)
+        return
+    waiting = iter(items)
+    running: dict[Future[Any], Any] = {}
+    while True:
+        for item in waiting:
+            running[pool.submit(work, item)] = item
+            if len(running) >= window:
+                break
+        if not running:
+            return
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield running.pop(future), _result(future)
+
+
+def _result(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError) as error:
+        lost = type(error).__name__
+    except Exception as error:
+        if not type(error).__module__.startswith("distributed"):
+            raise
+        lost = type(error).__name__
+    raise BadInput(f"those who evaluate are gone ({lost}); what is done is on disk, and another run goes on from there")
