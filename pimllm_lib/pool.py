@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
@@ -50,6 +51,10 @@ def _cluster(scheduler: str) -> Any:
         from distributed import Client
     except ImportError:
         raise BadInput("Dask is not installed; wanted pip install 'pimllm[distributed]' for --scheduler") from None
+    for name in [
+        name for name in logging.root.manager.loggerDict if name.startswith(("distributed", "tornado", "asyncio"))
+    ]:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what it would log, `_result` says in one line
     try:
         return Client(scheduler, timeout=ANSWER_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:  # a timeout is an OSError
