@@ -48,7 +48,7 @@ def _cluster(scheduler: str) -> Any:
     if not re.fullmatch(r"(tcp|tls)://([\w.-]+|\[[\da-fA-F:]+\]):\d+", scheduler):
         raise BadInput(f"the scheduler is {clip(scheduler)}; wanted tcp://HOST:PORT")
     try:
-        from distributed import Client
+        import distributed
     except ImportError:
         raise BadInput("Dask is not installed; wanted pip install 'pimllm[distributed]' for --scheduler") from None
     for name in [
@@ -56,7 +56,8 @@ def _cluster(scheduler: str) -> Any:
     ]:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what it would log, `_result` says in one line
     try:
-        return Client(scheduler, timeout=ANSWER_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        client: Any = distributed.Client
+        return client(scheduler, timeout=ANSWER_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:  # a timeout is an OSError
         raise BadInput(
             f"the scheduler {scheduler} does not answer ({type(error).__name__}); wanted one that runs"
