@@ -12,7 +12,7 @@ from pimllm_lib.costs import crossbar, placement
 from pimllm_lib.hardware.weights import with_weight_bits
 from pimllm_lib.llm import parameter_count
 from pimllm_lib.parts import with_field
-from pimllm_lib.report.chapters import other_models
+from pimllm_lib.report.chapters import model_families
 from pimllm_lib.workload import products
 
 BOTH = ["tpu-llm", "pim-llm"]
@@ -212,16 +212,16 @@ def test_mixtral_needs_a_larger_grid_and_a_larger_grid_changes_no_other_model():
 
 
 def test_a_model_is_of_the_family_farthest_from_those_studied():
-    groups = other_models.families(["mixtral-8x7b", "mistral-7b", "llama-3-8b", "opt-1.3b", "llama-3.2-1b"])
+    groups = model_families.families(["mixtral-8x7b", "mistral-7b", "llama-3-8b", "opt-1.3b", "llama-3.2-1b"])
     assert {name: [m.name for m in members] for name, members in groups.items()} == {
         "as studied": ["opt-1.3b"],
         "grouped heads": ["llama-3.2-1b", "llama-3-8b"],
         "window": ["mistral-7b"],
         "experts": ["mixtral-8x7b"],
     }
-    for without, one in other_models.counterparts(groups).values():
-        assert other_models.family(without) != other_models.family(one)
-    dense, mixed = other_models.counterparts(groups)["one FFN as wide as the active experts"]
+    for without, one in model_families.counterparts(groups).values():
+        assert model_families.family(without) != model_families.family(one)
+    dense, mixed = model_families.counterparts(groups)["one FFN as wide as the active experts"]
     work = [sum(p.macs for p in products(model, 128)) for model in (dense, mixed)]
     assert work[0] == work[1]
 
@@ -231,13 +231,13 @@ def test_a_model_is_of_the_family_farthest_from_those_studied():
     [([True] * 3, "holds"), ([False] * 3, "fails"), ([True, False, True], "depends: 2 of 3"), ([], "")],
 )
 def test_a_verdict_counts_the_points_at_which_a_conclusion_is_true(true, says):
-    assert other_models.verdict(xr.DataArray(np.array(true, bool))) == says
+    assert model_families.verdict(xr.DataArray(np.array(true, bool))) == says
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    groups = other_models.families(["gpt2-124m", "opt-125m", "opt-1.3b", "llama-3.2-1b", "qwen3-30b-a3b"])
-    return groups, other_models.evaluated(groups, [128, 4096], [2, 8])
+    groups = model_families.families(["gpt2-124m", "opt-125m", "opt-1.3b", "llama-3.2-1b", "qwen3-30b-a3b"])
+    return groups, model_families.evaluated(groups, [128, 4096], [2, 8])
 
 
 def test_what_memory_does_not_hold_is_missing_and_nothing_else(chapter):
@@ -258,12 +258,12 @@ def test_the_chapter_has_the_catalogs_own_numbers_at_the_published_bits(chapter)
 
 def test_verdicts_are_those_of_the_numbers(chapter):
     groups, ds = chapter
-    table = other_models.verdicts(ds, groups).set_index(["conclusion", "counted"])
+    table = model_families.verdicts(ds, groups).set_index(["conclusion", "counted"])
     gains = ds.energy_gain.sel(system="pim-llm", weight_bits=2)
     for counted in ("corrected", "full-system"):
         for name, members in groups.items():
             here = gains.sel(conventions=counted, model=[m.name for m in members]) > 0
-            assert table.loc[("more tokens/J than TPU-LLM", counted), name] == other_models.verdict(here)
+            assert table.loc[("more tokens/J than TPU-LLM", counted), name] == model_families.verdict(here)
     pairs = table.loc[("the larger the model, the larger the speed-up", "corrected")]
     assert pairs["as studied"].endswith("of 3") or pairs["as studied"] == "holds"  # three models, three pairs
     assert pairs["experts"] == "depends: 2 of 3"  # more parameters than OPT-1.3B, and narrower matrices
@@ -274,4 +274,4 @@ def test_a_model_that_memory_never_holds_is_refused():
     with pytest.raises(
         ValueError, match=r"memory holds huge at none of \[128\] tokens; wanted a smaller model or context"
     ):
-        other_models.evaluated({"as studied": [huge]}, [128], [8])
+        model_families.evaluated({"as studied": [huge]}, [128], [8])
