@@ -25,19 +25,22 @@ def evaluated(study, pool):
 
 @contextmanager
 def cluster():
-    """Start a scheduler and two workers on this machine; give the address."""
+    """Start a scheduler and two workers on this machine; give the address, the workers and the scheduler."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address, quiet = f"tcp://127.0.0.1:{port}", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    program, local = [sys.executable, "-m", "distributed.cli.dask_"], ["--host", "127.0.0.1", "--no-dashboard"]
-    started = [subprocess.Popen([*program[:2], program[2] + "scheduler", "--port", str(port), *local], **quiet)]
-    worker = [*program[:2], program[2] + "worker", address, "--nthreads", "1", "--no-nanny", *local]
-    started += [subprocess.Popen(worker, **quiet) for _ in range(2)]
+    address, local = f"tcp://127.0.0.1:{port}", ["--host", "127.0.0.1", "--no-dashboard"]
+
+    def start(what, *options):
+        program = [sys.executable, "-m", f"distributed.cli.dask_{what}", *options, *local]
+        return subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    scheduler = start("scheduler", "--port", str(port))
+    workers = [start("worker", address, "--nthreads", "1", "--no-nanny") for _ in range(2)]
     try:
-        yield address
+        yield address, workers, scheduler
     finally:
-        for process in started:
+        for process in (*workers, scheduler):
             process.kill()
             process.wait()
 
@@ -67,7 +70,7 @@ def on_both(study, alone):
         both, with_start = evaluated(study, pool), evaluated(study, pool)
     yield f"  in two processes: {with_start:.2f} s, {alone / with_start:.2f} x one core ({both:.2f} s with their start)"
     if find_spec("distributed"):
-        with cluster() as address, executor(scheduler=address) as pool:
+        with cluster() as (address, *_), executor(scheduler=address) as pool:
             evaluated(study, pool)
             dask = evaluated(study, pool)
         yield f"  on two Dask workers of this machine: {dask:.2f} s, {alone / dask:.2f} x one core"

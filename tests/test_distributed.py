@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ import time
 import pytest
 from test_sweep import PARETO, STUDY
 
+from benchmarks import sweeps
 from pimllm_lib.cli import main
 from pimllm_lib.report import studies, study_file
 
@@ -18,26 +18,9 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture
 def cluster():
-    """Start a scheduler and two workers; yield the address, the workers and the scheduler."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address, quiet = f"tcp://127.0.0.1:{port}", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    scheduler = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", str(port), *local], **quiet
-    )
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", *local],
-            **quiet,
-        )
-        for _ in range(2)
-    ]
-    yield address, workers, scheduler
-    for process in (*workers, scheduler):
-        process.kill()
-        process.wait()
+    """A scheduler and two workers: the address, the workers and the scheduler."""
+    with sweeps.cluster() as started:
+        yield started
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_one_process(cluster, tmp_path):
