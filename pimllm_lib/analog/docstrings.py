@@ -1,0 +1,94 @@
+"""English technical prose that every install has: the docstrings of the packages the lock pins, never committed.
+
+Read from the installed sources, so the same lock gives the same bytes everywhere; hashes say whether it did. Whole packages
+are held out, and what appears twice, within a package or across, is left out: templates repeat, and a held-out text must
+not have been seen in training.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+
+from pimllm_lib.analog.corpus import Corpus
+from pimllm_lib.errors import BadInput
+
+#: Package -> SHA-256 of its part of the corpus, as trained on. All are required by every install; see requirements.lock.
+TRAINING = {
+    "numpy": "95c31f968d5bfc2a8596c14c3050edf0ac36f9848e9e7a7a7f768e22880e8898",
+    "scipy": "ea3a72e3c60dea35eb1694b0d8dabecbf023441a8d03430dd09ea799c091f383",
+    "matplotlib": "91c470d7e02a02fa657daa9a8de747b86201fa475996813b1aef2ba1798f16a8",
+    "pandas": "e105f4e58a10bc6ef6c089de7ea888f55df623c212282aed5f7040e09392c2db",
+}
+HELD_OUT = {
+    "xarray": "d69394d024046c53552f2dbd5fb67de17c154b30df4f9a4be9eeab02a68795cd",
+    "h5py": "64e35d8bc72a90a7abc7eff2b385dce2307783ce38968dd4a1bcfa9f1fa8cdb5",
+}
+#: Between two docstrings; it occurs in none.
+SEPARATOR = b"\0"
+#: Words of a shingle, and the share of known shingles beyond which a docstring counts as seen before.
+SHINGLE, MOST_KNOWN = 8, 0.3
+#: Shorter docstrings say little.
+SHORTEST = 80
+
+
+def corpus() -> Corpus:
+    """Return the corpus: uint8 arrays, docstrings in the order of packages, files and lines, a zero byte between two.
+
+    Raises BadInput when a package is missing. Another version of one gives another text: `differences` says which, with
+    both hashes.
+    """
+    seen: set[int] = set()
+    parts, differences = {}, []
+    for package, expected in (TRAINING | HELD_OUT).items():
+        text = SEPARATOR.join(_fresh(package, seen))
+        found = sha256(text).hexdigest()
+        if found != expected:
+            differences.append(f"docstrings of {package} have SHA-256 {found}; wanted {expected}")
+        parts[package] = text
+    held, training = (
+        np.frombuffer(SEPARATOR.join(parts[name] for name in names), dtype=np.uint8) for names in (HELD_OUT, TRAINING)
+    )
+    return Corpus(training=training, held_out=held, vocabulary=256, differences=tuple(differences))
+
+
+def _fresh(package: str, seen: set[int]) -> Iterator[bytes]:
+    """Yield the docstrings of a package that are not mostly known, and remember them."""
+    for text in _docstrings(package):
+        words = text.split()
+        shingles = {hash(" ".join(words[i : i + SHINGLE])) for i in range(max(len(words) - SHINGLE + 1, 1))}
+        if len(text) >= SHORTEST and len(shingles & seen) <= MOST_KNOWN * len(shingles):
+            yield text.encode("utf-8", errors="replace")
+        seen |= shingles
+
+
+def _docstrings(package: str) -> Iterator[str]:
+    for path in _sources(package):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # escapes in other people's strings
+            todo: list[ast.AST] = [ast.parse(path.read_bytes())]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                yield (ast.get_docstring(node, clean=True) or "").replace("\0", "")
+            inside = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.ExceptHandler)]
+            todo += reversed(inside)  # in the order of lines
+
+
+def _sources(package: str) -> list[Path]:
+    """Return an installed package's sources, in the order of their names, without tests and files made at its build."""
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        raise BadInput(f"package {package} is not installed; wanted it, since its docstrings are the corpus") from None
+    made = ("__config__", "_version", "version")
+    files = [
+        f for f in found.files or [] if f.suffix == ".py" and not f.name.startswith(made) and "tests" not in f.parts
+    ]
+    return [Path(str(found.locate_file(file))) for file in sorted(files, key=lambda file: file.as_posix())]

@@ -1,0 +1,236 @@
+"""Train the ternary language model and its full-precision twin, on a CPU or a GPU. Needs PyTorch, the extra `train`.
+
+A decoder as BitNet b1.58 describes it: ternary projections scaled by their mean magnitude, activations of 8 bits scaled by
+each token's largest, gradients straight through both, an extra norm before the two output projections, squared ReLU gates,
+rotary positions and grouped-query heads. Sources: Ma et al. 2024 (arXiv:2402.17764) and the BitNet b1.58 2B4T report
+(arXiv:2504.12285).
+
+Every draw is keyed by seed and step, and the state is on disk, so an interrupted run goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pimllm_lib.analog.corpus import Corpus
+from pimllm_lib.llm import Decoder
+
+EPS, THETA = 1e-5, 10000.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: every number that enters, and no machine.
+
+    ternary: whether projections are ternary with 8-bit activations, or the full-precision twin; window: tokens of a
+    training sequence, of which each step takes `batch`; rate: highest learning rate, reached after `warmup` steps and
+    lowered along a cosine to a tenth.
+    """
+
+    decoder: Decoder
+    seed: int
+    ternary: bool
+    steps: int
+    rate: float
+    batch: int = 16
+    window: int = 128
+    warmup: int = 60
+    decay: float = 0.05
+
+
+class Projection(nn.Linear):
+    """A linear layer without bias whose weights are ternary, or not."""
+
+    def __init__(self, fan_in: int, fan_out: int, *, ternary: bool) -> None:
+        """Take the sizes."""
+        super().__init__(fan_in, fan_out, bias=False)
+        self.ternary = ternary
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x times the weights; x has been through `eight_bits` where they are ternary."""
+        return functional.linear(x, ternary(self.weight) if self.ternary else self.weight)
+
+
+def ternary(weight: torch.Tensor) -> torch.Tensor:
+    """Return weights rounded to -1, 0, 1 times their mean magnitude; the gradient passes as if they were not."""
+    scale = weight.detach().abs().mean().clamp(min=EPS)
+    rounded = (weight.detach() / scale).round().clamp(-1, 1) * scale
+    return weight + (rounded - weight.detach())
+
+
+def eight_bits(x: torch.Tensor) -> torch.Tensor:
+    """Return activations rounded to 8 bits of their token's largest; the gradient passes as if they were not."""
+    scale = 127 / x.detach().abs().amax(dim=-1, keepdim=True).clamp(min=EPS)
+    rounded = (x.detach() * scale).round().clamp(-128, 127) / scale
+    return x + (rounded - x.detach())
+
+
+class Block(nn.Module):
+    """One decoder block."""
+
+    def __init__(self, shape: Decoder, *, ternary: bool) -> None:
+        """Take the shape."""
+        super().__init__()
+        d, queries, keys = shape.d_model, shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
+        sizes = {
+            "q": (d, queries), "k": (d, keys), "v": (d, keys), "o": (queries, d),
+            "gate": (d, shape.d_ff), "up": (d, shape.d_ff), "down": (shape.d_ff, d),
+        }  # fmt: skip
+        self.shape, self.quantise = shape, eight_bits if ternary else nn.Identity()
+        self.projections = nn.ModuleDict({name: Projection(*size, ternary=ternary) for name, size in sizes.items()})
+        widths = {"input": d, "attention": queries, "post": d, "ffn": shape.d_ff}
+        self.norms = nn.ModuleDict({name: nn.RMSNorm(width, eps=EPS) for name, width in widths.items()})
+
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+        """Return the residual stream after the block; shapes (batch, tokens, d_model)."""
+        shape, at = self.shape, self.projections
+        h = self.quantise(self.norms["input"](x))
+        q, k, v = (at[name](h).unflatten(-1, (-1, shape.head_dim)).transpose(1, 2) for name in "qkv")
+        q, k = turn(q, rotation), turn(k, rotation)
+        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        joined = self.norms["attention"](seen.transpose(1, 2).flatten(-2))
+        x = x + at["o"](self.quantise(joined))
+        h = self.quantise(self.norms["post"](x))
+        inner = self.norms["ffn"](functional.relu(at["gate"](h)).square() * at["up"](h))
+        return x + at["down"](self.quantise(inner))
+
+
+def turn(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Return queries or keys turned by their position: halves of a head are the two coordinates."""
+    one, two = x.chunk(2, dim=-1)
+    cos, sin = rotation
+    return torch.cat([one * cos - two * sin, two * cos + one * sin], dim=-1)
+
+
+class Model(nn.Module):
+    """The language model: tokens in, logits out. Embedding and head keep full precision, as in BitNet."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Draw the first weights from the recipe's seed."""
+        super().__init__()
+        shape = recipe.decoder
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            self.embedding = nn.Embedding(shape.vocab_size, shape.d_model)
+            self.blocks = nn.ModuleList(Block(shape, ternary=recipe.ternary) for _ in range(shape.n_layers))
+            self.norm = nn.RMSNorm(shape.d_model, eps=EPS)
+            self.head = nn.Linear(shape.d_model, shape.vocab_size, bias=False)
+            nn.init.normal_(self.embedding.weight, std=0.5)
+            nn.init.normal_(self.head.weight, std=shape.d_model**-0.5)
+        speeds = THETA ** (-torch.arange(0, shape.head_dim, 2) / shape.head_dim)
+        angles = torch.arange(recipe.window)[:, None] * speeds
+        self.register_buffer("rotation", torch.stack([angles.cos(), angles.sin()]), persistent=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, tokens, vocabulary)."""
+        x, rotation = self.embedding(tokens), self.rotation[:, : tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x, rotation)
+        return self.head(self.norm(x))
+
+
+def batch(text: np.ndarray, recipe: Recipe, step: int, *, aligned: bool) -> torch.Tensor:
+    """Return the tokens of one step, (batch, window + 1) or, aligned to whole documents, (batch, window)."""
+    draw = np.random.PCG64(np.random.SeedSequence([recipe.seed, step])).random_raw(recipe.batch)
+    if aligned:
+        starts, length = draw % np.uint64(len(text) // recipe.window) * np.uint64(recipe.window), recipe.window
+    else:
+        starts, length = draw % np.uint64(len(text) - recipe.window), recipe.window + 1
+    return torch.from_numpy(text[starts.astype(np.int64)[:, None] + np.arange(length)].astype(np.int64))
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """Return the learning rate of a step."""
+    done = min(step / recipe.steps, 1.0)
+    return recipe.rate * min((step + 1) / recipe.warmup, 0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+
+
+@dataclass
+class Run:
+    """A model in training, with all that its next step depends on."""
+
+    model: Model
+    optimiser: torch.optim.Optimizer
+    step: int
+    losses: list[float]
+
+    @classmethod
+    def start(cls, recipe: Recipe, state: Path, device: str) -> Run:
+        """Return the run as it stands on disk, or a new one."""
+        model = Model(recipe).to(device)
+        groups = [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": recipe.decay},
+            {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        run = cls(model, torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.95)), 0, [])
+        if state.is_file():
+            held: dict[str, Any] = torch.load(state, map_location=device, weights_only=True)
+            run.model.load_state_dict(held["model"])
+            run.optimiser.load_state_dict(held["optimiser"])
+            run.step, run.losses = held["step"], held["losses"]
+        return run
+
+    def save(self, state: Path) -> None:
+        """Put the run on disk in one move, so that an interruption leaves the old state or the new."""
+        held = {
+            "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step,
+            "losses": self.losses,
+        }  # fmt: skip
+        state.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(held, state.with_suffix(".new"))
+        state.with_suffix(".new").replace(state)
+
+    def advance(self, recipe: Recipe, corpus: Corpus) -> None:
+        """Take one step."""
+        skip = corpus.header
+        device = next(self.model.parameters()).device
+        tokens = batch(corpus.training, recipe, self.step, aligned=skip > 0).to(device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(recipe, self.step)
+        logits = self.model(tokens[:, :-1])[:, max(skip - 1, 0) :]
+        loss = functional.cross_entropy(logits.flatten(0, 1), tokens[:, max(skip, 1) :].flatten())
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        self.losses.append(loss.item())
+
+
+def fit(
+    recipe: Recipe, corpus: Corpus, state: Path, *, device: str = "cpu", every: int = 100, progress: Any = None
+) -> Run:
+    """Return the run after all steps of the recipe, going on from `state` where there is one, saved there every so often.
+
+    progress: called with the number of steps done, at each.
+    """
+    run = Run.start(recipe, state, device)
+    while run.step < recipe.steps:
+        run.advance(recipe, corpus)
+        if run.step % every == 0 or run.step == recipe.steps:
+            run.save(state)
+        if progress is not None:
+            progress(run.step)
+    return run
+
+
+def recipes() -> dict[str, tuple[str, Recipe]]:
+    """Return each checkpoint's corpus and recipe: on each corpus three seeds, and a full-precision twin of the first."""
+    found = {}
+    for corpus, vocabulary, steps in (("docstrings", 256, 1800), ("generated", 192, 1000)):
+        shape = Decoder(
+            name=f"bitnet-{corpus}", d_model=256, d_ff=768, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=64,
+            vocab_size=vocabulary, gated=True, sub_norms=True, tied_embeddings=False,
+        )  # fmt: skip
+        for seed in range(3):
+            found[f"{corpus}-{seed}"] = corpus, Recipe(decoder=shape, seed=seed, ternary=True, steps=steps, rate=4e-3)
+        found[f"{corpus}-full"] = corpus, Recipe(decoder=shape, seed=0, ternary=False, steps=steps, rate=3e-3)
+    return found
