@@ -4,16 +4,21 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 UV     := uv==0.13.9
+LOCKING := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock"
 MARK   ?=
 # Other programs that results are checked against, each in an environment of its own.
 PEERS  := peer crate cff
+# aihwkit has wheels for some Pythons on Linux only; nothing where this is none of them.
+AIHWKIT = $(shell $(BIN)/python -c 'import platform, sys; print("$(VENV)-aihwkit/.ready" * \
+  (sys.version_info < (3, 13) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
 SHELL  := /bin/bash
 export PYTHONDONTWRITEBYTECODE =
 # One thread keeps sums in one order.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book archive test bench wheel check format clean lock
+.PHONY: help env book archive test train bench wheel check format clean lock
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,18 +43,46 @@ book: env  ## execute stale notebooks, compare with the archive, render the repo
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
 	@$(BIN)/pimllm run all --jobs 2 --archive
 
-test: env  ## run the tests (MARK=peer: against other programs; MARK=browser: the rendered book; MARK=slow: faults, wheel, twin builds; MARK=distributed: Dask)
-	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready); fi
+test: env  ## run the tests (MARK=peer: against other programs; MARK=browser: the rendered book; MARK=slow: faults, wheel, twin builds; MARK=distributed: Dask; MARK=torch: PyTorch and transformers)
+	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready) $(AIHWKIT); fi
 	@if [ -n "$(filter browser distributed,$(MARK))" ]; then \
 	  $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-$(MARK).lock; fi
-	@$(BIN)/python -m pytest $(if $(MARK),-m $(MARK))
+	@if [ "$(MARK)" = torch ]; then $(MAKE) -s --no-print-directory $(VENV)-torch/.ready; fi
+	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m $(MARK))
+
+train: $(VENV)-torch/.ready  ## train the language models of the analog engine with PyTorch
+	@$(VENV)-torch/bin/pimllm train
 
 $(VENV)-%/.ready: requirements-%.lock | $(READY)
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$*
 	@$(BIN)/uv pip sync --quiet --python $(VENV)-$*/bin/python --require-hashes requirements-$*.lock
 	@touch $@
 
+# PyTorch is outside the locks: pip takes whichever build of this version its own settings name, CPU or GPU, and
+# no two builds share a hash. So the library that loads BitNet is locked without it.
+$(VENV)-torch/.ready: requirements.lock requirements-hf.lock requirements-fast.lock pyproject.toml | $(READY)
+	@$(PYTHON) -m venv --clear $(VENV)-torch
+	@echo "installing PyTorch and the locked packages into $(VENV)-torch"
+	@{ $(BIN)/uv pip install --no-config --quiet --python $(VENV)-torch/bin/python --require-hashes -r requirements.lock && \
+	   $(VENV)-torch/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 && \
+	   $(BIN)/uv pip install --no-config --quiet --python $(VENV)-torch/bin/python --no-deps --require-hashes -r requirements-hf.lock \
+	     -r requirements-fast.lock && \
+	   $(BIN)/uv pip install --quiet --python $(VENV)-torch/bin/python --no-deps --no-build-isolation -e . ; } >$(VENV)-torch/install.log 2>&1 || \
+	  { echo "make: PyTorch or the locked packages beside it did not install (details: $(VENV)-torch/install.log)" >&2; exit 2; }
+	@touch $@
+
+# The lock leaves out what aihwkit's compiled tile, trainings and downloads ask for: its torch tile needs none of it.
+$(VENV)-aihwkit/.ready: requirements-aihwkit.lock | $(READY)
+	@$(BIN)/python -m venv --clear $(VENV)-aihwkit
+	@echo "installing PyTorch and aihwkit into $(VENV)-aihwkit"
+	@{ $(VENV)-aihwkit/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 && \
+	   $(BIN)/uv pip install --no-config --quiet --python $(VENV)-aihwkit/bin/python --no-deps --require-hashes \
+	     -r requirements-aihwkit.lock ; } >$(VENV)-aihwkit/install.log 2>&1 || \
+	  { echo "make: PyTorch or aihwkit did not install (details: $(VENV)-aihwkit/install.log)" >&2; exit 2; }
+	@touch $@
+
 bench: env $(VENV)-peer/.ready  ## measure speed as ratios within one run
+	@$(if $(AIHWKIT),$(MAKE) -s --no-print-directory $(AIHWKIT))
 	@$(BIN)/python -m compileall -q pimllm_lib
 	@$(BIN)/python -m benchmarks
 
@@ -63,13 +96,14 @@ format: env  ## put code into the house format
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format --quiet .
 
 clean:  ## remove everything that can be made again
-	@rm -rf $(VENV) $(PEERS:%=$(VENV)-%) executed build book/_build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-torch $(VENV)-aihwkit $(PEERS:%=$(VENV)-%) executed build book/_build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: env  # renew the locks, for maintainers
-	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --extra book --extra dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock
-	@$(BIN)/uv pip compile -q pyproject.toml --upgrade --extra distributed -c requirements.lock --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements-distributed.lock
-	@for name in browser $(PEERS); do $(BIN)/uv pip compile -q --upgrade --group $$name --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements-$$name.lock; done
+	@$(LOCKING) pyproject.toml --extra book --extra dev -o requirements.lock
+	@for name in distributed fast; do \
+	  $(LOCKING) pyproject.toml --extra $$name -c requirements.lock -o requirements-$$name.lock; done
+	@$(LOCKING) --group hf -c requirements.lock --override <(echo "torch ; python_version < '3'") -o requirements-hf.lock
+	@$(LOCKING) --group aihwkit -c requirements.lock -o requirements-aihwkit.lock --override \
+	  <(printf "%s ; python_version < '3'\n" torch torchvision cmake scikit-build scikit-learn pybind11 protobuf requests mypy)
+	@for name in browser $(PEERS); do $(LOCKING) --group $$name -o requirements-$$name.lock; done

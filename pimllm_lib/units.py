@@ -16,6 +16,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "W": ("W", 1.0), "mW": ("W", MILLI), "uW": ("W", MICRO), "nW": ("W", NANO),
     "V": ("V", 1.0), "mV": ("V", MILLI),
     "ohm": ("ohm", 1.0), "kohm": ("ohm", KILO), "Mohm": ("ohm", MEGA),
+    "S": ("S", 1.0), "uS": ("S", MICRO),
     "bit/s": ("bit/s", 1.0), "Mbit/s": ("bit/s", MEGA), "Gbit/s": ("bit/s", GIGA),
     "B": ("B", 1.0), "KiB": ("B", KIB), "MiB": ("B", MIB), "GiB": ("B", GIB),
     "m2": ("m2", 1.0), "mm2": ("m2", 1e-6), "um2": ("m2", 1e-12),
@@ -23,7 +24,8 @@ UNITS: dict[str, tuple[str, float]] = {
 
 #: The ending of a field's name -> its SI symbol. A field without one of these endings is a plain count.
 SUFFIXES: dict[str, str] = {
-    "_hz": "Hz", "_s": "s", "_j": "J", "_w": "W", "_v": "V", "_ohm": "ohm", "_bps": "bit/s", "_bytes": "B", "_m2": "m2",
+    "_hz": "Hz", "_s": "s", "_j": "J", "_w": "W", "_v": "V", "_ohm": "ohm", "_siemens": "S",
+    "_bps": "bit/s", "_bytes": "B", "_m2": "m2",
 }  # fmt: skip
 
 

@@ -30,12 +30,24 @@ def test_the_lock_holds_a_version_that_pyproject_accepts_and_it_is_the_one_insta
     assert version(requirement.name) == locked
 
 
-def test_a_cluster_runs_the_versions_of_the_main_lock():
-    cluster = locked_in(ROOT / "requirements-distributed.lock")
-    assert all(Requirement(text).specifier.contains(cluster["distributed"]) for text in EXTRAS["distributed"])
-    shared = (LOCKED.keys() & cluster.keys()) - {"importlib-metadata"}
-    assert {name: cluster[name] for name in shared} == {name: LOCKED[name] for name in shared}
-    assert not {"distributed", "dask"} & LOCKED.keys()
+@pytest.mark.parametrize("extra", ["distributed", "fast"])
+def test_an_optional_package_runs_beside_the_versions_of_the_main_lock(extra):
+    beside = locked_in(ROOT / f"requirements-{extra}.lock")
+    for wanted in map(Requirement, EXTRAS[extra]):
+        assert wanted.specifier.contains(beside[wanted.name])
+        assert wanted.name not in LOCKED
+    shared = (LOCKED.keys() & beside.keys()) - {"importlib-metadata"}
+    assert {name: beside[name] for name in shared} == {name: LOCKED[name] for name in shared}
+
+
+def test_the_environment_of_pytorch_runs_the_versions_of_the_main_lock():
+    beside = locked_in(ROOT / "requirements-hf.lock")
+    assert {name: beside[name] for name in LOCKED.keys() & beside.keys()} == {
+        name: LOCKED[name] for name in LOCKED.keys() & beside.keys()
+    }
+    assert Requirement(EXTRAS["text"][0]).specifier.contains(beside["tokenizers"])
+    assert f"pip install --quiet --disable-pip-version-check {EXTRAS['train'][0]} " in (ROOT / "Makefile").read_text()
+    assert not {"tokenizers", "transformers", "torch"} & LOCKED.keys()
 
 
 @pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements*.lock")), ids=lambda path: path.name)

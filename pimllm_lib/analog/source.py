@@ -117,7 +117,8 @@ def _next(
     bigram, trigram, favourites = known
     group = class_of(one)
     chosen = lists[group, np.arange(one.size)]
-    return BIGRAM * bigram[one] + TRIGRAM * trigram[class_of(two), group] + HEADER * favourites[group, chosen]
+    local = BIGRAM * bigram[one] + TRIGRAM * trigram[class_of(two), group]
+    return np.asarray(local + HEADER * favourites[group, chosen])
 
 
 def _parts(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,12 @@
 """Frozen hardware parts and the accelerators made of them. Parts hold numbers; the catalog knows their sources."""
 
 from pimllm_lib.hardware.analog import Adc, Auxiliary, Buffer, Cell, Crossbar, Dac, Periphery, Pim, Tile
+from pimllm_lib.hardware.devices import Devices, Readout
 from pimllm_lib.hardware.digital import SystolicArray
 from pimllm_lib.hardware.machine import ENGINES, System
 from pimllm_lib.hardware.memory import Bus, Dram, Nonlinear, Sram, Storage
 
 __all__ = [
-    "ENGINES", "Adc", "Auxiliary", "Buffer", "Bus", "Cell", "Crossbar", "Dac", "Dram", "Nonlinear", "Periphery", "Pim",
-    "Sram", "Storage", "System", "SystolicArray", "Tile",
+    "ENGINES", "Adc", "Auxiliary", "Buffer", "Bus", "Cell", "Crossbar", "Dac", "Devices", "Dram", "Nonlinear",
+    "Periphery", "Pim", "Readout", "Sram", "Storage", "System", "SystolicArray", "Tile",
 ]  # fmt: skip

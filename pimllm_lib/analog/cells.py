@@ -1,0 +1,194 @@
+"""Program weights into cells that depart from ideal ones: what each column then carries, in currents of one on-cell.
+
+Draws are keyed by seed, layer, tile and purpose, never by their order: the same seed gives the same cells however the work
+is split, and a new kind of departure leaves the draws of the others as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from pimllm_lib.analog import popcount, wires
+from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.hardware import Crossbar, Devices, Readout
+
+
+@dataclass(frozen=True)
+class Line:
+    """One converted current for each output.
+
+    weights: what each input adds to it, float32 (fan_in, fan_out), in the difference between an on- and an off-cell;
+    sign: what it counts for in the output; squares: the sum of the squares of the conductances behind each weight, for
+    read noise, else None.
+    """
+
+    weights: Any
+    sign: float
+    squares: Any = None
+
+
+@dataclass(frozen=True)
+class Programmed:
+    """A matrix in crossbars. Its arrays are numpy's, or torch's where it was moved.
+
+    ideal: the weights as asked for, int8 (fan_in, fan_out); lines: the currents that are converted; gain: digital
+    factor on an output; input_gain: what the inputs' sum enters an output with, which makes minus one of the zeros of
+    single columns; exact: whether all cells are ideal and read without noise, so that sums are whole numbers; masks: then,
+    the weights as bits, see `popcount.masks`, where the DAC gives one bit at a time and the ADC rounds.
+    """
+
+    ideal: Any
+    lines: tuple[Line, ...]
+    gain: float
+    input_gain: float
+    exact: bool
+    crossbar: Crossbar
+    devices: Devices
+    readout: Readout
+    seed: int
+    layer: str
+    masks: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def program(
+    weights: np.ndarray, *, crossbar: Crossbar, devices: Devices, readout: Readout, seed: int = 0, layer: str = ""
+) -> Programmed:
+    """Return weights of -1, 0 and 1, (fan_in, fan_out), as cells hold them.
+
+    polarity 2 holds ternary weights in differential pairs, of which both cells are off for 0. polarity 1 holds binary
+    weights, on for 1 and off for -1, beside a reference column of off-cells that is subtracted before conversion and
+    whose own departures are neglected. Raises BadInput for other weights, and for a crossbar that cuts a weight into
+    several cells.
+    """
+    pair = _is_pair(weights, crossbar)
+    off = crossbar.cell.low_ohm / crossbar.cell.high_ohm
+    if off == 1:
+        raise BadInput(
+            f"{crossbar.name} has an on/off ratio of 1; wanted one above 1, or no weight can be told from another"
+        )
+    asked = [
+        np.where(on, np.float32(1), np.float32(off)) for on in ([weights > 0, weights < 0] if pair else [weights > 0])
+    ]
+    ideal = not any(vars(devices)[name] for name in _DEPARTURES) and devices.drop == "none"
+    cells, gain = (asked, 1.0) if ideal else _departed(asked, crossbar, devices, seed, layer)
+    lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
+    exact = ideal and len(lines) == 1 and not devices.read_noise
+    masks = None
+    if exact and crossbar.dac.bits == 1 and readout.range != "ideal":
+        masks = popcount.masks(lines[0].weights, crossbar.rows, signed=readout.encoding == "sign-magnitude")
+    return Programmed(
+        ideal=weights.astype(np.int8, copy=False), lines=lines, gain=gain, input_gain=0.0 if pair else -1.0,
+        exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer, masks=masks,
+    )  # fmt: skip
+
+
+def _lines(
+    weights: np.ndarray, cells: list[np.ndarray], off: np.float32, pair: bool, devices: Devices, readout: Readout, *,
+    whole: bool,
+) -> tuple[Line, ...]:  # fmt: skip
+    """Return the converted currents of cells; `whole` keeps those of ideal cells free of rounding."""
+    span = 1 - off
+    squares: list[Any] = [(side / span) ** 2 if devices.read_noise else None for side in cells]
+    if not pair:
+        return (Line((weights > 0 if whole else (cells[0] - off) / span).astype(np.float32), 2.0, squares[0]),)
+    if readout.sensing == "column":
+        return tuple(Line(side / span, sign, sq) for side, sign, sq in zip(cells, (1.0, -1.0), squares, strict=True))
+    joint = squares[0] + squares[1] if devices.read_noise else None
+    return (Line((weights if whole else (cells[0] - cells[1]) / span).astype(np.float32), 1.0, joint),)
+
+
+#: Fields of `Devices` that change what a cell holds.
+_DEPARTURES = ("variation", "curve_siemens", "stuck_off", "stuck_on", "drift", "drift_spread", "wire_ohm")
+
+
+def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
+    """Return whether weights lie in pairs. Raises BadInput where the crossbar cannot hold them."""
+    if weights.ndim != 2 or not weights.size:
+        raise BadInput(f"weights have the shape {weights.shape}; wanted fan_in x fan_out")
+    bits, polarity = crossbar.weight_bits, crossbar.polarity
+    if (bits, polarity) not in ((2, 2), (1, 1)):
+        raise BadInput(
+            f"{crossbar.name} holds weights of {clip(bits)} bits with polarity {clip(polarity)}; "
+            "wanted 2 and 2 (ternary) or 1 and 1 (binary)"
+        )
+    valid = (-1, 0, 1) if polarity == 2 else (-1, 1)
+    bad = weights[~np.isin(weights, valid)]
+    if bad.size:
+        raise BadInput(f"a weight is {clip(bad[0].item())}; wanted one of {', '.join(map(str, valid))}")
+    return bool(polarity == 2)
+
+
+def _departed(
+    asked: list[np.ndarray], crossbar: Crossbar, devices: Devices, seed: int, layer: str
+) -> tuple[list[np.ndarray], float]:
+    """Return the cells' conductances over that of an on-cell, and the gain that makes up for drift where asked for."""
+    sides, before, after = [], 0.0, 0.0
+    for side, target in enumerate(asked):
+        cells = np.empty_like(target)
+        for row, col, tile in tiles(target.shape, crossbar):
+
+            def draw(purpose: str, where: tuple[int, int, int] = (side, row, col)) -> np.random.Generator:
+                return generator(seed, layer, purpose, *where)
+
+            written = _written(target[tile], crossbar, devices, draw)
+            aged = _aged(written, devices, draw)
+            before, after = before + float(written.sum(dtype=np.float64)), after + float(aged.sum(dtype=np.float64))
+            cells[tile] = _seen(aged, crossbar, devices)
+        sides.append(cells)
+    return sides, before / after if devices.compensated and after else 1.0
+
+
+def _written(
+    target: np.ndarray, crossbar: Crossbar, devices: Devices, draw: Callable[[str], np.random.Generator]
+) -> np.ndarray:
+    """Return conductances after programming, over that of an on-cell."""
+    cells, curve = target, devices.curve_siemens
+    if devices.variation or curve:
+        noise = draw("program").standard_normal(target.shape, dtype=np.float32)
+        published = sum(c / devices.full_siemens * target**power for power, c in enumerate(curve))
+        spread = np.sqrt((devices.variation * target) ** 2 + np.maximum(published, 0) ** 2)
+        if devices.law == "lognormal":
+            width = np.sqrt(np.log1p((spread / target) ** 2))
+            cells = target * np.exp(width * noise - width**2 / 2)
+        else:
+            cells = np.maximum(target + spread * noise, 0)
+    if devices.stuck_off or devices.stuck_on:
+        chance = draw("stuck").random(target.shape, dtype=np.float32)
+        off = np.float32(crossbar.cell.low_ohm / crossbar.cell.high_ohm)
+        cells = np.where(chance < devices.stuck_off, off, cells)
+        cells = np.where(chance >= 1 - devices.stuck_on, np.float32(1), cells)
+    return cells.astype(np.float32, copy=False)
+
+
+def _aged(cells: np.ndarray, devices: Devices, draw: Callable[[str], np.random.Generator]) -> np.ndarray:
+    if devices.drift_time == 1 or not (devices.drift or devices.drift_spread):
+        return cells
+    noise = draw("drift").standard_normal(cells.shape, dtype=np.float32) if devices.drift_spread else np.float32(0)
+    exponent = np.maximum(devices.drift + devices.drift_spread * noise, 0)
+    return np.asarray(cells * np.float32(devices.drift_time) ** -exponent, dtype=np.float32)
+
+
+def _seen(cells: np.ndarray, crossbar: Crossbar, devices: Devices) -> np.ndarray:
+    if not devices.wire_ohm or devices.drop == "none":
+        return cells
+    solve = wires.ladder if devices.drop == "ladder" else wires.first_order
+    return np.asarray(cells * solve(cells, devices.wire_ohm / crossbar.cell.low_ohm), dtype=np.float32)
+
+
+def tiles(shape: tuple[int, ...], crossbar: Crossbar) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
+    """Yield row and column of each crossbar that a matrix fills, and the part of the matrix in it."""
+    rows, cols = crossbar.rows, crossbar.cols
+    for row, top in enumerate(range(0, shape[0], rows)):
+        for col, left in enumerate(range(0, shape[1], cols)):
+            yield row, col, (slice(top, top + rows), slice(left, left + cols))
+
+
+def generator(seed: int, layer: str, purpose: str, *where: int) -> np.random.Generator:
+    """Return a generator of its own for one purpose at one place."""
+    name = int.from_bytes(sha256(f"{layer}/{purpose}".encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, name, *where])))

@@ -1,0 +1,67 @@
+"""What crossbars do to a language model: its loss on text with every projection on them, beside the exact one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pimllm_lib.analog.calibration import full_scale
+from pimllm_lib.analog.cells import program
+from pimllm_lib.analog.checkpoint import Checkpoint, Matrix
+from pimllm_lib.analog.language import Prepare, Product, exact, hidden
+from pimllm_lib.analog.product import multiply
+from pimllm_lib.hardware import Crossbar, Devices, Readout
+
+#: Activation bits where no checkpoint says otherwise: BitNet's.
+ACT_BITS = 8
+
+
+def on_crossbars(
+    crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: int = 0,
+    full_scales: Mapping[str, float | None] | None = None, only: str | None = None,
+) -> Prepare:  # fmt: skip
+    """Return what puts each matrix of a model on crossbars, drawn from a device seed.
+
+    full_scales: of each layer's converters, from `calibrate`, where the readout asks for them; only: the part of a
+    layer's name that a matrix must have to be put there ("down", "3."), the others being exact.
+    """
+
+    def prepare(name: str, matrix: Matrix) -> Product:
+        if only is not None and only not in name:
+            return exact(name, matrix)
+        on = program(matrix.values, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=name)
+        reach = (full_scales or {}).get(name)
+        return lambda x, first: np.asarray(multiply(on, x, act_bits=ACT_BITS, reach=reach, first=first))
+
+    return prepare
+
+
+def calibrate(
+    checkpoint: Checkpoint, tokens: np.ndarray, crossbar: Crossbar, readout: Readout
+) -> dict[str, float | None]:
+    """Return the full scale of each layer's converters, from tokens (windows, length) that are used for nothing else.
+
+    Cells are ideal here: a range is chosen with the design, before any one chip is written.
+    """
+    found: dict[str, float | None] = {}
+    if readout.range not in ("sigmas", "quantile"):
+        return found
+
+    def prepare(name: str, matrix: Matrix) -> Product:
+        on = program(matrix.values, crossbar=crossbar, devices=Devices(name="ideal"), readout=readout, layer=name)
+        product = exact(name, matrix)
+
+        def look(x: np.ndarray, first: int) -> np.ndarray:
+            found.setdefault(name, full_scale(on, x, act_bits=ACT_BITS))
+            return product(x, first)
+
+        return look
+
+    hidden(checkpoint, tokens, prepare)
+    return found
+
+
+def bits_per_byte(losses: np.ndarray, size: int) -> float:
+    """Return losses in nats as bits for each of `size` bytes of the text they predict."""
+    return float(losses.sum() / np.log(2) / size)

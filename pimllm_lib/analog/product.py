@@ -1,0 +1,246 @@
+"""The matrix-vector product that a crossbar gives, by two engines behind one function.
+
+*Folded* multiplies once with what the cells hold. It is exact where conversion is ideal: all else is linear, and the
+Gaussian noise of many reads is one draw of their joint variance. *Per plane* does what the machine does, pass by pass and
+tile by tile: sum, convert, shift, add. It is always exact. Where sums are whole numbers, two passes share one product, or
+bits are counted (`popcount`), to the same result.
+
+The same code runs on numpy arrays and, through the array API, on torch tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_numpy_array
+
+from pimllm_lib.analog import popcount
+from pimllm_lib.analog.cells import Line, Programmed, generator
+from pimllm_lib.analog.readout import Converter, converter, largest_sum, pulse_weights, pulses
+from pimllm_lib.errors import BadInput, unknown
+
+ENGINES = ("auto", "folded", "per-plane")
+#: Tokens that share one draw of noise: draws do not depend on how tokens are split into calls.
+NOISE_BLOCK = 32
+#: Sums converted at a time: what a core's cache holds. Rows of a product that is as fast as a tall one.
+BLOCK, TALL = 1 << 19, 512
+#: float32 holds every whole number up to here.
+WHOLE = 1 << 24
+
+
+def multiply(
+    on: Programmed, x: Any, *, act_bits: int = 8, reach: float | None = None, engine: str = "auto", first: int = 0
+) -> Any:
+    """Return activations times a programmed matrix as the crossbar gives it: float32 (tokens, fan_out).
+
+    x: whole activations (tokens, fan_in), integers or floats without fraction; reach: full scale found by
+    `calibration.full_scale`, for a readout that asks for one; engine: "folded", "per-plane", or "auto", which folds where
+    that is exact; first: number of the first token, which says what noise it gets.
+
+    Raises BadInput for another shape, an activation of too many bits, more inputs than float32 sums hold, and for
+    "folded" where conversion is not ideal.
+    """
+    _check(on, x, act_bits, engine)
+    adc = converter(on, act_bits, reach)
+    quiet = on.exact and not on.devices.output_noise
+    plain = adc is None or (quiet and adc.is_lossless(largest_sum(on, act_bits)))
+    if engine == "folded" and not plain:
+        raise BadInput("engine folded is exact for ideal conversion only; wanted per-plane or auto")
+    if plain and engine != "per-plane":
+        out = _folded(on, x, act_bits, first)
+    elif quiet and adc is not None and on.masks is not None and is_numpy_array(x) and popcount.pays(len(x)):
+        out = _counted(on, on.masks, x, act_bits, adc)
+    else:
+        out = _per_plane(on, x, act_bits, adc, first, quiet=quiet)
+    if on.input_gain:
+        xp = array_namespace(x)
+        out += on.input_gain * xp.sum(xp.astype(x, xp.float32), axis=1, keepdims=True)
+    return out * on.gain if on.gain != 1 else out
+
+
+def moved(on: Programmed, like: Any) -> Programmed:
+    """Return a programmed matrix in the namespace and on the device of another array."""
+    xp, where = array_namespace(like), device(like)
+
+    def move(array: Any) -> Any:
+        return None if array is None else xp.asarray(array, device=where)
+
+    lines = tuple(Line(move(line.weights), line.sign, move(line.squares)) for line in on.lines)
+    return replace(on, ideal=move(on.ideal), lines=lines)
+
+
+def _check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
+    fan_in = on.ideal.shape[0]
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    if x.ndim != 2 or x.shape[1] != fan_in:
+        raise BadInput(f"activations have the shape {tuple(x.shape)}; wanted tokens x {fan_in}")
+    if fan_in << (act_bits - 1) > WHOLE:
+        raise BadInput(f"a matrix has {fan_in} inputs; wanted at most {WHOLE >> (act_bits - 1)} at {act_bits} bits")
+
+
+def _weights(on: Programmed, act_bits: int) -> list[float]:
+    return pulse_weights(act_bits, int(on.crossbar.dac.bits), on.readout.encoding)
+
+
+def _passes(on: Programmed, x: Any, act_bits: int) -> list[Any]:
+    xp = array_namespace(x)
+    whole = xp.astype(x, xp.int16) if act_bits <= 15 else xp.astype(x, xp.int32)
+    return pulses(whole, act_bits, int(on.crossbar.dac.bits), on.readout.encoding)
+
+
+def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
+    xp = array_namespace(x)
+    real = xp.astype(x, xp.float32, copy=False)
+    out = None
+    for number, line in enumerate(on.lines):
+        part = xp.matmul(real, line.weights)
+        if on.devices.read_noise or on.devices.output_noise:
+            part += _joint_noise(on, line, x, act_bits, first, number)
+        part = part if line.sign == 1 else line.sign * part
+        out = part if out is None else out + part
+    return out
+
+
+def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, number: int) -> Any:
+    """Return one draw for all reads of a line: variances of passes and tiles add, each by the square of its weight."""
+    xp, weights = array_namespace(x), _weights(on, act_bits)
+    tiles = -(-on.ideal.shape[0] // on.crossbar.rows)
+    variance: Any = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
+    if on.devices.read_noise:
+        passes = _passes(on, x, act_bits)
+        power = sum(w * w * xp.astype(p, xp.float32) ** 2 for w, p in zip(weights, passes, strict=True))
+        variance = variance + on.devices.read_noise**2 * xp.matmul(power, line.squares)
+    draw = np.concatenate(
+        [
+            _noise(on, "folded", (line.weights.shape[1],), block, take, number)
+            for block, take, _ in _noise_blocks(first, len(x))
+        ]
+    )
+    return variance**0.5 * xp.asarray(draw, device=device(x))
+
+
+def _noise_blocks(first: int, count: int) -> Iterator[tuple[int, slice, slice]]:
+    """Yield number, part used and place of each block of tokens that share draws."""
+    at = first
+    while at < first + count:
+        block, start = divmod(at, NOISE_BLOCK)
+        length = min(NOISE_BLOCK - start, first + count - at)
+        yield block, slice(start, start + length), slice(at - first, at - first + length)
+        at += length
+
+
+def _noise(on: Programmed, purpose: str, shape: tuple[int, ...], block: int, take: slice, *where: int) -> np.ndarray:
+    draws = generator(on.seed, on.layer, purpose, block, *where).standard_normal(
+        (NOISE_BLOCK, *shape), dtype=np.float32
+    )
+    return draws[take]
+
+
+def _counted(on: Programmed, held: tuple[np.ndarray, np.ndarray], x: np.ndarray, act_bits: int, adc: Converter) -> Any:
+    most = int(largest_sum(on, act_bits))
+    table = adc.convert(np.arange(-most, most + 1, dtype=np.float32) * np.float32(1 / adc.lsb))
+    codes = popcount.product(_passes(on, x, act_bits), held, on.crossbar.rows, table, _weights(on, act_bits))
+    return codes * np.float32(adc.lsb * on.lines[0].sign)
+
+
+def _per_plane(on: Programmed, x: Any, act_bits: int, adc: Converter | None, first: int, *, quiet: bool) -> Any:
+    xp, fan_out = array_namespace(x), on.ideal.shape[1]
+    out = xp.zeros((len(x), fan_out), dtype=xp.float32, device=device(x))
+    weights, passes = _weights(on, act_bits), _passes(on, x, act_bits)
+    noisy = bool(on.devices.read_noise or on.devices.output_noise)
+    blocks = _noise_blocks(first, len(x)) if noisy else _blocks(len(x), len(passes))
+    sums = _packed_sums if quiet and len(passes) > 1 and _fits(on, act_bits) else _sums
+    for block, take, place in blocks:
+        shares = [xp.astype(p[place], xp.float32) for p in passes]
+        width = fan_out if noisy else max(BLOCK // (len(shares) * (place.stop - place.start)), 64)
+        for left in range(0, fan_out, width):
+            cols = slice(left, min(left + width, fan_out))
+            for number, line in enumerate(on.lines):
+                read = sums(on, line, shares, cols, adc, (block, take, number), act_bits)
+                total = sum(w * r for w, r in zip(weights, read, strict=True))
+                out[place, cols] += (line.sign * (adc.lsb if adc else 1.0)) * total
+    return out
+
+
+def _blocks(count: int, passes: int) -> Iterator[tuple[int, slice, slice]]:
+    """Yield blocks of tokens whose passes make a product tall enough to be fast."""
+    length = max(TALL // passes, 1)
+    for start in range(0, count, length):
+        yield 0, slice(0), slice(start, min(start + length, count))
+
+
+def _sums(
+    on: Programmed, line: Line, shares: list[Any], cols: slice, adc: Converter | None,
+    draw: tuple[int, slice, int], act_bits: int,
+) -> list[Any]:  # fmt: skip
+    """Return what is read in each pass, converted tile by tile and then added."""
+    xp, tokens = array_namespace(shares[0]), len(shares[0])
+    stacked = xp.concat(shares)
+    block, take, number = draw
+    noisy = on.devices
+    out: Any = None
+    for tile, top in enumerate(range(0, line.weights.shape[0], on.crossbar.rows)):
+        rows = slice(top, top + on.crossbar.rows)
+        current = xp.matmul(stacked[:, rows], line.weights[rows, cols])
+        if noisy.read_noise or noisy.output_noise:
+            variance = noisy.output_noise**2
+            if noisy.read_noise:
+                variance = variance + noisy.read_noise**2 * xp.matmul(stacked[:, rows] ** 2, line.squares[rows, cols])
+            noise = _noise(on, "read", (len(shares), current.shape[1]), block, take, number, tile)
+            noise = np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(current.shape)
+            current += variance**0.5 * xp.asarray(noise, device=device(current))
+        if adc is not None:
+            current *= 1 / adc.lsb
+            current = adc.convert(current)
+        out = _added(out, current)
+    return [out[i * tokens : (i + 1) * tokens] for i in range(len(shares))]
+
+
+def _added(total: Any, more: Any) -> Any:
+    if total is None:
+        return more
+    total += more
+    return total
+
+
+def _fits(on: Programmed, act_bits: int) -> bool:
+    """Return whether the sums of two passes fit side by side into a float32."""
+    return _shift(on, act_bits) * (largest_sum(on, act_bits) + 1) <= WHOLE
+
+
+def _shift(on: Programmed, act_bits: int) -> float:
+    return float(1 << int(2 * largest_sum(on, act_bits)).bit_length())
+
+
+def _packed_sums(
+    on: Programmed, line: Line, shares: list[Any], cols: slice, adc: Converter | None,
+    draw: tuple[int, slice, int], act_bits: int,
+) -> list[Any]:  # fmt: skip
+    """Return the same as `_sums` for whole numbers: one pass before and one behind the point of one product."""
+    xp, tokens, shift = array_namespace(shares[0]), len(shares[0]), _shift(on, act_bits)
+    even, odd = shares[0::2], shares[1::2]
+    stacked = xp.concat([a / shift + b for a, b in zip(even, odd, strict=False)] + even[len(odd) :])
+    lone = len(even) > len(odd)
+    behind = len(odd) * tokens
+    per_lsb = 1 / adc.lsb if adc is not None else 1.0
+    clip = adc is not None and not adc.reaches(largest_sum(on, act_bits))
+    whole: Any = None
+    fraction: Any = None
+    for top in range(0, line.weights.shape[0], on.crossbar.rows):
+        rows = slice(top, top + on.crossbar.rows)
+        both = xp.matmul(stacked[:, rows], line.weights[rows, cols])
+        high = xp.round(both)
+        low = both[:behind] - high[:behind]
+        low *= shift * per_lsb
+        if per_lsb != 1:
+            high *= per_lsb
+        if adc is not None:
+            low, high = adc.convert(low, clip=clip), adc.convert(high, clip=clip)
+        whole, fraction = _added(whole, high), _added(fraction, low)
+    split = [slice(i * tokens, (i + 1) * tokens) for i in range(len(even))]
+    pairs = [part for i in range(len(odd)) for part in (fraction[split[i]], whole[split[i]])]
+    return [*pairs, whole[split[-1]]] if lone else pairs

@@ -1,0 +1,134 @@
+"""From activations to pulses, and from a column's current to a number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from pimllm_lib.analog.cells import Programmed, generator
+from pimllm_lib.errors import BadInput, clip
+
+
+def pulse_weights(act_bits: int, step: int, encoding: str) -> list[float]:
+    """Return what each pass of `step` bits counts for, the lowest first.
+
+    The top bit of two's complement counts negative; the sign of sign-magnitude is that of the pulses.
+    """
+    magnitude = act_bits - (encoding == "sign-magnitude")
+    weights = [float(1 << (step * plane)) for plane in range(-(-magnitude // step))]
+    if encoding == "twos-complement" and step == 1 and len(weights) > 1:
+        weights[-1] = -weights[-1]
+    return weights
+
+
+def largest_pulse(act_bits: int, step: int, encoding: str) -> int:
+    """Return the largest magnitude of a pulse, in steps of the DAC."""
+    if encoding == "sign-magnitude":
+        return int((1 << min(step, act_bits - 1)) - 1)
+    return int(1 << (act_bits - 1)) if step >= act_bits else int((1 << step) - 1)
+
+
+def pulses(x: Any, act_bits: int, step: int, encoding: str) -> list[Any]:
+    """Return the pulses of each pass, the lowest first, of whole activations x, an integer array of any shape.
+
+    Summed with `pulse_weights` they are x again. Raises BadInput for an activation that so many bits do not hold.
+    """
+    xp = array_namespace(x)
+    half, signed = 1 << (act_bits - 1), encoding == "sign-magnitude"
+    least = -half + 1 if signed else -half
+    low, high = int(xp.min(x)), int(xp.max(x))
+    if low < least or high >= half:
+        got = low if low < least else high
+        raise BadInput(f"an activation is {got}; wanted {least} to {half - 1}, {act_bits} bits of {encoding}")
+    count, mask = len(pulse_weights(act_bits, step, encoding)), (1 << step) - 1
+    if count == 1:
+        return [x]
+    if signed:
+        magnitude, sign = xp.abs(x), xp.sign(x)
+        return [((magnitude >> (step * plane)) & mask) * sign for plane in range(count)]
+    planes = [(x >> (step * plane)) & mask for plane in range(count - 1)]
+    top = x >> (step * (count - 1))
+    return [*planes, -top if step == 1 else top]
+
+
+@dataclass(frozen=True)
+class Converter:
+    """An ADC in one matrix's setting: code = clip(round(current / lsb), low, high), and what a code stands for.
+
+    levels: for each code from low to high what it counts for, in steps; None for a straight curve.
+    """
+
+    lsb: float
+    low: int
+    high: int
+    levels: np.ndarray | None = None
+
+    def is_lossless(self, largest: float) -> bool:
+        """Return whether whole currents up to a magnitude come out as they are, both signs where codes have two."""
+        whole = (1 / self.lsb).is_integer()
+        lowest = -largest if self.low < 0 else 0.0
+        return self.levels is None and whole and self.low * self.lsb <= lowest and self.high * self.lsb >= largest
+
+    def reaches(self, largest: float) -> bool:
+        """Return whether currents up to a magnitude, of both signs, stay within the range."""
+        return self.low * self.lsb <= -largest and self.high * self.lsb >= largest
+
+    def convert(self, current: Any, *, clip: bool = True) -> Any:
+        """Return the numbers read for currents, in steps. current: in steps too; clip: whether it may leave the range."""
+        xp = array_namespace(current)
+        codes = xp.round(xp.clip(current, float(self.low), float(self.high)) if clip else current)
+        if self.levels is None:
+            return codes
+        table = xp.asarray(self.levels, device=current.device)
+        index = xp.astype(codes, xp.int64) - self.low
+        return xp.reshape(xp.take(table, xp.reshape(index, (-1,))), index.shape)
+
+
+def largest_sum(on: Programmed, act_bits: int) -> float:
+    """Return the largest current an ideal column can carry: every row of the tile on, with the largest pulse."""
+    rows = min(on.crossbar.rows, on.ideal.shape[0])
+    return float(rows * largest_pulse(act_bits, on.crossbar.dac.bits, on.readout.encoding))
+
+
+def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter | None:
+    """Return the ADC of a programmed matrix, None where it is ideal. reach: the full scale that calibration found.
+
+    Raises BadInput where the range is to come from calibration and there was none.
+    """
+    readout, bits = on.readout, int(on.crossbar.adc.bits)
+    if readout.range == "ideal":
+        return None
+    single = on.input_gain != 0 or readout.sensing == "column"
+    bipolar = not single or readout.encoding == "sign-magnitude" or on.crossbar.dac.bits > 1
+    if readout.range == "fixed":
+        lsb = float(readout.lsb)
+    else:
+        full = largest_sum(on, act_bits) if readout.range == "worst-case" else reach
+        if full is None:
+            raise BadInput(
+                f"the range {readout.range!r} comes from calibration; wanted `calibrated` first, or another range"
+            )
+        lsb = (2 * full if bipolar else full) / (1 << bits)
+    if not math.isfinite(lsb) or lsb <= 0:
+        raise BadInput(f"a converter's step is {clip(lsb)}; wanted one above 0: were all calibration sums 0?")
+    low = -(1 << (bits - 1)) if bipolar else 0
+    return Converter(lsb=lsb, low=low, high=low + (1 << bits) - 1, levels=_levels(on, bits, low))
+
+
+def _levels(on: Programmed, bits: int, low: int) -> np.ndarray | None:
+    """Return what each code counts for: itself, a parabolic bow, and a random walk; code 0 counts 0, the ends are in line.
+
+    Neglected: that every converter has a curve of its own; those of a matrix share one.
+    """
+    readout, codes = on.readout, np.arange(1 << bits)
+    if not readout.inl and not readout.dnl:
+        return None
+    share = codes / codes[-1]
+    walk = np.cumsum(readout.dnl * generator(on.seed, on.layer, "converter").standard_normal(codes.size))
+    walk -= walk[0] + share * (walk[-1] - walk[0])
+    error = readout.inl * 4 * share * (1 - share) + walk
+    return np.asarray(codes + low + error - error[-low], dtype=np.float32)
