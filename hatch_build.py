@@ -1,4 +1,7 @@
-"""What a wheel carries beside the library: notebooks, printed numbers, the lock. An editable install has them all."""
+"""What a wheel carries beside the library: notebooks, printed numbers, checkpoints, the lock.
+
+An editable install has them all.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +11,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 #: pimllm_lib/report/paths.py looks for them there.
 SHIPPED = "pimllm_lib/shipped"
 CARRIED = (
-    "notebooks/*.ipynb", "data/**/*.csv", "data/versions.json", "requirements.lock", "environment.yml", "CITATION.cff",
-    "LICENSE", "README.md", "pyproject.toml", "hatch_build.py",
+    "notebooks/*.ipynb", "data/**/*.csv", "data/versions.json", "data/checkpoints/*/*", "requirements.lock",
+    "environment.yml", "CITATION.cff", "LICENSE", "README.md", "pyproject.toml", "hatch_build.py",
 )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Run every benchmark and print its lines."""
 
-from benchmarks import grid, scalesim, startup, sweeps
+from benchmarks import aihwkit, analog, grid, scalesim, startup, sweeps
 from benchmarks.timing import pin
 
 pin()
-for benchmark in (grid, sweeps, startup, scalesim):
+for benchmark in (grid, sweeps, startup, scalesim, analog, aihwkit):
     for line in benchmark.report():
         print(line, flush=True)

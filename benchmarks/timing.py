@@ -22,6 +22,12 @@ def best(work, repeats=5):
     return min(times)
 
 
+def ratio(work, base, repeats=5):
+    """Return the shortest wall time of a call over that of another, taken in turns: machines drift within a run."""
+    times = [(best(work, 1), best(base, 1)) for _ in range(repeats)]
+    return min(t for t, _ in times) / min(t for _, t in times)
+
+
 def peak_bytes(work):
     """Return the most memory a call had allocated at once, numpy's arrays included."""
     tracemalloc.start()

@@ -210,6 +210,11 @@ VARIABLES: dict[str, Variable] = {
     "claim_ratio": Variable("1", "what a claim comes to in a whole machine over what is printed", extensive=False),
     "holding_share": Variable("1", "share of draws in which a claim holds in a whole machine", extensive=False),
     "faster_share": Variable("1", "share of draws in which PIM-LLM decodes faster", extensive=False),
+    "noise_to_signal": Variable(
+        "1", "measured power of the noise of a product over that of the signal", extensive=False
+    ),
+    "predicted_noise_to_signal": Variable("1", "the same in closed form", extensive=False),
+    "perplexity": Variable("1", "exponential of the mean loss of a held-out token", extensive=False),
     "thriftier_share": Variable("1", "share of draws in which PIM-LLM decodes more tokens a joule", extensive=False),
 }
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import cells, popcount, product, ratios, wires
+from pimllm_lib.analog import cells, popcount, probes, product, ratios, wires
 from pimllm_lib.analog.calibration import full_scale
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.product import moved, multiply
@@ -21,7 +21,6 @@ BAR = catalog.part("crossbar-256")
 IDEAL = Readout(name="ideal")
 UNIT = Readout(name="unit", range="fixed", lsb=1.0)
 DENSITY = 0.67
-OFF = BAR.cell.low_ohm / BAR.cell.high_ohm
 ENCODINGS = ("twos-complement", "sign-magnitude")
 
 
@@ -149,61 +148,25 @@ def probe(fan_in):
     return ratios.Probe.drawn(fan_in, DENSITY, outputs=256, tokens=192)
 
 
-CELLS = {
-    "variation": devices(variation=0.1),
-    "lognormal": devices(variation=0.1, law="lognormal"),
-    "published": replace(catalog.part("cells-wan-1d"), read_noise=0.0),
-    "stuck off": devices(stuck_off=0.01),
-    "stuck on": devices(stuck_on=0.01),
-    "drift": devices(drift=0.05, drift_spread=0.02, drift_time=1000.0),
-    "drift, compensated": devices(drift=0.05, drift_spread=0.02, drift_time=1000.0, compensated=True),
-    "wire": devices(wire_ohm=0.02, drop="ladder"),
-    "wire, first order": devices(wire_ohm=0.02, drop="first-order"),
+CAUSES = probes.causes(BAR) | {
+    name: probes.published(crossbar(ratio=4.5) if "milo" in name else BAR, catalog.part(name))
+    for name in ("cells-wan-1s", "cells-wan-1d", "cells-wan-2d", "cells-milo", "cells-pcm")
 }
 
 
-def predicted(cause, found):
-    if cause.startswith("stuck"):
-        return ratios.stuck(found, density=DENSITY)
-    if cause.startswith("drift"):
-        return ratios.drift(found, density=DENSITY, off=OFF)
-    if cause.startswith("wire"):
-        return ratios.wire(found, BAR, density=DENSITY, off=OFF)
-    return ratios.programming(found, density=DENSITY, off=OFF)
-
-
 @pytest.mark.parametrize("fan_in", [256, 1024, 4096])
-@pytest.mark.parametrize("cause", CELLS)
-def test_a_departure_of_the_cells_makes_the_noise_its_closed_form_says(cause, fan_in):
-    found = CELLS[cause]
-    measured = np.mean([probe(fan_in).ratio(probe(fan_in).run(BAR, found, IDEAL, seed=seed)) for seed in range(3)])
-    assert measured == pytest.approx(predicted(cause, found), rel=0.1)
+@pytest.mark.parametrize("name", CAUSES)
+def test_each_departure_makes_the_noise_its_closed_form_says(name, fan_in):
+    cause, at = CAUSES[name], probe(fan_in)
+    measured = np.mean([cause.measured(at, seed) for seed in range(3 if cause.readout.range == "ideal" else 1)])
+    assert measured == pytest.approx(cause.predicted(at, DENSITY), rel=0.1)
 
 
-@pytest.mark.parametrize("fan_in", [256, 1024, 4096])
-@pytest.mark.parametrize(("encoding", "dac"), [("twos-complement", 1), ("sign-magnitude", 1), ("sign-magnitude", 8)])
-def test_noise_of_reads_weighs_by_the_encoding_as_its_closed_form_says(encoding, dac, fan_in):
-    bar, readout, x = crossbar(dac=dac), replace(IDEAL, encoding=encoding), probe(fan_in).x
-    found = devices(read_noise=0.05)
-    gain = ratios.pulse_power(x, bar, readout)
-    measured = probe(fan_in).ratio(probe(fan_in).run(bar, found, readout))
-    assert measured == pytest.approx(ratios.reads(found, gain, density=DENSITY, off=OFF), rel=0.1)
-    measured = probe(fan_in).ratio(probe(fan_in).run(bar, devices(output_noise=0.5), readout))
-    assert measured == pytest.approx(ratios.conversions(0.25, x, bar, readout, density=DENSITY), rel=0.1)
-
-
-@pytest.mark.parametrize("fan_in", [256, 1024, 4096])
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_rounding_clipping_and_a_bow_make_the_noise_their_closed_forms_say(encoding, fan_in):
-    at, x = probe(fan_in), probe(fan_in).x
-    for bits, lsb, inl in [(8, 2.0, 0.0), (8, 3.0, 0.0), (8, 4.0, 0.0), (5, 1.0, 0.0), (7, 1.0, 8.0)]:
-        bar, readout = crossbar(adc=bits), replace(UNIT, encoding=encoding, lsb=lsb, inl=inl)
-        adc = converter(program(at.weights, crossbar=bar, devices=devices(), readout=readout), 8, None)
-        measured = at.ratio(at.run(bar, devices(), readout))
-        assert measured == pytest.approx(ratios.curve(x, bar, readout, adc, density=DENSITY), rel=0.1)
-        if lsb > 1:
-            form = ratios.conversions(ratios.step_error(int(lsb)), x, bar, readout, density=DENSITY)
-            assert measured == pytest.approx(form, rel=0.1)
+def test_the_error_of_whole_steps_is_that_of_whole_sums():
+    for lsb in (2, 3, 4):
+        readout, at = replace(UNIT, lsb=float(lsb)), probe(1024)
+        form = ratios.conversions(ratios.step_error(lsb), at.x, BAR, readout, density=DENSITY)
+        assert at.ratio(at.run(BAR, devices(), readout)) == pytest.approx(form, rel=0.1)
 
 
 @pytest.mark.parametrize("fan_in", [256, 1024])
@@ -290,6 +253,7 @@ def test_a_calibrated_range_covers_what_it_says(name):
         (lambda: devices(stuck_on=0.6, stuck_off=0.6), r"together is 1.2; wanted a chance"),
         (lambda: devices(law="gauss"), r"unknown Devices.law 'gauss'.*lognormal, normal"),
         (lambda: devices(drift_time=0.5), r"Devices.drift_time is 0.5; wanted at least 1"),
+        (lambda: devices(drift_time="x"), r"Devices.drift_time is 'x'; wanted a finite number above 0"),
         (lambda: devices(variation=np.array([0.1, 0.2])), r"Devices.variation is .*; wanted one value, no axis"),
         (lambda: devices(curve_siemens=(float("nan"),)), r"curve_siemens is nan; wanted finite"),
         (lambda: replace(BAR.adc, bits=0), r"Adc.bits is 0; wanted"),

@@ -31,6 +31,14 @@ SMALL = {
         "context_len": "[8, 16]",
         "weight_bits": "[2, 4]",
     },
+    "16-analog-engine": {
+        "fan_in": "[256]",
+        "device_seeds": "1",
+        "tokens": "32",
+        "outputs": "32",
+        "windows": "4",
+        "documents": "8",
+    },
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 

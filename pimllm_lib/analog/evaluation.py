@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pimllm_lib.analog import source
 from pimllm_lib.analog.calibration import full_scale
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.checkpoint import Checkpoint, Matrix
-from pimllm_lib.analog.language import Prepare, Product, exact, hidden
+from pimllm_lib.analog.language import Prepare, Product, exact, hidden, logits
 from pimllm_lib.analog.product import multiply
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
@@ -65,3 +66,12 @@ def calibrate(
 def bits_per_byte(losses: np.ndarray, size: int) -> float:
     """Return losses in nats as bits for each of `size` bytes of the text they predict."""
     return float(losses.sum() / np.log(2) / size)
+
+
+def expected_loss(checkpoint: Checkpoint, documents: np.ndarray, prepare: Prepare = exact) -> float:
+    """Return the mean loss in nats of a generated document's body, over the law and not over what was drawn from it."""
+    law = source.law(documents) / source.TOTAL
+    scores = logits(checkpoint, documents, prepare)[:, source.CLASSES - 1 : -1].astype(np.float64)
+    guess = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    guess /= guess.sum(axis=-1, keepdims=True)
+    return source.cross_entropy(law, guess[..., : source.SYMBOLS])

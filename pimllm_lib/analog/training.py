@@ -20,30 +20,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pimllm_lib.analog.checkpoint import Block as StoredBlock
+from pimllm_lib.analog.checkpoint import Matrix, write
 from pimllm_lib.analog.corpus import Corpus
+from pimllm_lib.analog.packing import ternarise
+from pimllm_lib.analog.recipes import EPS, THETA, Recipe
+from pimllm_lib.errors import BadInput
 from pimllm_lib.llm import Decoder
-
-EPS, THETA = 1e-5, 10000.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained: every number that enters, and no machine.
-
-    ternary: whether projections are ternary with 8-bit activations, or the full-precision twin; window: tokens of a
-    training sequence, of which each step takes `batch`; rate: highest learning rate, reached after `warmup` steps and
-    lowered along a cosine to a tenth.
-    """
-
-    decoder: Decoder
-    seed: int
-    ternary: bool
-    steps: int
-    rate: float
-    batch: int = 16
-    window: int = 128
-    warmup: int = 60
-    decay: float = 0.05
 
 
 class Projection(nn.Linear):
@@ -89,7 +72,7 @@ class Block(nn.Module):
         widths = {"input": d, "attention": queries, "post": d, "ffn": shape.d_ff}
         self.norms = nn.ModuleDict({name: nn.RMSNorm(width, eps=EPS) for name, width in widths.items()})
 
-    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> Any:
         """Return the residual stream after the block; shapes (batch, tokens, d_model)."""
         shape, at = self.shape, self.projections
         h = self.quantise(self.norms["input"](x))
@@ -113,6 +96,9 @@ def turn(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
 class Model(nn.Module):
     """The language model: tokens in, logits out. Embedding and head keep full precision, as in BitNet."""
 
+    rotation: Any
+    blocks: Any
+
     def __init__(self, recipe: Recipe) -> None:
         """Draw the first weights from the recipe's seed."""
         super().__init__()
@@ -129,7 +115,7 @@ class Model(nn.Module):
         angles = torch.arange(recipe.window)[:, None] * speeds
         self.register_buffer("rotation", torch.stack([angles.cos(), angles.sin()]), persistent=False)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor) -> Any:
         """Return logits (batch, tokens, vocabulary)."""
         x, rotation = self.embedding(tokens), self.rotation[:, : tokens.shape[1]]
         for block in self.blocks:
@@ -164,7 +150,7 @@ class Run:
 
     @classmethod
     def start(cls, recipe: Recipe, state: Path, device: str) -> Run:
-        """Return the run as it stands on disk, or a new one."""
+        """Return the run as it stands on disk, or a new one. Raises BadInput for the state of another recipe."""
         model = Model(recipe).to(device)
         groups = [
             {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": recipe.decay},
@@ -173,16 +159,18 @@ class Run:
         run = cls(model, torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.95)), 0, [])
         if state.is_file():
             held: dict[str, Any] = torch.load(state, map_location=device, weights_only=True)
+            if held["recipe"] != recipe.fingerprint():
+                raise BadInput(f"{state} is of another recipe; wanted it removed, or another folder for states")
             run.model.load_state_dict(held["model"])
             run.optimiser.load_state_dict(held["optimiser"])
             run.step, run.losses = held["step"], held["losses"]
         return run
 
-    def save(self, state: Path) -> None:
+    def save(self, recipe: Recipe, state: Path) -> None:
         """Put the run on disk in one move, so that an interruption leaves the old state or the new."""
         held = {
             "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step,
-            "losses": self.losses,
+            "losses": self.losses, "recipe": recipe.fingerprint(),
         }  # fmt: skip
         state.parent.mkdir(parents=True, exist_ok=True)
         torch.save(held, state.with_suffix(".new"))
@@ -198,7 +186,7 @@ class Run:
         logits = self.model(tokens[:, :-1])[:, max(skip - 1, 0) :]
         loss = functional.cross_entropy(logits.flatten(0, 1), tokens[:, max(skip, 1) :].flatten())
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
@@ -216,21 +204,28 @@ def fit(
     while run.step < recipe.steps:
         run.advance(recipe, corpus)
         if run.step % every == 0 or run.step == recipe.steps:
-            run.save(state)
+            run.save(recipe, state)
         if progress is not None:
             progress(run.step)
     return run
 
 
-def recipes() -> dict[str, tuple[str, Recipe]]:
-    """Return each checkpoint's corpus and recipe: on each corpus three seeds, and a full-precision twin of the first."""
-    found = {}
-    for corpus, vocabulary, steps in (("docstrings", 256, 1800), ("generated", 192, 1000)):
-        shape = Decoder(
-            name=f"bitnet-{corpus}", d_model=256, d_ff=768, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=64,
-            vocab_size=vocabulary, gated=True, sub_norms=True, tied_embeddings=False,
-        )  # fmt: skip
-        for seed in range(3):
-            found[f"{corpus}-{seed}"] = corpus, Recipe(decoder=shape, seed=seed, ternary=True, steps=steps, rate=4e-3)
-        found[f"{corpus}-full"] = corpus, Recipe(decoder=shape, seed=0, ternary=False, steps=steps, rate=3e-3)
-    return found
+def export(run: Run, recipe: Recipe, folder: Path) -> None:
+    """Write a trained model as a checkpoint: ternary weights packed, the rest in half precision."""
+    model = run.model.cpu()
+
+    def array(parameter: Any) -> np.ndarray:
+        return np.asarray(parameter.detach())
+
+    def block(at: Any) -> StoredBlock:
+        weights = {name: np.ascontiguousarray(array(p.weight).T) for name, p in at.projections.items()}
+        matrices = {
+            name: Matrix(*ternarise(values), True) if recipe.ternary else Matrix(values, 1.0, False)
+            for name, values in weights.items()
+        }
+        return StoredBlock(matrices, {name: array(norm.weight) for name, norm in at.norms.items()})
+
+    write(
+        folder, recipe.decoder, embedding=array(model.embedding.weight), blocks=map(block, model.blocks),
+        final_norm=array(model.norm.weight), head=array(model.head.weight), theta=THETA, eps=EPS,
+    )  # fmt: skip

@@ -53,7 +53,7 @@ class Devices:
         _plain(self, ("curve_siemens",))
         spreads = ("variation", "read_noise", "output_noise", "drift", "drift_spread", "wire_ohm")
         require_positive(self, spreads, or_zero=True)
-        require_positive(self, ("full_siemens",))
+        require_positive(self, ("full_siemens", "drift_time"))
         for name in ("stuck_off", "stuck_on"):
             require_positive(self, (name,), or_zero=True)
             require(getattr(self, name) <= 1, f"Devices.{name}", getattr(self, name), "a chance from 0 to 1")

@@ -24,8 +24,10 @@ _RECORD = {"pimllm": str, "source_hash": str, "parameters": dict, "user_values":
 ATTRIBUTES = ("title", "licence", "Conventions", "source", "schema_version", "tolerance", "provenance")
 
 
-def save(ds: xr.Dataset, slug: str, *, title: str, parameters: dict[str, Any], into: str | Path) -> Path:
-    """Write a result as `<into>/<slug>.nc` and return the path.
+def save(
+    ds: xr.Dataset, slug: str, *, title: str, parameters: dict[str, Any], into: str | Path, tolerance: float = TOLERANCE
+) -> Path:
+    """Write a result as `<into>/<slug>.nc` and return the path. tolerance: by which a repeated run may differ, relative.
 
     Attributes say what it is: title, licence, tolerance, and the provenance as one JSON string.
     Raises BadInput when the folder cannot be written.
@@ -33,7 +35,7 @@ def save(ds: xr.Dataset, slug: str, *, title: str, parameters: dict[str, Any], i
     record = provenance.record(slug, parameters, ds.attrs)
     final = ds.drop_attrs(deep=False).assign_attrs(
         {key: value for key, value in ds.attrs.items() if key not in provenance.CARRIED},
-        title=title, licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}", tolerance=TOLERANCE,
+        title=title, licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}", tolerance=tolerance,
         provenance=record,
     )  # fmt: skip
     return write(final, Path(into) / f"{slug}.nc")

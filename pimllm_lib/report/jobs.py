@@ -58,10 +58,11 @@ def _process(name: str, values: Mapping[str, Any], into: Path) -> subprocess.Com
 
 
 def renew(slugs: Sequence[str], executed: Path, archive: Path) -> list[Path]:
-    """Put executed results into an archive, all at once, with the printed numbers they are compared with.
+    """Put executed results into an archive, all at once, with printed numbers and checkpoints that they rest on.
 
     With all notebooks, results whose file is gone leave the manifest. Returns the paths of the datasets.
     """
     results = {f"results/{slug}.nc": files.read(executed / f"{slug}.nc") for slug in slugs}
-    tables = {path.relative_to(archive).as_posix(): files.read(path) for path in sorted(archive.rglob("*.csv"))}
-    return manifest.publish(archive, tables | results, whole=list(slugs) == paths.slugs())[len(tables) :]
+    beside = sorted([*archive.rglob("*.csv"), *archive.glob("checkpoints/*/*")])
+    given = {path.relative_to(archive).as_posix(): files.read(path) for path in beside}
+    return manifest.publish(archive, given | results, whole=list(slugs) == paths.slugs())[len(given) :]

@@ -14,7 +14,7 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report.paths import DATA, LOCK, NOTEBOOKS, PACKAGE, library, logical, notebook
+from pimllm_lib.report.paths import CHECKPOINTS, DATA, LOCK, NOTEBOOKS, PACKAGE, library, logical, notebook
 
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"
@@ -27,7 +27,8 @@ CARRIED = ("fingerprints", "user_values")
 def closure(sources: Iterable[str]) -> list[Path]:
     """Return every library file that code reaches by imports, the catalog's tables and the printed numbers, sorted.
 
-    Imports inside functions and under TYPE_CHECKING count too: they name what a lazy import will load.
+    With the code that reads checkpoints come the checkpoints. Imports inside functions and under TYPE_CHECKING count too:
+    they name what a lazy import will load.
     """
     found: set[Path] = set()
     todo = [module for source in sources for module in _imports(source)]
@@ -36,7 +37,8 @@ def closure(sources: Iterable[str]) -> list[Path]:
         if path is not None and path not in found:
             found.add(path)
             todo += _imports(path.read_text(encoding="utf-8"))
-    return sorted(found | set(PACKAGE.glob("catalog/*.toml")) | set(DATA.rglob("*.csv")), key=logical)
+    shipped = set(CHECKPOINTS.glob("*/*")) if PACKAGE / "analog" / "checkpoint.py" in found else set()
+    return sorted(found | shipped | set(PACKAGE.glob("catalog/*.toml")) | set(DATA.rglob("*.csv")), key=logical)
 
 
 def source_hash(slug: str, path: Path | None = None) -> str:
@@ -51,7 +53,9 @@ def source_hash(slug: str, path: Path | None = None) -> str:
 def sources_hash() -> str:
     """Return 16 hex digits over everything that results can depend on: all notebooks, the library, the tables, the lock."""
     code = ["\n".join(code_cells(path)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-    return _hash("\n".join(code), sorted([*library(), *DATA.rglob("*.csv"), LOCK], key=logical))
+    return _hash(
+        "\n".join(code), sorted([*library(), *DATA.rglob("*.csv"), *CHECKPOINTS.glob("*/*"), LOCK], key=logical)
+    )
 
 
 def _hash(text: str, paths: Iterable[Path]) -> str:

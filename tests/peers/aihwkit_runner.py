@@ -1,12 +1,13 @@
 """Run the same crossbars through aihwkit's torch tile and through our engine, in an environment that has both.
 
 Reads a JSON object on stdin: fan_in, fan_out, tokens, lsb (step of the ADC, in on-cell currents), noise (standard deviation
-of the current it sees) and repeats (of the timing; 0 for none). Ternary weights lie in tiles of 256 x 256, whole
-activations of -127 to 127 enter by one pass of an 8-bit DAC, an 8-bit ADC reads each tile. Prints a JSON object:
+of the current it sees) and repeats (of the timing). Ternary weights lie in tiles of 256 x 256, whole activations of
+-127 to 127 enter by one pass of an 8-bit DAC, an 8-bit ADC reads each tile. Prints a JSON object:
 
-difference: largest one of ours and aihwkit's result, for numpy and torch; clipped: that of ours on numpy where each result
-is held above the lowest code of aihwkit, which leaves out the one that two's complement has more; spread: standard deviation of
-what noise adds to a result, ours and aihwkit's; seconds: of one product, the shortest of those taken in turns.
+difference: the largest one between our result, by numpy and by torch, and aihwkit's, both without noise; clipped: the same
+where ours counts no lower than aihwkit's lowest code, beyond which two's complement has one more (it says something for
+one row of tiles); spread: standard deviation of what noise adds to a result; seconds: of one product, the shortest of
+those taken in turns, none without repeats.
 """
 
 import json
@@ -86,7 +87,7 @@ def main(fan_in, fan_out, tokens, lsb, noise, repeats):
             "difference": {name: float(np.abs(read[name] - peer).max()) for name in ("numpy", "torch")},
             "clipped": float(np.abs(np.maximum(read["numpy"], lowest) - peer).max()),
             "spread": {name: float((call() - read[name]).std()) for name, call in calls.items()},
-            "seconds": shortest(calls, repeats),
+            "seconds": shortest(calls, repeats) if repeats else {},
         }
 
 

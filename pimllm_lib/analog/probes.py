@@ -1,0 +1,116 @@
+"""Every departure of a crossbar by itself: what it is, what closed form predicts of it, and what the engine makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pimllm_lib.analog import ratios
+from pimllm_lib.analog.cells import program
+from pimllm_lib.analog.ratios import Probe
+from pimllm_lib.analog.readout import converter
+from pimllm_lib.hardware import Crossbar, Devices, Readout
+
+IDEAL_CELLS = Devices(name="ideal")
+IDEAL = Readout(name="ideal")
+UNIT = Readout(name="unit", range="fixed", lsb=1.0)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One departure. predicted: its closed form for a probe of a density, as a ratio of noise to signal."""
+
+    crossbar: Crossbar
+    devices: Devices
+    readout: Readout
+    predicted: Callable[[Probe, float], float]
+
+    def measured(self, probe: Probe, seed: int) -> float:
+        """Return the ratio of noise to signal that crossbars of a device seed give."""
+        return probe.ratio(probe.run(self.crossbar, self.devices, self.readout, seed=seed))
+
+
+def causes(crossbar: Crossbar) -> dict[str, Cause]:
+    """Return each departure by its name, at a size that is easily measured."""
+    found = {name: _cells(crossbar, devices) for name, devices in _CELLS.items()}
+    for encoding, short in (("twos-complement", "two's complement"), ("sign-magnitude", "sign-magnitude")):
+        readout = replace(IDEAL, encoding=encoding)
+        found[f"noise of reads, {short}"] = _reads(crossbar, readout)
+        found[f"noise of outputs, {short}"] = _outputs(crossbar, readout)
+        for name, bits, lsb, inl in _CURVES:
+            found[f"{name}, {short}"] = _curve(
+                _bits(crossbar, adc=bits), replace(UNIT, encoding=encoding, lsb=lsb, inl=inl)
+            )
+    found["noise of reads, one pass"] = _reads(_bits(crossbar, dac=8), IDEAL)
+    return found
+
+
+#: Departures of cells -> their statistics.
+_CELLS = {
+    "variation 10 %": replace(IDEAL_CELLS, variation=0.1),
+    "variation 10 %, lognormal": replace(IDEAL_CELLS, variation=0.1, law="lognormal"),
+    "stuck off 1 %": replace(IDEAL_CELLS, stuck_off=0.01),
+    "stuck on 1 %": replace(IDEAL_CELLS, stuck_on=0.01),
+    "drift": replace(IDEAL_CELLS, drift=0.05, drift_spread=0.02, drift_time=1000.0),
+    "drift, one gain": replace(IDEAL_CELLS, drift=0.05, drift_spread=0.02, drift_time=1000.0, compensated=True),
+    "wire drop, ladder": replace(IDEAL_CELLS, wire_ohm=0.02, drop="ladder"),
+    "wire drop, first order": replace(IDEAL_CELLS, wire_ohm=0.02, drop="first-order"),
+}
+#: Departures of converters: name, bits, step, bow.
+_CURVES = (
+    ("steps of 2", 8, 2.0, 0.0), ("steps of 3", 8, 3.0, 0.0), ("steps of 4", 8, 4.0, 0.0),
+    ("range of 5 bits", 5, 1.0, 0.0), ("bow of 8 steps", 7, 1.0, 8.0),
+)  # fmt: skip
+
+
+def published(crossbar: Crossbar, devices: Devices) -> Cause:
+    """Return the programming of a published device, without what else is known of it."""
+    return _cells(crossbar, replace(devices, read_noise=0.0, drift=0.0, drift_spread=0.0, drift_time=1.0))
+
+
+def _cells(crossbar: Crossbar, devices: Devices) -> Cause:
+    off = crossbar.cell.low_ohm / crossbar.cell.high_ohm
+
+    def predicted(_: Probe, density: float) -> float:
+        if devices.stuck_off or devices.stuck_on:
+            return ratios.stuck(devices, density=density)
+        if devices.drift:
+            return ratios.drift(devices, density=density, off=off)
+        if devices.wire_ohm:
+            return ratios.wire(devices, crossbar, density=density, off=off)
+        return ratios.programming(devices, density=density, off=off)
+
+    return Cause(crossbar, devices, IDEAL, predicted)
+
+
+def _reads(crossbar: Crossbar, readout: Readout) -> Cause:
+    devices, off = replace(IDEAL_CELLS, read_noise=0.05), crossbar.cell.low_ohm / crossbar.cell.high_ohm
+
+    def predicted(probe: Probe, density: float) -> float:
+        return ratios.reads(devices, ratios.pulse_power(probe.x, crossbar, readout), density=density, off=off)
+
+    return Cause(crossbar, devices, readout, predicted)
+
+
+def _outputs(crossbar: Crossbar, readout: Readout) -> Cause:
+    devices = replace(IDEAL_CELLS, output_noise=0.5)
+
+    def predicted(probe: Probe, density: float) -> float:
+        return ratios.conversions(devices.output_noise**2, probe.x, crossbar, readout, density=density)
+
+    return Cause(crossbar, devices, readout, predicted)
+
+
+def _curve(crossbar: Crossbar, readout: Readout) -> Cause:
+    def predicted(probe: Probe, density: float) -> float:
+        on = program(probe.weights, crossbar=crossbar, devices=IDEAL_CELLS, readout=readout)
+        adc = converter(on, ratios.ACT_BITS, None)
+        assert adc is not None  # its range is fixed
+        return ratios.curve(probe.x, crossbar, readout, adc, density=density)
+
+    return Cause(crossbar, IDEAL_CELLS, readout, predicted)
+
+
+def _bits(crossbar: Crossbar, *, dac: int | None = None, adc: int | None = None) -> Crossbar:
+    inputs = replace(crossbar.dac, bits=dac or crossbar.dac.bits)
+    return replace(crossbar, dac=inputs, adc=replace(crossbar.adc, bits=adc or crossbar.adc.bits))

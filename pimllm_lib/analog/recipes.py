@@ -1,0 +1,73 @@
+"""The models that are trained here, and how. Needs no PyTorch; `training` does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+
+from pimllm_lib.errors import unknown
+from pimllm_lib.llm import Decoder
+
+#: What norms add to the mean square; base of the rotary positions.
+EPS, THETA = 1e-5, 10000.0
+#: Corpus -> its vocabulary and the steps of a model. Three seeds, and a full-precision twin of the first, on each.
+STEPS = {"docstrings": (256, 1800), "generated": (192, 1000)}
+SEEDS = (0, 1, 2)
+#: Highest learning rates, ternary and full precision; the twin's is lower, as without rounding small steps count.
+RATES = (4e-3, 3e-3)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained: every number that enters, and no machine.
+
+    corpus: what it learns from, by name; ternary: whether projections are ternary with 8-bit activations, or the
+    full-precision twin; window: tokens of a training sequence, of which each step takes `batch`; rate: highest learning
+    rate, reached after `warmup` steps and lowered along a cosine to a tenth; decay: of weights, not of norms.
+    """
+
+    decoder: Decoder
+    corpus: str
+    seed: int
+    ternary: bool
+    steps: int
+    rate: float
+    batch: int = 16
+    window: int = 128
+    warmup: int = 60
+    decay: float = 0.05
+
+    def described(self) -> dict[str, Any]:
+        """Return every number that enters, as plain values."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """Return 12 hex digits that change with any of them."""
+        return sha256(repr(sorted(self.described().items())).encode()).hexdigest()[:12]
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe of a checkpoint by its name. Raises UnknownName for another."""
+    known = recipes()
+    if name not in known:
+        raise unknown("checkpoint", name, known)
+    return known[name]
+
+
+def recipes() -> dict[str, Recipe]:
+    """Return the recipe of each checkpoint."""
+    found = {}
+    for corpus, (vocabulary, steps) in STEPS.items():
+        shape = Decoder(
+            name=f"bitnet-{corpus}", d_model=256, d_ff=768, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=64,
+            vocab_size=vocabulary, gated=True, sub_norms=True, tied_embeddings=False,
+        )  # fmt: skip
+        for seed in SEEDS:
+            found[f"{corpus}-{seed}"] = Recipe(
+                decoder=shape, corpus=corpus, seed=seed, ternary=True, steps=steps, rate=RATES[0]
+            )
+        found[f"{corpus}-full"] = Recipe(
+            decoder=shape, corpus=corpus, seed=SEEDS[0], ternary=False, steps=steps, rate=RATES[1]
+        )
+    return found

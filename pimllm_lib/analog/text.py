@@ -1,0 +1,72 @@
+"""A text as tokens: its bytes, or what the tokenizer beside a checkpoint makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pimllm_lib.errors import BadInput, clip
+
+#: Where a Hugging Face checkpoint keeps its tokenizer; tokens of a model that reads bytes.
+TOKENIZER, BYTES = "tokenizer.json", 256
+
+
+@dataclass(frozen=True)
+class Text:
+    """Tokens of a text, int64 (tokens,), and how many of its bytes each stands for; name: its file, for messages."""
+
+    name: str
+    ids: np.ndarray
+    sizes: np.ndarray
+
+    def part(self, start: int, stop: int) -> Text:
+        """Return the tokens from start up to stop."""
+        return Text(self.name, self.ids[start:stop], self.sizes[start:stop])
+
+
+def tokens(content: bytes, name: str, folder: Path, vocabulary: int) -> Text:
+    """Return a UTF-8 text as tokens of the checkpoint in a folder: of its tokenizer.json, or bytes where it knows 256.
+
+    Raises BadInput for a text that is not UTF-8, for another vocabulary without tokenizer.json, for one that is damaged,
+    and where the package that reads it is missing.
+    """
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    path = folder / TOKENIZER
+    if path.is_file():
+        return Text(name, *_tokenised(text, path))
+    if vocabulary != BYTES:
+        raise BadInput(
+            f"{folder} has a vocabulary of {vocabulary} and no {TOKENIZER}; wanted that file, or the {BYTES} bytes"
+        )
+    ids = np.frombuffer(content, dtype=np.uint8).astype(np.int64)
+    return Text(name, ids, np.ones_like(ids))
+
+
+def _tokenised(text: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return tokens and their bytes, without the marks of a start or an end.
+
+    A character in several tokens counts for the first, characters that are in none for the token after them.
+    """
+    try:
+        library: Any = import_module("tokenizers")
+    except ImportError:
+        raise BadInput(f"{path} needs the package tokenizers; wanted pip install 'pimllm[text]'") from None
+    try:
+        tokenizer = library.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no narrower one
+        raise BadInput(f"{path} is no tokenizer: {clip(str(error), 100)}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    found = tokenizer.encode(text, add_special_tokens=False)
+    letters = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    widths = 1 + sum((letters >= first).astype(np.int64) for first in (0x80, 0x800, 0x10000))
+    before = np.concatenate([[0], np.cumsum(widths)])
+    ends = np.maximum.accumulate(before[np.array([end for _, end in found.offsets], dtype=np.int64)])
+    return np.array(found.ids, dtype=np.int64), np.diff(ends, prepend=0)

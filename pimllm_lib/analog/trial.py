@@ -1,0 +1,108 @@
+"""A trial of a noise configuration: what a ternary model loses on a text when its projections lie on such crossbars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pimllm_lib.analog.checkpoint import Checkpoint
+from pimllm_lib.analog.evaluation import bits_per_byte, calibrate, on_crossbars
+from pimllm_lib.analog.language import Prepare, exact, losses, zeroed
+from pimllm_lib.analog.text import Text
+from pimllm_lib.errors import BadInput
+from pimllm_lib.hardware import Crossbar, Devices, Readout
+
+#: Most tokens that a range is chosen from, and the share of the text that they may be.
+CALIBRATION, SHARE = 4096, 1 / 8
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came out. Bits per byte: with exact products, with crossbars that give nothing, and for each device seed.
+
+    tokens, size: predicted tokens and the bytes they stand for; calibration: tokens the readout's range was chosen from, 0
+    where it needs none; perplexity_changes: for each seed exp(loss - clean loss) - 1, in %, losses being nats a token.
+    """
+
+    tokens: int
+    size: int
+    calibration: int
+    clean: float
+    zeroed: float
+    noisy: tuple[float, ...]
+    perplexity_changes: tuple[float, ...]
+
+
+def run(
+    checkpoint: Checkpoint, text: Text, *, crossbar: Crossbar, devices: Devices, readout: Readout,
+    seeds: Iterable[int] = range(4), window: int = 128, most: int = 1 << 15, calibration: Text | None = None,
+) -> Trial:  # fmt: skip
+    """Return what a noise configuration does to a model on at most `most` tokens from the start of a text.
+
+    window: tokens that are read at once, of which all but the first are predicted; calibration: where a readout whose
+    range comes from data takes it from; by default an eighth at the end of the text, which is then not evaluated.
+
+    Raises BadInput for a model in full precision, a text that is too short, a calibration that the readout has no use for,
+    and where a number is not finite.
+    """
+    if not checkpoint.storage.ternary:
+        raise BadInput(f"{checkpoint.name} has weights in full precision; wanted ternary ones, as crossbars hold")
+    evaluated, calibrating = _divided(text, readout, window, calibration)
+    tokens = _windows(evaluated, window, most)
+    size = int(evaluated.sizes[: tokens.size].reshape(tokens.shape)[:, 1:].sum())
+
+    def loss(prepare: Prepare) -> np.ndarray:
+        return losses(checkpoint, tokens, prepare)
+
+    def noisy(seed: int) -> np.ndarray:
+        return loss(on_crossbars(crossbar, devices, readout, seed=seed, full_scales=ranges))
+
+    try:
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            ranges = {} if calibrating is None else calibrate(checkpoint, calibrating, crossbar, readout)
+            clean = loss(exact)
+            nothing, found = loss(zeroed), [noisy(seed) for seed in seeds]
+            trial = Trial(
+                tokens=clean.size, size=size, calibration=0 if calibrating is None else calibrating.size,
+                clean=bits_per_byte(clean, size), zeroed=bits_per_byte(nothing, size),
+                noisy=tuple(bits_per_byte(each, size) for each in found),
+                perplexity_changes=tuple(100 * math.expm1(each.mean() - clean.mean()) for each in found),
+            )  # fmt: skip
+    except (ArithmeticError, IndexError):  # beyond what a float holds; no number, where a converter's table is asked
+        what = f"{checkpoint.name} with {devices.name} and {readout.name}"
+        raise BadInput(f"{what} gives outputs that are not finite; wanted less noise") from None
+    if not all(map(math.isfinite, (trial.clean, trial.zeroed, *trial.noisy, *trial.perplexity_changes))):
+        raise BadInput(f"{checkpoint.name} has losses that are not finite; wanted weights and noise that keep them so")
+    return trial
+
+
+def needs_calibration(readout: Readout) -> bool:
+    """Return whether the range of a readout's converters comes from data."""
+    return readout.range in ("sigmas", "quantile")
+
+
+def _divided(text: Text, readout: Readout, window: int, calibration: Text | None) -> tuple[Text, np.ndarray | None]:
+    """Return the text that is evaluated, and windows for calibration where the readout needs them."""
+    if not needs_calibration(readout):
+        if calibration is not None:
+            raise BadInput(f"{readout.name} has the range {readout.range!r}, which no data set; wanted no calibration")
+        return text, None
+    if calibration is not None:
+        return text, _windows(calibration, window, CALIBRATION)
+    if (count := len(text.ids)) < 2 * window:
+        raise BadInput(
+            f"{text.name} has {count} tokens; wanted at least {2 * window}: a window to calibrate, one to try"
+        )
+    kept = max(int(min(count * SHARE, CALIBRATION)) // window, 1) * window
+    return text.part(0, count - kept), _windows(text.part(count - kept, count), window, CALIBRATION)
+
+
+def _windows(text: Text, window: int, most: int) -> np.ndarray:
+    """Return whole windows from the start of a text, (windows, window), of at most so many tokens, and at least one."""
+    if len(text.ids) < window:
+        raise BadInput(f"{text.name} has {len(text.ids)} tokens; wanted at least {window}, one window")
+    count = max(min(most, len(text.ids)) // window, 1)
+    return text.ids[: count * window].reshape(count, window)

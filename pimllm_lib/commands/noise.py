@@ -1,0 +1,94 @@
+"""The command that tries a language model on crossbars: noise."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pimllm_lib.commands.settings import KINDS, own, parts_of
+from pimllm_lib.errors import BadInput, clip
+
+#: A longer text is the wrong file: a tokenizer holds all of it at once.
+LONGEST = 1 << 26
+
+
+def _add_noise(commands: Any) -> None:
+    parser = commands.add_parser(
+        "noise", help="bits per byte of a text by a trained model whose projections lie on noisy crossbars",
+        description="Try a BitNet checkpoint on a text, with exact products and on crossbars; print one JSON object.",
+        epilog="example: pimllm noise --checkpoint DIR --text README.md --devices cells-mnsim --set devices.variation 0.1",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="DIR", help="folder with config.json and model.safetensors")
+    add("--text", required=True, metavar="FILE", help="UTF-8 text that the model is tried on")
+    add("--crossbar", default="crossbar-256", metavar="NAME|FILE", help="a Crossbar (default crossbar-256)")
+    add("--devices", default="cells-mnsim", metavar="NAME|FILE", help="how cells depart (default cells-mnsim)")
+    add("--readout", default="readout-worst-case", metavar="NAME|FILE", help="(default readout-worst-case)")
+    add("--set", nargs=2, action="append", default=[], metavar=("PATH", "VALUE"),
+        help="change a field, such as devices.variation 0.05, crossbar.adc.bits 6, readout.range sigmas")  # fmt: skip
+    add("--seeds", type=_whole(1, 10_000), default=4, metavar="N", help="chips drawn (default 4)")
+    add("--tokens", type=_whole(2, 1 << 30), default=1 << 15, metavar="N", help="most tokens tried (default 32768)")
+    add("--window", type=_whole(2, 4096), default=128, metavar="N", help="tokens read at once (default 128)")
+    add("--calibration", metavar="FILE", help="text for a range that comes from data (default: the end of --text)")
+    parser.set_defaults(run=noise)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if not text.isdecimal() or len(text) > 12 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"got {clip(text)}; wanted a whole number from {least} to {most}")
+        return int(text)
+
+    return whole
+
+
+def noise(args: argparse.Namespace) -> None:
+    """Print what a noise configuration does to a model."""
+    from tqdm import tqdm
+
+    from pimllm_lib.analog import checkpoint, text, trial
+    from pimllm_lib.report import files, paths
+
+    if args.tokens < args.window:
+        raise BadInput(f"--tokens is {args.tokens}; wanted at least the {args.window} of --window")
+    parts, folder = parts_of({key: getattr(args, key) for key in KINDS}, args.set), paths.users(args.checkpoint)
+    model = checkpoint.read(folder)
+    read = [
+        (files.read(paths.users(name), limit=LONGEST), name)
+        for name in (args.text, args.calibration)
+        if name is not None
+    ]
+    if len(read) > 1 and (read[0][0] in read[1][0] or read[1][0] in read[0][0]):
+        raise BadInput(
+            f"{args.calibration} and {args.text} are the same, or one is in the other; wanted different texts"
+        )
+    tried, *calibration = [text.tokens(*each, folder, model.decoder.vocab_size) for each in read]
+    with tqdm(range(args.seeds), unit="seed", disable=not sys.stderr.isatty()) as seeds:
+        found = trial.run(
+            model, tried, **parts, seeds=seeds, window=args.window, most=args.tokens,
+            calibration=calibration[0] if calibration else None,
+        )  # fmt: skip
+    shown: dict[str, Any] = {"checkpoint": model.name} | {key: part.name for key, part in parts.items()}
+    shown["changed"] = {path: value for key, part in parts.items() for path, value in own(part, key)}
+    print(json.dumps(shown | {"window": args.window} | _shown(found, args.calibration), indent=1, allow_nan=False))
+
+
+def _shown(found: Any, calibration: str | None) -> dict[str, Any]:
+    """Return a trial as it is printed."""
+    from statistics import mean, stdev
+
+    noisy, changes = found.noisy, found.perplexity_changes
+    source = f"{found.calibration} tokens of " + (calibration or "the end of the text, which are not evaluated")
+    return {
+        "calibration": source if found.calibration else None, "tokens": found.tokens, "bytes": found.size,
+        "seeds": len(noisy), "clean_bits_per_byte": found.clean, "zeroed_bits_per_byte": found.zeroed,
+        "noisy_bits_per_byte": mean(noisy), "noisy_std": stdev(noisy) if len(noisy) > 1 else None,
+        "noisy_low": min(noisy), "noisy_high": max(noisy), "perplexity_change_percent": mean(changes),
+        "perplexity_change_std": stdev(changes) if len(changes) > 1 else None,
+    }  # fmt: skip
+
+
+COMMANDS = (_add_noise,)

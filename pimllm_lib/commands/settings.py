@@ -1,0 +1,65 @@
+"""Parts as a command line names them, and fields of theirs that it sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from pimllm_lib.errors import BadInput, clip, unknown
+
+#: What an analog configuration is made of: start of a path -> class of the part.
+KINDS = {"crossbar": "Crossbar", "devices": "Devices", "readout": "Readout"}
+
+
+def parts_of(names: Mapping[str, str], settings: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """Return the parts of these names or files, with fields set: pairs of path and value, the path from the kind on.
+
+    Raises BadInput for a path that leads nowhere, with the nearest one, and for a value that the field cannot hold.
+    """
+    from pimllm_lib import catalog, hardware
+    from pimllm_lib.parts import with_fields
+
+    parts = {key: catalog.part(name, getattr(hardware, KINDS[key])) for key, name in names.items()}
+    changes: dict[str, dict[str, Any]] = {key: {} for key in parts}
+    for path, text in settings:
+        key, _, field = path.partition(".")
+        if key not in parts:
+            raise unknown("part of --set", key, parts)
+        now = reduce(lambda part, name: getattr(part, name, None), field.split("."), parts[key])
+        changes[key][field] = _value(path, text, now)
+    return {key: with_fields(part, changes[key]) for key, part in parts.items()}
+
+
+def _value(path: str, text: str, now: Any) -> Any:
+    """Return a text as what the field holds now: a number, numbers between commas, true or false, or a name."""
+    if hasattr(now, "__dataclass_fields__"):
+        raise BadInput(f"--set {clip(path)} is a part, {now.name}; wanted one of its fields")
+    if isinstance(now, tuple):
+        return tuple(_value(path, item, 0.0) for item in text.split(","))
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        number = float(text)
+    except ValueError:
+        if isinstance(now, str) or now is None:
+            return text
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadInput(f"--set {clip(path)} is {clip(text)}; wanted a finite number")
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def own(part: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield path and value of each field, at any depth, that is not the catalog's."""
+    from dataclasses import fields, is_dataclass
+
+    from pimllm_lib.catalog.departures import is_catalogs
+
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if is_dataclass(value):
+            yield from own(value, f"{path}.{field.name}")
+        elif field.name != "name" and not is_catalogs(part, field.name):
+            yield f"{path}.{field.name}", value

@@ -1,0 +1,227 @@
+"""The language models and what they learn from: corpora that cannot drift, exact entropies, training that resumes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pimllm_lib import catalog
+from pimllm_lib.analog import checkpoint, corpus, docstrings, recipes, source
+from pimllm_lib.analog.evaluation import bits_per_byte, calibrate, expected_loss, on_crossbars
+from pimllm_lib.analog.language import exact, logits, losses, zeroed
+from pimllm_lib.errors import BadInput
+from pimllm_lib.hardware import Devices, Readout
+from pimllm_lib.report import paths, trained
+
+CHECKPOINTS = paths.CHECKPOINTS
+BAR = catalog.part("crossbar-256")
+
+
+@pytest.fixture(scope="module")
+def text():
+    return docstrings.corpus()
+
+
+@pytest.fixture(scope="module")
+def generated():
+    return source.documents(128, source.PARTS["held_out"][1])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return checkpoint.read(CHECKPOINTS / "docstrings-0")
+
+
+def test_the_docstrings_of_the_locked_packages_are_those_trained_on(text):
+    assert text.differences == ()
+    assert text.held_out.size > 32 << 10
+
+
+def test_held_out_packages_share_no_docstring_with_those_trained_on(text):
+    learnt, held = (set(part.tobytes().split(b"\0")) for part in (text.training, text.held_out))
+    assert not learnt & held
+    assert not set(docstrings.TRAINING) & set(docstrings.HELD_OUT)
+
+
+def test_another_text_is_reported_with_both_hashes(monkeypatch):
+    monkeypatch.setattr(docstrings, "TRAINING", {"pooch": "0" * 64})
+    monkeypatch.setattr(docstrings, "HELD_OUT", {})
+    (difference,) = docstrings.corpus().differences
+    assert difference.startswith("docstrings of pooch have SHA-256 ")
+    assert difference.endswith("wanted " + "0" * 64)
+
+
+def test_a_package_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(docstrings, "TRAINING", {"nowhere": ""})
+    with pytest.raises(BadInput, match="package nowhere is not installed"):
+        docstrings.corpus()
+    with pytest.raises(BadInput, match="unknown corpus 'docs', did you mean 'docstrings'"):
+        corpus.named("docs")
+    with pytest.raises(BadInput, match="has 5 tokens; wanted at least 8"):
+        corpus.windows(np.zeros(5, np.uint8), 8)
+
+
+def test_the_laws_of_the_generated_source_are_whole_and_sum_to_one(generated):
+    assert all((table.sum(axis=-1) == source.SCALE).all() for table in source.tables())
+    assert (source.law(generated).sum(axis=-1) == source.TOTAL).all()
+
+
+def test_the_generated_source_draws_by_its_law():
+    tokens = source.documents(2048, 9)
+    law = source.law(tokens) / source.TOTAL
+    body = tokens[:, source.CLASSES :].astype(int)
+    drawn = np.log(np.take_along_axis(law, body[..., None], axis=2)[..., 0])
+    spread = drawn.std() / np.sqrt(drawn.size)
+    assert -drawn.mean() == pytest.approx(source.cross_entropy(law, law), abs=4 * spread)
+    expected, found = law.sum(axis=(0, 1)), np.bincount(body.ravel(), minlength=source.SYMBOLS)
+    assert (np.abs(found - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_the_best_predictor_without_the_header_lies_between_the_floor_and_the_average_of_the_lists(generated):
+    law = source.law(generated) / source.TOTAL
+    blind = source.without_header(generated)
+    np.testing.assert_allclose(blind.sum(axis=-1), 1)
+    floor, best = source.cross_entropy(law, law), source.cross_entropy(law, blind)
+    bigram, trigram, favourites = source.tables()
+    body = generated[:, source.CLASSES :].astype(int)
+    one, two = (np.pad(body, ((0, 0), (n, 0)))[:, : source.BODY] for n in (1, 2))
+    group = source.class_of(one)
+    local = source.BIGRAM * bigram[one] + source.TRIGRAM * trigram[source.class_of(two), group]
+    average = (local + source.HEADER * favourites.mean(axis=1)[group]) / source.TOTAL
+    assert floor < best - 0.2 < source.cross_entropy(law, average) - 0.4
+
+
+@pytest.mark.parametrize("name", sorted(recipes.recipes()))
+def test_a_shipped_checkpoint_is_what_its_record_says(name):
+    folder = CHECKPOINTS / name
+    assert trained.damaged(folder) == []
+    record = json.loads((folder / trained.NAME).read_text())
+    recipe = recipes.recipe(name)
+    assert record["recipe"] == json.loads(json.dumps(recipe.described()))
+    assert len(record["training_loss"]) == recipe.steps // trained.SPAN
+    at = checkpoint.read(folder)
+    assert all(matrix.ternary is recipe.ternary for matrix in at.block(0).matrices.values())
+
+
+def test_a_damaged_checkpoint_is_told_from_its_record(tmp_path):
+    for path in (CHECKPOINTS / "generated-0").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((tmp_path / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    (damage,) = trained.damaged(tmp_path)
+    assert "model.safetensors has SHA-256" in damage
+    assert trained.damaged(tmp_path / "nowhere") == [f"{tmp_path / 'nowhere' / trained.NAME} is no training record"]
+
+
+def test_ternary_models_come_close_to_their_twin_on_text(text):
+    found = {name: trained.held_out(CHECKPOINTS / f"docstrings-{name}", text, 128) for name in ("0", "1", "2", "full")}
+    assert all(np.exp(found[seed] - found["full"]) < 1.15 for seed in "012")
+
+
+def test_all_models_of_the_generated_source_beat_whoever_cannot_see_the_header(generated):
+    law = source.law(generated) / source.TOTAL
+    best, floor = source.cross_entropy(law, source.without_header(generated)), source.cross_entropy(law, law)
+    for name in ("0", "1", "2", "full"):
+        found = expected_loss(checkpoint.read(CHECKPOINTS / f"generated-{name}"), generated)
+        assert floor < found < best
+
+
+def test_ideal_crossbars_leave_the_model_untouched_and_no_crossbars_say_nothing(model, text):
+    tokens = corpus.windows(text.held_out, 128)[:4]
+    clean = losses(model, tokens)
+    for readout in (Readout(name="ideal"), Readout(name="unit", range="fixed", lsb=1.0, encoding="twos-complement")):
+        bar = replace(BAR, adc=replace(BAR.adc, bits=10))
+        same = losses(model, tokens, on_crossbars(bar, Devices(name="ideal"), readout))
+        assert np.array_equal(same, clean)
+    assert losses(model, tokens, zeroed).mean() > clean.mean() + 1
+
+
+def test_losses_are_those_of_the_logits_and_a_header_is_given(model, text):
+    tokens = corpus.windows(text.held_out, 64)[:2]
+    scores = logits(model, tokens, exact).astype(float)
+    chance = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    by_hand = -np.take_along_axis(chance[:, :-1], tokens[:, 1:, None].astype(int), axis=2)[..., 0]
+    np.testing.assert_allclose(losses(model, tokens), by_hand, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(losses(model, tokens, header=16), by_hand[:, 15:], rtol=1e-4, atol=1e-4)
+    assert bits_per_byte(by_hand, by_hand.size) == pytest.approx(by_hand.mean() / np.log(2))
+
+
+def test_a_model_sees_nothing_of_what_comes_after(model, text):
+    tokens = corpus.windows(text.held_out, 64)[:2].copy()
+    before = logits(model, tokens)[:, :40]
+    tokens[:, 40:] = 65
+    np.testing.assert_allclose(logits(model, tokens)[:, :40], before, atol=1e-4)
+
+
+def test_chunks_of_the_text_do_not_change_what_noise_it_gets(model, text, monkeypatch):
+    tokens = corpus.windows(text.held_out, 64)[:6]
+    noisy = on_crossbars(BAR, Devices(name="noisy", variation=0.1, read_noise=0.02), Readout(name="ideal"), seed=5)
+    whole = losses(model, tokens, noisy)
+    monkeypatch.setattr("pimllm_lib.analog.language.CHUNK", 100)
+    split = losses(model, tokens, noisy)
+    assert np.abs(whole - split).mean() < 1e-3 * whole.std()  # sums of other lengths round otherwise, nothing else
+
+
+def test_noise_on_one_kind_of_matrix_leaves_the_others_exact(model, text):
+    tokens = corpus.windows(text.held_out, 64)[:4]
+    found = Devices(name="varied", variation=0.5)
+    clean = losses(model, tokens).mean()
+    one = losses(model, tokens, on_crossbars(BAR, found, Readout(name="ideal"), only="3.q")).mean()
+    every = losses(model, tokens, on_crossbars(BAR, found, Readout(name="ideal"))).mean()
+    assert abs(one - clean) < (every - clean) / 5
+
+
+def test_a_calibrated_range_is_that_of_each_layer(model, text):
+    readout = Readout(name="sigmas", range="sigmas")
+    found = calibrate(model, corpus.windows(text.training[: 1 << 14], 128)[:8], BAR, readout)
+    assert len(found) == 7 * model.decoder.n_layers
+    assert min(found.values()) > 0
+    tokens = corpus.windows(text.held_out, 128)[:4]
+    fine = on_crossbars(replace(BAR, adc=replace(BAR.adc, bits=8)), Devices(name="ideal"), readout, full_scales=found)
+    assert abs(losses(model, tokens, fine).mean() - losses(model, tokens).mean()) < 0.02
+
+
+def test_a_token_outside_the_vocabulary_is_refused(model):
+    with pytest.raises(BadInput, match="a token is 256; wanted 0 to 255"):
+        logits(model, np.full((1, 4), 256))
+
+
+@pytest.mark.torch
+def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path):
+    training = pytest.importorskip("pimllm_lib.analog.training")
+    shape = replace(recipes.recipe("generated-0").decoder, d_model=64, d_ff=64, n_layers=1, head_dim=16)
+    recipe = recipes.Recipe(decoder=shape, corpus="generated", seed=1, ternary=True, steps=6, rate=1e-3, batch=2)
+    text = corpus.Corpus(source.documents(64, 2).ravel(), np.zeros(0, np.uint8), source.VOCABULARY, source.CLASSES)
+    straight = training.fit(recipe, text, tmp_path / "a.pt")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(step):
+        if step == 4:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        training.fit(recipe, text, tmp_path / "b.pt", every=2, progress=stop)
+    resumed = training.fit(recipe, text, tmp_path / "b.pt")
+    assert resumed.losses == straight.losses
+    training.export(resumed, recipe, tmp_path / "model")
+    tokens = text.training.reshape(-1, source.LENGTH)[:4]
+    ours = logits(checkpoint.read(tmp_path / "model"), tokens)
+    torch = pytest.importorskip("torch")
+    with torch.no_grad():
+        theirs = resumed.model(torch.from_numpy(tokens.astype(np.int64))).numpy()
+    assert np.median(np.abs(ours - theirs)) < 0.02 * theirs.std()  # half precision turns some 8-bit roundings
+    with pytest.raises(BadInput, match="is of another recipe"):
+        training.fit(replace(recipe, rate=2e-3), text, tmp_path / "b.pt")
+
+
+def test_training_says_what_it_lacks(tmp_path, monkeypatch):
+    with pytest.raises(BadInput, match="unknown checkpoint 'docstring-0', did you mean 'docstrings-0'"):
+        next(trained.train(["docstring-0"], tmp_path, tmp_path, jobs=1, progress=False))
+    monkeypatch.setattr(trained, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match="needs PyTorch; wanted the extra 'train'"):
+        next(trained.train(["docstrings-0"], tmp_path, Path("/"), jobs=1, progress=False))
