@@ -214,6 +214,8 @@ VARIABLES: dict[str, Variable] = {
         "1", "measured power of the noise of a product over that of the signal", extensive=False
     ),
     "predicted_noise_to_signal": Variable("1", "the same in closed form", extensive=False),
+    "carried_over": Variable("1", "measured over predicted noise of a product in a trained matrix", extensive=False),
+    "held_out_loss": Variable("1", "mean loss of a held-out token, in nats", extensive=False),
     "perplexity": Variable("1", "exponential of the mean loss of a held-out token", extensive=False),
     "thriftier_share": Variable("1", "share of draws in which PIM-LLM decodes more tokens a joule", extensive=False),
 }

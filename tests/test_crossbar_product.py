@@ -16,6 +16,7 @@ from pimllm_lib.analog.product import moved, multiply
 from pimllm_lib.analog.readout import converter, pulse_weights, pulses
 from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
+from pimllm_lib.report.chapters import analog_engine
 
 BAR = catalog.part("crossbar-256")
 IDEAL = Readout(name="ideal")
@@ -145,7 +146,7 @@ def test_the_on_off_ratio_cancels_in_a_pair_and_fills_the_range_of_a_column():
 
 @cache
 def probe(fan_in):
-    return ratios.Probe.drawn(fan_in, DENSITY, outputs=256, tokens=192)
+    return ratios.Probe.drawn(fan_in, DENSITY, outputs=128, tokens=128)
 
 
 CAUSES = probes.causes(BAR) | {
@@ -259,6 +260,10 @@ def test_a_calibrated_range_covers_what_it_says(name):
         (lambda: replace(BAR.adc, bits=0), r"Adc.bits is 0; wanted"),
         (lambda: replace(BAR.adc, bits=40), r"Adc.bits is 40; wanted 1 to 16 bits"),
         (lambda: crossbar(ratio=0.5), r"Cell.high_ohm is 5000.0; wanted at least low_ohm"),
+        (lambda: program(drawn(8, 2, 1)[0], crossbar=BAR, devices=devices(), readout=IDEAL, seed=-1), r"device seed is -1"),
+        (lambda: ratios.Probe.drawn(256, 0.0), r"density is 0.0; wanted a share above 0"),
+        (lambda: analog_engine.probed(BAR, fan_in=[300], device_seeds=1, density=0.5, tokens=2, outputs=2),
+         r"fan_in is \[300\]; wanted multiples of the crossbar's 256 rows"),
         (lambda: Readout(name="r", range="full"), r"unknown Readout.range 'full'"),
         (lambda: Readout(name="r", quantile=1.5), r"Readout.quantile is 1.5; wanted a share"),
     ],
@@ -290,6 +295,44 @@ def test_a_product_that_cannot_be_is_refused(change, message):
 def programmed_and_multiplied(weights, x, bar, readout, engine):
     on = program(weights, crossbar=bar, devices=devices(), readout=readout)
     return multiply(on, x, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("x", "act_bits", "message"),
+    [
+        (np.full((1, 8), 1000), 8, r"an activation is 1000; wanted -127 to 127"),
+        (np.full((1, 8), 65537), 8, r"an activation is 65537; wanted"),
+        (np.full((1, 8), np.nan), 8, r"an activation is nan; wanted outputs that are finite"),
+        (np.zeros((0, 8), int), 8, r"shape \(0, 8\); wanted one token at least"),
+        (np.zeros((1, 8), int), 0, r"activations have 0 bits; wanted 2 to 16"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["folded", "per-plane"])
+def test_activations_that_cannot_be_are_refused_by_both_engines(engine, x, act_bits, message):
+    on = program(drawn(8, 2, 1)[0], crossbar=crossbar(), devices=devices(), readout=IDEAL)
+    with pytest.raises(BadInput, match=message):
+        multiply(on, x, engine=engine, act_bits=act_bits)
+
+
+def test_a_worst_case_range_holds_the_off_current_of_columns_too():
+    weights, x = np.ones((256, 4), np.int8), np.full((2, 256), 127)
+    column = replace(IDEAL, range="worst-case", sensing="column")
+    on = program(weights, crossbar=crossbar(adc=12, ratio=4.5), devices=devices(), readout=column)
+    assert multiply(on, x) == pytest.approx(exact(weights, x), rel=0.01)
+
+
+def test_a_gain_makes_up_for_drift_of_single_columns_and_not_of_digital_sums():
+    weights, x = drawn(512, 64, 16, binary=True)
+    gone = devices(drift=0.05, drift_time=1000.0, compensated=True)
+    on = program(weights, crossbar=crossbar(ratio=1e9, binary=True), devices=gone, readout=IDEAL)
+    assert multiply(on, x) == pytest.approx(exact(weights, x), abs=0.5)
+
+
+def test_counting_holds_sums_of_more_rows_than_sixteen_bits(monkeypatch):
+    forced(monkeypatch, "popcount-numpy")
+    weights, x = np.ones((40000, 2), np.int8), np.full((1, 40000), 3)
+    on = program(weights, crossbar=crossbar(rows=40000), devices=devices(), readout=replace(UNIT, lsb=4.0))
+    assert multiply(on, x, engine="per-plane") == pytest.approx(exact(weights, x), rel=0.01)
 
 
 @pytest.mark.torch

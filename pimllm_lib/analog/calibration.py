@@ -5,32 +5,42 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.analog.cells import Programmed
-from pimllm_lib.analog.readout import pulses
+from pimllm_lib.analog.readout import largest_sum, pulses, require_held
 
 #: Tokens of calibration whose sums are looked at; evenly spread over those given.
 TOKENS = 256
+#: Bins of the histogram that a quantile is read from.
+BINS = 1 << 14
 
 
 def full_scale(on: Programmed, x: np.ndarray, *, act_bits: int = 8) -> float | None:
     """Return what a readout by "sigmas" or "quantile" makes of a matrix's sums, in on-cell currents; None for other ranges.
 
     x: whole activations (tokens, fan_in). The sums are those of every pass, tile and converted line; of lines read
-    apart the larger counts. By sigmas: so many standard deviations beyond the mean's magnitude.
+    apart the larger counts. By sigmas: so many standard deviations beyond the mean's magnitude. By quantile: that share of
+    magnitudes is within, to a part in `BINS` of the largest possible sum.
     """
     readout = on.readout
     if readout.range not in ("sigmas", "quantile"):
         return None
+    require_held(x, act_bits, readout.encoding)
     some = x[np.linspace(0, len(x) - 1, min(TOKENS, len(x))).astype(int)].astype(np.int32)
-    step = int(on.crossbar.dac.bits)
-    stacked = np.concatenate(pulses(some, act_bits, step, readout.encoding)).astype(np.float32)
-    rows = range(0, stacked.shape[1], on.crossbar.rows)
-    found = []
-    for line in on.lines:
-        sums = np.concatenate(
-            [stacked[:, r : r + on.crossbar.rows] @ line.weights[r : r + on.crossbar.rows] for r in rows]
-        )
-        if readout.range == "sigmas":
-            found.append(abs(float(sums.mean())) + float(readout.sigmas * sums.std()))
-        else:
-            found.append(float(np.quantile(np.abs(sums), float(readout.quantile))))
-    return max(found)
+    passes = pulses(some, act_bits, int(on.crossbar.dac.bits), readout.encoding)
+    stacked = np.concatenate(passes).astype(np.float32)
+    return max(_reach(on, line.weights, stacked, act_bits) for line in on.lines)
+
+
+def _reach(on: Programmed, weights: np.ndarray, stacked: np.ndarray, act_bits: int) -> float:
+    """Return the full scale of one line, tile by tile, so that the sums of one are held at a time."""
+    count, total, squares = 0, 0.0, 0.0
+    bins, top = np.zeros(BINS, dtype=np.int64), 1.5 * largest_sum(on, act_bits)
+    for row in range(0, stacked.shape[1], on.crossbar.rows):
+        sums = stacked[:, row : row + on.crossbar.rows] @ weights[row : row + on.crossbar.rows]
+        count, total = count + sums.size, total + float(sums.sum(dtype=np.float64))
+        squares += float(np.square(sums, dtype=np.float64).sum())
+        bins += np.histogram(np.abs(sums), bins=BINS, range=(0.0, top))[0]
+    if on.readout.range == "sigmas":
+        mean = total / count
+        return abs(mean) + float(on.readout.sigmas * np.sqrt(squares / count - mean**2))
+    within = np.cumsum(bins) / count
+    return top * float(np.searchsorted(within, min(float(on.readout.quantile), within[-1])) + 1) / BINS

@@ -37,7 +37,7 @@ class Programmed:
     """A matrix in crossbars. Its arrays are numpy's, or torch's where it was moved.
 
     ideal: the weights as asked for, int8 (fan_in, fan_out); lines: the currents that are converted; gain: digital
-    factor on an output; input_gain: what the inputs' sum enters an output with, which makes minus one of the zeros of
+    factor on what was read; input_gain: what the inputs' sum enters an output with, which makes minus one of the zeros of
     single columns; exact: whether all cells are ideal and read without noise, so that sums are whole numbers; masks: then,
     the weights as bits, see `popcount.masks`, where the DAC gives one bit at a time and the ADC rounds.
     """
@@ -63,10 +63,12 @@ def program(
     polarity 2 holds ternary weights in differential pairs, of which both cells are off for 0. polarity 1 holds binary
     weights, on for 1 and off for -1, beside a reference column of off-cells that is subtracted before conversion and
     whose own departures are neglected. Raises BadInput for other weights, and for a crossbar that cuts a weight into
-    several cells.
+    several cells, and for a seed below 0.
     """
     pair = _is_pair(weights, crossbar)
     off = crossbar.cell.low_ohm / crossbar.cell.high_ohm
+    if seed < 0:
+        raise BadInput(f"a device seed is {seed}; wanted a whole number of at least 0")
     if off == 1:
         raise BadInput(
             f"{crossbar.name} has an on/off ratio of 1; wanted one above 1, or no weight can be told from another"

@@ -37,6 +37,12 @@ def windows(text: np.ndarray, length: int) -> np.ndarray:
     return text[: len(text) // length * length].reshape(-1, length)
 
 
+def spread(found: np.ndarray, count: int) -> np.ndarray:
+    """Return so many of the windows, or all where there are fewer, evenly over the text."""
+    places = np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).astype(int))
+    return np.asarray(found[places])
+
+
 def named(name: str) -> Corpus:
     """Return a corpus by name. Raises UnknownName for another."""
     if name not in CORPORA:

@@ -43,7 +43,8 @@ def calibrate(
 ) -> dict[str, float | None]:
     """Return the full scale of each layer's converters, from tokens (windows, length) that are used for nothing else.
 
-    Cells are ideal here: a range is chosen with the design, before any one chip is written.
+    Cells are ideal here: a range is chosen with the design, before any one chip is written. Of many tokens the first chunk
+    counts.
     """
     found: dict[str, float | None] = {}
     if readout.range not in ("sigmas", "quantile"):
@@ -54,7 +55,8 @@ def calibrate(
         product = exact(name, matrix)
 
         def look(x: np.ndarray, first: int) -> np.ndarray:
-            found.setdefault(name, full_scale(on, x, act_bits=ACT_BITS))
+            if name not in found:
+                found[name] = full_scale(on, x, act_bits=ACT_BITS)
             return product(x, first)
 
         return look
@@ -68,10 +70,10 @@ def bits_per_byte(losses: np.ndarray, size: int) -> float:
     return float(losses.sum() / np.log(2) / size)
 
 
-def expected_loss(checkpoint: Checkpoint, documents: np.ndarray, prepare: Prepare = exact) -> float:
-    """Return the mean loss in nats of a generated document's body, over the law and not over what was drawn from it."""
+def expected_losses(checkpoint: Checkpoint, documents: np.ndarray, prepare: Prepare = exact) -> np.ndarray:
+    """Return the mean loss in nats of each generated document's body, over the law and not over what was drawn from it."""
     law = source.law(documents) / source.TOTAL
     scores = logits(checkpoint, documents, prepare)[:, source.CLASSES - 1 : -1].astype(np.float64)
     guess = np.exp(scores - scores.max(axis=-1, keepdims=True))
     guess /= guess.sum(axis=-1, keepdims=True)
-    return source.cross_entropy(law, guess[..., : source.SYMBOLS])
+    return source.cross_entropies(law, guess[..., : source.SYMBOLS])

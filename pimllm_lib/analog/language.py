@@ -62,10 +62,9 @@ def hidden(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact)
     Raises BadInput for tokens outside the vocabulary and outputs that are not finite.
     """
     vocabulary, (windows, length) = checkpoint.decoder.vocab_size, tokens.shape
-    if tokens.min() < 0 or tokens.max() >= vocabulary:
-        raise BadInput(
-            f"a token is {int(tokens.max())}; wanted 0 to {vocabulary - 1}, the vocabulary of {checkpoint.name}"
-        )
+    got = int(tokens.min() if tokens.min() < 0 else tokens.max())
+    if not 0 <= got < vocabulary:
+        raise BadInput(f"a token is {got}; wanted 0 to {vocabulary - 1}, the vocabulary of {checkpoint.name}")
     stream = checkpoint.embedding()[tokens]
     rotation = _rotation(length, checkpoint.decoder.head_dim, checkpoint.theta)
     step = max(CHUNK // length, 1)

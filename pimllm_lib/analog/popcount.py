@@ -70,8 +70,8 @@ def _counted(
     for token in range(len(ones)):
         for tile in range(adds.shape[0]):
             at = ones[token, :, tile].T[:, :, None]  # (words, passes, 1)
-            sums = np.bitwise_count(at & adds[tile, :, None]).sum(axis=0, dtype=np.int16)
-            sums -= np.bitwise_count(at & takes[tile, :, None]).sum(axis=0, dtype=np.int16)
+            sums = np.bitwise_count(at & adds[tile, :, None]).sum(axis=0, dtype=np.int32)
+            sums -= np.bitwise_count(at & takes[tile, :, None]).sum(axis=0, dtype=np.int32)
             out[token] += weights @ table[sums + len(table) // 2]
     return out
 

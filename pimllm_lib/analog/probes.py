@@ -72,13 +72,11 @@ def _cells(crossbar: Crossbar, devices: Devices) -> Cause:
     off = crossbar.cell.low_ohm / crossbar.cell.high_ohm
 
     def predicted(_: Probe, density: float) -> float:
-        if devices.stuck_off or devices.stuck_on:
-            return ratios.stuck(devices, density=density)
         if devices.drift:
             return ratios.drift(devices, density=density, off=off)
         if devices.wire_ohm:
             return ratios.wire(devices, crossbar, density=density, off=off)
-        return ratios.programming(devices, density=density, off=off)
+        return ratios.programming(devices, density=density, off=off) + ratios.stuck(devices, density=density)
 
     return Cause(crossbar, devices, IDEAL, predicted)
 

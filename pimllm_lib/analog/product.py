@@ -19,7 +19,7 @@ from array_api_compat import array_namespace, device, is_numpy_array
 
 from pimllm_lib.analog import popcount
 from pimllm_lib.analog.cells import Line, Programmed, generator
-from pimllm_lib.analog.readout import Converter, converter, largest_sum, pulse_weights, pulses
+from pimllm_lib.analog.readout import Converter, converter, largest_sum, pulse_weights, pulses, require_held
 from pimllm_lib.errors import BadInput, unknown
 
 ENGINES = ("auto", "folded", "per-plane")
@@ -55,10 +55,12 @@ def multiply(
         out = _counted(on, on.masks, x, act_bits, adc)
     else:
         out = _per_plane(on, x, act_bits, adc, first, quiet=quiet)
+    if on.gain != 1:
+        out *= on.gain
     if on.input_gain:
         xp = array_namespace(x)
         out += on.input_gain * xp.sum(xp.astype(x, xp.float32), axis=1, keepdims=True)
-    return out * on.gain if on.gain != 1 else out
+    return out
 
 
 def moved(on: Programmed, like: Any) -> Programmed:
@@ -78,6 +80,7 @@ def _check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
         raise unknown("engine", engine, ENGINES)
     if x.ndim != 2 or x.shape[1] != fan_in:
         raise BadInput(f"activations have the shape {tuple(x.shape)}; wanted tokens x {fan_in}")
+    require_held(x, act_bits, on.readout.encoding)
     if fan_in << (act_bits - 1) > WHOLE:
         raise BadInput(f"a matrix has {fan_in} inputs; wanted at most {WHOLE >> (act_bits - 1)} at {act_bits} bits")
 

@@ -12,8 +12,8 @@ weight's error is (m1 - m0) / (1 - o) times the weight, and a spread of v1 + v0 
 *Reads.* Noise drawn at each of the passes p, which count s_p, adds squares: sum_p s_p^2 d_p^2 stands in the place of x^2.
 *Converters.* One error a pass and tile, all independent: T E[e^2] sum_p s_p^2 / (r K E[x^2]), T = K / R tiles.   (2)
 
-None of it depends on K but through the largest activation, by which a token is scaled: errors add up as the signal does.
-Only what all tiles share, such as the bow of a converter's curve, grows with them.
+All forms are for tiles that are full. None of it depends on K but through the largest activation, by which a token is
+scaled: errors add up as the signal does. Only what all tiles share, such as the bow of a converter's curve, grows with them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ import numpy as np
 from pimllm_lib.analog.calibration import full_scale
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.product import multiply
-from pimllm_lib.analog.readout import Converter, pulse_weights, pulses
+from pimllm_lib.analog.readout import Converter, largest_pulse, pulse_weights, pulses
 from pimllm_lib.analog.wires import mean_square_loss
+from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Bits of an activation, as everywhere in the machine.
@@ -122,12 +123,13 @@ def curve(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *
     """
     weights, error = np.array(_weights(crossbar, readout)), 0.0
     tiles = x.shape[1] // crossbar.rows
+    most = crossbar.rows * largest_pulse(ACT_BITS, int(crossbar.dac.bits), readout.encoding)
     some = x[:SAMPLE, : tiles * crossbar.rows]
     passes = np.stack([p.reshape(len(some), tiles, -1) for p in _passes(some, crossbar, readout)]).astype(float)
     shared = density * np.einsum("ptkr,qtkr->tpq", passes, passes) / tiles  # covariance of two passes, mean over tiles
     for covariance in shared:
         spread = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
-        series = np.stack([_hermite(adc, sigma, crossbar.rows) for sigma in spread])  # (passes, terms)
+        series = np.stack([_hermite(adc, sigma, most) for sigma in spread])  # (passes, terms)
         rho = np.clip(covariance / np.outer(spread, spread), -1, 1)
         own = sum(rho**n * np.outer(series[:, n], series[:, n]) for n in range(1, TERMS))
         np.fill_diagonal(own, series[:, TERMS] - series[:, 0] ** 2)
@@ -135,9 +137,9 @@ def curve(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *
     return _over_signal(error / len(some) / x.shape[1], x, density)
 
 
-def _hermite(adc: Converter, sigma: float, rows: int) -> np.ndarray:
+def _hermite(adc: Converter, sigma: float, most: int) -> np.ndarray:
     """Return c_0 to c_(TERMS - 1) of a converter's error at whole normal sums, and last its mean square."""
-    sums = np.arange(-rows, rows + 1)
+    sums = np.arange(-most, most + 1)
     error = adc.lsb * np.asarray(adc.convert((sums / adc.lsb).astype(np.float32)), dtype=float) - sums
     chance = np.exp(-((sums / sigma) ** 2) / 2)
     chance /= chance.sum()
@@ -197,7 +199,12 @@ class Probe:
 
     @classmethod
     def drawn(cls, fan_in: int, density: float, *, tokens: int = 256, outputs: int = 512, seed: int = 0) -> Probe:
-        """Draw one: activations are normal and scaled by each token's largest, as in the model."""
+        """Draw one: activations are normal and scaled by each token's largest, as in the model.
+
+        Raises BadInput for a density that is no share above 0.
+        """
+        if not 0 < density <= 1:
+            raise BadInput(f"density is {clip(density)}; wanted a share above 0, up to 1")
         rng = np.random.default_rng([seed, fan_in])
         weights = (rng.random((fan_in, outputs)) < density) * rng.choice(np.array([-1, 1]), (fan_in, outputs))
         raw = rng.standard_normal((2 * tokens, fan_in))

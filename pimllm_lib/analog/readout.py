@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 
 from pimllm_lib.analog.cells import Programmed, generator
 from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.hardware.analog import MAX_BITS
 
 
 def pulse_weights(act_bits: int, step: int, encoding: str) -> list[float]:
@@ -32,22 +33,32 @@ def largest_pulse(act_bits: int, step: int, encoding: str) -> int:
     return int(1 << (act_bits - 1)) if step >= act_bits else int((1 << step) - 1)
 
 
+def require_held(x: Any, act_bits: int, encoding: str) -> None:
+    """Raise BadInput for activations that so many bits do not hold, and for none at all."""
+    if not 2 <= act_bits <= MAX_BITS:
+        raise BadInput(f"activations have {clip(act_bits)} bits; wanted 2 to {MAX_BITS}")
+    if 0 in x.shape:
+        raise BadInput(f"activations have the shape {tuple(x.shape)}; wanted one token at least")
+    xp, half = array_namespace(x), 1 << (act_bits - 1)
+    least = -half + 1 if encoding == "sign-magnitude" else -half
+    low, high = float(xp.min(x)), float(xp.max(x))
+    if not math.isfinite(low + high):
+        raise BadInput(f"an activation is {low + high}; wanted outputs that are finite, by less noise")
+    if low < least or high >= half:
+        got = high if low >= least else low
+        raise BadInput(f"an activation is {got:g}; wanted {least} to {half - 1}, {act_bits} bits of {encoding}")
+
+
 def pulses(x: Any, act_bits: int, step: int, encoding: str) -> list[Any]:
     """Return the pulses of each pass, the lowest first, of whole activations x, an integer array of any shape.
 
-    Summed with `pulse_weights` they are x again. Raises BadInput for an activation that so many bits do not hold.
+    Summed with `pulse_weights` they are x again, where x is what `require_held` lets pass.
     """
     xp = array_namespace(x)
-    half, signed = 1 << (act_bits - 1), encoding == "sign-magnitude"
-    least = -half + 1 if signed else -half
-    low, high = int(xp.min(x)), int(xp.max(x))
-    if low < least or high >= half:
-        got = low if low < least else high
-        raise BadInput(f"an activation is {got}; wanted {least} to {half - 1}, {act_bits} bits of {encoding}")
     count, mask = len(pulse_weights(act_bits, step, encoding)), (1 << step) - 1
     if count == 1:
         return [x]
-    if signed:
+    if encoding == "sign-magnitude":
         magnitude, sign = xp.abs(x), xp.sign(x)
         return [((magnitude >> (step * plane)) & mask) * sign for plane in range(count)]
     planes = [(x >> (step * plane)) & mask for plane in range(count - 1)]
@@ -94,6 +105,12 @@ def largest_sum(on: Programmed, act_bits: int) -> float:
     return float(rows * largest_pulse(act_bits, on.crossbar.dac.bits, on.readout.encoding))
 
 
+def _on_cell(on: Programmed) -> float:
+    """Return the current of an on-cell in a converted line: all of it where a column is read by itself, off-current too."""
+    cell = on.crossbar.cell
+    return cell.high_ohm / (cell.high_ohm - cell.low_ohm) if len(on.lines) > 1 else 1.0
+
+
 def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter | None:
     """Return the ADC of a programmed matrix, None where it is ideal. reach: the full scale that calibration found.
 
@@ -107,7 +124,7 @@ def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter |
     if readout.range == "fixed":
         lsb = float(readout.lsb)
     else:
-        full = largest_sum(on, act_bits) if readout.range == "worst-case" else reach
+        full = largest_sum(on, act_bits) * _on_cell(on) if readout.range == "worst-case" else reach
         if full is None:
             raise BadInput(
                 f"the range {readout.range!r} comes from calibration; wanted `calibrated` first, or another range"

@@ -101,8 +101,16 @@ def without_header(tokens: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(truth: np.ndarray, guess: np.ndarray) -> float:
-    """Return the mean over positions of -sum(truth log guess), in nats: expected, not sampled. With itself, the entropy."""
-    return float(-(truth * np.log(np.maximum(guess, 1e-300))).sum(axis=-1).mean())
+    """Return the mean over documents and positions of -sum(truth log guess), in nats: expected, not sampled.
+
+    Of a law with itself it is the entropy.
+    """
+    return float(cross_entropies(truth, guess).mean())
+
+
+def cross_entropies(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Return the same for each document, (count,)."""
+    return np.asarray(-(truth * np.log(np.maximum(guess, 1e-300))).sum(axis=-1).mean(axis=-1))
 
 
 def _last(body: list[np.ndarray] | np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

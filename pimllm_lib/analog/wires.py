@@ -10,7 +10,8 @@ u = (L + D)^-1 L 1 and the current is sum(G u V). To first order in r,
 
     u[i] = 1 - r * sum_j G[j] (R - max(i, j)).
 
-Neglected: resistance of the word lines, which couples columns, and rows that float while their input is zero.
+A tile that is not full has a bit line of as many cells as it has rows in use. Neglected: resistance of the word lines,
+which couples columns, and rows that float while their input is zero.
 """
 
 from __future__ import annotations

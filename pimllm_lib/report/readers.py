@@ -1,15 +1,19 @@
-"""How well the shipped language models read: perplexity of held-out text, beside what bounds it."""
+"""How well the shipped language models read, beside what bounds it, and what crossbars do to their matrices."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from pimllm_lib.analog import checkpoint, corpus, recipes, source
-from pimllm_lib.analog.evaluation import expected_loss
-from pimllm_lib.analog.language import Prepare, exact, losses, zeroed
+from pimllm_lib.analog.checkpoint import Matrix
+from pimllm_lib.analog.evaluation import expected_losses
+from pimllm_lib.analog.language import Prepare, Product, exact, hidden, losses, zeroed
+from pimllm_lib.analog.probes import Cause
+from pimllm_lib.analog.ratios import Probe
 from pimllm_lib.errors import BadInput
 from pimllm_lib.report import trained
 
@@ -25,29 +29,59 @@ READERS = {
 }
 
 
-def perplexities(folder: Path, *, windows: int, documents: int) -> xr.DataArray:
-    """Return perplexity by corpus and reader, NaN where there is no such reader.
+def read(folder: Path, *, windows: int) -> xr.Dataset:
+    """Return the loss of each reader on each window, in nats a token, and its perplexity; NaN where there is no such reader.
 
-    folder: checkpoints by name; windows: of held-out text; documents: of the generated source, over whose law the mean is
-    taken. Raises BadInput for checkpoints that are not what their records say.
+    folder: checkpoints by name; windows: of held-out text, spread over all of it, and as many documents of the generated
+    source, of which the loss is that over the law. Raises BadInput for checkpoints that are not what their records say.
     """
-    text = corpus.named("docstrings")
-    tokens = corpus.windows(text.held_out, recipes.Recipe.window)[:windows]
-    drawn = source.documents(documents, source.PARTS["held_out"][1])
+    tokens, drawn = held_out(windows), source.documents(windows, source.PARTS["held_out"][1])
     law = source.law(drawn) / source.TOTAL
-    found = xr.DataArray(
-        np.full((2, len(READERS)), np.nan), dims=("corpus", "reader"),
-        coords={"corpus": ["docstrings", "generated"], "reader": list(READERS)}, name="perplexity",
+    loss = xr.DataArray(
+        np.full((2, len(READERS), windows), np.nan), dims=("corpus", "reader", "text_window"),
+        coords={"corpus": ["docstrings", "generated"], "reader": list(READERS), "text_window": np.arange(windows)},
     )  # fmt: skip
     runs: dict[str, tuple[str, Prepare]] = {f"seed {seed}": (str(seed), exact) for seed in recipes.SEEDS}
     runs |= {"full precision": ("full", exact), "no crossbars": ("0", zeroed)}
     for reader, (name, prepare) in runs.items():
         on_text, on_source = (checkpoint_of(folder / f"{of}-{name}") for of in ("docstrings", "generated"))
-        found.loc["docstrings", reader] = np.exp(losses(on_text, tokens, prepare).mean())
-        found.loc["generated", reader] = np.exp(expected_loss(on_source, drawn, prepare))
-    found.loc["generated", "best without the header"] = np.exp(source.cross_entropy(law, source.without_header(drawn)))
-    found.loc["generated", "floor"] = np.exp(source.cross_entropy(law, law))
-    return found
+        loss.loc["docstrings", reader] = losses(on_text, tokens, prepare).mean(axis=1)
+        loss.loc["generated", reader] = expected_losses(on_source, drawn, prepare)
+    loss.loc["generated", "best without the header"] = source.cross_entropies(law, source.without_header(drawn))
+    loss.loc["generated", "floor"] = source.cross_entropies(law, law)
+    return xr.Dataset({"held_out_loss": loss, "perplexity": np.exp(loss.mean("text_window"))})
+
+
+def held_out(windows: int) -> np.ndarray:
+    """Return windows of the held-out docstrings, spread over all of them: (windows, 128). Raises BadInput for too many."""
+    found = corpus.windows(corpus.named("docstrings").held_out, recipes.Recipe.window)
+    if not 0 < windows <= min(len(found), source.PARTS["held_out"][0]):
+        raise BadInput(f"windows is {windows}; wanted 1 to {min(len(found), source.PARTS['held_out'][0])}")
+    return corpus.spread(found, windows)
+
+
+def carried_over(folder: Path, chosen: Mapping[str, Cause], *, windows: int = 2) -> xr.DataArray:
+    """Return measured over predicted noise of departures in each matrix of a trained model, (departure, matrix).
+
+    The closed form is told the matrix's own density; the activations are those of held-out text.
+    """
+    found: dict[str, list[float]] = {}
+
+    def prepare(name: str, matrix: Matrix) -> Product:
+        product = exact(name, matrix)
+
+        def look(x: np.ndarray, first: int) -> np.ndarray:
+            if name not in found:
+                probe = Probe(matrix.values, x.astype(np.int32), x.astype(np.int32))
+                density = float(np.mean(matrix.values != 0))
+                found[name] = [cause.measured(probe, 0) / cause.predicted(probe, density) for cause in chosen.values()]
+            return product(x, first)
+
+        return look
+
+    hidden(checkpoint_of(folder), held_out(windows), prepare)
+    values = np.array(list(found.values())).T
+    return xr.DataArray(values, dims=("departure", "matrix"), coords={"departure": list(chosen), "matrix": list(found)})
 
 
 def checkpoint_of(folder: Path) -> checkpoint.Checkpoint:

@@ -87,8 +87,8 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def held_out(folder: Path, text: corpus.Corpus, windows: int) -> float:
-    """Return a checkpoint's mean loss in nats a token over the first held-out windows."""
-    tokens = corpus.windows(text.held_out, recipes.Recipe.window)[:windows]
+    """Return a checkpoint's mean loss in nats a token over held-out windows, spread over all of the text."""
+    tokens = corpus.spread(corpus.windows(text.held_out, recipes.Recipe.window), windows)
     return float(losses(checkpoint.read(folder), tokens, header=text.header).mean())
 
 

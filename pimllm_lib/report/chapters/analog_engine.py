@@ -10,6 +10,7 @@ from matplotlib.ticker import MultipleLocator
 
 from pimllm_lib.analog.probes import causes
 from pimllm_lib.analog.ratios import Probe
+from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar
 from pimllm_lib.report.figure import Figure, style
 from pimllm_lib.report.readers import READERS
@@ -26,7 +27,12 @@ BAND = 0.1
 def probed(
     crossbar: Crossbar, *, fan_in: list[int], device_seeds: int, density: float, tokens: int, outputs: int
 ) -> xr.Dataset:
-    """Return predicted and measured ratios of noise to signal: cause x fan_in, and device_seed where measured."""
+    """Return predicted and measured ratios of noise to signal: cause x fan_in, and device_seed where measured.
+
+    Raises BadInput for widths that leave a tile part empty, of which the closed forms know nothing.
+    """
+    if any(inputs < 1 or inputs % crossbar.rows for inputs in fan_in):
+        raise BadInput(f"fan_in is {clip(fan_in)}; wanted multiples of the crossbar's {crossbar.rows} rows")
     found = causes(crossbar)
     shape = len(found), len(fan_in)
     predicted, measured = np.empty(shape), np.empty((*shape, device_seeds))
@@ -47,35 +53,56 @@ def probed(
     return annotate(ds)
 
 
-def with_readers(ds: xr.Dataset, perplexity: xr.DataArray) -> xr.Dataset:
-    """Return the dataset with the perplexities of the language models."""
-    return annotate(ds.assign(perplexity=perplexity))
+def with_models(ds: xr.Dataset, read: xr.Dataset, carried_over: xr.DataArray) -> xr.Dataset:
+    """Return the dataset with what the language models read, and what departures do to a trained one."""
+    joined = ds.assign(read.data_vars).assign(carried_over=carried_over)
+    joined.reader.attrs["long_name"] = "who reads"
+    joined.text_window.attrs["long_name"] = "window of text, or generated document"
+    return annotate(joined)
 
 
 def answer(ds: xr.Dataset) -> Sentence:
     """Return the page's answer."""
-    ratio = _ratio(ds)
-    worst = float(abs(ratio - 1).max())
-    text, made = (ds.perplexity.sel(corpus=name) for name in ("docstrings", "generated"))
-    seeds = [reader for reader in ds.reader.values if reader.startswith("seed")]
-    cost = 100 * (float(text.sel(reader=seeds).mean()) / float(text.sel(reader="full precision")) - 1)
-    most = float(made.sel(reader=seeds).max())
+    worst = float(abs(_ratio(ds) - 1).max())
+    made = ds.perplexity.sel(corpus="generated")
+    most = float(made.sel(reader=_seeds(ds)).max())
     blind, floor = (float(made.sel(reader=name)) for name in ("best without the header", "floor"))
+    change, error = _against_twin(ds)
     return Sentence(
         f"Yes: measured noise is within {100 * worst:.1f} % of its closed form for all {ds.cause.size} departures at "
-        f"{_listed(ds.fan_in.values)} inputs. On text the ternary models have {_signed(cost)} perplexity against their "
-        f"full-precision twin, and on a source of known entropy they reach {most:.1f} or better, where {floor:.1f} is the "
-        f"floor and {blind:.1f} the best without its long-range term."
+        f"{_listed(ds.fan_in.values)} inputs. On text the perplexity of the ternary models is {change:+.1f} ± {error:.1f} % "
+        f"from that of their full-precision twin, and on a source of known entropy they reach {most:.1f} or better, where "
+        f"{floor:.1f} is the floor and {blind:.1f} the best without its long-range term."
     )
+
+
+def _seeds(ds: xr.Dataset) -> list[str]:
+    return [str(reader) for reader in ds.reader.values if str(reader).startswith("seed")]
+
+
+def _against_twin(ds: xr.Dataset) -> tuple[float, float]:
+    """Return by how many percent the ternary models' perplexity differs, and the standard error of seeds and windows."""
+    loss = ds.held_out_loss.sel(corpus="docstrings")
+    apart = (loss.sel(reader=_seeds(ds)) - loss.sel(reader="full precision")).transpose("reader", "text_window")
+    of_seeds = float(apart.mean("text_window").std("reader", ddof=1)) / np.sqrt(apart.reader.size)
+    of_windows = float(apart.mean("reader").std("text_window", ddof=1)) / np.sqrt(apart.text_window.size)
+    mean = float(apart.mean())
+    return 100 * float(np.expm1(mean)), 100 * float(np.exp(mean)) * float(np.hypot(of_seeds, of_windows))
+
+
+def carried(ds: xr.Dataset) -> Sentence:
+    """Return how far the closed forms carry over to a trained model."""
+    low, high = ds.carried_over.min("matrix"), ds.carried_over.max("matrix")
+    parts = [
+        f"{float(low.sel(departure=name)):.2f} to {float(high.sel(departure=name)):.2f} times the form for {name}"
+        for name in map(str, ds.departure.values)
+    ]
+    return Sentence(f"In the {ds.matrix.size} matrices of the first text model the noise is {', '.join(parts)}.")
 
 
 def _listed(values: np.ndarray) -> str:
     *most, last = (str(int(value)) for value in values)
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _signed(percent: float) -> str:
-    return f"{abs(percent):.1f} % {'more' if percent >= 0 else 'less'}"
 
 
 def _ratio(ds: xr.Dataset) -> xr.DataArray:
