@@ -82,7 +82,7 @@ def program(
     exact = ideal and len(lines) == 1 and not devices.read_noise
     masks = None
     if exact and crossbar.dac.bits == 1 and readout.range != "ideal":
-        masks = popcount.masks(lines[0].weights, crossbar.rows, signed=readout.encoding == "sign-magnitude")
+        masks = popcount.masks(lines[0].weights, crossbar.rows)
     return Programmed(
         ideal=weights.astype(np.int8, copy=False), lines=lines, gain=gain, input_gain=0.0 if pair else -1.0,
         exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer, masks=masks,

@@ -35,15 +35,10 @@ def words(on: np.ndarray, rows: int) -> np.ndarray:
     return np.packbits(grid, axis=-1, bitorder="little").view(np.uint64)
 
 
-def masks(weights: np.ndarray, rows: int, *, signed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return where a one among the pulses adds to a sum and where it takes from it, as words (tiles, words, fan_out).
-
-    weights: -1, 0, 1, (fan_in, fan_out); signed: pulses are of both signs, and the words of the negative ones come second.
-    """
-    up, down = (words(on.T, rows).transpose(1, 2, 0) for on in (weights > 0, weights < 0))
-    sides = ((up, down), (down, up)) if signed else ((up,), (down,))
-    adds, takes = (np.ascontiguousarray(np.concatenate(side, axis=1)) for side in sides)
-    return adds, takes
+def masks(weights: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where weights (fan_in, fan_out) are positive and where negative, each as words (tiles, words, fan_out)."""
+    up, down = (np.ascontiguousarray(words(on.T, rows).transpose(1, 2, 0)) for on in (weights > 0, weights < 0))
+    return up, down
 
 
 def product(
@@ -51,27 +46,34 @@ def product(
 ) -> np.ndarray:
     """Return the sum over passes and tiles of weight times table[sum]: float32 (tokens, fan_out).
 
-    passes: pulses, (tokens, fan_in) each, of -1, 0, 1 where `held` is signed; table: what is read for each sum, the
-    middle one for 0.
+    passes: pulses of -1, 0, 1, (tokens, fan_in) each; table: what is read for each sum, the middle one for 0.
     """
-    ones = np.stack([words(p > 0, rows) for p in passes], axis=1)  # (tokens, passes, tiles, words)
-    if held[0].shape[1] > ones.shape[-1]:
-        ones = np.concatenate([ones, np.stack([words(p < 0, rows) for p in passes], axis=1)], axis=-1)
+    plus = np.stack([words(p > 0, rows) for p in passes], axis=1)  # (tokens, passes, tiles, words)
+    signed = any(p.min() < 0 for p in passes)
+    minus = np.stack([words(p < 0, rows) for p in passes], axis=1) if signed else plus[:0]
     count = _compiled() if find_spec("numba") is not None else _counted
-    out: np.ndarray = count(ones, *held, table.astype(np.float32), np.asarray(weights, dtype=np.float32))
+    out: np.ndarray = count(plus, minus, *held, table.astype(np.float32), np.asarray(weights, dtype=np.float32))
     return out
 
 
 def _counted(
-    ones: np.ndarray, adds: np.ndarray, takes: np.ndarray, table: np.ndarray, weights: np.ndarray
+    plus: np.ndarray, minus: np.ndarray, up: np.ndarray, down: np.ndarray, table: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Count by numpy, tile by tile."""
-    out = np.zeros((len(ones), adds.shape[2]), dtype=np.float32)
-    for token in range(len(ones)):
-        for tile in range(adds.shape[0]):
-            at = ones[token, :, tile].T[:, :, None]  # (words, passes, 1)
-            sums = np.bitwise_count(at & adds[tile, :, None]).sum(axis=0, dtype=np.int32)
-            sums -= np.bitwise_count(at & takes[tile, :, None]).sum(axis=0, dtype=np.int32)
+    """Count by numpy, tile by tile. Pulses and weights of one sign add one, those of two signs take one away."""
+    out = np.zeros((len(plus), up.shape[2]), dtype=np.float32)
+    for token in range(len(plus)):
+        for tile in range(up.shape[0]):
+            p, u, d = (
+                plus[token, :, tile].T[:, :, None],
+                up[tile, :, None],
+                down[tile, :, None],
+            )  # (words, passes, outputs)
+            more, less = p & u, p & d
+            if len(minus):
+                m = minus[token, :, tile].T[:, :, None]
+                more, less = more | (m & d), less | (m & u)
+            sums = np.bitwise_count(more).sum(axis=0, dtype=np.int32)
+            sums -= np.bitwise_count(less).sum(axis=0, dtype=np.int32)
             out[token] += weights @ table[sums + len(table) // 2]
     return out
 
@@ -86,14 +88,25 @@ def _compiled() -> Any:  # noqa: C901 - loops that a compiler is to see whole
         return word(word), lambda _, builder, __, arguments: builder.ctpop(arguments[0])
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def add(word: Any, adds: Any, takes: Any, sums: Any) -> None:
-        for j in range(len(adds)):
-            sums[j] += np.int64(bits(word & adds[j])) - np.int64(bits(word & takes[j]))
+    def add(p: Any, up: Any, down: Any, sums: Any) -> None:
+        for j in range(len(up)):
+            sums[j] += np.int64(bits(p & up[j])) - np.int64(bits(p & down[j]))
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def count(ones: Any, adds: Any, takes: Any, table: Any, weights: Any) -> Any:
-        tokens, passes, tiles, per_tile = ones.shape
-        outputs = adds.shape[2]
+    def add_signed(p: Any, m: Any, up: Any, down: Any, sums: Any) -> None:
+        for j in range(len(up)):
+            more, less = (p & up[j]) | (m & down[j]), (p & down[j]) | (m & up[j])
+            sums[j] += np.int64(bits(more)) - np.int64(bits(less))
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def read(sums: Any, table: Any, weight: Any, row: Any) -> None:
+        for j in range(len(row)):
+            row[j] += weight * table[np.uint64(sums[j])]
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def count(plus: Any, minus: Any, up: Any, down: Any, table: Any, weights: Any) -> Any:
+        tokens, passes, tiles, per_tile = plus.shape
+        outputs = up.shape[2]
         out = np.zeros((tokens, outputs), dtype=np.float32)
         sums = np.empty(OUTPUTS, dtype=np.int64)
         for left in range(0, outputs, OUTPUTS):
@@ -101,9 +114,12 @@ def _compiled() -> Any:  # noqa: C901 - loops that a compiler is to see whole
             for tile, token, one in np.ndindex(tiles, tokens, passes):
                 sums[:] = len(table) // 2
                 for at in range(per_tile):
-                    add(ones[token, one, tile, at], adds[tile, at, left:right], takes[tile, at, left:right], sums)
-                for j in range(right - left):
-                    out[token, left + j] += weights[one] * table[sums[j]]
+                    u, d = up[tile, at, left:right], down[tile, at, left:right]
+                    if len(minus) > 0:
+                        add_signed(plus[token, one, tile, at], minus[token, one, tile, at], u, d, sums)
+                    else:
+                        add(plus[token, one, tile, at], u, d, sums)
+                read(sums[: right - left], table, weights[one], out[token, left:right])
         return out
 
     return count

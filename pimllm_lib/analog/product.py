@@ -26,7 +26,7 @@ ENGINES = ("auto", "folded", "per-plane")
 #: Tokens that share one draw of noise: draws do not depend on how tokens are split into calls.
 NOISE_BLOCK = 32
 #: Sums converted at a time: what a core's cache holds. Rows of a product that is as fast as a tall one.
-BLOCK, TALL = 1 << 19, 512
+BLOCK, TALL = 1 << 18, 512
 #: float32 holds every whole number up to here.
 WHOLE = 1 << 24
 
@@ -159,7 +159,8 @@ def _per_plane(on: Programmed, x: Any, act_bits: int, adc: Converter | None, fir
     sums = _packed_sums if quiet and len(passes) > 1 and _fits(on, act_bits) else _sums
     for block, take, place in blocks:
         shares = [xp.astype(p[place], xp.float32) for p in passes]
-        width = fan_out if noisy else max(BLOCK // (len(shares) * (place.stop - place.start)), 64)
+        products = (len(shares) + 1) // 2 if sums is _packed_sums else len(shares)
+        width = fan_out if noisy else max(BLOCK // (products * (place.stop - place.start)), 64)
         for left in range(0, fan_out, width):
             cols = slice(left, min(left + width, fan_out))
             for number, line in enumerate(on.lines):
@@ -237,7 +238,8 @@ def _packed_sums(
         rows = slice(top, top + on.crossbar.rows)
         both = xp.matmul(stacked[:, rows], line.weights[rows, cols])
         high = xp.round(both)
-        low = both[:behind] - high[:behind]
+        low = both[:behind]
+        low -= high[:behind]
         low *= shift * per_lsb
         if per_lsb != 1:
             high *= per_lsb

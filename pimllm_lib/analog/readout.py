@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_array
 
 from pimllm_lib.analog.cells import Programmed, generator
 from pimllm_lib.errors import BadInput, clip
@@ -89,9 +89,19 @@ class Converter:
         return self.low * self.lsb <= -largest and self.high * self.lsb >= largest
 
     def convert(self, current: Any, *, clip: bool = True) -> Any:
-        """Return the numbers read for currents, in steps. current: in steps too; clip: whether it may leave the range."""
+        """Return the numbers read for currents, in steps.
+
+        current: in steps too, and overwritten where it is numpy's, since half of the time goes into memory; clip: whether it
+        may leave the range.
+        """
         xp = array_namespace(current)
-        codes = xp.round(xp.clip(current, float(self.low), float(self.high)) if clip else current)
+        if clip:
+            codes = xp.clip(
+                current, float(self.low), float(self.high), out=current if is_numpy_array(current) else None
+            )
+        else:
+            codes = current
+        codes = np.rint(codes, out=codes) if is_numpy_array(codes) else xp.round(codes)
         if self.levels is None:
             return codes
         table = xp.asarray(self.levels, device=current.device)
