@@ -31,14 +31,7 @@ SMALL = {
         "context_len": "[8, 16]",
         "weight_bits": "[2, 4]",
     },
-    "16-analog-engine": {
-        "fan_in": "[256]",
-        "device_seeds": "1",
-        "tokens": "32",
-        "outputs": "32",
-        "windows": "4",
-        "documents": "8",
-    },
+    "16-analog-engine": {"fan_in": "[256]", "device_seeds": "2", "tokens": "32", "outputs": "32", "windows": "4"},
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 

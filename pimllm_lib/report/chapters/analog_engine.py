@@ -68,11 +68,13 @@ def answer(ds: xr.Dataset) -> Sentence:
     most = float(made.sel(reader=_seeds(ds)).max())
     blind, floor = (float(made.sel(reader=name)) for name in ("best without the header", "floor"))
     change, error = _against_twin(ds)
+    side = "above" if change >= 0 else "below"
     return Sentence(
         f"Yes: measured noise is within {100 * worst:.1f} % of its closed form for all {ds.cause.size} departures at "
-        f"{_listed(ds.fan_in.values)} inputs. On text the perplexity of the ternary models is {change:+.1f} ± {error:.1f} % "
-        f"from that of their full-precision twin, and on a source of known entropy they reach {most:.1f} or better, where "
-        f"{floor:.1f} is the floor and {blind:.1f} the best without its long-range term."
+        f"{_listed(ds.fan_in.values)} inputs. On text the perplexity of the ternary models is {abs(change):.1f} ± "
+        f"{error:.1f} % {side} that of their full-precision twin (standard error of seeds and windows). On a source of "
+        f"known entropy they reach {most:.1f} or better, where {floor:.1f} is the floor and {blind:.1f} the best without "
+        "its long-range term."
     )
 
 
@@ -97,7 +99,7 @@ def carried(ds: xr.Dataset) -> Sentence:
         f"{float(low.sel(departure=name)):.2f} to {float(high.sel(departure=name)):.2f} times the form for {name}"
         for name in map(str, ds.departure.values)
     ]
-    return Sentence(f"In the {ds.matrix.size} matrices of the first text model the noise is {', '.join(parts)}.")
+    return Sentence(f"In the {ds.matrix.size} matrices of the first text model the noise is {' and '.join(parts)}.")
 
 
 def _listed(values: np.ndarray) -> str:
@@ -137,12 +139,11 @@ def agreement(ds: xr.Dataset) -> Figure:
 
 def numbers(ds: xr.Dataset) -> Table:
     """Return predicted and measured ratios at each width, in decibels of signal over noise."""
-    columns = {"departure": [str(name) for name in ds.cause.values]}
+    columns = {"departure, predicted / measured": [str(name) for name in ds.cause.values]}
     for inputs in ds.fan_in.values:
         at = ds.sel(fan_in=inputs)
-        columns[f"predicted, {int(inputs)}"] = [f"{-10 * np.log10(v):.2f}" for v in at.predicted_noise_to_signal.values]
-        mean = at.noise_to_signal.mean("device_seed").values
-        columns[f"measured, {int(inputs)}"] = [f"{-10 * np.log10(v):.2f}" for v in mean]
+        both = -10 * np.log10([at.predicted_noise_to_signal.values, at.noise_to_signal.mean("device_seed").values])
+        columns[f"{int(inputs)} inputs"] = [f"{form:.2f} / {found:.2f}" for form, found in both.T]
     return Table(pd.DataFrame(columns), long=True)
 
 
