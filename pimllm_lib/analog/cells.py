@@ -76,7 +76,7 @@ def program(
     asked = [
         np.where(on, np.float32(1), np.float32(off)) for on in ([weights > 0, weights < 0] if pair else [weights > 0])
     ]
-    ideal = not any(vars(devices)[name] for name in _DEPARTURES) and devices.drop == "none"
+    ideal = not any(vars(devices)[name] for name in _DEPARTURES)
     cells, gain = (asked, 1.0) if ideal else _departed(asked, crossbar, devices, seed, layer)
     lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
     exact = ideal and len(lines) == 1 and not devices.read_noise
@@ -176,7 +176,7 @@ def _aged(cells: np.ndarray, devices: Devices, draw: Callable[[str], np.random.G
 
 
 def _seen(cells: np.ndarray, crossbar: Crossbar, devices: Devices) -> np.ndarray:
-    if not devices.wire_ohm or devices.drop == "none":
+    if not devices.wire_ohm:
         return cells
     solve = wires.ladder if devices.drop == "ladder" else wires.first_order
     return np.asarray(cells * solve(cells, devices.wire_ohm / crossbar.cell.low_ohm), dtype=np.float32)

@@ -11,7 +11,7 @@ from pimllm_lib.parts import Name, Table, Value, numeric, part, require, require
 
 #: Laws of conductance variation; ways to work out the drop along a bit line; what sets a converter's range.
 LAWS = ("normal", "lognormal")
-DROPS = ("none", "first-order", "ladder")
+DROPS = ("ladder", "first-order")
 RANGES = ("ideal", "worst-case", "fixed", "sigmas", "quantile")
 ENCODINGS = ("twos-complement", "sign-magnitude")
 SENSINGS = ("pair", "column")
@@ -29,7 +29,7 @@ class Devices:
     currents. drift, drift_spread: mean and standard deviation over cells of the exponent by which conductance falls with
     time, never below 0; drift_time: time since programming over the time at which the exponent starts to count (1: no
     drift); compensated: one gain a matrix, its programmed over its present sum of conductances. wire_ohm: resistance
-    of a bit line from cell to cell; drop: "none", "first-order" or "ladder", see `analog.wires`.
+    of a bit line from cell to cell; drop: how its loss is worked out, "ladder" or "first-order", see `analog.wires`.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Devices:
     drift_time: Value = 1.0
     compensated: Value = False
     wire_ohm: Value = 0.0
-    drop: Name = "none"
+    drop: Name = "ladder"
 
     def __post_init__(self) -> None:
         """Refuse statistics that no cell can have."""
