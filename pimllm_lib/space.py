@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.schema import RESERVED, VARIABLES
+from pimllm_lib.schema import DIMS, VARIABLES
 
 METHODS = ("grid", "list", "latin", "sobol")
 LAWS = ("uniform", "log", "integer")
@@ -98,7 +98,7 @@ class Space:
                 if items.count(item) > 1:
                     raise BadInput(f"{items.count(item)} {what} {item}; wanted one")
         for name in names:
-            if name in RESERVED or name in VARIABLES:
+            if name in DIMS or name in VARIABLES or name == "sample":
                 raise BadInput(f"the axis name {name!r} is reserved; wanted any other")
         self._check_kinds()
         if not self.axes or self.size < 1 or self.chunk < 1:

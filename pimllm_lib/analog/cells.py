@@ -161,10 +161,31 @@ def _written(
             cells = np.maximum(target + spread * noise, 0)
     if devices.stuck_off or devices.stuck_on:
         chance = draw("stuck").random(target.shape, dtype=np.float32)
+        if devices.spares:
+            spare = draw("spares").random((len(target), int(devices.spares)), dtype=np.float32)
+            chance = _spared(chance, spare, target == 1, devices)
         off = np.float32(crossbar.cell.low_ohm / crossbar.cell.high_ohm)
         cells = np.where(chance < devices.stuck_off, off, cells)
         cells = np.where(chance >= 1 - devices.stuck_on, np.float32(1), cells)
     return cells.astype(np.float32, copy=False)
+
+
+def _spared(chance: np.ndarray, spare: np.ndarray, on: np.ndarray, devices: Devices) -> np.ndarray:
+    """Return the chances of cells to be stuck, with the worst columns moved to the spare ones that suit them best.
+
+    Of cells stuck at a wrong value, that is; those that want it anyway count for nothing.
+    """
+
+    def wrong(of: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        return np.asarray(np.where(wanted, of < devices.stuck_off, of >= 1 - devices.stuck_on).sum(axis=0))
+
+    found, left, now = chance.copy(), list(range(spare.shape[1])), wrong(chance, on)
+    for column in np.argsort(-now, kind="stable")[: len(left)]:
+        there = wrong(spare[:, left], on[:, [column]])
+        best = int(there.argmin())
+        if there[best] < now[column]:
+            found[:, column] = spare[:, left.pop(best)]
+    return found
 
 
 def _aged(cells: np.ndarray, devices: Devices, draw: Callable[[str], np.random.Generator]) -> np.ndarray:

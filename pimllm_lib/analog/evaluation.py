@@ -12,10 +12,8 @@ from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.language import Prepare, Product, exact, hidden, logits
 from pimllm_lib.analog.product import multiply
+from pimllm_lib.analog.readout import ACT_BITS
 from pimllm_lib.hardware import Crossbar, Devices, Readout
-
-#: Activation bits where no checkpoint says otherwise: BitNet's.
-ACT_BITS = 8
 
 
 def on_crossbars(
@@ -24,12 +22,12 @@ def on_crossbars(
 ) -> Prepare:  # fmt: skip
     """Return what puts each matrix of a model on crossbars, drawn from a device seed.
 
-    full_scales: of each layer's converters, from `calibrate`, where the readout asks for them; only: the part of a
-    layer's name that a matrix must have to be put there ("down", "3."), the others being exact.
+    full_scales: of each layer's converters, from `calibrate`, where the readout asks for them; only: the layer ("3"), the
+    kind ("down") or both ("3.down") of the matrices that are put there, the others being exact.
     """
 
     def prepare(name: str, matrix: Matrix) -> Product:
-        if only is not None and only not in name:
+        if only not in (None, name, *name.split(".")):
             return exact(name, matrix)
         on = program(matrix.values, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=name)
         reach = (full_scales or {}).get(name)

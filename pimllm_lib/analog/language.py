@@ -18,8 +18,8 @@ from pimllm_lib.errors import BadInput
 Product: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
 #: Layer and kind, such as "3.down", and its matrix -> what it does.
 Prepare: TypeAlias = Callable[[str, Matrix], Product]
-#: Tokens of a chunk: activations of one chunk are held at a time, beside the residual stream of all.
-CHUNK = 8192
+#: Tokens of a chunk: activations of one chunk are held at a time, beside the residual stream of all. As many as a cache holds.
+CHUNK = 1024
 
 
 def exact(_: str, matrix: Matrix) -> Product:
@@ -115,19 +115,20 @@ class _Layer:
             return [self.products[kind](flat, first).reshape(*x.shape[:-1], -1) for kind in kinds]
         largest = (1 << (self.checkpoint.act_bits - 1)) - 1
         scale = largest / np.maximum(np.abs(flat).max(axis=1, keepdims=True), 1e-5)
-        whole = np.clip(np.rint(flat * scale), -largest - 1, largest)
-        return [
-            (self.products[kind](whole, first) * (np.float32(self.block.matrices[kind].scale) / scale)).reshape(
-                *x.shape[:-1], -1
-            )
-            for kind in kinds
-        ]
+        whole = flat * scale
+        np.clip(np.rint(whole, out=whole), -largest - 1, largest, out=whole)
+        found = [self.products[kind](whole, first) for kind in kinds]
+        for kind, out in zip(kinds, found, strict=True):
+            out *= np.float32(self.block.matrices[kind].scale) / scale
+        return [out.reshape(*x.shape[:-1], -1) for out in found]
 
 
 def norm(x: np.ndarray, gain: np.ndarray, eps: float) -> np.ndarray:
     """Return x over the root of its mean square, times a gain."""
-    mean_square = np.mean(x * x, axis=-1, keepdims=True)
-    return np.asarray(x / np.sqrt(mean_square + np.float32(eps)) * gain)
+    mean_square = np.einsum("...i,...i->...", x, x)[..., None] / np.float32(x.shape[-1])
+    out = x * (1 / np.sqrt(mean_square + np.float32(eps)))
+    out *= gain
+    return np.asarray(out)
 
 
 def _rotation(length: int, head_dim: int, theta: float) -> np.ndarray:

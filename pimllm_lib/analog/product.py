@@ -114,9 +114,11 @@ def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, 
     tiles = -(-on.ideal.shape[0] // on.crossbar.rows)
     variance: Any = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
     if on.devices.read_noise:
-        passes = _passes(on, x, act_bits)
-        power = sum(w * w * xp.astype(p, xp.float32) ** 2 for w, p in zip(weights, passes, strict=True))
-        variance = variance + on.devices.read_noise**2 * xp.matmul(power, line.squares)
+        power = xp.asarray(_powers(on, act_bits), device=device(x))
+        place = xp.reshape(xp.astype(x, xp.int64) + (1 << (act_bits - 1)), (-1,))
+        variance = variance + on.devices.read_noise**2 * xp.matmul(
+            xp.reshape(xp.take(power, place), x.shape), line.squares
+        )
     draw = np.concatenate(
         [
             _noise(on, "folded", (line.weights.shape[1],), block, take, number)
@@ -124,6 +126,15 @@ def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, 
         ]
     )
     return variance**0.5 * xp.asarray(draw, device=device(x))
+
+
+def _powers(on: Programmed, act_bits: int) -> np.ndarray:
+    """Return the sum over passes of the squares of weight times pulse, for every activation from the lowest on."""
+    half = 1 << (act_bits - 1)
+    every = np.arange(-half, half, dtype=np.int32)
+    passes = pulses(every, act_bits, int(on.crossbar.dac.bits), on.readout.encoding)
+    squares = (w * w * np.square(p, dtype=np.float64) for w, p in zip(_weights(on, act_bits), passes, strict=True))
+    return np.asarray(sum(squares), dtype=np.float32)
 
 
 def _noise_blocks(first: int, count: int) -> Iterator[tuple[int, slice, slice]]:

@@ -26,13 +26,11 @@ import numpy as np
 from pimllm_lib.analog.calibration import full_scale
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.product import multiply
-from pimllm_lib.analog.readout import Converter, largest_pulse, pulse_weights, pulses
+from pimllm_lib.analog.readout import ACT_BITS, Converter, largest_pulse, pulse_weights, pulses
 from pimllm_lib.analog.wires import mean_square_loss
 from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
-#: Bits of an activation, as everywhere in the machine.
-ACT_BITS = 8
 #: Tokens and terms of the series that `curve` sums.
 SAMPLE, TERMS = 64, 16
 

@@ -13,6 +13,9 @@ from pimllm_lib.analog.cells import Programmed, generator
 from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware.analog import MAX_BITS
 
+#: Bits of an activation where nothing else is said: BitNet's.
+ACT_BITS = 8
+
 
 def pulse_weights(act_bits: int, step: int, encoding: str) -> list[float]:
     """Return what each pass of `step` bits counts for, the lowest first.

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pimllm_lib.analog import recipes
 from pimllm_lib.analog.checkpoint import Block as StoredBlock
 from pimllm_lib.analog.checkpoint import Matrix, write
 from pimllm_lib.analog.corpus import Corpus
@@ -36,10 +37,14 @@ class Projection(nn.Linear):
         """Take the sizes."""
         super().__init__(fan_in, fan_out, bias=False)
         self.ternary = ternary
+        self.noise: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return x times the weights; x has been through `eight_bits` where they are ternary."""
-        return functional.linear(x, ternary(self.weight) if self.ternary else self.weight)
+        if not self.ternary:
+            return functional.linear(x, self.weight)
+        weight = ternary(self.weight)
+        return functional.linear(x, weight if self.noise is None else weight + weight.detach() * self.noise)
 
 
 def ternary(weight: torch.Tensor) -> torch.Tensor:
@@ -147,24 +152,39 @@ class Run:
     optimiser: torch.optim.Optimizer
     step: int
     losses: list[float]
+    before: int = 0
 
     @classmethod
     def start(cls, recipe: Recipe, state: Path, device: str) -> Run:
-        """Return the run as it stands on disk, or a new one. Raises BadInput for the state of another recipe."""
+        """Return the run as it stands on disk, or a new one, from the last state of the recipe it goes on from.
+
+        Raises BadInput for the state of another recipe.
+        """
         model = Model(recipe).to(device)
         groups = [
             {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": recipe.decay},
             {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
         ]
         run = cls(model, torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.95)), 0, [])
+        if recipe.start:
+            first = recipes.recipe(recipe.start)
+            run.model.load_state_dict(_held(state.with_name(f"{recipe.start}.pt"), first, device)["model"])
+            run.before = first.steps
         if state.is_file():
-            held: dict[str, Any] = torch.load(state, map_location=device, weights_only=True)
-            if held["recipe"] != recipe.fingerprint():
-                raise BadInput(f"{state} is of another recipe; wanted it removed, or another folder for states")
+            held = _held(state, recipe, device)
             run.model.load_state_dict(held["model"])
             run.optimiser.load_state_dict(held["optimiser"])
             run.step, run.losses = held["step"], held["losses"]
         return run
+
+    def _draw(self, recipe: Recipe) -> None:
+        """Give the weights the noise of this step, drawn by seed and step."""
+        if not recipe.noise:
+            return
+        key = np.random.SeedSequence([recipe.seed, self.step]).generate_state(1)[0]
+        draw = torch.Generator().manual_seed(int(key))
+        for at in (module for module in self.model.modules() if isinstance(module, Projection)):
+            at.noise = recipe.noise * torch.randn(at.weight.shape, generator=draw).to(at.weight.device)
 
     def save(self, recipe: Recipe, state: Path) -> None:
         """Put the run on disk in one move, so that an interruption leaves the old state or the new."""
@@ -180,7 +200,8 @@ class Run:
         """Take one step."""
         skip = corpus.header
         device = next(self.model.parameters()).device
-        tokens = batch(corpus.training, recipe, self.step, aligned=skip > 0).to(device)
+        tokens = batch(corpus.training, recipe, self.before + self.step, aligned=skip > 0).to(device)
+        self._draw(recipe)
         for group in self.optimiser.param_groups:
             group["lr"] = rate(recipe, self.step)
         logits = self.model(tokens[:, :-1])[:, max(skip - 1, 0) :]
@@ -191,6 +212,14 @@ class Run:
         self.optimiser.step()
         self.step += 1
         self.losses.append(loss.item())
+
+
+def _held(state: Path, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Return the state of a recipe. Raises BadInput for that of another."""
+    held: dict[str, Any] = torch.load(state, map_location=device, weights_only=True)
+    if held["recipe"] != recipe.fingerprint():
+        raise BadInput(f"{state} is of another recipe; wanted it removed, or another folder for states")
+    return held
 
 
 def fit(

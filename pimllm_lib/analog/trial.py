@@ -16,7 +16,7 @@ from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Most tokens that a range is chosen from, and the share of the text that they may be.
-CALIBRATION, SHARE = 4096, 1 / 8
+CALIBRATION, SHARE = 1024, 1 / 8
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Devices:
     of a cell's current over its mean, drawn at each read; output_noise: that of the current a converter sees, in on-cell
     currents. drift, drift_spread: mean and standard deviation over cells of the exponent by which conductance falls with
     time, never below 0; drift_time: time since programming over the time at which the exponent starts to count (1: no
-    drift); compensated: one gain a matrix, its programmed over its present sum of conductances. wire_ohm: resistance
+    drift); compensated: one gain a matrix, its programmed over its present sum of conductances. spares: columns beside
+    those of a crossbar, each in the place of one where a test finds more cells stuck at a wrong value. wire_ohm: resistance
     of a bit line from cell to cell; drop: how its loss is worked out, "ladder" or "first-order", see `analog.wires`.
     """
 
@@ -45,6 +46,7 @@ class Devices:
     drift_spread: Value = 0.0
     drift_time: Value = 1.0
     compensated: Value = False
+    spares: Value = 0
     wire_ohm: Value = 0.0
     drop: Name = "ladder"
 
@@ -61,6 +63,8 @@ class Devices:
         require(both <= 1, "Devices.stuck_off and stuck_on together", both, "a chance from 0 to 1")
         require(self.drift_time >= 1, "Devices.drift_time", self.drift_time, "at least 1, where drift starts")
         _listed(self, law=LAWS, drop=DROPS)
+        require_positive(self, ("spares",), or_zero=True)
+        require(self.spares % 1 == 0, "Devices.spares", self.spares, "a whole number of columns")
         require_flags(self, ("compensated",))
         for value in self.curve_siemens:
             numeric("Devices.curve_siemens", value, "numbers")

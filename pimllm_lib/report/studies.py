@@ -46,10 +46,13 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
         for chunk, made in _shown(each(plan.work, todo, pool), plan.space.count, progress):
             archive.write(made, _place(into, chunk))
         whole = plan.reduction.of_all([archive.load(_place(into, chunk)) for chunk in plan.space.chunks()])
+    whole = plan.finish(whole) if plan.finish else whole
     own = {"user_values": json.dumps(plan.own)}  # not those of the last chunk: the parameters have what varies
     whole = whole.assign_attrs(own | {"fingerprints": plan.identity})
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
-        made = archive.save(whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch)
+        made = archive.save(
+            whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, tolerance=plan.tolerance
+        )
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pimllm_lib.arguments import listed
 from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.schema import RESERVED
 from pimllm_lib.space import LAWS, METHODS, Axis, Range, Space
 
 _LISTED_KEYS, _RANGED_KEYS = ("fields", "values", "labels"), ("fields", "low", "high", "law", "points")
@@ -50,6 +51,8 @@ def _axis(name: str, entry: Any, sampled: bool) -> Axis | Range:
     short = name.split(".", 1)[-1].replace(".", "_")
     if not short.isidentifier():
         raise BadInput(f"the axis name {clip(name)} is no name; wanted letters, digits and '_'")
+    if short in RESERVED:
+        raise BadInput(f"the axis name {short!r} is reserved; wanted any other")
     fields = tuple(str(field) for field in listed(table.get("fields", name)))
     return _listed_axis(short, fields, table) if "values" in table else _ranged_axis(short, fields, table, sampled)
 

@@ -18,14 +18,14 @@ from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.hardware import System
 from pimllm_lib.parts import fingerprint
 from pimllm_lib.reduction import Reduction
-from pimllm_lib.report import archive, notebooks, parameters, study_axes
+from pimllm_lib.report import archive, noise_study, notebooks, parameters, study_axes
 from pimllm_lib.report.paths import notebook
 from pimllm_lib.report.provenance import source_hash
 from pimllm_lib.space import Axis, Chunk, Space
 
 _KEYS = (
     "name", "notebook", "system", "model", "context_len", "conventions", "method", "points", "seed", "chunk", "axes",
-    "metrics", "reduce",
+    "metrics", "reduce", "noise", "curves",
 )  # fmt: skip
 _REDUCE_KEYS = ("kind", "objectives", "count", "quantiles")
 Work = Callable[[Chunk], xr.Dataset]
@@ -35,7 +35,8 @@ Work = Callable[[Chunk], xr.Dataset]
 class Plan:
     """A study ready to run: its name and text, its space, what evaluates a chunk, what reduces the whole.
 
-    identity: what is studied, by content, also where the text names a file; own: values of it that are not the catalog's.
+    identity: what is studied, by content, also where the text names a file; own: values of it that are not the catalog's;
+    finish: what is done to the whole at the end, if anything; tolerance: by which a repeated run may differ, relative.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Plan:
     metrics: int
     identity: str
     own: dict[str, str]
+    finish: Callable[[xr.Dataset], xr.Dataset] | None = None
+    tolerance: float = archive.TOLERANCE
 
 
 def read(path: Path) -> Plan:
@@ -56,7 +59,8 @@ def read(path: Path) -> Plan:
         for key in spec:
             if key not in _KEYS:
                 raise unknown("key", key, _KEYS)
-        return _notebook_plan(path, spec) if "notebook" in spec else _plan(path, spec)
+        makers = {"notebook": _notebook_plan, "curves": _noise_plan}
+        return next((make for key, make in makers.items() if key in spec), _plan)(path, spec)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 
@@ -97,6 +101,20 @@ def _notebook_plan(path: Path, spec: dict[str, Any]) -> Plan:
                 parameters.check(slug, {field.removeprefix("parameter."): value})
     work, identity = partial(_run_notebook, slug, space), f"{slug}={source_hash(slug, notebook(slug))}"
     return Plan(_name(path, spec), spec, space, work, Reduction("all"), 1, 0, identity, {})
+
+
+def _noise_plan(path: Path, spec: dict[str, Any]) -> Plan:
+    """Return a study whose points are trained models on crossbars, see `noise_study`."""
+    for key in set(spec) - {"name", "noise", "curves"}:
+        raise BadInput(f"{key} stands beside curves; wanted name, noise and curves alone")
+    return noise_plan(_name(path, spec), spec)
+
+
+def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
+    """Return a noise study of a table, ready to run. Raises BadInput for one that cannot be."""
+    study = noise_study.of(spec)
+    work, finish = partial(noise_study.compute, study), partial(noise_study.described, study)
+    return Plan(name, spec, study.space, work, Reduction("all"), 1, 0, study.identity(), {}, finish, noise_study.TOLERANCE)
 
 
 def _run_notebook(slug: str, space: Space, chunk: Chunk) -> xr.Dataset:

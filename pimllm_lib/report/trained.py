@@ -55,6 +55,8 @@ def _one(name: str, *, into: Path, states: Path, progress: bool) -> Path:
     if text.differences:
         raise BadInput(f"{text.differences[0]}: another corpus than the lock's; wanted the locked packages")
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if recipe.start:  # nothing to do where its last state is there
+        training.fit(recipes.recipe(recipe.start), text, states / f"{recipe.start}.pt", device=device)
     with tqdm(total=recipe.steps, desc=name, unit="step", disable=not progress) as bar:
         run = training.fit(
             recipe, text, states / f"{name}.pt", device=device, progress=lambda done: bar.update(done - bar.n)

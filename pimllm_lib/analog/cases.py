@@ -1,0 +1,162 @@
+"""The cases of a noise study: curves along which one field of crossbar, devices or readout takes value after value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pimllm_lib import catalog, hardware
+from pimllm_lib.analog.checkpoint import Checkpoint, Matrix
+from pimllm_lib.analog.evaluation import calibrate, on_crossbars
+from pimllm_lib.analog.language import Prepare, Product, exact, hidden, zeroed
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.hardware import Crossbar, Devices, Readout
+from pimllm_lib.parts import with_fields
+
+#: Keys of a curve. PARTS name a part each; `field` is a path into one of them, one of the parts, or one of WAYS.
+PARTS = {"crossbar": "crossbar-256", "devices": "cells-ideal", "readout": "readout-ideal"}
+WAYS = ("products", "only", "tuned", "shared")
+KEYS = ("field", "values", "set", *PARTS, *WAYS)
+#: What products a case has: on crossbars, exact, or nothing at all.
+PRODUCTS = ("crossbars", "exact", "zeroed")
+#: Statistics that make two chips of one case differ.
+_DRAWN = ("variation", "curve_siemens", "stuck_off", "stuck_on", "read_noise", "output_noise", "drift_spread")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One point of a study. curve, setting: where it stands; value: the setting where it is a number, else NaN.
+
+    products: one of `PRODUCTS`; only: layer or kind of the matrices that lie on crossbars, None for all; tuned: what follows
+    the name of the checkpoint that is tried in the place of the first; shared: whether all matrices have one range of
+    converters, the largest that any needs.
+    """
+
+    curve: str
+    setting: str
+    value: float
+    crossbar: Crossbar
+    devices: Devices
+    readout: Readout
+    products: str = "crossbars"
+    only: str | None = None
+    tuned: str = ""
+    shared: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from all others."""
+        return f"{self.curve} {self.setting}".strip()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chips differ; else one stands for all."""
+        random = any(getattr(self.devices, name) for name in _DRAWN) or bool(self.readout.dnl)
+        return self.products == "crossbars" and random
+
+
+def cases(curves: Mapping[str, Any]) -> tuple[Case, ...]:
+    """Return the cases of curves by name, each a table of `KEYS`. Raises BadInput, naming the curve, for what is no case."""
+    if not isinstance(curves, Mapping) or not curves:
+        raise BadInput(f"curves are {clip(curves)}; wanted at least one, with field and values")
+    found: list[Case] = []
+    for name, entry in curves.items():
+        try:
+            found += _curve(str(name), entry)
+        except BadInput as error:
+            raise BadInput(f"curve {clip(name)}: {error}") from None
+    names = [case.name for case in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"{names.count(name)} cases are named {name!r}; wanted one")
+    return tuple(found)
+
+
+def _curve(name: str, entry: Any) -> list[Case]:
+    if not isinstance(entry, Mapping):
+        raise BadInput(f"it is {clip(entry)}; wanted a table with field and values, or products")
+    for key in entry:
+        if key not in KEYS:
+            raise unknown("key", key, KEYS)
+    if ("field" in entry) != ("values" in entry):
+        raise BadInput("it has one of field and values; wanted both, or neither")
+    fixed = {key: entry[key] for key in (*PARTS, *WAYS) if key in entry}
+    changes = entry.get("set", {})
+    if not isinstance(changes, Mapping):
+        raise BadInput(f"set is {clip(changes)}; wanted a table of path: value")
+    if "field" not in entry:
+        return [_case(name, "", fixed, dict(changes))]
+    values, field = entry["values"], str(entry["field"])
+    if not isinstance(values, list) or not values:
+        raise BadInput(f"values are {clip(values)}; wanted a list of at least one")
+    plain = field in (*PARTS, *WAYS)
+    return [
+        _case(name, value, fixed | ({field: value} if plain else {}), dict(changes) | ({} if plain else {field: value}))
+        for value in values
+    ]
+
+
+def _case(curve: str, value: Any, fixed: dict[str, Any], changes: dict[str, Any]) -> Case:
+    parts = {
+        key: catalog.part(fixed.get(key, name), getattr(hardware, key.capitalize())) for key, name in PARTS.items()
+    }
+    for path, to in changes.items():
+        key, _, field = path.partition(".")
+        if key not in parts:
+            raise unknown("part", key, parts)
+        parts[key] = with_fields(parts[key], {field: _number(to)})
+    ways = {key: fixed[key] for key in WAYS if key in fixed}
+    if ways.get("products", "crossbars") not in PRODUCTS:
+        raise unknown("products", ways["products"], PRODUCTS)
+    for key, kind in (("only", str), ("tuned", str), ("shared", bool)):
+        if key in ways and not isinstance(ways[key], kind):
+            raise BadInput(f"{key} is {clip(ways[key])}; wanted {'a name' if kind is str else 'true or false'}")
+    number = _number(value)
+    at = float(number) if isinstance(number, int | float) and not isinstance(number, bool) else math.nan
+    return Case(curve=curve, setting=str(value), value=at, **parts, **ways)
+
+
+def _number(value: Any) -> Any:
+    """Return a number that YAML reads as text, such as 1e3, as one; a list as a column of numbers."""
+    if isinstance(value, list):
+        return tuple(value)
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def ranges(case: Case, checkpoint: Checkpoint, calibrating: np.ndarray) -> dict[str, float | None]:
+    """Return the full scale of each matrix's converters, from tokens (windows, length) that are used for nothing else."""
+    found = calibrate(checkpoint, calibrating, case.crossbar, case.readout)
+    return dict.fromkeys(found, max(scale or 0.0 for scale in found.values())) if case.shared and found else found
+
+
+def prepared(case: Case, scales: Mapping[str, float | None], seed: int) -> Prepare:
+    """Return what a case makes of each matrix of a model, drawn from a device seed."""
+    if case.products != "crossbars":
+        return exact if case.products == "exact" else zeroed
+    return on_crossbars(case.crossbar, case.devices, case.readout, seed=seed, full_scales=scales, only=case.only)
+
+
+def noise_to_signal(case: Case, checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare) -> dict[str, float]:
+    """Return the noise of each matrix's product over its signal, for the activations that exact products give it."""
+    found: dict[str, float] = {}
+
+    def look(name: str, matrix: Matrix) -> Product:
+        clean, noisy = exact(name, matrix), prepare(name, matrix)
+
+        def product(x: np.ndarray, first: int) -> np.ndarray:
+            wanted = clean(x, first)
+            if name not in found:
+                found[name] = float(np.square(noisy(x, first) - wanted).mean() / np.square(wanted).mean())
+            return wanted
+
+        return product
+
+    hidden(checkpoint, tokens, look)
+    return found

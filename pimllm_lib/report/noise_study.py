@@ -1,0 +1,161 @@
+"""A noise study: a trained model for each training seed, tried on a text case by case, chip by chip. A kind of `sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.analog import checkpoint, corpus, recipes, text
+from pimllm_lib.analog.cases import Case, cases, noise_to_signal, prepared, ranges
+from pimllm_lib.analog.checkpoint import Checkpoint
+from pimllm_lib.analog.language import losses
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.report import files, paths, readers
+from pimllm_lib.schema import annotate
+from pimllm_lib.space import Axis, Chunk, Space
+
+#: Keys of a study beside name and curves, and what they are unless given.
+KEYS: dict[str, Any] = {
+    "checkpoints": [f"docstrings-{seed}" for seed in recipes.SEEDS], "text": "docstrings", "windows": 256,
+    "device_seeds": 10,
+}  # fmt: skip
+#: Windows that ranges are chosen from, and those that noise-to-signal ratios are measured on; parts that a text is cut into.
+CALIBRATING, PROBING, BLOCKS = 8, 2, 16
+#: Other machines add in another order, which turns some 8-bit roundings.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What is tried. checkpoints: folders, one a training seed; text: held-out docstrings by name, or a UTF-8 file.
+
+    windows: of the text, `recipes.Recipe.window` tokens each, which every chip reads; device_seeds: chips of each case whose
+    chips differ.
+    """
+
+    checkpoints: tuple[str, ...]
+    text: str
+    windows: int
+    device_seeds: int
+    cases: tuple[Case, ...]
+
+    @property
+    def space(self) -> Space:
+        """Return a point for each case and training seed."""
+        names = tuple(case.name for case in self.cases)
+        seeds = tuple(range(len(self.checkpoints)))
+        axes = [("case", names, names), ("training_seed", seeds, seeds)]
+        return Space(tuple(Axis(name, (name,), tuple((x,) for x in v), labels) for name, v, labels in axes), chunk=1)
+
+    def folder(self, seed: int, case: Case) -> Path:
+        """Return where the checkpoint of a training seed lies that a case tries."""
+        name = self.checkpoints[seed] + (f"-{case.tuned}" if case.tuned else "")
+        shipped = paths.CHECKPOINTS / name
+        return shipped if shipped.is_dir() else paths.users(name)
+
+    def identity(self) -> str:
+        """Return what is tried by content: every checkpoint, and a text of the user's."""
+        found = {folder: files.hash_of((folder / "model.safetensors").read_bytes())[:12] for folder in self.folders()}
+        read = [] if self.text in corpus.CORPORA else [paths.users(self.text)]
+        found |= {path: files.hash_of(files.read(path))[:12] for path in read}
+        return " ".join(f"{path.name}={digest}" for path, digest in found.items())
+
+    def folders(self) -> list[Path]:
+        """Return every checkpoint that some case tries. Raises BadInput for one that is not there."""
+        found = list(dict.fromkeys(self.folder(seed, case) for case in self.cases for seed in range(len(self.checkpoints))))
+        for folder in found:
+            if not (folder / "model.safetensors").is_file():
+                known = sorted(path.name for path in paths.CHECKPOINTS.glob("*") if path.is_dir())
+                raise unknown("checkpoint", str(folder), known)
+        return found
+
+
+def of(spec: Mapping[str, Any]) -> Study:
+    """Return the study that a table describes: `curves`, and under `noise` any of `KEYS`. Raises BadInput for another."""
+    given = spec.get("noise") or {}
+    if not isinstance(given, Mapping):
+        raise BadInput(f"noise is {clip(given)}; wanted a table")
+    for key in given:
+        if key not in KEYS:
+            raise unknown("key of noise", key, KEYS)
+    full = KEYS | dict(given)
+    folders = full["checkpoints"]
+    if not isinstance(folders, list) or not folders or not all(isinstance(name, str) for name in folders):
+        raise BadInput(f"checkpoints are {clip(folders)}; wanted a list of folders or names, one a training seed")
+    if len(set(folders)) < len(folders):
+        raise BadInput(f"checkpoints are {clip(folders)}; wanted no name twice")
+    for key in ("windows", "device_seeds"):
+        if isinstance(full[key], bool) or not isinstance(full[key], int) or full[key] < 1:
+            raise BadInput(f"{key} is {clip(full[key])}; wanted a whole number of at least 1")
+    if not isinstance(full["text"], str):
+        raise BadInput(f"text is {clip(full['text'])}; wanted a name or a file")
+    study = Study(tuple(folders), full["text"], full["windows"], full["device_seeds"], cases(spec.get("curves", {})))
+    study.folders()
+    return study
+
+
+def compute(study: Study, chunk: Chunk) -> xr.Dataset:
+    """Return the losses of one case and training seed for each chip, block of text by block, and its noise to signal."""
+    (_, at, _), (_, seed, _) = chunk.slices
+    case = study.cases[at]
+    model, tokens, calibrating = _setting(study.folder(seed, case), study.text, study.windows)
+    scales = ranges(case, model, calibrating)
+    found = np.full((study.device_seeds, min(BLOCKS, len(tokens))), np.nan)
+    for chip in range(study.device_seeds if case.drawn else 1):
+        lost = losses(model, tokens, prepared(case, scales, chip)).mean(axis=1)
+        found[chip] = [part.mean() for part in np.array_split(lost, found.shape[1])]
+    ratios = noise_to_signal(case, model, tokens[:PROBING], prepared(case, scales, 0))
+    data = {
+        "held_out_loss": (("case", "training_seed", "device_seed", "text_block"), found[None, None]),
+        "noise_to_signal": (("case", "training_seed", "matrix"), np.array([[list(ratios.values())]])),
+    }
+    labels = {"device_seed": np.arange(study.device_seeds), "matrix": list(ratios)}
+    return annotate(xr.Dataset(data, coords=study.space.labels(chunk) | labels))
+
+
+def described(study: Study, ds: xr.Dataset) -> xr.Dataset:
+    """Return the dataset in the order of the cases, with curve, setting and number of each, and what was read."""
+    ds = ds.sel(case=[case.name for case in study.cases])
+    ds = ds.assign_coords(
+        curve=("case", [case.curve for case in study.cases]), setting=("case", [case.setting for case in study.cases]),
+        value=("case", [case.value for case in study.cases]),
+    )  # fmt: skip
+    names = {"case": "case", "training_seed": "model, by the seed of its training", "device_seed": "chip, by its seed",
+             "text_block": "part of the held-out text", "matrix": "layer and kind of the matrix",
+             "curve": "curve that a case is on", "setting": "what the curve's field is set to",
+             "value": "that setting as a number"}  # fmt: skip
+    for name, said in names.items():
+        if name in ds.coords:
+            ds[name].attrs["long_name"] = said
+    return ds.assign_attrs(checkpoints=" ".join(study.checkpoints), text=study.text, windows=study.windows)
+
+
+@lru_cache(maxsize=4)
+def _setting(folder: Path, name: str, windows: int) -> tuple[Checkpoint, np.ndarray, np.ndarray]:
+    """Return a checkpoint, the windows it is tried on, and those that ranges are chosen from, no token being in both."""
+    inside = folder.parent == paths.CHECKPOINTS
+    model, length = (readers.checkpoint_of(folder) if inside else checkpoint.read(folder)), recipes.Recipe.window
+    if not model.storage.ternary:
+        raise BadInput(f"{model.name} has weights in full precision; wanted ternary ones, as crossbars hold")
+    if name in corpus.CORPORA:
+        whole = _corpus(name)
+        tried, apart = whole.held_out, corpus.windows(whole.training, length)
+        return model, corpus.spread(corpus.windows(tried, length), windows), corpus.spread(apart, CALIBRATING)
+    path = paths.users(name)
+    ids = text.tokens(files.read(path), str(path), folder, model.decoder.vocab_size).ids
+    found = corpus.windows(ids, length)
+    if len(found) < 2:
+        raise BadInput(f"{path} has {len(ids)} tokens; wanted at least {2 * length}: a window to calibrate, one to try")
+    kept = min(max(len(found) // 8, 1), CALIBRATING)
+    return model, corpus.spread(found[:-kept], windows), found[-kept:]
+
+
+@lru_cache(maxsize=1)
+def _corpus(name: str) -> corpus.Corpus:
+    return corpus.named(name)
