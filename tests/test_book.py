@@ -55,7 +55,7 @@ def test_the_studies_of_the_run_page_are_valid(tmp_path):
     for i, text in enumerate(fences(paths.BOOK / "run.md", "yaml")):
         (tmp_path / f"s{i}.yaml").write_text(text)
         assert study_file.read(tmp_path / f"s{i}.yaml").space.size >= 4
-    assert i == 1
+    assert i == 2
 
 
 def test_every_number_the_prose_takes_from_the_archive_is_there():

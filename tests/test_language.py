@@ -225,3 +225,49 @@ def test_training_says_what_it_lacks(tmp_path, monkeypatch):
     monkeypatch.setattr(trained, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="needs PyTorch; wanted the extra 'train'"):
         next(trained.train(["docstrings-0"], tmp_path, Path("/"), jobs=1, progress=False))
+
+
+@pytest.mark.torch
+def test_later_training_goes_on_from_the_last_state_and_after_its_batches(tmp_path, monkeypatch):
+    training, torch = (pytest.importorskip(name) for name in ("pimllm_lib.analog.training", "torch"))
+    shape = replace(recipes.recipe("generated-0").decoder, d_model=64, d_ff=64, n_layers=1, head_dim=16)
+    first = recipes.Recipe(decoder=shape, corpus="generated", seed=1, ternary=True, steps=4, rate=1e-3, batch=2)
+    calm = replace(first, steps=6, start="first")
+    noisy = replace(calm, noise=0.3)
+    monkeypatch.setattr(recipes, "recipe", {"first": first}.__getitem__)
+    text = corpus.Corpus(source.documents(64, 2).ravel(), np.zeros(0, np.uint8), source.VOCABULARY, source.CLASSES)
+    before = training.fit(first, text, tmp_path / "first.pt")
+
+    def same(one, other):
+        pairs = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
+        return all(torch.equal(a, b) for a, b in pairs)
+
+    begun = training.Run.start(calm, tmp_path / "calm.pt", "cpu")
+    assert same(begun, before)
+    assert (begun.step, begun.losses) == (0, [])
+    tokens = training.batch(text.training, first, 4, aligned=True)
+    with torch.no_grad():
+        scores = before.model(tokens[:, :-1])[:, text.header - 1 :]
+    want = torch.nn.functional.cross_entropy(scores.flatten(0, 1), tokens[:, text.header :].flatten()).item()
+    straight = {name: training.fit(recipe, text, tmp_path / f"{name}.pt") for name, recipe in
+                (("calm", calm), ("noisy", noisy))}  # fmt: skip
+    assert straight["calm"].losses[0] == pytest.approx(want, rel=1e-6)
+    assert straight["noisy"].losses[0] != pytest.approx(want, rel=1e-6)
+    assert not same(straight["calm"], straight["noisy"])
+    assert not same(straight["calm"], before)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(step):
+        if step == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        training.fit(noisy, text, tmp_path / "cut.pt", every=2, progress=stop)
+    resumed = training.fit(noisy, text, tmp_path / "cut.pt")
+    assert resumed.losses == straight["noisy"].losses
+    assert same(resumed, straight["noisy"])
+    monkeypatch.setattr(recipes, "recipe", {"first": replace(first, rate=2e-3)}.__getitem__)
+    with pytest.raises(BadInput, match=r"first.pt is of another recipe"):
+        training.fit(calm, text, tmp_path / "other.pt")

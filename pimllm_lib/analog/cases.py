@@ -105,7 +105,7 @@ def _case(curve: str, value: Any, fixed: dict[str, Any], changes: dict[str, Any]
         key: catalog.part(fixed.get(key, name), getattr(hardware, key.capitalize())) for key, name in PARTS.items()
     }
     for path, to in changes.items():
-        key, _, field = path.partition(".")
+        key, _, field = str(path).partition(".")
         if key not in parts:
             raise unknown("part", key, parts)
         parts[key] = with_fields(parts[key], {field: _number(to)})

@@ -18,7 +18,7 @@ from pimllm_lib.errors import BadInput
 Product: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
 #: Layer and kind, such as "3.down", and its matrix -> what it does.
 Prepare: TypeAlias = Callable[[str, Matrix], Product]
-#: Tokens of a chunk: activations of one chunk are held at a time, beside the residual stream of all. As many as a cache holds.
+#: Tokens of a chunk, as many as a cache holds: activations of one are held at a time, beside the residual stream of all.
 CHUNK = 1024
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pimllm_lib.analog import ratios
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.ratios import Probe
-from pimllm_lib.analog.readout import converter
+from pimllm_lib.analog.readout import ACT_BITS, converter
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 IDEAL_CELLS = Devices(name="ideal")
@@ -102,7 +102,7 @@ def _outputs(crossbar: Crossbar, readout: Readout) -> Cause:
 def _curve(crossbar: Crossbar, readout: Readout) -> Cause:
     def predicted(probe: Probe, density: float) -> float:
         on = program(probe.weights, crossbar=crossbar, devices=IDEAL_CELLS, readout=readout)
-        adc = converter(on, ratios.ACT_BITS, None)
+        adc = converter(on, ACT_BITS, None)
         assert adc is not None  # its range is fixed
         return ratios.curve(probe.x, crossbar, readout, adc, density=density)
 

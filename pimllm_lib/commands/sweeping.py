@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from pimllm_lib.commands.running import count
@@ -19,8 +20,10 @@ def _add_sweep(commands: Any) -> None:
     )  # fmt: skip
     add = parser.add_argument
     add("study", metavar="STUDY.yaml", help="what varies, over which values, and what is kept")
-    add("--into", metavar="DIR", help="folder for the chunks and the result")
-    add("--check", action="store_true", help="say how many points, bytes and minutes, and stop")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--into", metavar="DIR", help="folder for the chunks and the result")
+    what.add_argument("--archive", action="store_true", help="renew a study of data/studies and its result, on purpose")
+    what.add_argument("--check", action="store_true", help="say how many points, bytes and minutes, and stop")
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--jobs", type=count, default=1, metavar="N", help="processes on this machine (default 1)")
     who.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a running Dask scheduler")
@@ -29,16 +32,35 @@ def _add_sweep(commands: Any) -> None:
 
 def sweep(args: argparse.Namespace) -> None:
     """Evaluate a study, or say how much it is."""
-    from pimllm_lib.report import paths, studies, study_file
+    from pimllm_lib.report import jobs, paths, studies, study_file
 
-    plan = study_file.read(paths.users(args.study))
-    if args.check:
+    path = paths.users(args.study)
+    into = None if args.check else _target(args, path)
+    plan = study_file.read(path)
+    if into is None:
         print(json.dumps(studies.estimate(plan), indent=1))
         return
+    if args.archive and plan.name != path.stem:
+        raise BadInput(f"{path} is named {plan.name}; wanted the name of its file, {path.stem}, as the archive has it")
+    made = studies.run(plan, into, jobs=args.jobs, scheduler=args.scheduler, progress=sys.stderr.isatty())
+    print(*(jobs.keep(path, made, paths.DATA) if args.archive else [made]), sep="\n")
+
+
+def _target(args: argparse.Namespace, study: Path) -> Path:
+    """Return the folder for the chunks. Raises BadInput where none is named, and for one that is the archive's."""
+    from pimllm_lib.report import paths
+
+    if args.archive:
+        paths.checkout()
+        if study.resolve().parent != paths.STUDIES.resolve():
+            raise BadInput(f"{study} is not in {paths.STUDIES}; wanted a study that is, or --into DIR")
+        return paths.BUILD / "studies" / study.stem
     if args.into is None:
-        raise BadInput("a study needs a folder; wanted --into DIR, or --check")
+        raise BadInput("a study needs a folder; wanted --into DIR, --archive or --check")
     into = paths.users(args.into)
-    print(studies.run(plan, into, jobs=args.jobs, scheduler=args.scheduler, progress=sys.stderr.isatty()))
+    if into.resolve().is_relative_to(paths.DATA):
+        raise BadInput(f"{into} belongs to the archive; wanted another folder, or --archive to renew it on purpose")
+    return into
 
 
 COMMANDS = (_add_sweep,)

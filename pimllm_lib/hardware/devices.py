@@ -66,6 +66,7 @@ class Devices:
         require_positive(self, ("spares",), or_zero=True)
         require(self.spares % 1 == 0, "Devices.spares", self.spares, "a whole number of columns")
         require_flags(self, ("compensated",))
+        require(isinstance(self.curve_siemens, tuple), "Devices.curve_siemens", self.curve_siemens, "a list of numbers")
         for value in self.curve_siemens:
             numeric("Devices.curve_siemens", value, "numbers")
             require(np.isfinite(value), "Devices.curve_siemens", value, "finite numbers")

@@ -11,7 +11,7 @@ import xarray as xr
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput, one_line
-from pimllm_lib.report import files, provenance
+from pimllm_lib.report import files, paths, provenance
 
 LICENCE = "CC-BY-4.0"
 #: The metadata conventions that names of attributes follow. `tokens` is the one unit they do not know.
@@ -25,14 +25,23 @@ ATTRIBUTES = ("title", "licence", "Conventions", "source", "schema_version", "to
 
 
 def save(
-    ds: xr.Dataset, slug: str, *, title: str, parameters: dict[str, Any], into: str | Path, tolerance: float = TOLERANCE
+    ds: xr.Dataset,
+    slug: str,
+    *,
+    title: str,
+    parameters: dict[str, Any],
+    into: str | Path,
+    tolerance: float = TOLERANCE,
+    source: str = "",
 ) -> Path:
-    """Write a result as `<into>/<slug>.nc` and return the path. tolerance: by which a repeated run may differ, relative.
+    """Write a result as `<into>/<slug>.nc` and return the path.
+
+    tolerance: by which a repeated run may differ, relative; source: what it came from by hash, where that is no notebook.
 
     Attributes say what it is: title, licence, tolerance, and the provenance as one JSON string.
     Raises BadInput when the folder cannot be written.
     """
-    record = provenance.record(slug, parameters, ds.attrs)
+    record = provenance.record(slug, parameters, ds.attrs, source)
     final = ds.drop_attrs(deep=False).assign_attrs(
         {key: value for key, value in ds.attrs.items() if key not in provenance.CARRIED},
         title=title, licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}", tolerance=tolerance,
@@ -50,7 +59,8 @@ def write(ds: xr.Dataset, path: Path) -> Path:
 def load(path: Path) -> xr.Dataset:
     """Return an archived result, in memory. Raises BadInput when the file is missing or is no netCDF-4."""
     if not path.exists():
-        raise BadInput(f"{path} does not exist; 'pimllm run {path.stem}' makes it")
+        study = f"sweep data/studies/{path.stem}.yaml --archive" if path.parent == paths.STUDIES else ""
+        raise BadInput(f"{path} does not exist; 'pimllm {study or f'run {path.stem}'}' makes it")
     return decode(files.read(path), path)
 
 

@@ -93,7 +93,8 @@ def cite(folder: Path, what: str) -> Citation:
         "year": release.date.year if release else None, "released": release is not None,
         "sha256": files.hash_of(content), "source_hash": record["source_hash"], "notebook": known,
         "swhid": swhid.library() if here else None,
-        "dataset_swhid": swhid.content(content), "parameters": _plain(record["parameters"]),
+        "dataset_swhid": swhid.content(content),
+        "parameters": f"{path.stem}.yaml" if manifest.is_study(folder, path) else _plain(record["parameters"]),
     }  # fmt: skip
     return Citation(fields | (cell(ds, variable, coords) if variable else {}))
 

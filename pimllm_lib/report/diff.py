@@ -95,7 +95,7 @@ def _labels(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
         )
     for dim in sorted(map(str, old.coords.keys() & new.coords.keys())):
         was, now = old[dim].values, new[dim].values
-        if not np.array_equal(was, now):
+        if not np.array_equal(was, now, equal_nan=was.dtype.kind == now.dtype.kind == "f"):
             gone, come = (_short([x for x in a.ravel() if x not in b]) for a, b in ((was, now), (now, was)))
             yield Change(name, "labels", dim, f"labels gone: {gone or 'none'}; come: {come or 'none'}")
 

@@ -25,6 +25,7 @@ _TEXTS = (
 _FORMATS = {
     ".nc": "application/netcdf", ".csv": "text/csv", ".json": "application/json", ".ipynb": "application/x-ipynb+json",
     ".py": "text/x-python", ".toml": "application/toml", ".md": "text/markdown", ".yml": "application/yaml",
+    ".yaml": "application/yaml",
 }  # fmt: skip
 #: Licence -> its address, and what it covers.
 _LICENCES = {
@@ -104,11 +105,18 @@ def _crate(contents: dict[str, bytes], published: date) -> dict[str, Any]:
         for name, data in contents.items()
     }
     software = add("#pimllm", "SoftwareApplication", name="pimllm", version=__version__, identifier=swhid.library())
+    studies = {name: entity for name, entity in files_of.items() if name.startswith(f"data/{manifest.STUDIES}/")}
     add(
         "#run", "CreateAction", name="pimllm run, with the parameters that each dataset names", instrument=software,
         object=[entity for name, entity in files_of.items() if name.endswith(".ipynb")],
-        result=[entity for name, entity in files_of.items() if name.endswith(".nc")],
+        result=[entity for name, entity in files_of.items() if name.endswith(".nc") and name not in studies],
     )  # fmt: skip
+    if studies:
+        add(
+            "#sweep", "CreateAction", name="pimllm sweep, of the study beside each result", instrument=software,
+            object=[entity for name, entity in studies.items() if name.endswith(".yaml")],
+            result=[entity for name, entity in studies.items() if name.endswith(".nc")],
+        )  # fmt: skip
     root = crate.root_dataset
     properties = {
         "name": f"{TITLE} (pimllm {__version__})", "version": __version__,

@@ -1,7 +1,8 @@
-"""Several notebooks: which of them are to be run, in how many processes, and how their results enter the archive."""
+"""Several notebooks: which of them are to be run, in how many processes, and how results enter the archive."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from pimllm_lib.report import files, manifest, notebooks, paths
+from pimllm_lib.errors import BadInput
+from pimllm_lib.report import archive, files, manifest, notebooks, parameters, paths
 
 
 def run(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, *, progress: bool) -> Iterator[Path]:
@@ -57,12 +59,24 @@ def _process(name: str, values: Mapping[str, Any], into: Path) -> subprocess.Com
         return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
-def renew(slugs: Sequence[str], executed: Path, archive: Path) -> list[Path]:
-    """Put executed results into an archive, all at once, with printed numbers and checkpoints that they rest on.
+def renew(slugs: Sequence[str], executed: Path, into: Path) -> list[Path]:
+    """Put executed results into an archive, all at once, with printed numbers, checkpoints and studies that they rest on.
 
     With all notebooks, results whose file is gone leave the manifest. Returns the paths of the datasets.
     """
     results = {f"results/{slug}.nc": files.read(executed / f"{slug}.nc") for slug in slugs}
-    beside = sorted([*archive.rglob("*.csv"), *archive.glob("checkpoints/*/*")])
-    given = {path.relative_to(archive).as_posix(): files.read(path) for path in beside}
-    return manifest.publish(archive, given | results, whole=list(slugs) == paths.slugs())[len(given) :]
+    patterns = ("**/*.csv", "checkpoints/*/*", f"{manifest.STUDIES}/*.yaml", f"{manifest.STUDIES}/*.nc")
+    beside = sorted(path for pattern in patterns for path in into.glob(pattern))
+    given = {path.relative_to(into).as_posix(): files.read(path) for path in beside}
+    return manifest.publish(into, given | results, whole=list(slugs) == paths.slugs())[len(given) :]
+
+
+def keep(study: Path, result: Path, into: Path) -> list[Path]:
+    """Put a study and what came out of it into an archive, all at once. Returns the paths of both.
+
+    Raises BadInput for a result that bears another name or is of another study, as when the file changed meanwhile.
+    """
+    asked = json.loads(json.dumps(parameters.from_file(study)))
+    if result.stem != study.stem or archive.parameters(archive.load(result)) != asked:
+        raise BadInput(f"{result} is of another study than {study}; wanted its own")
+    return manifest.publish(into, {f"{manifest.STUDIES}/{path.name}": files.read(path) for path in (study, result)})

@@ -17,6 +17,8 @@ from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.report import files
 
 NAME = "manifest.json"
+#: Where an archive has studies: descriptions, and results that notebooks read and none makes.
+STUDIES = "studies"
 SCHEMA_VERSION = 1
 #: A manifest is a short text; a longer one is not ours.
 _LONGEST = 16 << 20
@@ -188,8 +190,14 @@ def _damage(folder: Path) -> list[str]:
 
 
 def datasets(folder: Path) -> list[Path]:
-    """Return the netCDF files of a folder and of its `results`, listed or not."""
-    return sorted(path for pattern in ("*.nc", "results/*.nc") for path in folder.glob(pattern) if path.name[0] != ".")
+    """Return the netCDF files of a folder, of its `results` and of its `studies`, listed or not."""
+    patterns = ("*.nc", "results/*.nc", f"{STUDIES}/*.nc")
+    return sorted(path for pattern in patterns for path in folder.glob(pattern) if path.name[0] != ".")
+
+
+def is_study(folder: Path, path: Path) -> bool:
+    """Return whether a dataset of an archive is the result of a study."""
+    return path.parent == folder / STUDIES
 
 
 def _wrong(folder: Path, name: str, said: Entry) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,9 @@ class Study:
 
     def folders(self) -> list[Path]:
         """Return every checkpoint that some case tries. Raises BadInput for one that is not there."""
-        found = list(dict.fromkeys(self.folder(seed, case) for case in self.cases for seed in range(len(self.checkpoints))))
+        found = list(
+            dict.fromkeys(self.folder(seed, case) for case in self.cases for seed in range(len(self.checkpoints)))
+        )
         for folder in found:
             if not (folder / "model.safetensors").is_file():
                 known = sorted(path.name for path in paths.CHECKPOINTS.glob("*") if path.is_dir())
@@ -85,30 +87,39 @@ def of(spec: Mapping[str, Any]) -> Study:
         if key not in KEYS:
             raise unknown("key of noise", key, KEYS)
     full = KEYS | dict(given)
-    folders = full["checkpoints"]
-    if not isinstance(folders, list) or not folders or not all(isinstance(name, str) for name in folders):
-        raise BadInput(f"checkpoints are {clip(folders)}; wanted a list of folders or names, one a training seed")
-    if len(set(folders)) < len(folders):
-        raise BadInput(f"checkpoints are {clip(folders)}; wanted no name twice")
     for key in ("windows", "device_seeds"):
         if isinstance(full[key], bool) or not isinstance(full[key], int) or full[key] < 1:
             raise BadInput(f"{key} is {clip(full[key])}; wanted a whole number of at least 1")
     if not isinstance(full["text"], str):
         raise BadInput(f"text is {clip(full['text'])}; wanted a name or a file")
-    study = Study(tuple(folders), full["text"], full["windows"], full["device_seeds"], cases(spec.get("curves", {})))
-    study.folders()
+    folders = _folders(full["checkpoints"])
+    study = Study(folders, full["text"], full["windows"], full["device_seeds"], cases(spec.get("curves", {})))
+    require(study)
     return study
+
+
+def _folders(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not given or not all(isinstance(name, str) for name in given):
+        raise BadInput(f"checkpoints are {clip(given)}; wanted a list of folders or names, one a training seed")
+    if len(set(given)) < len(given):
+        raise BadInput(f"checkpoints are {clip(given)}; wanted no name twice")
+    return tuple(given)
+
+
+def one_chip(study: Study) -> Study:
+    """Return the study with its first chips alone."""
+    return replace(study, device_seeds=1)
 
 
 def compute(study: Study, chunk: Chunk) -> xr.Dataset:
     """Return the losses of one case and training seed for each chip, block of text by block, and its noise to signal."""
     (_, at, _), (_, seed, _) = chunk.slices
     case = study.cases[at]
-    model, tokens, calibrating = _setting(study.folder(seed, case), study.text, study.windows)
+    model, tokens, calibrating, header = _setting(study.folder(seed, case), study.text, study.windows)
     scales = ranges(case, model, calibrating)
     found = np.full((study.device_seeds, min(BLOCKS, len(tokens))), np.nan)
     for chip in range(study.device_seeds if case.drawn else 1):
-        lost = losses(model, tokens, prepared(case, scales, chip)).mean(axis=1)
+        lost = losses(model, tokens, prepared(case, scales, chip), header=header).mean(axis=1)
         found[chip] = [part.mean() for part in np.array_split(lost, found.shape[1])]
     ratios = noise_to_signal(case, model, tokens[:PROBING], prepared(case, scales, 0))
     data = {
@@ -136,24 +147,49 @@ def described(study: Study, ds: xr.Dataset) -> xr.Dataset:
     return ds.assign_attrs(checkpoints=" ".join(study.checkpoints), text=study.text, windows=study.windows)
 
 
-@lru_cache(maxsize=4)
-def _setting(folder: Path, name: str, windows: int) -> tuple[Checkpoint, np.ndarray, np.ndarray]:
-    """Return a checkpoint, the windows it is tried on, and those that ranges are chosen from, no token being in both."""
-    inside = folder.parent == paths.CHECKPOINTS
-    model, length = (readers.checkpoint_of(folder) if inside else checkpoint.read(folder)), recipes.Recipe.window
+def require(study: Study) -> None:
+    """Raise BadInput for a model, a text or a part of a model that cannot be tried, before anything runs."""
+    for folder in study.folders():
+        model = _model(folder)
+        if study.text not in corpus.CORPORA:
+            _own_text(study.text, folder, model)
+        layers, kinds = map(str, range(model.decoder.n_layers)), list(model.block(0).matrices)
+        names = [*kinds, *(name for layer in layers for name in (layer, *(f"{layer}.{kind}" for kind in kinds)))]
+        for case in study.cases:
+            if case.only is not None and case.only not in names:
+                raise unknown(f"matrix of {model.name}", case.only, names)
+
+
+def _model(folder: Path) -> Checkpoint:
+    shipped = folder.parent == paths.CHECKPOINTS
+    model = readers.checkpoint_of(folder) if shipped else checkpoint.read(folder)
     if not model.storage.ternary:
         raise BadInput(f"{model.name} has weights in full precision; wanted ternary ones, as crossbars hold")
+    return model
+
+
+def _own_text(name: str, folder: Path, model: Checkpoint) -> np.ndarray:
+    """Return the windows of a text of the user's: at least two."""
+    path, length = paths.users(name), recipes.Recipe.window
+    ids = text.tokens(files.read(path), str(path), folder, model.decoder.vocab_size).ids
+    if len(ids) < 2 * length:
+        raise BadInput(f"{path} has {len(ids)} tokens; wanted at least {2 * length}: a window to calibrate, one to try")
+    return corpus.windows(ids, length)
+
+
+@lru_cache(maxsize=4)
+def _setting(folder: Path, name: str, windows: int) -> tuple[Checkpoint, np.ndarray, np.ndarray, int]:
+    """Return a checkpoint, the windows it is tried on, those that ranges are chosen from, none of the same text, and how
+    many tokens of a window are given.
+    """
+    model, length = _model(folder), recipes.Recipe.window
     if name in corpus.CORPORA:
         whole = _corpus(name)
-        tried, apart = whole.held_out, corpus.windows(whole.training, length)
-        return model, corpus.spread(corpus.windows(tried, length), windows), corpus.spread(apart, CALIBRATING)
-    path = paths.users(name)
-    ids = text.tokens(files.read(path), str(path), folder, model.decoder.vocab_size).ids
-    found = corpus.windows(ids, length)
-    if len(found) < 2:
-        raise BadInput(f"{path} has {len(ids)} tokens; wanted at least {2 * length}: a window to calibrate, one to try")
+        tried, apart = corpus.windows(whole.held_out, length), corpus.windows(whole.training, length)
+        return model, corpus.spread(tried, windows), corpus.spread(apart, CALIBRATING), whole.header
+    found = _own_text(name, folder, model)
     kept = min(max(len(found) // 8, 1), CALIBRATING)
-    return model, corpus.spread(found[:-kept], windows), found[-kept:]
+    return model, corpus.spread(found[:-kept], windows), found[-kept:], 0
 
 
 @lru_cache(maxsize=1)

@@ -136,7 +136,8 @@ def stale(slug: str, into: Path, values: Mapping[str, Any] | None = None) -> boo
     """
     source, names = notebook(slug), (f"{slug}.ipynb", f"{slug}.nc")
     texts = [x for value in (values or {}).values() for x in (value if isinstance(value, list) else [value])]
-    own_files = slug.endswith(".ipynb") or any(re.search(r"/|\.(toml|json)$", str(text)) for text in texts)
+    named = (isinstance(text, str) and (re.search(r"/|\.(toml|json)$", text) or Path(text).exists()) for text in texts)
+    own_files = slug.endswith(".ipynb") or any(named)
     if own_files or not manifest.intact(into, *names):
         return True
     made = json.loads((into / names[0]).read_text(encoding="utf-8"))["metadata"].get("pimllm")

@@ -14,7 +14,7 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report.paths import CHECKPOINTS, DATA, LOCK, NOTEBOOKS, PACKAGE, library, logical, notebook
+from pimllm_lib.report.paths import CHECKPOINTS, DATA, LOCK, NOTEBOOKS, PACKAGE, STUDIES, library, logical, notebook
 
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"
@@ -27,8 +27,8 @@ CARRIED = ("fingerprints", "user_values")
 def closure(sources: Iterable[str]) -> list[Path]:
     """Return every library file that code reaches by imports, the catalog's tables and the printed numbers, sorted.
 
-    With the code that reads checkpoints come the checkpoints. Imports inside functions and under TYPE_CHECKING count too:
-    they name what a lazy import will load.
+    With the code that reads checkpoints come the checkpoints, with that of noise studies the archived ones. Imports inside
+    functions and under TYPE_CHECKING count too: they name what a lazy import will load.
     """
     found: set[Path] = set()
     todo = [module for source in sources for module in _imports(source)]
@@ -38,6 +38,8 @@ def closure(sources: Iterable[str]) -> list[Path]:
             found.add(path)
             todo += _imports(path.read_text(encoding="utf-8"))
     shipped = set(CHECKPOINTS.glob("*/*")) if PACKAGE / "analog" / "checkpoint.py" in found else set()
+    if PACKAGE / "report" / "noise_study.py" in found:
+        shipped |= {path for kind in ("*.yaml", "*.nc") for path in STUDIES.glob(kind)}
     return sorted(found | shipped | set(PACKAGE.glob("catalog/*.toml")) | set(DATA.rglob("*.csv")), key=logical)
 
 
@@ -51,11 +53,13 @@ def source_hash(slug: str, path: Path | None = None) -> str:
 
 
 def sources_hash() -> str:
-    """Return 16 hex digits over everything that results can depend on: all notebooks, the library, the tables, the lock."""
+    """Return 16 hex digits over everything that results can depend on: all notebooks, the library, the tables, the lock.
+
+    Of the archived studies it has what they are of, not what came out: their results depend on it.
+    """
     code = ["\n".join(code_cells(path)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-    return _hash(
-        "\n".join(code), sorted([*library(), *DATA.rglob("*.csv"), *CHECKPOINTS.glob("*/*"), LOCK], key=logical)
-    )
+    read = [*DATA.rglob("*.csv"), *CHECKPOINTS.glob("*/*"), *STUDIES.glob("*.yaml"), LOCK]
+    return _hash("\n".join(code), sorted([*library(), *read], key=logical))
 
 
 def _hash(text: str, paths: Iterable[Path]) -> str:
@@ -78,15 +82,16 @@ def _own_cells(slug: str) -> list[str]:
         return ["import pimllm_lib"]
 
 
-def record(slug: str, parameters: dict[str, Any], attributes: Mapping[str, Any]) -> str:
+def record(slug: str, parameters: dict[str, Any], attributes: Mapping[str, Any], source: str = "") -> str:
     """Return the provenance of a result as one JSON string: no commit and no clock, so equal runs give equal files.
 
-    attributes: those of the dataset, of which `fingerprints` and `user_values` say what was evaluated.
+    attributes: those of the dataset, of which `fingerprints` and `user_values` say what was evaluated; source: the hash of
+    what a result of no notebook depends on.
     """
     content = {
         "result": slug,
         "pimllm": __version__,
-        "source_hash": source_hash(slug),
+        "source_hash": source or source_hash(slug),
         "parameters": parameters,
         "fingerprints": attributes.get("fingerprints", ""),
         "user_values": json.loads(attributes.get("user_values", "{}")),

@@ -14,6 +14,8 @@ from pimllm_lib.report import archive, files, manifest, paths
 
 #: A member of a crate is a dataset or a short text; a larger one is not ours.
 _LONGEST = 1 << 30
+#: Where a revision has datasets.
+_PLACES = ("data/results", f"data/{manifest.STUDIES}")
 
 
 def results(what: str) -> dict[str, xr.Dataset]:
@@ -78,7 +80,7 @@ def _at_revision(what: str) -> dict[str, xr.Dataset]:
         raise BadInput(f"{nowhere}; wanted a folder with results, a .nc file or an exported .zip")
     try:
         commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{what}^{{commit}}").decode().strip()
-        listed = _git("ls-tree", "-r", "--name-only", "-z", commit, "data/results").decode().split("\0")
+        listed = _git("ls-tree", "-r", "--name-only", "-z", commit, *_PLACES).decode().split("\0")
         names = [name for name in listed if _is_result(name)]
         found = {PurePosixPath(name).stem: archive.decode(_git("show", f"{commit}:{name}"), name) for name in names}
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
@@ -86,7 +88,7 @@ def _at_revision(what: str) -> dict[str, xr.Dataset]:
             raise
         raise BadInput(f"{nowhere}, and no tag or commit of this checkout either") from None
     if not found:
-        raise BadInput(f"{clip(what)} has no results under data/results")
+        raise BadInput(f"{clip(what)} has no results under {' or '.join(_PLACES)}")
     return found
 
 

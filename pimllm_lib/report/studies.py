@@ -51,8 +51,9 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
     whole = whole.assign_attrs(own | {"fingerprints": plan.identity})
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
         made = archive.save(
-            whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, tolerance=plan.tolerance
-        )
+            whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, tolerance=plan.tolerance,
+            source=sources_hash(),
+        )  # fmt: skip
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
 
 
@@ -65,7 +66,9 @@ def _claim(plan: Plan, into: Path) -> None:
     text = (json.dumps(mine, indent=1, sort_keys=True, default=str) + "\n").encode()
     path = into / "study.json"
     if path.is_file() and files.read(path) != text:
-        raise BadInput(f"{into} holds another study, or this one made from other sources; wanted a new folder")
+        raise BadInput(
+            f"{into} holds another study, or this one made from other sources; wanted a new or emptied folder"
+        )
     if not path.is_file():
         files.write(path, text)
 

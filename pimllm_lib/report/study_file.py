@@ -114,7 +114,9 @@ def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
     """Return a noise study of a table, ready to run. Raises BadInput for one that cannot be."""
     study = noise_study.of(spec)
     work, finish = partial(noise_study.compute, study), partial(noise_study.described, study)
-    return Plan(name, spec, study.space, work, Reduction("all"), 1, 0, study.identity(), {}, finish, noise_study.TOLERANCE)
+    return Plan(
+        name, spec, study.space, work, Reduction("all"), 1, 0, study.identity(), {}, finish, noise_study.TOLERANCE
+    )
 
 
 def _run_notebook(slug: str, space: Space, chunk: Chunk) -> xr.Dataset:

@@ -65,7 +65,13 @@ def verify(
     found.problems = [line for name, ds in kept.items() for line in schema_problems(name, ds)]
     found.notes = list(_notes(kept))
     if recompute and not found.problems:
-        _recompute(found, kept, heavy, at_once, progress)
+        found.notes += [
+            f"{name} is a study and not recomputed with notebooks; 'pimllm sweep data/studies/{name}.yaml --archive' does"
+            for name in kept
+            if manifest.is_study(folder, listed[name])
+        ]
+        made = {name: ds for name, ds in kept.items() if not manifest.is_study(folder, listed[name])}
+        _recompute(found, made, heavy, at_once, progress)
     return found
 
 

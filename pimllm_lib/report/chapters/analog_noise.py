@@ -1,0 +1,190 @@
+"""Chapter 11, how much noise a crossbar may have: its answer and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from pimllm_lib.report.figure import Figure, log_ticks, style
+from pimllm_lib.report.noise_law import APART
+from pimllm_lib.report.noise_results import LEVELS
+from pimllm_lib.report.noise_study import KEYS
+from pimllm_lib.report.text import Sentence
+
+#: Panel of a departure -> label of its axis, and its curves with the words beside them.
+PANELS: dict[str, tuple[str, dict[str, str]]] = {
+    "Variation": ("standard deviation over conductance", {
+        "variation": "normal", "variation, lognormal": "lognormal", "variation, on/off 10": "on/off 10"}),
+    "Stuck cells": ("share of cells", {"stuck on": "on", "stuck off": "off"}),
+    "Noise of reads": ("standard deviation over current", {
+        "read noise, two's complement": "two's complement", "read noise, sign-magnitude": "sign-magnitude"}),
+    "Noise of outputs": ("standard deviation in on-cell currents", {"output noise": ""}),
+    "Drift, exponent 0.05 ± 0.02": ("time over first time", {"drift": "as it is", "drift, one gain": "one gain"}),
+    "Wire": ("ohm from cell to cell", {"wire": ""}),
+}  # fmt: skip
+#: Encoding of the inputs -> what follows the range in the name of a curve.
+ENCODINGS = {"two's complement": "in 1-bit planes", "sign-magnitude": "in 1-bit planes", "one pass": "8-bit DAC"}
+#: Range -> colour and marker.
+RANGES = {"worst case": ("#D55E00", "s"), "unit step": ("#009E73", "^"), "4 sigma": ("#0072B2", "o")}
+_COLOURS, _MARKERS = ("#0072B2", "#D55E00", "#009E73"), ("o", "s", "^")
+#: Least rise that a figure shows, and the greatest, in %.
+FLOOR, TOP = 0.01, 1000.0
+#: Family of cases -> colour and marker, and the start of its curves' names.
+FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "variation": ("#0072B2", "o", ("variation",)),
+    "stuck cells": ("#E69F00", "D", ("stuck",)),
+    "noise of reads and outputs": ("#009E73", "^", ("read noise", "output noise")),
+    "drift and wires": ("#CC79A7", "v", ("drift", "wire")),
+    "published devices": ("#000000", "*", ("ideal conversion", "8 bits", "as published")),
+    "converters": ("#D55E00", "s", ("worst case", "4 sigma", "unit step")),
+}
+
+
+def percent(share: float) -> str:
+    """Return a share in % with two or three digits."""
+    value = 100 * share
+    if not np.isfinite(value):
+        return "more than any tried"
+    return f"{value:.0f} %" if abs(value) >= 99.5 else f"{value:.2g} %" if abs(value) < 9.95 else f"{value:.3g} %"
+
+
+def setting(ds: xr.Dataset, curve: str, level: float, scale: float = 1.0, unit: str = "") -> str:
+    """Return a threshold with its interval, in words where it is beyond what was tried."""
+    at = ds.sel(curve_name=curve, level=level)
+    middle, *ends = (scale * float(at[name]) for name in ("threshold", "threshold_low", "threshold_high"))
+    if not np.isfinite(middle):
+        return f"above {scale * float(at.most_setting):.3g}{unit}"
+    if middle == 0:
+        return f"below {scale * float(at.least_setting):.3g}{unit}"
+    low, high = (_end(end, scale * float(at.least_setting), scale * float(at.most_setting)) for end in ends)
+    return f"{_short(middle)}{unit} ({low} to {high})"
+
+
+def _end(end: float, least: float, most: float) -> str:
+    return f"below {_short(least)}" if end == 0 else _short(end) if np.isfinite(end) else f"above {_short(most)}"
+
+
+def _short(value: float) -> str:
+    """Return a number with two digits that count."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
+def answer(ds: xr.Dataset) -> Sentence:
+    """Return the page's answer."""
+    sigma, worst, twos = (_bits(ds, curve) for curve in _READ)
+    variation, on, off = (setting(ds, curve, LEVELS[0], 100, " %") for curve in ("variation", "stuck on", "stuck off"))
+    count, what = int(ds.trials.min()), "of 3 million weights on text read byte by byte" if shipped(ds) else "of yours"
+    return Sentence(
+        f"A conductance may vary by {variation}, or {on} of the cells be stuck on, or {off} stuck off, and a "
+        f"converter have {sigma} bits over a range set from data ({worst} over that of all rows, and {twos} with "
+        "two's complement in the place of sign and magnitude), each by itself, before the perplexity rises by 1 %: "
+        f"for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over models, chips and text."
+    )
+
+
+#: Curves of converters that the answer names.
+_READ = ("4 sigma, sign-magnitude", "worst case, sign-magnitude", "worst case, two's complement")
+
+
+def shipped(ds: xr.Dataset) -> bool:
+    """Return whether a study is of the models and the text of the archived ones."""
+    known = " ".join(KEYS["checkpoints"]), KEYS["text"]
+    return (ds.attrs["checkpoints"], ds.attrs["text"]) == known
+
+
+def _bits(ds: xr.Dataset, curve: str) -> str:
+    bits = float(ds.threshold.sel(curve_name=curve, level=LEVELS[0]))
+    return f"{bits:.0f}" if np.isfinite(bits) else f"more than {float(ds.most_setting.sel(curve_name=curve)):.0f}"
+
+
+def curves(ds: xr.Dataset) -> Figure:
+    """Draw the rise of the perplexity along each departure of the cells, with bands."""
+    with style():
+        drawn, axes = plt.subplots(2, 3, figsize=(9.2, 5.6), sharey=True)
+        for ax, (title, (label, shown)) in zip(axes.flat, PANELS.items(), strict=True):
+            _lines(ax, ds, shown, list(zip(_COLOURS, _MARKERS, strict=True)))
+            ax.set_title(title, fontsize=10, loc="left")
+            ax.set_xlabel(label)
+            ax.set_xscale("log")
+            _plain_ticks(ax)
+        _rises(axes[:, 0], axes.flat, top=TOP)
+        plt.close(drawn)
+    return Figure(drawn, f"Rise of the perplexity along {len(PANELS)} departures of cells, with 95 % bands.")
+
+
+def _plain_ticks(ax: Axes) -> None:
+    low, high = ax.get_xlim()
+    decades = [10.0**n * m for n in range(-4, 9) for m in (1, 2, 5)]
+    inside = [tick for tick in decades if low <= tick <= high]
+    log_ticks(ax, "x", inside if len(inside) < 7 else [tick for tick in inside if f"{tick:.0e}"[0] == "1"])
+    if high > 1e4:
+        ax.xaxis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
+
+
+def _rises(left: Sequence[Axes], every: Any, *, top: float) -> None:
+    """Put the rise on the left axes, and lines at both levels everywhere."""
+    for ax in every:
+        ax.set_yscale("log")
+        ax.set_ylim(FLOOR, top)
+        log_ticks(ax, "y", [tick for tick in (0.01, 0.1, 1, 10, 100, 1000, 10000) if tick <= top])
+        for level in LEVELS:
+            ax.axhline(100 * level, color="#888888", lw=0.8, ls=(0, (4, 3)), zorder=0)
+    for ax in left:
+        ax.set_ylabel("Rise of the perplexity (%)")
+
+
+def _lines(ax: Axes, ds: xr.Dataset, shown: dict[str, str], looks: Sequence[tuple[str, str]]) -> None:
+    for (curve, words), (colour, marker) in zip(shown.items(), looks, strict=False):
+        at = ds.sel(case=(ds.curve == curve) & np.isfinite(ds.value))
+        if not at.case.size:
+            continue
+        x, order = at.value.values, np.argsort(at.value.values)
+        y, low, high = (np.maximum(100 * at[name].values, FLOOR / 2) for name in _BAND)
+        ax.fill_between(x[order], low[order], high[order], color=colour, alpha=0.2, lw=0)
+        ax.plot(x[order], y[order], color=colour, marker=marker, ms=4, label=words)
+    if any(shown.values()) and ax.lines:
+        ax.legend(frameon=False, fontsize=8.5, loc="upper left", handlelength=1.4, borderaxespad=0.1)
+
+
+_BAND = ("perplexity_rise", "perplexity_rise_low", "perplexity_rise_high")
+
+
+def converters(ds: xr.Dataset) -> Figure:
+    """Draw the rise of the perplexity over bits of a converter, a panel an encoding, a line a range."""
+    with style():
+        drawn, axes = plt.subplots(1, 3, figsize=(9.2, 3.5), sharey=True)
+        for ax, (encoding, how) in zip(axes, ENCODINGS.items(), strict=True):
+            found = {f"{name}, {encoding}": (name, look) for name, look in RANGES.items()}
+            _lines(ax, ds, {curve: name for curve, (name, _) in found.items()}, [look for _, look in found.values()])
+            ax.set_title(f"{encoding}, {how}", fontsize=10, loc="left")
+            ax.set_xlabel("Bits of the converter")
+            ax.get_legend().set_loc("upper right")
+            ax.set_xticks(range(3, 10))
+        _rises(axes[:1], axes, top=1e5)
+        plt.close(drawn)
+    return Figure(drawn, "Rise of the perplexity over bits of the converter, for three encodings and three ranges.")
+
+
+def law(ds: xr.Dataset) -> Figure:
+    """Draw the rise of the loss over the measured noise-to-signal ratio, with the line of one kappa."""
+    ratio = ds.noise_to_signal.mean("matrix")
+    with style():
+        drawn, ax = plt.subplots(figsize=(6.4, 4.4))
+        ends = np.array([3e-4, 1.0])
+        ax.plot(ends, float(ds.kappa) * ends, color="#888888", lw=1.2, zorder=0)
+        for family, (colour, marker, starts) in FAMILIES.items():
+            mine = [str(curve).startswith(starts) and curve not in APART for curve in ds.curve.values]
+            at = ds.sel(case=np.array(mine) & (ds.loss_rise.values > 0) & (ratio.values > 0))
+            ax.plot(ratio.sel(case=at.case), at.loss_rise, marker, color=colour, ms=7 if marker == "*" else 4.5,
+                    mfc="none" if marker == "s" else colour, label=family)  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlim=(3e-4, 2), ylim=(1e-4, 10),
+               xlabel="Noise over signal, mean over matrices", ylabel="Rise of the loss of a token (nats)")  # fmt: skip
+        ax.annotate(f"$\\kappa$ = {float(ds.kappa):.2f}", (0.6, 0.72 * float(ds.kappa) * 0.6), fontsize=9)
+        ax.legend(frameon=False, fontsize=8.5, loc="upper left")
+        plt.close(drawn)
+    return Figure(drawn, "Rise of the loss over noise to signal: all but converters lie along one line.")

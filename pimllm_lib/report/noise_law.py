@@ -1,0 +1,105 @@
+"""The law of noise: the loss rises by kappa times the noise-to-signal ratio of the products. Where it holds, where it fails.
+
+One kappa is taken from the curve of variation and then asked for everything else. Finer, each kind of matrix has its own,
+from studies that put one kind on crossbars alone. Ratios are those measured in the trained matrices, with their activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.analog.calibration import full_scale
+from pimllm_lib.analog.cases import Case, cases
+from pimllm_lib.analog.cells import program
+from pimllm_lib.analog.product import multiply
+from pimllm_lib.analog.ratios import Probe
+from pimllm_lib.errors import BadInput
+from pimllm_lib.schema import annotate
+
+#: The curve that kappa is taken from; the one that gives a kappa for each kind of matrix.
+FITTED, BY_KIND = "variation", "kind"
+#: Curves of tuned models, of single matrices, and of models without crossbars, of which the law says nothing.
+#: Rises beyond this, in nats, do not enter kappa: the law is the first term of a series.
+SMALL = 0.1
+#: Rows of the crossbar that a case has unless it says otherwise.
+TILE = 256
+#: What is asked of wide matrices.
+WIDE: dict[str, dict[str, Any]] = {
+    "variation": {"field": "devices.variation", "values": [0.2]},
+    "stuck on": {"field": "devices.stuck_on", "values": [0.01]},
+    "4 sigma, bits": {"field": "crossbar.adc.bits", "values": [6], "readout": "readout-4-sigma"},
+    "worst case, bits": {
+        "field": "crossbar.adc.bits", "values": [8], "readout": "readout-worst-case",
+        "set": {"readout.encoding": "sign-magnitude"},
+    },
+}  # fmt: skip
+APART = ("layer", BY_KIND, "no crossbars")
+
+
+def law(ds: xr.Dataset) -> xr.Dataset:
+    """Return kappa, and the rise of the loss in nats that it predicts for each case: by one kappa, and kind by kind.
+
+    ds: `noise_results.summary` of cases, whose noise_to_signal is (case, matrix).
+    """
+    ratio, rise = ds.noise_to_signal.mean("matrix"), np.log1p(ds.perplexity_rise)
+    fitted = (ds.curve == FITTED) & (rise < SMALL)
+    kappa = float(np.exp(np.log((rise / ratio).where(fitted, drop=True)).mean()))
+    kinds = _kinds(ds)
+    of_kinds = _by_kind(ds).sel(kind=list(kinds)) * xr.DataArray(list(kinds.values()), dims="kind")
+    about = ~ds.curve.isin(APART) & (ratio > 0)
+    data = {
+        "kappa": xr.DataArray(kappa), "kind_kappa": ("kind", np.array(list(kinds.values()))),
+        "loss_rise": rise, "law_rise": (kappa * ratio).where(about), "kinds_rise": of_kinds.sum("kind").where(about),
+    }  # fmt: skip
+    return annotate(xr.Dataset(data, coords={"kind": list(kinds)}).drop_vars("matrix", errors="ignore"))
+
+
+def _by_kind(ds: xr.Dataset) -> xr.DataArray:
+    """Return the mean ratio of each kind of matrix over the layers: (case, kind)."""
+    kinds = [str(name).rpartition(".")[2] for name in ds.matrix.values]
+    means: xr.DataArray = ds.noise_to_signal.assign_coords(kind=("matrix", kinds)).groupby("kind").mean()
+    return means
+
+
+def _kinds(ds: xr.Dataset) -> dict[str, float]:
+    """Return for each kind of matrix its rise of the loss over its ratio, where it lies on crossbars alone."""
+    means, alone = _by_kind(ds), ds.sel(case=ds.curve == BY_KIND)
+    return {
+        str(kind): float(np.log1p(alone.perplexity_rise.sel(case=case)) / means.sel(case=case, kind=kind))
+        for case, kind in zip(alone.case.values, alone.setting.values, strict=True)
+    }
+
+
+def shapes(width: int, inner: int) -> list[tuple[int, int]]:
+    """Return inputs and outputs of a full tile, and of the projections of a layer of a width, its FFN of an inner width.
+
+    Raises BadInput for widths that are no whole numbers of tiles.
+    """
+    for size in (width, inner):
+        if size < TILE or size % TILE:
+            raise BadInput(f"a width is {size}; wanted a multiple of {TILE}, whole tiles")
+    return [(TILE, TILE), (width, width), (width, inner), (inner, width)]
+
+
+def wide(shapes: Sequence[tuple[int, int]], *, tokens: int, density: float) -> xr.DataArray:
+    """Return noise-to-signal ratios of a few cases in random ternary matrices of some shapes: (shape, departure).
+
+    shapes: inputs and outputs; a range that comes from data is set on activations of its own.
+    """
+    chosen, found = cases(WIDE), []
+    for fan_in, fan_out in shapes:
+        probe = Probe.drawn(fan_in, density, tokens=tokens, outputs=fan_out)
+        found.append([_ratio(probe, case) for case in chosen])
+    labels = {
+        "shape": [f"{fan_in} x {fan_out}" for fan_in, fan_out in shapes], "departure": [case.name for case in chosen]
+    }  # fmt: skip
+    return xr.DataArray(np.array(found), dims=("shape", "departure"), coords=labels)
+
+
+def _ratio(probe: Probe, case: Case) -> float:
+    on = program(probe.weights, crossbar=case.crossbar, devices=case.devices, readout=case.readout, layer="wide")
+    return probe.ratio(np.asarray(multiply(on, probe.x, reach=full_scale(on, probe.calibration))))

@@ -1,0 +1,77 @@
+"""What mitigates noise, each remedy beside its control: the same chips, text and, where it trains, as many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.report.noise_results import interval, losses, weights
+from pimllm_lib.schema import annotate
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One comparison. study, control, case: where both stand; cost: what the remedy takes."""
+
+    study: str
+    control: str
+    case: str
+    cost: str
+
+
+_TRAINING = "300 more steps of training, as the control has too"
+_SHARED, _SIGMA = "4 sigma shared by all, sign-magnitude", "4 sigma, sign-magnitude"
+#: Remedy -> its comparisons.
+REMEDIES: dict[str, tuple[Remedy, ...]] = {
+    "noise in training": tuple(
+        Remedy("noise-combined", f"{case} control", f"{case} noise", _TRAINING)
+        for case in ("exact", "variation 0.4", "variation 0.6", "stuck 0.02 each", "converters of 4 bits")
+    ),
+    "the same steps without noise": tuple(
+        Remedy("noise-combined", case, f"{case} control".strip(), "300 more steps of training")
+        for case in ("exact", "converters of 4 bits")
+    ),
+    "a range for each matrix": tuple(
+        Remedy("noise-converters", f"{_SHARED} {bits}", f"{_SIGMA} {bits}", "a reference a matrix, and a text to set it")
+        for bits in (4, 5, 6)
+    ),
+    "one gain against drift": (
+        Remedy("noise-cells", "drift 1000.0", "drift, one gain 1000.0", "one product an output, and a reading of the gain"),
+    ),
+    "spare columns": tuple(
+        Remedy("noise-combined", f"{curve} 0", f"{curve} {count}", f"{count} more columns to 256, and a test of every cell")
+        for curve, count in (("stuck both, rare", 8), ("stuck both", 8), ("stuck both", 32))
+    ),
+}  # fmt: skip
+
+
+def effects(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Return for each comparison the perplexity of the remedy over that of its control, less one: (remedy,).
+
+    Paired by model, chip and text. Comparisons that the studies do not have, of models of one's own for one, are left out.
+    """
+    rows = [
+        (name, item)
+        for name, items in REMEDIES.items()
+        for item in items
+        if {item.control, item.case} <= set(map(str, found[item.study].case.values))
+    ]
+    middle, low, high = [], [], []
+    for _, item in rows:
+        loss = losses(found[item.study])
+        apart = loss.sel(case=item.case) - loss.sel(case=item.control)
+        chips, text = weights(*apart.shape, resamples=2000, hold=False)
+        ends = interval(np.einsum("tdb,rtd,rb->r", apart.values, chips, text, optimize=True))
+        middle.append(float(apart.mean()))
+        low.append(float(ends[0]))
+        high.append(float(ends[1]))
+    named = {"remedy_effect": middle, "remedy_effect_low": low, "remedy_effect_high": high}
+    labels = {
+        "comparison": [f"{item.case} against {item.control}" for _, item in rows],
+        "remedy": ("comparison", [name for name, _ in rows]), "cost": ("comparison", [item.cost for _, item in rows]),
+    }  # fmt: skip
+    data = {name: ("comparison", np.expm1(np.array(values))) for name, values in named.items()}
+    return annotate(xr.Dataset(data, coords=labels))

@@ -1,0 +1,123 @@
+"""The noise studies of chapter 11: those archived, smaller ones computed now, and trials of the archived ones again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.report import archive, noise_study, parameters, paths, studies, study_file
+from pimllm_lib.report.noise_law import law
+from pimllm_lib.report.noise_remedies import effects
+from pimllm_lib.report.noise_results import joined, summary, thresholds
+from pimllm_lib.schema import annotate
+
+#: The studies, in the order in which they are told of.
+NAMES = ("noise-cells", "noise-converters", "noise-combined", "noise-matrices")
+
+
+def found(
+    *, checkpoints: Sequence[str], text: str, windows: int, device_seeds: int, jobs: int, recompute: bool
+) -> dict[str, xr.Dataset]:
+    """Return the archived studies, or ones computed now: smaller, of other models or text, or, to recompute, as archived."""
+    if recompute:
+        return computed(specs(checkpoints=(), text="docstrings", windows=0, device_seeds=0), jobs=jobs)
+    if not (checkpoints or device_seeds or text != "docstrings"):
+        return archived()
+    wanted = specs(checkpoints=checkpoints, text=text, windows=windows, device_seeds=device_seeds)
+    return computed(wanted, jobs=jobs)
+
+
+def archived() -> dict[str, xr.Dataset]:
+    """Return the archived studies by name. Raises BadInput where one is missing."""
+    return {name: archive.load(paths.STUDIES / f"{name}.nc") for name in NAMES}
+
+
+def specs(*, checkpoints: Sequence[str], text: str, windows: int, device_seeds: int) -> dict[str, dict[str, Any]]:
+    """Return the studies as tables, with another size, and other models and text where they are given.
+
+    Models of one's own have no tuned versions, so those curves are left out. 0 leaves a size as it is archived.
+    """
+    found = {}
+    for name in NAMES:
+        spec = parameters.from_file(paths.STUDIES / f"{name}.yaml")
+        sizes = {"windows": windows, "device_seeds": min(device_seeds, spec["noise"]["device_seeds"])}
+        spec["noise"] |= {key: size for key, size in sizes.items() if size} | {"text": text}
+        if checkpoints:
+            spec["noise"]["checkpoints"] = list(checkpoints)
+            spec["curves"] = {key: curve for key, curve in spec["curves"].items() if curve.get("field") != "tuned"}
+            spec["curves"].setdefault("exact", {"products": "exact"})
+        found[name] = spec
+    return found
+
+
+def computed(wanted: Mapping[str, dict[str, Any]], *, jobs: int) -> dict[str, xr.Dataset]:
+    """Return studies computed now, in so many processes. Raises BadInput for one that cannot be."""
+    if not 1 <= jobs <= 256:
+        raise BadInput(f"jobs is {clip(jobs)}; wanted 1 to 256")
+    plans = {name: study_file.noise_plan(name, spec) for name, spec in wanted.items()}
+    with TemporaryDirectory(prefix="pimllm-noise.") as scratch:
+        return {name: archive.load(studies.run(plan, Path(scratch) / name, jobs=jobs)) for name, plan in plans.items()}
+
+
+def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Return what the studies say: a rise for each case, thresholds, the law, and remedies beside their controls."""
+    specs_of = {name: archive.parameters(ds) for name, ds in found.items()}
+    rises = joined(summary(ds, specs_of[name]) for name, ds in found.items())
+    edges = joined(thresholds(found[name], specs_of[name]) for name in ("noise-cells", "noise-converters"))
+    parts = [rises, edges, law(rises), effects(found)]
+    labels = {"case": "what is tried", "curve_name": "curve", "level": "rise of the perplexity", "kind": "kind of matrix",
+              "matrix": "layer and kind of matrix", "comparison": "remedy against its control"}  # fmt: skip
+    ds = xr.merge(parts, combine_attrs="override", compat="override", join="outer")
+    for name, said in labels.items():
+        ds[name].attrs["long_name"] = said
+    of = {key: next(iter(found.values())).attrs[key] for key in ("checkpoints", "text")}
+    return annotate(ds.assign_attrs(of))
+
+
+def with_others(
+    ds: xr.Dataset, studies: Mapping[str, xr.Dataset], wide: xr.DataArray, energy: xr.Dataset, names: Sequence[str]
+) -> xr.Dataset:
+    """Return the results with what is computed beside them: wide matrices, energies, and some archived trials again."""
+    whole = ds.assign(wide_noise_to_signal=wide, energy_j=energy.energy_j, tokens_per_s=energy.tokens_per_s)
+    return annotate(whole.assign(again(studies, names).data_vars) if names else whole)
+
+
+def agreement(found: Mapping[str, xr.Dataset]) -> tuple[int, int]:
+    """Return for how many of the cases studies agree with the archived ones: their intervals overlap. And of how many."""
+    own, kept = results(found), results(archived())
+    common = [case for case in own.case.values if case in kept.case.values]
+    a, b = own.sel(case=common), kept.sel(case=common)
+    overlap = np.minimum(a.perplexity_rise_high, b.perplexity_rise_high) >= np.maximum(
+        a.perplexity_rise_low, b.perplexity_rise_low
+    )
+    return int(overlap.sum()), len(common)
+
+
+def again(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
+    """Return the loss of the first chip of the first model in the named cases, as in the studies and computed again.
+
+    Raises UnknownName for a case that no study has.
+    """
+    known = {str(case): name for name, ds in found.items() for case in ds.case.values}
+    kept, now = [], []
+    for case in names:
+        if case not in known:
+            raise unknown("case", case, known)
+        ds = found[known[case]]
+        study = noise_study.of(archive.parameters(ds))
+        point = next(p for p in study.space.chunks() if p.slices[0][1] == _place(study, case) and p.slices[1][1] == 0)
+        one = noise_study.compute(noise_study.one_chip(study), point)
+        kept.append(float(ds.held_out_loss.sel(case=case).isel(training_seed=0, device_seed=0).mean()))
+        now.append(float(one.held_out_loss.mean()))
+    data = {"archived_loss": ("again", np.array(kept)), "recomputed_loss": ("again", np.array(now))}
+    return annotate(xr.Dataset(data, coords={"again": list(names)}))
+
+
+def _place(study: noise_study.Study, name: str) -> int:
+    return [case.name for case in study.cases].index(name)
