@@ -230,6 +230,8 @@ VARIABLES: dict[str, Variable] = {
     "threshold": Variable("1", "setting at which the perplexity has risen to a level", extensive=False),
     "threshold_low": Variable("1", "lower end of the threshold's 95 % interval", extensive=False),
     "threshold_high": Variable("1", "upper end of the threshold's 95 % interval", extensive=False),
+    "models_threshold_low": Variable("1", "lower end by Student's t over models", extensive=False),
+    "models_threshold_high": Variable("1", "upper end by Student's t over models", extensive=False),
     "threshold_share": Variable("1", "share of resamples whose threshold is among the settings", extensive=False),
     "least_setting": Variable("1", "least setting of a curve that was tried", extensive=False),
     "most_setting": Variable("1", "greatest setting of a curve that was tried", extensive=False),
@@ -244,6 +246,8 @@ VARIABLES: dict[str, Variable] = {
     "remedy_effect": Variable("1", "perplexity with a remedy over that of its control, less one", extensive=False),
     "remedy_effect_low": Variable("1", "lower end of its 95 % interval", extensive=False),
     "remedy_effect_high": Variable("1", "upper end of its 95 % interval", extensive=False),
+    "models_effect_low": Variable("1", "lower end of the effect by Student's t over models", extensive=False),
+    "models_effect_high": Variable("1", "upper end of the effect by Student's t over models", extensive=False),
     "noisy_perplexity": Variable("1", "perplexity on crossbars", extensive=False),
     "thriftier_share": Variable("1", "share of draws in which PIM-LLM decodes more tokens a joule", extensive=False),
 }

@@ -472,14 +472,14 @@ def test_a_crossing_beyond_the_settings_is_nought_or_infinite():
     assert noise_results.crossing(at, both, 0.1) == pytest.approx([0, np.inf, 0.2])
 
 
-def test_a_fall_before_the_crossing_is_taken_as_next_to_nothing():
+def test_a_fall_before_the_crossing_leaves_the_threshold_open():
     found = noise_results.crossing(np.array([0.1, 0.2, 0.4]), columns(-0.02, -0.01, 0.3), 0.1).item()
-    assert 0.2 < found < 0.4
+    assert np.isnan(found)
 
 
 def test_the_fewest_bits_are_those_from_which_on_the_rise_stays_small():
     at = np.array([4.0, 5, 6, 7])
-    rises = {4: (0.01, 0.02, 0, 0), 5: (1, 0.1, 0.01, 0), 6: (0.5, 0.2, 0.1, 0.05), 7: (0.05, 0.01, 0.3, 0.02),
+    rises = {0: (0.01, 0.02, 0, 0), 5: (1, 0.1, 0.01, 0), 6: (0.5, 0.2, 0.1, 0.05), 7: (0.05, 0.01, 0.3, 0.02),
              np.inf: (0.01, 0.01, 0.01, 0.2)}  # fmt: skip
     found = noise_results.fewest(at, np.hstack([columns(*rise) for rise in rises.values()]), 0.1)
     assert found.tolist() == list(rises)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pimllm_lib.report import manifest, paths, verify
+from pimllm_lib.report import archive, manifest, paths, verify
 
 pytestmark = pytest.mark.slow
 SLUG = "01-operation-share"
@@ -97,3 +97,16 @@ def test_two_builds_of_the_book_from_the_same_sources_differ_in_the_stamped_comm
     assert len({found for pages in built for found in stamp.findall(pages[Path("index.html")])}) == 2
     differing = [str(name) for name in one if stamp.sub(b"", one[name]) != stamp.sub(b"", two[name])]
     assert differing == []
+
+
+def test_a_checkpoint_and_a_text_of_ones_own_go_through_the_noise_studies_by_one_command(tmp_path):
+    shutil.copytree(paths.CHECKPOINTS / "docstrings-1", tmp_path / "mine")
+    (tmp_path / "book.txt").write_text((paths.BOOK / "run.md").read_text())
+    sizes = ["-p", "device_seeds", "1", "-p", "windows", "1", "-p", "widths", "[256, 512]"]
+    given = ["-p", "checkpoints", "['mine']", "-p", "text", "book.txt", *sizes]
+    command(sys.executable, "-m", "pimllm_lib", "run", "11-analog-noise", *given, "--into", "out", cwd=tmp_path)
+    ds = archive.load(tmp_path / "out" / "11-analog-noise.nc")
+    assert set(ds.trials.values) == {1.0}
+    assert float(ds.perplexity_rise.sel(case="no crossbars")) > 1
+    assert float(ds.perplexity_rise.sel(case="worst case, sign-magnitude 9")) == 0
+    assert not [name for name in ds.comparison.values if "control" in str(name)]

@@ -51,8 +51,9 @@ class Recipe:
         return {key: value for key, value in asdict(self).items() if value or key not in ("start", "noise")}
 
     def fingerprint(self) -> str:
-        """Return 12 hex digits that change with any of them."""
-        return sha256(repr(sorted(self.described().items())).encode()).hexdigest()[:12]
+        """Return 12 hex digits that change with any of them, and with the recipe that this one goes on from."""
+        before = recipe(self.start).fingerprint() if self.start else ""
+        return sha256((repr(sorted(self.described().items())) + before).encode()).hexdigest()[:12]
 
 
 def recipe(name: str) -> Recipe:

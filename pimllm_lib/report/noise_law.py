@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pimllm_lib.analog.calibration import full_scale
 from pimllm_lib.analog.cases import Case, cases
@@ -22,9 +23,19 @@ from pimllm_lib.schema import annotate
 
 #: The curve that kappa is taken from; the one that gives a kappa for each kind of matrix.
 FITTED, BY_KIND = "variation", "kind"
-#: Curves of tuned models, of single matrices, and of models without crossbars, of which the law says nothing.
-#: Rises beyond this, in nats, do not enter kappa: the law is the first term of a series.
-SMALL = 0.1
+#: Rises beyond this, in nats, do not enter kappa: the law is the first term of a series. Ratios that say something of it.
+SMALL, LEAST, MOST = 0.1, 5e-4, 0.2
+#: Curves of single layers and kinds, and of models without crossbars, of which the law says nothing.
+APART = ("layer", BY_KIND, "no crossbars")
+#: Family of cases -> what the names of its curves start with.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "cells that vary or are stuck": ("variation", "stuck"),
+    "noise of reads and outputs": ("read noise", "output noise"),
+    "drift": ("drift",),
+    "wires": ("wire",),
+    "published devices, ideal conversion": ("ideal conversion",),
+    "converters": ("worst case", "4 sigma", "unit step", "8 bits", "as published", "converters"),
+}
 #: Rows of the crossbar that a case has unless it says otherwise.
 TILE = 256
 #: What is asked of wide matrices.
@@ -37,7 +48,6 @@ WIDE: dict[str, dict[str, Any]] = {
         "set": {"readout.encoding": "sign-magnitude"},
     },
 }  # fmt: skip
-APART = ("layer", BY_KIND, "no crossbars")
 
 
 def law(ds: xr.Dataset) -> xr.Dataset:
@@ -46,8 +56,8 @@ def law(ds: xr.Dataset) -> xr.Dataset:
     ds: `noise_results.summary` of cases, whose noise_to_signal is (case, matrix).
     """
     ratio, rise = ds.noise_to_signal.mean("matrix"), np.log1p(ds.perplexity_rise)
-    fitted = (ds.curve == FITTED) & (rise < SMALL)
-    kappa = float(np.exp(np.log((rise / ratio).where(fitted, drop=True)).mean()))
+    fitted = (ds.curve == FITTED) & (rise < SMALL) & (ratio > 0)
+    kappa = float((rise / ratio.where(fitted)).mean())
     kinds = _kinds(ds)
     of_kinds = _by_kind(ds).sel(kind=list(kinds)) * xr.DataArray(list(kinds.values()), dims="kind")
     about = ~ds.curve.isin(APART) & (ratio > 0)
@@ -56,6 +66,22 @@ def law(ds: xr.Dataset) -> xr.Dataset:
         "loss_rise": rise, "law_rise": (kappa * ratio).where(about), "kinds_rise": of_kinds.sum("kind").where(about),
     }  # fmt: skip
     return annotate(xr.Dataset(data, coords={"kind": list(kinds)}).drop_vars("matrix", errors="ignore"))
+
+
+def of_family(ds: xr.Dataset, family: str) -> NDArray[np.bool_]:
+    """Return which cases belong to a family."""
+    return np.array([str(curve).startswith(FAMILIES[family]) for curve in ds.curve.values])
+
+
+def families(ds: xr.Dataset) -> dict[str, NDArray[Any]]:
+    """Return for each family rise over noise to signal, growing, of every case whose ratio is from LEAST to MOST."""
+    ratio = ds.noise_to_signal.mean("matrix").values
+    asked = (ratio >= LEAST) & (ratio <= MOST) & (ds.curve.values != FITTED)
+    found = {}
+    for family in FAMILIES:
+        mine = asked & of_family(ds, family)
+        found[family] = np.sort(ds.loss_rise.values[mine] / ratio[mine])
+    return found
 
 
 def _by_kind(ds: xr.Dataset) -> xr.DataArray:

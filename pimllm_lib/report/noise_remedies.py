@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.report.noise_results import interval, losses, weights
+from pimllm_lib.report.noise_results import RESAMPLES, by_models, interval, losses, weights
 from pimllm_lib.schema import annotate
 
 
@@ -42,10 +42,14 @@ REMEDIES: dict[str, tuple[Remedy, ...]] = {
         Remedy("noise-cells", "drift 1000.0", "drift, one gain 1000.0", "one product an output, and a reading of the gain"),
     ),
     "spare columns": tuple(
-        Remedy("noise-combined", f"{curve} 0", f"{curve} {count}", f"{count} more columns to 256, and a test of every cell")
+        Remedy("noise-combined", f"{curve} 0", f"{curve} {count}", f"{count / 2.56:.0f} % more columns, a test of all cells")
         for curve, count in (("stuck both, rare", 8), ("stuck both", 8), ("stuck both", 32))
     ),
 }  # fmt: skip
+
+
+#: The effect, its interval over everything, and that by Student's t over models.
+_FOUND = ("remedy_effect", "remedy_effect_low", "remedy_effect_high", "models_effect_low", "models_effect_high")
 
 
 def effects(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
@@ -59,19 +63,18 @@ def effects(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
         for item in items
         if {item.control, item.case} <= set(map(str, found[item.study].case.values))
     ]
-    middle, low, high = [], [], []
+    values: list[list[float]] = []
     for _, item in rows:
         loss = losses(found[item.study])
         apart = loss.sel(case=item.case) - loss.sel(case=item.control)
-        chips, text = weights(*apart.shape, resamples=2000, hold=False)
+        chips, text = weights(*apart.shape, resamples=RESAMPLES, hold=False)
         ends = interval(np.einsum("tdb,rtd,rb->r", apart.values, chips, text, optimize=True))
-        middle.append(float(apart.mean()))
-        low.append(float(ends[0]))
-        high.append(float(ends[1]))
-    named = {"remedy_effect": middle, "remedy_effect_low": low, "remedy_effect_high": high}
+        models = by_models(apart.mean(("device_seed", "text_block")).values)
+        values.append([float(apart.mean()), *map(float, ends), *map(float, models)])
     labels = {
         "comparison": [f"{item.case} against {item.control}" for _, item in rows],
         "remedy": ("comparison", [name for name, _ in rows]), "cost": ("comparison", [item.cost for _, item in rows]),
     }  # fmt: skip
-    data = {name: ("comparison", np.expm1(np.array(values))) for name, values in named.items()}
+    columns = np.expm1(np.array(values).reshape(len(rows), len(_FOUND)))
+    data = {name: ("comparison", columns[:, i]) for i, name in enumerate(_FOUND)}
     return annotate(xr.Dataset(data, coords=labels))

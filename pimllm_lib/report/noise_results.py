@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import stats
 
 from pimllm_lib.analog.cases import Case, cases
 from pimllm_lib.errors import BadInput
@@ -15,8 +16,6 @@ from pimllm_lib.schema import annotate
 
 #: Rises of the perplexity whose thresholds are looked for; share of resamples inside an interval; resamples.
 LEVELS, INSIDE, RESAMPLES = (0.01, 0.1), 0.95, 2000
-#: Students' t for that share and the two degrees of freedom of three models.
-T_TWO = 4.303
 #: The field of a curve along which more is better: bits of a converter.
 BITS = "crossbar.adc.bits"
 
@@ -71,6 +70,15 @@ def interval(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return low, high
 
 
+def by_models(means: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the 95 % interval of Student's t over models, the last axis of their means; NaN of a single one."""
+    count = means.shape[-1]
+    if count < 2:
+        return np.full(means.shape[:-1], np.nan), np.full(means.shape[:-1], np.nan)
+    half = stats.t.ppf((1 + INSIDE) / 2, count - 1) * means.std(axis=-1, ddof=1) / np.sqrt(count)
+    return means.mean(axis=-1) - half, means.mean(axis=-1) + half
+
+
 def summary(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
     """Return for each case the rise of the perplexity and its intervals: over everything, with models held, by Student's t.
 
@@ -80,7 +88,7 @@ def summary(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
     low, high = interval(resampled(rise))
     held_low, held_high = interval(resampled(rise, hold=True))
     means = rise.mean(("device_seed", "text_block"))
-    half = T_TWO / np.sqrt(3) * means.std("training_seed", ddof=1) if means.sizes["training_seed"] == 3 else np.nan
+    t_low, t_high = by_models(means.transpose("case", "training_seed").values)
     drawn = {case.name: case.drawn for case in cases(spec["curves"])}
     trials = [
         rise.sizes["training_seed"] * (rise.sizes["device_seed"] if drawn[name] else 1) for name in rise.case.values
@@ -88,9 +96,11 @@ def summary(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
     nats = {
         "perplexity_rise": means.mean("training_seed"), "perplexity_rise_low": low, "perplexity_rise_high": high,
         "chips_rise_low": held_low, "chips_rise_high": held_high,
-        "models_rise_low": means.mean("training_seed") - half, "models_rise_high": means.mean("training_seed") + half,
+        "models_rise_low": t_low, "models_rise_high": t_high,
     }  # fmt: skip
     found = {name: ("case", np.expm1(np.asarray(values))) for name, values in nats.items()}
+    read = losses(ds).sel(case=rise.case).mean(("training_seed", "device_seed", "text_block"))
+    found["noisy_perplexity"] = ("case", np.exp(read.values))
     ratio = ds.noise_to_signal.sel(case=rise.case).mean("training_seed").transpose("case", "matrix")
     kept = {key: rise[key] for key in ("case", "curve", "setting", "value")}
     data = {
@@ -102,31 +112,36 @@ def summary(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
 
 
 def thresholds(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
-    """Return where each curve reaches a rise of 1 and of 10 %, with its interval: (curve_name, level).
+    """Return where each curve reaches a rise of 1 and of 10 %, with its intervals: (curve_name, level).
 
-    Between tried settings the logarithm of the rise is taken to be linear in that of the setting. Beyond them the
-    threshold is 0 where even the first setting exceeds the level, and infinite where the last does not. Along bits it is
-    the fewest with which, and with any more, the rise stays within the level; infinite where there are none.
+    Between tried settings the logarithm of the rise is taken to be linear in that of the setting. Where the rise before is
+    none, the threshold is NaN and its interval those two settings. It is 0 where even the first setting exceeds the level,
+    and infinite where the last does not. Along bits it is the fewest with which, and with any more, the rise stays
+    within the level: 0 where all tried do, infinite where none does. The interval by models is that of Student's t, of
+    logarithms where the setting is no number of bits; NaN where a model has no threshold among the settings.
     """
     rise, tried = rises(ds, spec), {case.name: case for case in cases(spec["curves"])}
-    drawn, middle = (
-        np.expm1(resampled(rise)),
-        np.expm1(rise.mean(("training_seed", "device_seed", "text_block")).values),
-    )
+    drawn = np.expm1(resampled(rise))
+    each = np.expm1(rise.mean(("device_seed", "text_block")).transpose("case", "training_seed").values)
+    middle = np.expm1(np.log1p(each).mean(axis=1))
     fields = {str(curve): entry.get("field") for curve, entry in spec["curves"].items()}
-    names, found, least, most = [], [], [], []
-    for curve, places in _curves(rise, tried).items():
-        places = sorted(places, key=lambda place: float(rise.value[place]))
+    found: dict[str, list[list[float]]] = {}
+    ends: list[tuple[float, float]] = []
+    for curve, all_places in _curves(rise, tried).items():
+        places = sorted(all_places, key=lambda place: float(rise.value[place]))
         at, bits = rise.value.values[places], fields[curve] == BITS
-        names.append(curve)
-        least.append(at.min())
-        most.append(at.max())
-        found.append([_one(at, middle[places], drawn[places], level, bits) for level in LEVELS])
-    values = np.array(found).reshape(len(names), len(LEVELS), 4)
-    each = ("threshold", "threshold_low", "threshold_high", "threshold_share")
-    data: dict[str, Any] = {name: (("curve_name", "level"), values[..., i]) for i, name in enumerate(each)}
-    data |= {"least_setting": ("curve_name", least), "most_setting": ("curve_name", most)}
-    return annotate(xr.Dataset(data, coords={"curve_name": names, "level": list(LEVELS)}))
+        found[curve] = [_one(at, middle[places], drawn[places], each[places], level, bits) for level in LEVELS]
+        ends.append((at[0], at[-1]))
+    values = np.array(list(found.values())).reshape(len(found), len(LEVELS), len(_FOUND))
+    data: dict[str, Any] = {name: (("curve_name", "level"), values[..., i]) for i, name in enumerate(_FOUND)}
+    data |= {f"{name}_setting": ("curve_name", [end[i] for end in ends]) for i, name in enumerate(("least", "most"))}
+    return annotate(xr.Dataset(data, coords={"curve_name": list(found), "level": list(LEVELS)}))
+
+
+#: What `_one` gives, in order.
+_FOUND = (
+    "threshold", "threshold_low", "threshold_high", "models_threshold_low", "models_threshold_high", "threshold_share",
+)  # fmt: skip
 
 
 def _curves(rise: xr.DataArray, tried: Mapping[str, Case]) -> dict[str, list[int]]:
@@ -139,32 +154,42 @@ def _curves(rise: xr.DataArray, tried: Mapping[str, Case]) -> dict[str, list[int
     return {curve: places for curve, places in found.items() if len(places) > 1}
 
 
-def _one(at: NDArray[Any], middle: NDArray[Any], drawn: NDArray[Any], level: float, bits: bool) -> list[float]:
-    """Return a threshold, both ends of its interval, and the share of resamples that have it among the settings."""
+def _one(
+    at: NDArray[Any], middle: NDArray[Any], drawn: NDArray[Any], each: NDArray[Any], level: float, bits: bool
+) -> list[float]:
+    """Return what `_FOUND` names: share is that of the resamples that have a threshold among the settings."""
     cross = fewest if bits else crossing
-    all_of = cross(at, drawn, level)
-    with np.errstate(invalid="ignore"):
-        low, high = np.quantile(all_of, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], method="nearest")
+    all_of, here = cross(at, drawn, level), float(cross(at, middle[:, None], level)[0])
     inside = np.isfinite(all_of) & (all_of > 0)
-    return [float(cross(at, middle[:, None], level)[0]), float(low), float(high), float(inside.mean())]
+    if np.isnan(here):
+        first = int((middle > level).argmax())
+        return [here, float(at[first - 1]), float(at[first]), np.nan, np.nan, float(inside.mean())]
+    known = all_of[~np.isnan(all_of)]
+    low, high = np.quantile(known, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], method="nearest")
+    models = cross(at, each, level)
+    apart = np.full(2, np.nan)
+    if np.isfinite(models).all() and (models > 0).all():
+        apart = np.array(by_models(models)) if bits else np.exp(by_models(np.log(models)))
+    return [here, float(low), float(high), *map(float, apart), float(inside.mean())]
 
 
 def crossing(at: NDArray[Any], rise: NDArray[Any], level: float) -> NDArray[Any]:
     """Return where each column of rises (settings, columns) first exceeds a level, settings growing: see `thresholds`."""
-    x, y = np.log(at)[:, None], np.log(np.maximum(rise, 1e-9))
-    over = rise > level
+    over, columns = rise > level, np.arange(rise.shape[1])
     first = over.argmax(axis=0)
-    columns, before = np.arange(rise.shape[1]), np.maximum(first - 1, 0)
-    y0, y1 = y[before, columns], y[first, columns]
-    share = np.where(y1 > y0, (np.log(level) - y0) / np.where(y1 > y0, y1 - y0, 1), 0)
-    inside = np.exp(x[before, 0] + share * (x[first, 0] - x[before, 0]))
-    return np.where(over.any(axis=0), np.where(first == 0, 0.0, inside), np.inf)
+    before = np.maximum(first - 1, 0)
+    x, y0, y1 = np.log(at), rise[before, columns], rise[first, columns]
+    usable = (y0 > 0) & (y1 > y0)
+    y0, y1 = np.where(usable, y0, 1.0), np.where(usable, y1, np.e)
+    inside = np.exp(x[before] + np.log(level / y0) / np.log(y1 / y0) * (x[first] - x[before]))
+    found = np.where(usable, inside, np.nan)
+    return np.where(over.any(axis=0), np.where(first == 0, 0.0, found), np.inf)
 
 
 def fewest(at: NDArray[Any], rise: NDArray[Any], level: float) -> NDArray[Any]:
     """Return the fewest bits of each column (settings, columns), bits growing, from which on no rise exceeds the level."""
     fine = np.logical_and.accumulate((rise <= level)[::-1], axis=0)[::-1]
-    return np.where(fine.any(axis=0), at[fine.argmax(axis=0)], np.inf)
+    return np.where(fine.all(axis=0), 0.0, np.where(fine.any(axis=0), at[fine.argmax(axis=0)], np.inf))
 
 
 def joined(parts: Iterable[xr.Dataset]) -> xr.Dataset:

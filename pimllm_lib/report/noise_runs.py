@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,8 +35,14 @@ def found(
 
 
 def archived() -> dict[str, xr.Dataset]:
-    """Return the archived studies by name. Raises BadInput where one is missing."""
-    return {name: archive.load(paths.STUDIES / f"{name}.nc") for name in NAMES}
+    """Return the archived studies by name. Raises BadInput where one is missing or is not of the description beside it."""
+    found = {name: archive.load(paths.STUDIES / f"{name}.nc") for name in NAMES}
+    for name, ds in found.items():
+        if archive.parameters(ds) != json.loads(json.dumps(parameters.from_file(paths.STUDIES / f"{name}.yaml"))):
+            raise BadInput(
+                f"{name}.nc is of another study than {name}.yaml; 'pimllm sweep' with --archive makes it anew"
+            )
+    return found
 
 
 def specs(*, checkpoints: Sequence[str], text: str, windows: int, device_seeds: int) -> dict[str, dict[str, Any]]:
@@ -52,6 +59,8 @@ def specs(*, checkpoints: Sequence[str], text: str, windows: int, device_seeds: 
             spec["noise"]["checkpoints"] = list(checkpoints)
             spec["curves"] = {key: curve for key, curve in spec["curves"].items() if curve.get("field") != "tuned"}
             spec["curves"].setdefault("exact", {"products": "exact"})
+            if "layer" in spec["curves"]:
+                spec["curves"]["layer"] |= {"values": [str(layer) for layer in range(noise_study.layers(checkpoints))]}
         found[name] = spec
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -55,9 +55,7 @@ class Study:
 
     def folder(self, seed: int, case: Case) -> Path:
         """Return where the checkpoint of a training seed lies that a case tries."""
-        name = self.checkpoints[seed] + (f"-{case.tuned}" if case.tuned else "")
-        shipped = paths.CHECKPOINTS / name
-        return shipped if shipped.is_dir() else paths.users(name)
+        return _place(self.checkpoints[seed] + (f"-{case.tuned}" if case.tuned else ""))
 
     def identity(self) -> str:
         """Return what is tried by content: every checkpoint, and a text of the user's."""
@@ -145,6 +143,17 @@ def described(study: Study, ds: xr.Dataset) -> xr.Dataset:
         if name in ds.coords:
             ds[name].attrs["long_name"] = said
     return ds.assign_attrs(checkpoints=" ".join(study.checkpoints), text=study.text, windows=study.windows)
+
+
+def layers(checkpoints: Sequence[str]) -> int:
+    """Return how many layers all of the named checkpoints have. Raises BadInput for one that cannot be read."""
+    return min(int(_model(_place(name)).decoder.n_layers) for name in checkpoints)
+
+
+def _place(name: str) -> Path:
+    """Return where a checkpoint lies: among the shipped ones, or where a path leads."""
+    shipped = paths.CHECKPOINTS / name
+    return shipped if shipped.is_dir() else paths.users(name)
 
 
 def require(study: Study) -> None:

@@ -129,6 +129,10 @@ def _made_from(source: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _names_a_file(text: str) -> bool:
+    return bool(re.search(r"/|\.(toml|json)$", text)) or (len(text) < 256 and Path(text).exists())
+
+
 def stale(slug: str, into: Path, values: Mapping[str, Any] | None = None) -> bool:
     """Return whether a folder lacks a notebook's executed copy or dataset, whole, from these sources and these values.
 
@@ -136,8 +140,7 @@ def stale(slug: str, into: Path, values: Mapping[str, Any] | None = None) -> boo
     """
     source, names = notebook(slug), (f"{slug}.ipynb", f"{slug}.nc")
     texts = [x for value in (values or {}).values() for x in (value if isinstance(value, list) else [value])]
-    named = (isinstance(text, str) and (re.search(r"/|\.(toml|json)$", text) or Path(text).exists()) for text in texts)
-    own_files = slug.endswith(".ipynb") or any(named)
+    own_files = slug.endswith(".ipynb") or any(isinstance(text, str) and _names_a_file(text) for text in texts)
     if own_files or not manifest.intact(into, *names):
         return True
     made = json.loads((into / names[0]).read_text(encoding="utf-8"))["metadata"].get("pimllm")

@@ -41,7 +41,7 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
     Raises BadInput when the folder holds another study, or the same one of other sources.
     """
     with executor(jobs, scheduler, sources_hash) as pool, files.locked(into):
-        _claim(plan, into)
+        sources = _claim(plan, into)
         todo = (chunk for chunk in plan.space.chunks() if not _place(into, chunk).is_file())
         for chunk, made in _shown(each(plan.work, todo, pool), plan.space.count, progress):
             archive.write(made, _place(into, chunk))
@@ -52,13 +52,13 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
         made = archive.save(
             whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, tolerance=plan.tolerance,
-            source=sources_hash(),
+            source=sources,
         )  # fmt: skip
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
 
 
-def _claim(plan: Plan, into: Path) -> None:
-    """Write what is studied into the folder. Raises BadInput when something else is studied there."""
+def _claim(plan: Plan, into: Path) -> str:
+    """Write what is studied into the folder, return its sources. Raises BadInput when something else is studied there."""
     mine = {
         "pimllm": __version__, "sources": sources_hash(), "study": plan.spec, "of": plan.identity,
         "chunks": plan.space.count,
@@ -71,6 +71,7 @@ def _claim(plan: Plan, into: Path) -> None:
         )
     if not path.is_file():
         files.write(path, text)
+    return str(mine["sources"])
 
 
 def _place(into: Path, chunk: Chunk) -> Path:

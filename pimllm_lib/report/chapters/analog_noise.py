@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.report.figure import Figure, log_ticks, style
-from pimllm_lib.report.noise_law import APART
+from pimllm_lib.report.noise_law import FAMILIES, of_family
 from pimllm_lib.report.noise_results import LEVELS
 from pimllm_lib.report.noise_study import KEYS
 from pimllm_lib.report.text import Sentence
@@ -34,34 +34,32 @@ RANGES = {"worst case": ("#D55E00", "s"), "unit step": ("#009E73", "^"), "4 sigm
 _COLOURS, _MARKERS = ("#0072B2", "#D55E00", "#009E73"), ("o", "s", "^")
 #: Least rise that a figure shows, and the greatest, in %.
 FLOOR, TOP = 0.01, 1000.0
-#: Family of cases -> colour and marker, and the start of its curves' names.
-FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "variation": ("#0072B2", "o", ("variation",)),
-    "stuck cells": ("#E69F00", "D", ("stuck",)),
-    "noise of reads and outputs": ("#009E73", "^", ("read noise", "output noise")),
-    "drift and wires": ("#CC79A7", "v", ("drift", "wire")),
-    "published devices": ("#000000", "*", ("ideal conversion", "8 bits", "as published")),
-    "converters": ("#D55E00", "s", ("worst case", "4 sigma", "unit step")),
-}
+#: Colour and marker of each family of departures.
+LOOKS = (("#0072B2", "o"), ("#009E73", "^"), ("#CC79A7", "v"), ("#56B4E9", "<"), ("#000000", "*"), ("#D55E00", "s"))
 
 
 def percent(share: float) -> str:
     """Return a share in % with two or three digits."""
     value = 100 * share
-    if not np.isfinite(value):
-        return "more than any tried"
     return f"{value:.0f} %" if abs(value) >= 99.5 else f"{value:.2g} %" if abs(value) < 9.95 else f"{value:.3g} %"
+
+
+#: What the names of curves of converters start with.
+_CONVERTERS = ("worst case", "4 sigma", "unit step")
 
 
 def setting(ds: xr.Dataset, curve: str, level: float, scale: float = 1.0, unit: str = "") -> str:
     """Return a threshold with its interval, in words where it is beyond what was tried."""
     at = ds.sel(curve_name=curve, level=level)
     middle, *ends = (scale * float(at[name]) for name in ("threshold", "threshold_low", "threshold_high"))
-    if not np.isfinite(middle):
-        return f"above {scale * float(at.most_setting):.3g}{unit}"
+    least, most = scale * float(at.least_setting), scale * float(at.most_setting)
+    if np.isnan(middle):
+        return f"between {_short(ends[0])} and {_short(ends[1])}{unit}"
+    if np.isinf(middle):
+        return f"above {_short(most)}{unit}"
     if middle == 0:
-        return f"below {scale * float(at.least_setting):.3g}{unit}"
-    low, high = (_end(end, scale * float(at.least_setting), scale * float(at.most_setting)) for end in ends)
+        return f"{'at most' if curve.startswith(tuple(_CONVERTERS)) else 'below'} {_short(least)}{unit}"
+    low, high = (_end(end, least, most) for end in ends)
     return f"{_short(middle)}{unit} ({low} to {high})"
 
 
@@ -76,14 +74,20 @@ def _short(value: float) -> str:
 
 def answer(ds: xr.Dataset) -> Sentence:
     """Return the page's answer."""
-    sigma, worst, twos = (_bits(ds, curve) for curve in _READ)
+    sigma, worst, twos = (setting(ds, curve, LEVELS[0]) for curve in _READ)
     variation, on, off = (setting(ds, curve, LEVELS[0], 100, " %") for curve in ("variation", "stuck on", "stuck off"))
-    count, what = int(ds.trials.min()), "of 3 million weights on text read byte by byte" if shipped(ds) else "of yours"
+    at, count = ds.sel(curve_name="variation", level=LEVELS[0]), int(ds.trials.min())
+    low, high = (_short(100 * float(at[f"models_threshold_{end}"])) for end in ("low", "high"))
+    narrow = (
+        f" {count} models leave them too narrow: by Student's t the first is {low} to {high} %." if count > 1 else ""
+    )
+    what = "of 3 million weights, trained here on text read byte by byte" if shipped(ds) else "on this text"
     return Sentence(
-        f"A conductance may vary by {variation}, or {on} of the cells be stuck on, or {off} stuck off, and a "
-        f"converter have {sigma} bits over a range set from data ({worst} over that of all rows, and {twos} with "
-        "two's complement in the place of sign and magnitude), each by itself, before the perplexity rises by 1 %: "
-        f"for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over models, chips and text."
+        f"A conductance may vary by {variation}, or {on} of the cells be stuck on, or {off} stuck off, each by "
+        f"itself, before the perplexity rises by 1 %; converters by themselves need {sigma} bits over a range set "
+        f"from data, {worst} over that of all rows, and {twos} with two's complement in the place of sign and "
+        f"magnitude. That is for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over "
+        f"models, chips and text.{narrow}"
     )
 
 
@@ -95,11 +99,6 @@ def shipped(ds: xr.Dataset) -> bool:
     """Return whether a study is of the models and the text of the archived ones."""
     known = " ".join(KEYS["checkpoints"]), KEYS["text"]
     return (ds.attrs["checkpoints"], ds.attrs["text"]) == known
-
-
-def _bits(ds: xr.Dataset, curve: str) -> str:
-    bits = float(ds.threshold.sel(curve_name=curve, level=LEVELS[0]))
-    return f"{bits:.0f}" if np.isfinite(bits) else f"more than {float(ds.most_setting.sel(curve_name=curve)):.0f}"
 
 
 def curves(ds: xr.Dataset) -> Figure:
@@ -167,7 +166,11 @@ def converters(ds: xr.Dataset) -> Figure:
             ax.set_xticks(range(3, 10))
         _rises(axes[:1], axes, top=1e5)
         plt.close(drawn)
-    return Figure(drawn, "Rise of the perplexity over bits of the converter, for three encodings and three ranges.")
+    return Figure(
+        drawn,
+        "Rise of the perplexity over bits of the converter, for three encodings of the inputs and three ranges; a "
+        "step of one cell is no choice for inputs in one pass.",
+    )
 
 
 def law(ds: xr.Dataset) -> Figure:
@@ -177,9 +180,8 @@ def law(ds: xr.Dataset) -> Figure:
         drawn, ax = plt.subplots(figsize=(6.4, 4.4))
         ends = np.array([3e-4, 1.0])
         ax.plot(ends, float(ds.kappa) * ends, color="#888888", lw=1.2, zorder=0)
-        for family, (colour, marker, starts) in FAMILIES.items():
-            mine = [str(curve).startswith(starts) and curve not in APART for curve in ds.curve.values]
-            at = ds.sel(case=np.array(mine) & (ds.loss_rise.values > 0) & (ratio.values > 0))
+        for family, (colour, marker) in zip(FAMILIES, LOOKS, strict=True):
+            at = ds.sel(case=of_family(ds, family) & (ds.loss_rise.values > 0) & (ratio.values > 0))
             ax.plot(ratio.sel(case=at.case), at.loss_rise, marker, color=colour, ms=7 if marker == "*" else 4.5,
                     mfc="none" if marker == "s" else colour, label=family)  # fmt: skip
         ax.set(xscale="log", yscale="log", xlim=(3e-4, 2), ylim=(1e-4, 10),
@@ -187,4 +189,8 @@ def law(ds: xr.Dataset) -> Figure:
         ax.annotate(f"$\\kappa$ = {float(ds.kappa):.2f}", (0.6, 0.72 * float(ds.kappa) * 0.6), fontsize=9)
         ax.legend(frameon=False, fontsize=8.5, loc="upper left")
         plt.close(drawn)
-    return Figure(drawn, "Rise of the loss over noise to signal: all but converters lie along one line.")
+    return Figure(
+        drawn,
+        "Rise of the loss over noise to signal: cells that vary or are stuck lie along one line, wires and drift "
+        "below it, converters above.",
+    )

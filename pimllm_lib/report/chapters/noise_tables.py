@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_lib.report import archive
 from pimllm_lib.report.chapters.analog_noise import percent, setting, shipped
-from pimllm_lib.report.noise_results import LEVELS
+from pimllm_lib.report.noise_law import families
+from pimllm_lib.report.noise_results import LEVELS, rises
 from pimllm_lib.report.noise_runs import agreement
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
@@ -35,30 +37,61 @@ def band(at: xr.Dataset, name: str = "perplexity_rise") -> str:
     return f"{middle:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
+def by_models(at: xr.Dataset, name: str = "models_rise", scale: float = 100) -> str:
+    """Return an interval by Student's t over models, in %, nothing where there is none."""
+    low, high = (scale * float(at[f"{name}_{end}"]) for end in ("low", "high"))
+    digits = 1 if max(abs(low), abs(high)) >= 10 else 2
+    return "" if np.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def baseline(ds: xr.Dataset) -> Sentence:
+    """Return how well the models read with exact products, and with crossbars that give nothing."""
+    nothing = ds.sel(case="no crossbars")
+    zero = float(nothing.noisy_perplexity)
+    clean, token = zero / (1 + float(nothing.perplexity_rise)), "byte" if shipped(ds) else "token"
+    return Sentence(
+        f"With exact products the perplexity of a {token} is {clean:.3f} ({np.log2(clean):.3f} bits), with crossbars "
+        f"that give nothing {zero:.0f} ({np.log2(zero):.2f} bits): all that the models know passes through the "
+        "crossbars."
+    )
+
+
 def thresholds(ds: xr.Dataset) -> Table:
-    """Return each curve's thresholds with their intervals, and how many trials stand behind each of its points."""
+    """Return each curve's thresholds with their intervals, by bootstrap and by models, and the trials behind its points."""
     rows = []
     for curve in map(str, ds.curve_name.values):
-        mine = ds.sel(case=ds.curve == curve)
-        rows.append({
-            "departure": curve, **{f"{100 * level:g} % at": setting(ds, curve, level) for level in LEVELS},
-            "tried from": f"{float(ds.least_setting.sel(curve_name=curve)):g}",
-            "to": f"{float(ds.most_setting.sel(curve_name=curve)):g}", "trials a point": f"{float(mine.trials.max()):.0f}",
-        })  # fmt: skip
+        at, mine = ds.sel(curve_name=curve), ds.sel(case=ds.curve == curve)
+        row = {"departure": curve}
+        for level in LEVELS:
+            row[f"{100 * level:g} % at"] = setting(ds, curve, level)
+            row[f"{100 * level:g} %, by models"] = _ends(at.sel(level=level))
+        tried = f"{float(at.least_setting):g} to {float(at.most_setting):g}"
+        rows.append(row | {"tried": tried, "trials a point": f"{float(mine.trials.max()):.0f}"})
     return Table(pd.DataFrame(rows), long=True)
+
+
+def _ends(at: xr.Dataset) -> str:
+    low, high = float(at.models_threshold_low), float(at.models_threshold_high)
+    return "" if np.isnan(low) else f"{low:.2g} to {high:.2g}"
 
 
 def points(ds: xr.Dataset) -> Table:
     """Return the published converter with ideal cells, and the published devices, a row each."""
     rows = [
-        {"cells": "ideal", "reading": f"8 bits, {curve}", "rise (%)": band(at), "trials": f"{float(at.trials):.0f}"}
+        {
+            "cells": "ideal",
+            "reading": f"8 bits, {curve}",
+            "rise (%)": band(at),
+            "by models": by_models(at),
+            "trials": f"{float(at.trials):.0f}",
+        }
         for curve, at in _at(ds, 8.0)
     ]
     for case in ds.case.values[np.isin(ds.curve.values, list(READINGS))]:
         at = ds.sel(case=case)
         name = str(at.setting.item()) or "cells-mnsim"
         rows.append({"cells": DEVICES.get(name, name), "reading": READINGS[str(at.curve.item())], "rise (%)": band(at),
-                     "trials": f"{float(at.trials):.0f}"})  # fmt: skip
+                     "by models": by_models(at), "trials": f"{float(at.trials):.0f}"})  # fmt: skip
     return Table(pd.DataFrame(rows), long=True)
 
 
@@ -86,76 +119,95 @@ def matrices(ds: xr.Dataset) -> Table:
     return Table(pd.DataFrame(rows))
 
 
-def additivity(ds: xr.Dataset) -> Sentence:
-    """Return whether single layers and single kinds add up to the whole."""
-    whole = float(np.log1p(ds.perplexity_rise.sel(case="variation 0.4")))
-    sums = [float(np.log1p(ds.perplexity_rise.sel(case=ds.curve == curve)).sum()) for curve in ("layer", "kind")]
+def additivity(found: Mapping[str, xr.Dataset]) -> Sentence:
+    """Return whether single layers and single kinds add up to the whole, on the same chips and text."""
+    alone, together = (
+        rises(found[name], archive.parameters(found[name])) for name in ("noise-matrices", "noise-cells")
+    )
+    chips = slice(0, alone.sizes["device_seed"])
+    whole = float(together.sel(case="variation 0.4").isel(device_seed=chips).mean())
+    each = alone.mean("device_seed")
+    sums = [float(each.sel(case=each.curve == curve).sum("case").mean()) for curve in ("layer", "kind")]
     return Sentence(
-        f"Layers by themselves add up to {100 * sums[0] / whole:.0f} % of the rise that all of them have together, "
-        f"kinds of matrix to {100 * sums[1] / whole:.0f} %."
+        f"Layers by themselves add up to {100 * sums[0] / whole:.0f} % of the rise that all of them have together on "
+        f"the same chips, kinds of matrix to {100 * sums[1] / whole:.0f} %."
     )
 
 
 def remedies(ds: xr.Dataset) -> Table:
-    """Return each remedy beside its control: the change of the perplexity, paired, with its interval, and the cost."""
+    """Return each remedy beside its control: the change of the perplexity, paired, with its intervals, and the cost."""
     rows = []
     for place in range(ds.comparison.size):
         at = ds.isel(comparison=place)
-        low, high = float(at.remedy_effect_low), float(at.remedy_effect_high)
+        ends = ("remedy_effect", "models_effect")
+        low = float(np.nanmin([at[f"{end}_low"] for end in ends]))
+        high = float(np.nanmax([at[f"{end}_high"] for end in ends]))
         verdict = "helps" if high < 0 else "harms" if low > 0 else f"none above {percent(max(-low, high))}"
         case, _, control = str(at.comparison.item()).partition(" against ")
         rows.append({"remedy": str(at.remedy.item()), "case": case, "control": control,
-                     "perplexity (%)": band(at, "remedy_effect"),
+                     "perplexity (%)": band(at, "remedy_effect"), "by models": by_models(at, "models_effect"),
                      "effect": verdict, "cost": str(at.cost.item())})  # fmt: skip
     return Table(pd.DataFrame(rows), long=True)
 
 
 def sameness(ds: xr.Dataset) -> Sentence:
     """Return what the off resistance of ideal cells does, and the smallest effect that would have been seen."""
-    cases = ds.sel(case=ds.curve == "off resistance, ideal cells")
-    most = float(abs(cases.perplexity_rise).max())
-    near = ds.sel(case="variation 0.1")
-    width = float(near.perplexity_rise_high - near.perplexity_rise_low) / 2
+    cases, near = ds.sel(case=ds.curve == "off resistance, ideal cells"), ds.sel(case="variation 0.1")
+    most, width = (
+        float(abs(cases.perplexity_rise).max()),
+        float(near.perplexity_rise_high - near.perplexity_rise_low) / 2,
+    )
     return Sentence(
-        "Pairs cancel currents of off-cells: down to an on/off ratio of 2 the perplexity of otherwise ideal cells "
-        f"changes by {100 * most:.1g} %. Chips do not differ there, so any change above rounding would be seen; where "
-        f"they do, at a variation of 0.1, half an interval is {100 * width:.2g} %."
+        "Currents of off-cells cancel in a pair by construction: down to an on/off ratio of 2 the perplexity of "
+        f"otherwise ideal cells changes by {100 * most:.1g} %. Where chips differ, at a variation of 0.1, an effect "
+        f"below {100 * width:.2g} % would not be seen."
     )
 
 
 def failures(ds: xr.Dataset) -> Sentence:
-    """Return where converters fail and how, where cells do, and how steep either is."""
-    curve = ds.sel(case=ds.curve == "variation")
+    """Return how cells and converters fail, and where: smoothly, or from one bit to the next."""
+    curve = ds.sel(case=(ds.curve == "variation") & (ds.perplexity_rise > 0))
+    planes = ds.sel(case=(ds.curve == "4 sigma, sign-magnitude") & (ds.perplexity_rise > 0)).sortby("value")
+    if min(curve.case.size, planes.case.size) < 3:
+        return Sentence("Too few rises above 0 to say how steep they are.")
     slope = float(np.polyfit(np.log(curve.value), np.log(np.log1p(curve.perplexity_rise)), 1)[0])
-    planes = ds.sel(case=ds.curve == "4 sigma, sign-magnitude").sortby("value")
     rise = np.log1p(planes.perplexity_rise.values)
-    step = float(np.exp(np.mean(np.log(rise[:2] / rise[1:3]))))
-    onset = setting(ds, "4 sigma, sign-magnitude", LEVELS[0])
     return Sentence(
-        f"Cells fail smoothly: the rise grows with the power {slope:.2f} of the variation, from 1 % at "
-        f"{setting(ds, 'variation', LEVELS[0])} to 10 % at {setting(ds, 'variation', LEVELS[1])}. Converters fail at "
-        f"an edge: over 4 sigma it lies at {onset} bits, and each bit fewer multiplies the rise by {step:.1f}. Where "
-        "a range is the worst case, a converter spends most of its codes on sums that never come, and the edge moves "
-        "up by the difference."
+        f"The rise grows with the power {slope:.1f} of the variation, from 1 % at "
+        f"{setting(ds, 'variation', LEVELS[0])} to 10 % at {setting(ds, 'variation', LEVELS[1])}. Converters over a "
+        f"range set from data fail as smoothly: from {setting(ds, '4 sigma, sign-magnitude', LEVELS[0])} bits down, "
+        f"each bit fewer multiplies the rise by {float((rise[0] / rise[2]) ** 0.5):.1f}. Over a fixed range they fail "
+        "at an edge, where the step becomes coarser than one cell or the largest sums no longer fit: "
+        f"{_edge(ds, 'worst case, sign-magnitude')}, {_edge(ds, 'unit step, ' + _TWOS)}."
+    )
+
+
+def _edge(ds: xr.Dataset, curve: str) -> str:
+    """Return the two neighbouring resolutions of a curve between which the rise changes most."""
+    at = ds.sel(case=ds.curve == curve).sortby("value")
+    place = int(np.argmax(np.diff(-np.log(np.maximum(at.perplexity_rise.values, 1e-3)))))
+    one, other = at.isel(case=place), at.isel(case=place + 1)
+    return (
+        f"{percent(float(one.perplexity_rise))} at {float(one.value):.0f} bits and "
+        f"{percent(float(other.perplexity_rise))} at {float(other.value):.0f} ({curve})"
     )
 
 
 def vanishing(ds: xr.Dataset) -> Sentence:
     """Return where the noise of a coarse step sits: in the projection whose inputs are sparse."""
     down = np.array([str(name).endswith(".down") for name in ds.matrix.values])
-
-    def told(curve: str) -> str:
+    found = {}
+    for curve in ("sign-magnitude", _TWOS):
         at = ds.sel(case=(ds.curve == f"worst case, {curve}") & (ds.value == 8)).isel(case=0)
-        here, there = (float(at.noise_to_signal.values[mine].mean()) for mine in (down, ~down))
-        return (
-            f"{here:.2g} there, {there:.2g} elsewhere and a rise of {percent(float(at.perplexity_rise))} with {curve}"
-        )
-
+        ratios = [float(at.noise_to_signal.values[mine].mean()) for mine in (down, ~down)]
+        found[curve] = (*ratios, float(at.perplexity_rise))
+    told = [f"{a:.2g} there, {b:.2g} elsewhere, the rise {percent(c)} with {name}" for name, (a, b, c) in found.items()]
+    odd = found["sign-magnitude"][0] < found[_TWOS][0] and found["sign-magnitude"][2] > found[_TWOS][2]
+    lost = " The first loses the signal itself, the second adds what looks like noise: the smaller error harms more."
     return Sentence(
         "With 8 bits over all rows a step is two on-cells, and a sum of one cell reads as nothing, ties going to "
-        "even. Sums are that small behind the squared ReLU, in the down projection: noise over signal is "
-        f"{told('sign-magnitude')}, {told(_TWOS)}. The first loses the signal itself, the second adds what looks like "
-        "noise: the smaller error does the greater harm."
+        f"even. Sums are that small behind the squared ReLU, in the down projection: noise over signal is {told[0]}, "
+        f"{told[1]}.{lost * odd}"
     )
 
 
@@ -164,23 +216,24 @@ _TWOS = "two's complement"
 
 
 def law_found(ds: xr.Dataset) -> Sentence:
-    """Return how well one kappa predicts the rises of cells and of converters."""
-    told = (ds.loss_rise > 1e-3) & (ds.loss_rise < 0.3)
-    off = np.log((ds.law_rise / ds.loss_rise).where(told))
-    is_bits = ds.curve.str.match("worst case|4 sigma|unit step").values
-    cells, bits = off.isel(case=~is_bits).dropna("case"), off.isel(case=is_bits).dropna("case")
-    by_kind = np.log((ds.kinds_rise / ds.loss_rise).where(told)).isel(case=~is_bits).sel(case=cells.case)
-    return (
-        Sentence(
-            f"One kappa of {float(ds.kappa):.2f}, taken from the variation, predicts the rises of {cells.size} other "
-            f"cases of cells, from 0.1 to 30 %, within factors of {float(np.exp(cells.min())):.2f} and "
-            f"{float(np.exp(cells.max())):.2f} (a kappa for each kind of matrix: {float(np.exp(by_kind.min())):.2f} "
-            f"and {float(np.exp(by_kind.max())):.2f}), those of {bits.size} cases of converters within "
-            f"{float(np.exp(bits.min())):.2f} and {float(np.exp(bits.max())):.2f}."
-        )
-        if bits.size and cells.size
-        else Sentence("Too few cases for the law.")
+    """Return kappa and what the families of departures make of it."""
+    found = families(ds)
+    cells, bits = found["cells that vary or are stuck"], found["converters"]
+    return Sentence(
+        f"Kappa is {float(ds.kappa):.2f}, from the variation. Other cells that vary or are stuck have "
+        f"{cells.min():.2f} to {cells.max():.2f}, converters {bits.min():.2f} to {bits.max():.0f}."
     )
+
+
+def kappas(ds: xr.Dataset) -> Table:
+    """Return rise over noise to signal of each family: cases, least, median and greatest."""
+    rows = []
+    for family, found in families(ds).items():
+        if len(found):
+            least, median, greatest = (f"{value:.2f}" for value in np.quantile(found, (0, 0.5, 1)))
+            row = {"departures": family, "cases": len(found), "least": least, "median": median, "greatest": greatest}
+            rows.append(row)
+    return Table(pd.DataFrame(rows))
 
 
 def wide(ds: xr.Dataset) -> Table:
