@@ -19,7 +19,17 @@ from pimllm_lib.analog.readout import pulse_weights, pulses
 from pimllm_lib.cli import main
 from pimllm_lib.errors import BadInput, UnknownName
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import archive, noise_results, noise_study, paths, studies, study_file, trained
+from pimllm_lib.report import (
+    archive,
+    noise_law,
+    noise_results,
+    noise_runs,
+    noise_study,
+    paths,
+    studies,
+    study_file,
+    trained,
+)
 
 BAR = catalog.part("crossbar-256")
 PROSE = "".join(f"Line {n} of {n * n} says nothing that line {n - 1} did not.\n" for n in range(40))
@@ -674,3 +684,44 @@ def test_tuned_models_differ_from_their_start_and_from_each_other():
         for one, other in ((0, 1), (0, 2), (1, 2)):
             share = np.mean(kept[one] != kept[other])
             assert 0 < share < 0.3  # gone on from one start, not trained anew: then two in three would differ
+
+
+def test_the_interval_by_models_is_students_and_needs_two():
+    low, high = noise_results.by_models(np.array([[1.0, 2, 3], [5, 5, 5]]))
+    np.testing.assert_allclose([low[0], high[0]], 2 + np.array([-1, 1]) * 4.302653 / np.sqrt(3), rtol=1e-6)
+    assert low[1] == high[1] == 5
+    assert np.isnan(noise_results.by_models(np.ones((4, 1)))).all()
+
+
+def test_a_threshold_behind_a_fall_is_said_to_lie_between_two_settings():
+    loss = {case.name: 1.0 for case in cases(SPEC["curves"])}
+    loss |= dict(zip((f"variation {size}" for size in SIZES), (0.99, 0.99, 1.05, 1.3), strict=True))
+    at = noise_results.thresholds(synthetic(SPEC, loss), SPEC).sel(curve_name="variation", level=0.01)
+    assert np.isnan(at.threshold)
+    assert (float(at.threshold_low), float(at.threshold_high)) == (0.1, 0.2)
+
+
+def test_kappa_is_the_mean_of_rise_over_ratio_and_families_leave_its_own_curve_out():
+    ratio, rise = np.array([0.001, 0.01, 0.04, 0.02]), np.array([0.001, 0.012, 0.06, 0.08])
+    curves = ["variation"] * 3 + ["4 sigma, one pass"]
+    ds = xr.Dataset(
+        {"perplexity_rise": ("case", np.expm1(rise)), "noise_to_signal": (("case", "matrix"), ratio[:, None])},
+        coords={"case": list("abcd"), "curve": ("case", curves), "setting": ("case", list("abcd")), "matrix": ["0.q"]},
+    )
+    found = ds.assign(noise_law.law(ds))
+    np.testing.assert_allclose(found.kappa, (1 + 1.2 + 1.5) / 3)
+    np.testing.assert_allclose(found.law_rise, found.kappa * ratio)
+    ratios = noise_law.families(found)
+    np.testing.assert_allclose(ratios["converters"], [4])
+    assert not len(ratios["cells that vary or are stuck"])
+
+
+def test_models_of_ones_own_go_without_tuned_curves_and_layer_by_layer():
+    found = noise_runs.specs(checkpoints=["generated-0"], text="book.txt", windows=3, device_seeds=2)
+    fields = {curve.get("field") for spec in found.values() for curve in spec["curves"].values()}
+    assert "tuned" not in fields
+    assert all(spec["curves"]["exact"] == {"products": "exact"} for spec in found.values())
+    assert found["noise-matrices"]["curves"]["layer"]["values"] == ["0", "1", "2", "3"]
+    sizes = {"checkpoints": ["generated-0"], "text": "book.txt", "windows": 3, "device_seeds": 2}
+    assert found["noise-cells"]["noise"] == sizes
+    assert found["noise-converters"]["noise"]["device_seeds"] == 1
