@@ -702,15 +702,22 @@ def test_a_threshold_behind_a_fall_is_said_to_lie_between_two_settings():
 
 
 def test_kappa_is_the_mean_of_rise_over_ratio_and_families_leave_its_own_curve_out():
-    ratio, rise = np.array([0.001, 0.01, 0.04, 0.02]), np.array([0.001, 0.012, 0.06, 0.08])
-    curves = ["variation"] * 3 + ["4 sigma, one pass"]
+    ratio, rise = np.array([0.001, 0.01, 0.04, 0.02, 0.01]), np.array([0.001, 0.012, 0.06, 0.08, 0.03])
+    curves = ["variation"] * 3 + ["4 sigma, one pass", "kind"]
     ds = xr.Dataset(
         {"perplexity_rise": ("case", np.expm1(rise)), "noise_to_signal": (("case", "matrix"), ratio[:, None])},
-        coords={"case": list("abcd"), "curve": ("case", curves), "setting": ("case", list("abcd")), "matrix": ["0.q"]},
+        coords={
+            "case": list("abcde"),
+            "curve": ("case", curves),
+            "setting": ("case", list("abcdq")),
+            "matrix": ["0.q"],
+        },
     )
     found = ds.assign(noise_law.law(ds))
     np.testing.assert_allclose(found.kappa, (1 + 1.2 + 1.5) / 3)
-    np.testing.assert_allclose(found.law_rise, found.kappa * ratio)
+    np.testing.assert_allclose(found.law_rise[:4], found.kappa * ratio[:4])
+    np.testing.assert_allclose(found.kinds_rise[:4], 3 * ratio[:4])
+    assert np.isnan(found.law_rise[4])
     ratios = noise_law.families(found)
     np.testing.assert_allclose(ratios["converters"], [4])
     assert not len(ratios["cells that vary or are stuck"])
