@@ -715,7 +715,7 @@ def test_kappa_is_the_mean_of_rise_over_ratio_and_families_leave_its_own_curve_o
     )
     found = ds.assign(noise_law.law(ds))
     np.testing.assert_allclose(found.kappa, (1 + 1.2 + 1.5) / 3)
-    np.testing.assert_allclose(found.law_rise[:4], found.kappa * ratio[:4])
+    np.testing.assert_allclose(found.law_rise[:4], float(found.kappa) * ratio[:4])
     np.testing.assert_allclose(found.kinds_rise[:4], 3 * ratio[:4])
     assert np.isnan(found.law_rise[4])
     ratios = noise_law.families(found)
