@@ -8,7 +8,7 @@ import pytest
 
 import pimllm_lib as pl
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, diff, paths
+from pimllm_lib.report import archive, diff, manifest, paths
 from pimllm_lib.schema import OPS
 
 SLUG = "03-tokens-per-second"
@@ -83,4 +83,4 @@ def test_a_folder_a_file_a_crate_and_a_tag_can_be_compared(tmp_path, capsys):
     printed = capsys.readouterr().out
     only = json.loads(printed[printed.index("[") :])
     assert {change["text"] for change in only} == {"only in the new archive"}
-    assert len(only) == len(paths.slugs()) - 1
+    assert len(only) == len(manifest.names(paths.DATA)) - 1
