@@ -18,7 +18,8 @@ from pimllm_lib.schema import VARIABLES
 MAX_CONTEXT = 10**9
 SIZES = (
     "d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "gated", "embedding_dim", "norm",
-    "sub_norms", "qk_norm", "n_experts", "experts_per_token", "window",
+    "sub_norms", "qk_norm", "n_experts", "experts_per_token", "window", "sinks", "top_tokens",
+    "page", "latent_dim", "rope_dim",
 )  # fmt: skip
 
 

@@ -25,56 +25,86 @@ def array_entries(array: SystolicArray, products: Sequence[Product], wanted: set
     for product in products:
         yield product.op, "stream", "array_macs", product.macs
         yield product.op, "stream", "array_products", product.calls
+        laid = Laid(array, product)
         for variables, entries in _ARRAY:
             if wanted & variables:
-                yield from ((product.op, *entry) for entry in entries(array, product))
+                yield from ((product.op, *entry) for entry in entries(laid))
 
 
-def _array_time(array: SystolicArray, product: Product) -> Iterator[tuple[str, str, Value]]:
-    on = systolic.mapping(product.m, product.k, product.n, **_shape(array))
-    for phase, value in systolic.phase_cycles(on).items():
-        spent = value * product.calls
+class Laid:
+    """How the products of one op lie on the arrays: on which shape, on how many of them side by side, for how long."""
+
+    def __init__(self, array: SystolicArray, product: Product) -> None:
+        """Divide the rows as far as they are left, and map one product on what results."""
+        m, k, n = product.m, product.k, product.n
+        self.groups = systolic.groups(array.dataflow, m, k, rows=array.rows, row_groups=array.row_groups)
+        rows = array.rows if isinstance(self.groups, int) else np.floor(array.rows / self.groups)
+        self.shape: dict[str, Any] = {"rows": rows, "cols": array.cols, "dataflow": array.dataflow}
+        self.units = array.arrays * self.groups
+        self.on = systolic.mapping(m, k, n, **self.shape)
+        self.array, self.product = array, product
+
+    def cycles(self) -> dict[str, Value]:
+        """Return the cycles of a step by phase; blocks follow one another."""
+        shape = {"rows": self.shape["rows"], "dataflow": self.shape["dataflow"]}
+        beside = self.product.count * self.product.active
+        spent = systolic.work_cycles(self.on, beside, units=self.units, overlap=self.array.overlap, **shape)
+        return {phase: value * self.product.blocks for phase, value in spent.items()}
+
+    def mapped_cycles(self) -> dict[str, Value]:
+        """Return the cycles of mapped PEs in a step, by phase."""
+        beside = self.product.count * self.product.active
+        spent = systolic.mapped_cycles(self.on, beside, units=self.units, overlap=self.array.overlap)
+        return {phase: value * self.product.blocks for phase, value in spent.items()}
+
+    def sram_words(self) -> dict[str, Value]:
+        """Return the words that one product moves between SRAM and the arrays."""
+        return systolic.sram_words(self.product.m, self.product.k, self.product.n, **self.shape)
+
+
+def _array_time(laid: Laid) -> Iterator[tuple[str, str, Value]]:
+    for phase, spent in laid.cycles().items():
         yield phase, "cycles", spent
-        yield phase, "busy_s", spent * (1 / array.rate_hz)
+        yield phase, "busy_s", spent * (1 / laid.array.rate_hz)
 
 
-def _array_energy(array: SystolicArray, product: Product) -> Iterator[tuple[str, str, Value]]:
-    on = systolic.mapping(product.m, product.k, product.n, **_shape(array))
+def _array_energy(laid: Laid) -> Iterator[tuple[str, str, Value]]:
+    """Yield the energy of the PEs, and what groups of rows and second accumulators take more."""
+    array, mapped, used = laid.array, laid.mapped_cycles(), laid.on.row_size * laid.on.col_size * laid.product.calls
     joules = systolic.energy(
-        on,
-        rows=array.rows,
-        cols=array.cols,
+        laid.cycles(),
+        mapped,
+        pes=array.rows * array.cols * array.arrays,
         active_pe_energy_j=array.active_pe_energy_j,
         idle_pe_energy_j=array.idle_pe_energy_j,
         measured_cycle_energy_j=array.measured_cycle_energy_j,
-        measured=_measured(array, product),
+        measured=_measured(laid),
     )
     for phase, value in joules.items():
-        yield phase, "energy_j", value * product.calls
+        yield phase, "energy_j", value + mapped[phase] * array.group_pe_energy_j * (laid.groups > 1)
+    if np.any(array.overlap):
+        yield "fill", "energy_j", used * array.shadow_j * array.overlap
 
 
-def _measured(array: SystolicArray, product: Product) -> Value:
-    """Return where the reported energy per cycle holds: at its shape and dataflow, with one row of activations."""
-    shape = (array.rows == array.measured_rows) & (array.cols == array.measured_cols)
-    way = (array.dataflow == array.measured_dataflow) & (np.asarray(product.m) == 1)
+def _measured(laid: Laid) -> Value:
+    """Return where the reported energy per cycle holds: one array of its shape, dataflow and way, one row of activations."""
+    array = laid.array
+    shape = (array.rows == array.measured_rows) & (array.cols == array.measured_cols) & np.asarray(laid.units == 1)
+    way = (array.dataflow == array.measured_dataflow) & (np.asarray(laid.product.m) == 1)
+    way = way & np.logical_not(array.overlap)
     return shape & way & (np.asarray(array.measured_cycle_energy_j) > 0)
 
 
-def _array_traffic(array: SystolicArray, product: Product) -> Iterator[tuple[str, str, Value]]:
-    size, shape, calls = (product.m, product.k, product.n), _shape(array), product.calls
-    words = systolic.sram_words(*size, **shape)
+def _array_traffic(laid: Laid) -> Iterator[tuple[str, str, Value]]:
+    product, words = laid.product, laid.sram_words()
     for operand in ("inputs", "weights", "partial_sums"):
-        yield "stream", "sram_reads", words[operand] * calls
-    yield "stream", "sram_writes", words["results"] * calls
-    for phase, value in systolic.register_accesses(*size, **shape).items():
-        yield phase, "register_accesses", value * calls
+        yield "stream", "sram_reads", words[operand] * product.calls
+    yield "stream", "sram_writes", words["results"] * product.calls
+    for phase, value in systolic.register_accesses(product.m, product.k, product.n, **laid.shape).items():
+        yield phase, "register_accesses", value * product.calls
 
 
-def _shape(array: SystolicArray) -> dict[str, Any]:
-    return {"rows": array.rows, "cols": array.cols, "dataflow": array.dataflow}
-
-
-_ARRAY: tuple[tuple[set[str], Callable[[SystolicArray, Product], Iterator[tuple[str, str, Value]]]], ...] = (
+_ARRAY: tuple[tuple[set[str], Callable[[Laid], Iterator[tuple[str, str, Value]]]], ...] = (
     ({"cycles", "busy_s", "latency_s"}, _array_time),
     ({"energy_j"}, _array_energy),
     ({"sram_reads", "sram_writes", "register_accesses"}, _array_traffic),

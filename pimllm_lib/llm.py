@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 
 from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.parts import Value, part, require, require_counts, require_flags, require_inner, require_positive
+from pimllm_lib.parts import (
+    Value, numeric, part, require, require_counts, require_flags, require_inner, require_positive,
+)  # fmt: skip
 
 
 @part
@@ -41,7 +43,10 @@ class Decoder:
     (0 with rotary positions); embedding_dim: width of the token embedding where it is not d_model.
     linear_bias: which projections carry a bias; norm: "layernorm" has a bias beside its gain;
     n_experts: FFNs of each block, d_ff wide each, of which a router picks experts_per_token for a token (1 and 1: one
-    dense FFN); window: latest tokens that attention reaches, in every block (0: all of the context);
+    dense FFN); window: latest tokens that attention reaches, in every block (infinite: all of the context); sinks: first
+    tokens that it reaches beside a window; top_tokens: most tokens that a decoding step attends to (infinite: all that are
+    reached), chosen in pages of `page` by bounds of their keys; latent_dim, rope_dim: width of the latent that all heads
+    share in place of keys and values, and of the key part beside it that carries positions (0 and 0: keys and values);
     sub_norms: BitNet's extra norms before the attention output and FFN down projections;
     qk_norm: a norm of head_dim on queries and keys; published: the shape a study used instead.
     """
@@ -57,7 +62,12 @@ class Decoder:
     gated: bool = False
     n_experts: Value = 1
     experts_per_token: Value = 1
-    window: Value = 0
+    window: Value = np.inf
+    sinks: Value = 0
+    top_tokens: Value = np.inf
+    page: Value = 16
+    latent_dim: Value = 0
+    rope_dim: Value = 0
     tied_embeddings: bool = True
     position_rows: int = 0
     embedding_dim: Value | None = None
@@ -73,13 +83,14 @@ class Decoder:
         require_counts(self, ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size"))
         require_counts(self, ("n_experts", "experts_per_token"))
         require_counts(self, ("embedding_dim",) if self.embedding_dim is not None else ())
-        require_positive(self, ("position_rows", "window"), or_zero=True)
+        require_counts(self, ("page",))
+        require_positive(self, ("position_rows", "sinks", "latent_dim", "rope_dim"), or_zero=True)
         require_flags(self, ("gated", "tied_embeddings", "final_norm", "sub_norms", "qk_norm"))
         require_inner(self, published=PublishedShape)
         whole = np.logical_not(self.n_heads % self.n_kv_heads)
         wanted = f"a divisor of the {clip(self.n_heads)} heads"
         require(whole, f"n_kv_heads of {self.name}", self.n_kv_heads, wanted)
-        require(self.window == np.floor(self.window), f"window of {self.name}", self.window, "whole tokens; 0 for all")
+        self._require_tokens()
         enough = self.experts_per_token <= self.n_experts
         wanted = f"at most the {self.n_experts} experts"
         require(enough, f"experts_per_token of {self.name}", self.experts_per_token, wanted)
@@ -87,6 +98,16 @@ class Decoder:
             for got in np.unique(np.asarray(getattr(self, name))).tolist():
                 if got not in valid:
                     raise BadInput(f"{name} of {self.name} is {got!r}; wanted one of {', '.join(valid)}")
+
+    def _require_tokens(self) -> None:
+        """Refuse a window or a choice of no tokens, and positions without a latent."""
+        for field in ("window", "top_tokens"):
+            got = getattr(self, field)
+            numeric(f"{field} of {self.name}", got, "whole tokens; inf for all")
+            whole = np.asarray((got >= 1) & (got == np.floor(got)))
+            require(whole, f"{field} of {self.name}", got, "whole tokens, at least 1; inf for all")
+        lone = np.asarray(self.rope_dim > 0) & np.asarray(self.latent_dim == 0)
+        require(~lone, f"rope_dim of {self.name}", self.rope_dim, "0 without a latent_dim")
 
 
 def as_published(decoder: Decoder, *, d_ff: bool, gated: bool) -> Decoder:
@@ -129,7 +150,9 @@ def _block(decoder: Decoder, gain: int) -> Value:
     d, ff = decoder.d_model, decoder.d_ff
     q, kv = decoder.n_heads * decoder.head_dim, decoder.n_kv_heads * decoder.head_dim
     up, experts = 2 if decoder.gated else 1, decoder.n_experts
-    weights = d * (q + 2 * kv) + q * d + experts * (up + 1) * d * ff
+    latent, rope = decoder.latent_dim, decoder.rope_dim
+    keys = 2 * d * kv if latent == 0 else decoder.n_heads * (d * rope + 2 * latent * decoder.head_dim) + d * (latent + rope)
+    weights = d * q + keys + q * d + experts * (up + 1) * d * ff
     router = d * experts * (experts > 1)
     qkv = q + 2 * kv
     bias = {"none": 0, "qkv": qkv, "attention": qkv + d, "all": qkv + d + experts * (up * ff + d)}[decoder.linear_bias]

@@ -11,7 +11,7 @@ from pimllm_lib.parts import Value
 
 #: Products of a block in the order of their data; those of one stage need nothing of each other.
 STAGES: tuple[tuple[str, ...], ...] = (
-    ("q", "k", "v"), ("score",), ("av",), ("x",), ("gate", "ff1"), ("ff2",), ("lm_head",),
+    ("q", "k", "v"), ("k_up",), ("select",), ("score",), ("av",), ("v_up",), ("x",), ("gate", "ff1"), ("ff2",), ("lm_head",),
 )  # fmt: skip
 #: Engines on which the products of a stage run at the same time: crossbars hold every matrix at once.
 PARALLEL_ENGINES = ("pim",)
@@ -23,7 +23,7 @@ def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str], *, overlap: 
     busy_s: working time of each product; engine: where it runs. Stages follow one another. Within a stage, products on a
     parallel engine run side by side and the slowest counts (the first, of equal ones); on any other engine they follow
     one another. overlap: scores start when query and key are there, and the value projection hides behind them as far as
-    it can. Neglected: one block working on the next token while another works on this one.
+    it can.
     """
     share: dict[str, Value] = {}
     for stage in STAGES:
@@ -38,10 +38,28 @@ def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str], *, overlap: 
     return share
 
 
+def hidden(times: Mapping[str, Value], *, blocks: Value, pipelined: Value, batch: Value) -> dict[str, Value]:
+    """Return the share of each half's time that is still on the critical path when the halves of a batch take turns.
+
+    times: of two halves of the machine, which one sequence keeps busy in turns. With half of the batch on each, a block takes
+    as long as the slower half twice, for half of the batch each time; the faster half shows only before the first
+    block: 1 / (2 blocks) of its time. One sequence alone waits for both.
+
+    >>> hidden({"pim": 2.0, "array": 6.0}, blocks=10, pipelined=True, batch=2)
+    {'pim': 0.05, 'array': 1.0}
+    """
+    (first, a), (second, b) = times.items()
+    taking_turns = np.asarray(pipelined) * (np.asarray(batch) > 1)
+    left = 1 / (2 * blocks)
+    share = {first: 1.0 - taking_turns * (a <= b) * (1 - left), second: 1.0 - taking_turns * (b < a) * (1 - left)}
+    return {name: float(value) if np.ndim(value) == 0 else value for name, value in share.items()}
+
+
 def _left_over(busy_s: Mapping[str, Value], first: Mapping[str, Value]) -> Value:
     """Return the share of the value projection that is still running when the scores are done."""
     until = sum(busy_s[op] * first[op] for op in first) + busy_s.get("score", 0.0)
-    return np.maximum(0.0, busy_s["v"] - until) / busy_s["v"]
+    taken = busy_s["v"] + (busy_s["v"] == 0)  # a model without one has nothing left over
+    return np.maximum(0.0, busy_s["v"] - until) / taken
 
 
 def _slowest(times: Mapping[str, Value]) -> dict[str, Value]:

@@ -30,8 +30,11 @@ OPS: dict[str, str] = {
     "q": "query projection",
     "k": "key projection",
     "v": "value projection",
+    "k_up": "query into the latent space of keys (latent attention)",
+    "select": "query times bounds of pages of keys, to choose the tokens attended to",
     "score": "query times cached keys",
     "av": "attention weights times cached values",
+    "v_up": "weighted latents into values (latent attention)",
     "x": "attention output projection",
     "gate": "gate projection of a gated FFN",
     "ff1": "first FFN projection (up)",
@@ -51,7 +54,8 @@ KINDS: dict[str, str] = {
 }
 #: Matrix product -> its kind. The other names of `OPS` are no products and run on no engine.
 PRODUCT_KINDS: dict[str, str] = {
-    "q": "projection", "k": "projection", "v": "projection", "score": "attention", "av": "attention", "x": "projection",
+    "q": "projection", "k": "projection", "v": "projection", "k_up": "projection",
+    "select": "attention", "score": "attention", "av": "attention", "v_up": "projection", "x": "projection",
     "gate": "projection", "ff1": "projection", "ff2": "projection", "lm_head": "head",
 }  # fmt: skip
 #: Parts of a cost -> meaning. Parts sum to the whole.
@@ -76,6 +80,7 @@ COMPONENTS: dict[str, str] = {
     "sram": "on-chip memory of the digital half",
     "dram_weights": "weights from off-chip memory",
     "dram_kv": "key-value cache in off-chip memory",
+    "kv_store": "key-value cache in a memory of its own",
     "dram_activations": "activations that do not fit on the chip",
     "stall": "waiting for off-chip memory",
     "nonlinear": "softmax, norms, activation functions, residual additions",
@@ -86,8 +91,8 @@ COMPONENTS: dict[str, str] = {
     "external": "a user's own accelerator",
     "rounding": "rounding that the published model does",
 }
-ATTENTION_OPS = ("score", "av")
-PROJECTION_OPS = ("q", "k", "v", "x", "gate", "ff1", "ff2")
+ATTENTION_OPS = ("score", "av", "select")
+PROJECTION_OPS = ("q", "k", "v", "k_up", "v_up", "x", "gate", "ff1", "ff2")
 #: Part of the machine -> its components, for power by subsystem.
 SUBSYSTEMS: dict[str, tuple[str, ...]] = {
     "array": ("stream", "fill"),
@@ -97,6 +102,7 @@ SUBSYSTEMS: dict[str, tuple[str, ...]] = {
     ),
     "sram": ("sram",),
     "dram": ("dram_weights", "dram_kv", "dram_activations", "standby"),
+    "kv_store": ("kv_store",),
     "nonlinear": ("nonlinear",),
     "bus": ("bus", "issue"),
     "static": ("leakage",),
@@ -111,7 +117,7 @@ LATENCY_PARTS: dict[str, tuple[str, ...]] = {
     "digital": ("registers", "mux", "shift_add", "joint"),
     "others": (
         "post_processing", "input_distributor", "global_buffer", "controller", *SUBSYSTEMS["sram"], *SUBSYSTEMS["dram"],
-        "stall", "nonlinear", "bus", "issue", "leakage", "external", "rounding",
+        "kv_store", "stall", "nonlinear", "bus", "issue", "leakage", "external", "rounding",
     ),
 }  # fmt: skip
 #: The same for the energy of a token.
@@ -122,7 +128,7 @@ ENERGY_PARTS: dict[str, tuple[str, ...]] = {
     "crossbar": ("crossbar",),
     "buffers": ("buffer",),
     "digital": LATENCY_PARTS["digital"],
-    "memory": ("sram", "dram_weights", "dram_kv", "dram_activations"),
+    "memory": ("sram", "dram_weights", "dram_kv", "dram_activations", "kv_store"),
     "static": ("leakage", "standby"),
     "others": (
         *LATENCY_PARTS["network"], "post_processing", "input_distributor", "global_buffer", "controller", "stall",
@@ -249,8 +255,13 @@ VARIABLES: dict[str, Variable] = {
     "models_effect_low": Variable("1", "lower end of the effect by Student's t over models", extensive=False),
     "models_effect_high": Variable("1", "upper end of the effect by Student's t over models", extensive=False),
     "noisy_perplexity": Variable("1", "perplexity on crossbars", extensive=False),
+    "bound_s": Variable("s", "time that one bound alone takes for the attention of a token", extensive=False),
+    "floor_tokens_per_s": Variable("tokens/s", "rate at which the attended cache is read once a step", extensive=False),
     "thriftier_share": Variable("1", "share of draws in which PIM-LLM decodes more tokens a joule", extensive=False),
 }
+
+#: Extensive variables that stand there, whatever number of tokens is made; the others are of each token.
+STANDING = ("tiles", "kv_bytes", "static_power_w", "area_m2", "program_s", "program_j")
 
 
 def annotate(ds: xr.Dataset) -> xr.Dataset:

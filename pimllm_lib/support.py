@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.costs import memory, nonlinear, systolic
-from pimllm_lib.engines import Entry, array_entries
+from pimllm_lib.costs import memory, nonlinear
+from pimllm_lib.engines import Entry, Laid, array_entries
 from pimllm_lib.errors import BadInput
-from pimllm_lib.hardware import Storage, System
+from pimllm_lib.hardware import Dram, KvStore, Storage, System
 from pimllm_lib.parts import Value
 from pimllm_lib.step import Step
-from pimllm_lib.workload import Elementwise, Product
+from pimllm_lib.workload import Elementwise, Product, cached
 
 #: Part of a system -> the convention that needs it.
 NEEDED_BY = (
@@ -33,7 +33,9 @@ def surrounding_entries(system: System, step: Step, on_array: Sequence[Product],
         yield from digital_area(system)
     if counting.memory:
         yield from sram_entries(system, on_array)
+        yield from staging_entries(system, step)
         yield from dram_entries(system, on_array, step.products())
+        yield from capacity_entries(system, on_array, step.cache_words())
     if counting.nonlinear:
         yield from nonlinear_entries(system, step.elementwise())
     if counting.transfers:
@@ -62,22 +64,42 @@ def require_areas(system: Any) -> None:
 
 
 def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
-    """Yield the energy of the array's accesses to on-chip memory."""
+    """Yield the energy of the array's accesses to on-chip memory, and their time where its ports have a stated width."""
     array, sram, storage = system.array, system.sram, system.storage
     assert sram is not None
     assert storage is not None
+    limited = np.any(np.isfinite(sram.port_bits))
     for product in products:
-        words = systolic.sram_words(
-            product.m, product.k, product.n, rows=array.rows, cols=array.cols, dataflow=array.dataflow
-        )
-        bits = memory.sram_bits(
-            words,
+        bits = product.calls * memory.sram_bits(
+            Laid(array, product).sram_words(),
             product.m * product.n,
             input_bits=storage.act_bits,
             weight_bits=storage.operand_bits(product.kind),
             sum_bits=storage.sum_bits,
         )
-        yield product.op, "sram", "energy_j", bits * product.calls * sram.bit_j
+        yield product.op, "sram", "energy_j", bits * sram.bit_j
+        if limited:
+            yield product.op, "sram", "busy_s", bits / (sram.port_bits * array.rate_hz)
+
+
+def staging_entries(system: System, step: Step) -> Iterator[Entry]:
+    """Yield what on-chip memory takes to gather what is packed, cut, or handed from half to half: each word in and out once."""
+    sram, storage, way = system.sram, system.storage, step.way
+    assert sram is not None
+    assert storage is not None
+    word_j = 2 * storage.act_bits * sram.bit_j
+    for product in step.products():
+        words: Value = 0.0
+        if product.kind == "attention" and np.any(way.pack_heads):
+            group = step.array.n_heads / cached(step.array)[0]
+            words = product.m * product.k * product.calls * way.pack_heads * (group > 1)
+        if product.op == "av" and np.any(np.asarray(way.splits) > 1):
+            sums = product.m * product.n * product.calls * (way.splits > 1)
+            yield "av", "sram", "energy_j", 2 * sums * storage.sum_bits * sram.bit_j
+        if np.any(way.pipelined) and system.engine(product.op) == "pim":
+            words = words + product.m * (product.k + product.n) * product.calls * way.pipelined * (way.batch > 1)
+        if np.any(words):
+            yield product.op, "sram", "energy_j", words * word_j
 
 
 def dram_entries(system: System, on_array: Sequence[Product], everything: Sequence[Product]) -> Iterator[Entry]:
@@ -94,15 +116,15 @@ def dram_entries(system: System, on_array: Sequence[Product], everything: Sequen
     for product in on_array:
         weights, activations = _array_traffic(system, product)
         if product.kind == "attention":
-            yield from _moved(system, product.op, "dram_kv", weights)
+            yield from _cache_moved(system, product.op, weights)
+            yield from _converted(storage, product.op, weights)
         else:
             yield from _moved(system, product.op, "dram_weights", weights * (1 - resident))
         yield from _moved(system, product.op, "dram_activations", activations)
     for product in everything:
         if product.op in ("k", "v"):
-            grown = product.m * product.n * product.calls * storage.kv_bits / 8
-            yield from _moved(system, product.op, "dram_kv", grown)
-    yield from _capacity(system, everything, held * (1 - resident))
+            grown = product.m * product.n * product.calls * storage.cached_bits / 8
+            yield from _cache_moved(system, product.op, grown)
 
 
 def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
@@ -120,7 +142,8 @@ def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
     spilled_in = product.m * product.k * act / 8 > sram.inputs_bytes
     spilled_out = product.m * product.n * act / 8 > sram.results_bytes
     activations = (words["inputs"] * spilled_in + words["results"] * spilled_out) * act / 8
-    return words["weights"] * bits / 8 * product.calls / users, activations * product.calls
+    again = 1 if product.held is False else 1 - product.held * fits
+    return words["weights"] * bits / 8 * product.calls / users * again, activations * product.calls
 
 
 def _moved(system: System, op: str, component: str, size_bytes: Value) -> Iterator[Entry]:
@@ -129,6 +152,23 @@ def _moved(system: System, op: str, component: str, size_bytes: Value) -> Iterat
     yield op, component, "dram_bytes", size_bytes
     yield op, component, "energy_j", size_bytes * 8 * dram.bit_j
     yield op, component, "busy_s", size_bytes * 8 / dram.bandwidth_bps
+
+
+def _cache_moved(system: System, op: str, size_bytes: Value) -> Iterator[Entry]:
+    """Yield what moving a part of the cache takes, in off-chip memory or in a memory of its own."""
+    kv = system.kv
+    if kv is None:
+        yield from _moved(system, op, "dram_kv", size_bytes)
+    else:
+        yield op, "kv_store", "energy_j", size_bytes * 8 * kv.bit_j
+        yield op, "kv_store", "busy_s", size_bytes * 8 / kv.bandwidth_bps
+
+
+def _converted(storage: Storage, op: str, size_bytes: Value) -> Iterator[Entry]:
+    """Yield the energy of bringing cached numbers to the bits of activations. It keeps pace with the memory they come from."""
+    if np.any(np.isfinite(storage.kv_group)):
+        numbers = size_bytes * 8 / storage.cached_bits * np.isfinite(storage.kv_group)
+        yield op, "nonlinear", "energy_j", numbers * storage.kv_convert_j
 
 
 def _weights_bytes(storage: Storage, products: Sequence[Product]) -> Value:
@@ -140,22 +180,38 @@ def _weights_bytes(storage: Storage, products: Sequence[Product]) -> Value:
     return total
 
 
-def _capacity(system: System, products: Sequence[Product], weights: Value) -> Iterator[Entry]:
-    """Yield the size of the cache. Raises BadInput, with how much is too much, when memory does not hold it."""
-    dram, storage = system.dram, system.storage
-    assert dram is not None
+def capacity_entries(system: System, on_array: Sequence[Product], words: Value) -> Iterator[Entry]:
+    """Yield the size of the cache. Raises BadInput, with how much is too much, when a memory does not hold it.
+
+    words: numbers in it. Weights that fit on the chip are not in off-chip memory.
+    """
+    storage, sram, dram = system.storage, system.sram, system.dram
     assert storage is not None
-    cache: Any = 0.0
-    for product in products:
-        if product.kind == "attention":
-            cache = cache + product.k * product.n * product.calls / product.shared * storage.kv_bits / 8
-    over = np.max(np.asarray(weights + cache - dram.capacity_bytes))
+    assert sram is not None
+    assert dram is not None
+    cache = words * storage.cached_bits / 8
+    weights = _weights_bytes(storage, on_array)
+    weights = weights * (1 - (weights <= sram.weights_bytes))
+    if system.kv is None:
+        _require_room(f"{system.name}.dram", dram, "weights and key-value cache", weights + cache)
+    else:
+        _require_room(f"{system.name}.dram", dram, "weights", weights)
+        _require_room(f"{system.name}.kv", system.kv, "the key-value cache", cache)
+    yield "block", "dram_kv" if system.kv is None else "kv_store", "kv_bytes", cache
+
+
+def _require_room(where: str, store: Dram | KvStore, what: str, size_bytes: Value) -> None:
+    over = np.max(np.asarray(size_bytes - store.capacity_bytes))
     if over > 0:
         raise BadInput(
-            f"{system.name}.dram ({dram.name}) holds {np.min(dram.capacity_bytes) / 2**30:.3g} GiB, and weights and "
-            f"key-value cache need {over / 2**30:.3g} GiB more; wanted a larger memory, fewer bits, or a shorter context"
+            f"{where} ({store.name}) holds {np.min(store.capacity_bytes) / 2**30:.3g} GiB, and {what} "
+            f"need {over / 2**30:.3g} GiB more; wanted a larger memory, fewer bits, or a shorter context"
         )
-    yield "block", "dram_kv", "kv_bytes", cache
+
+
+#: Function -> the one whose energy an element takes: a rescaled addition has the multiplication and wide addition of a norm,
+#: a comparison is a subtraction, and turning a pair of numbers multiplies and adds twice.
+_LIKE = {"reduction": "layernorm", "choice": "residual", "turn": "layernorm"}
 
 
 def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[Entry]:
@@ -168,7 +224,7 @@ def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[E
         for variable, value in spent.items():
             yield item.op, "nonlinear", variable, value * item.blocks
         passes = 1 if item.function != "softmax" else nonlinear.PASSES[function][0]
-        joules = getattr(unit, f"{item.function}_j") * passes
+        joules = getattr(unit, f"{_LIKE.get(item.function, item.function)}_j") * passes
         yield item.op, "nonlinear", "energy_j", item.elements * item.blocks * joules
 
 
@@ -204,7 +260,7 @@ def standing_entries(system: System, on_array: Sequence[Product]) -> Iterator[En
     While the array works, its idle PEs are charged already: `worked_j`.
     """
     array = system.array
-    idle_w = array.idle_pe_energy_j * array.rate_hz * array.rows * array.cols
+    idle_w = array.idle_pe_energy_j * array.rate_hz * array.rows * array.cols * array.arrays
     yield "block", "stream", "static_power_w", idle_w
     for op, _, variable, value in array_entries(array, on_array, {"busy_s"}):
         if variable == "busy_s":
@@ -213,6 +269,8 @@ def standing_entries(system: System, on_array: Sequence[Product]) -> Iterator[En
         yield "block", "sram", "static_power_w", system.sram.leakage_w
     if system.dram is not None:
         yield "block", "standby", "static_power_w", system.dram.standby_w
+    if system.kv is not None:
+        yield "block", "standby", "static_power_w", system.kv.byte_standby_w * system.kv.capacity_bytes
 
 
 def static_entries(
@@ -231,12 +289,14 @@ def static_entries(
 
 def digital_area(system: System) -> Iterator[Entry]:
     """Yield the area of the digital parts whose area is known."""
-    array = system.array
-    known = {
-        "stream": None if array.pe_area_m2 is None else array.pe_area_m2 * array.rows * array.cols,
-        "sram": system.sram and system.sram.area_m2,
-        "nonlinear": system.nonlinear and system.nonlinear.area_m2,
-    }
-    for component, area in known.items():
-        if area is not None:
-            yield "block", component, "area_m2", area
+    array, sram, kv = system.array, system.sram, system.kv
+    if array.pe_area_m2 is not None:
+        more = array.group_area_m2 * (array.row_groups > 1) + array.shadow_area_m2 * array.overlap
+        yield "block", "stream", "area_m2", (array.pe_area_m2 + more) * array.rows * array.cols * array.arrays
+    if sram is not None and sram.area_m2 is not None:
+        ports = np.where(np.isfinite(sram.port_bits), sram.port_bits, 0.0) * sram.port_bit_area_m2
+        yield "block", "sram", "area_m2", sram.area_m2 + ports
+    if system.nonlinear is not None and system.nonlinear.area_m2 is not None:
+        yield "block", "nonlinear", "area_m2", system.nonlinear.area_m2
+    if kv is not None:
+        yield "block", "kv_store", "area_m2", kv.byte_area_m2 * kv.capacity_bytes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pimllm_lib.hardware import ONE_BY_ONE, Decoding
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import Value, part
+from pimllm_lib.parts import Value, ceil_div, part
 from pimllm_lib.schema import PRODUCT_KINDS
 
 
@@ -15,7 +16,8 @@ class Product:
 
     op, kind: see `schema.OPS` and `schema.KINDS`. Decoding has m = 1: every product is a GEMV. shared: how many of the
     `count` use the same k x n operand. experts: how many experts have `count` products of their own, with matrices of their
-    own; active: how many of them work in a step. Sizes may be arrays.
+    own; active: how many of them work in a step. held: whether the k x n operand is part of the one before it, and is on the
+    chip still where it fits. Sizes may be arrays.
     """
 
     op: str
@@ -28,6 +30,7 @@ class Product:
     shared: Value = 1
     experts: Value = 1
     active: Value = 1
+    held: Value = False
 
     @property
     def calls(self) -> Value:
@@ -63,46 +66,119 @@ class Elementwise:
     blocks: Value
 
 
-def products(decoder: Decoder, context_len: Value, tokens: Value = 1) -> list[Product]:
+def products(
+    decoder: Decoder, context_len: Value, tokens: Value = 1, *, way: Decoding = ONE_BY_ONE, outputs: Value = 1
+) -> list[Product]:
     """Return the products of one step over `tokens` new tokens with `context_len` tokens in the key-value cache.
 
-    Decoding has one new token; prefill of a prompt has all of them at once, tokens = context_len. Scores and weighted
-    values are one product per query head; grouped-query heads share keys and values, not products. Neglected: the
+    Decoding has one new token; prefill of a prompt has all of them at once, tokens = context_len. way: how many sequences
+    take the step together, how their attention is packed and cut. outputs: tokens that reach the output head. Scores and weighted values are one product per query head,
+    or per group of heads that share keys and values where these are packed. Neglected: the
     embedding lookup, that prefill needs only the lower half of the scores, and the router of a mixture of experts: its
     d_model x n_experts product is to a gated FFN as n_experts to 3 d_ff experts_per_token, below 1 % in the catalog.
     Source: Vaswani et al. (2017) for the products; the grouping of Q, K, V, X, FF1, FF2 follows PIM-LLM (2025).
     """
     d, ff, heads, hd = decoder.d_model, decoder.d_ff, decoder.n_heads, decoder.head_dim
-    q, kv, group = heads * hd, decoder.n_kv_heads * hd, heads / decoder.n_kv_heads
-    span = attended(decoder, context_len)
-    table = [
-        ("q", d, q, 1, 1),
-        ("k", d, kv, 1, 1),
-        ("v", d, kv, 1, 1),
-        ("score", hd, span, heads, group),
-        ("av", span, hd, heads, group),
-        ("x", q, d, 1, 1),
-    ]
+    vectors = together(tokens, way)
+    latent = np.any(np.asarray(decoder.latent_dim))
+    table = [*(_latent_projections(decoder) if latent else _projections(decoder)), ("x", heads * hd, d, 1)]
     blocks = [
-        Product(op=op, kind=PRODUCT_KINDS[op], m=tokens, k=k, n=n, count=count, blocks=decoder.n_layers, shared=shared)
-        for op, k, n, count, shared in table
+        Product(op=op, kind=PRODUCT_KINDS[op], m=vectors, k=k, n=n, count=count, blocks=decoder.n_layers)
+        for op, k, n, count in table
     ]
-    active, each = routed(decoder, tokens)
+    blocks[-1:-1] = _attention(decoder, context_len, tokens, way)  # data reaches the output projection last
+    active, each = routed(decoder, vectors)
     blocks += [
         Product(op=op, kind=PRODUCT_KINDS[op], m=each, k=k, n=n, count=count, blocks=decoder.n_layers,
                 experts=decoder.n_experts, active=active)
         for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1))
     ]  # fmt: skip
     width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
-    head = Product(op="lm_head", kind="head", m=1, k=width, n=decoder.vocab_size, count=1, blocks=1)
+    head = Product(op="lm_head", kind="head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1)
     return [*blocks, head]
 
 
+def together(tokens: Value, way: Decoding) -> Value:
+    """Return the vectors of a step: the new tokens of every sequence. One stays a plain 1, so that a GEMV is known to be one."""
+    return tokens if isinstance(way.batch, int) and way.batch == 1 else tokens * way.batch
+
+
+def _projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value]]:
+    """Return (op, k, n, count) of what precedes attention over keys and values."""
+    d, kv = decoder.d_model, decoder.n_kv_heads * decoder.head_dim
+    return [("q", d, decoder.n_heads * decoder.head_dim, 1), ("k", d, kv, 1), ("v", d, kv, 1)]
+
+
+def _latent_projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value]]:
+    """Return the same with latent attention where a decoder has it: every head's query is brought into the space of the
+    latents and the weighted latent out of it, so that keys and values are never made.
+
+    Source: DeepSeek-V2 (2024), with the two up-projections absorbed into query and output, which stay products of their own.
+    Neglected: the low rank of its query projection.
+    """
+    d, hd, heads, there = decoder.d_model, decoder.head_dim, decoder.n_heads, (decoder.latent_dim > 0) * 1
+    kv, latent, rope = decoder.n_kv_heads * hd, decoder.latent_dim, decoder.rope_dim
+    wide = np.maximum(latent, 1)  # no matrix has a side of 0, absent ones have a count of 0
+    return [
+        ("q", d, heads * (hd + rope), 1),
+        ("k", d, np.where(latent > 0, latent + rope, kv), 1),
+        ("v", d, kv, 1 - there),
+        ("k_up", hd, wide, heads * there),
+        ("v_up", wide, hd, heads * there),
+    ]
+
+
+def cached(decoder: Decoder) -> tuple[Value, Value, Value]:
+    """Return what a token leaves in the cache of a block: heads of its own, numbers of a key, and numbers of a value.
+
+    With latent attention there is one head, whose values are the latent part of its keys: they are stored once.
+    """
+    if not np.any(np.asarray(decoder.latent_dim)):
+        return decoder.n_kv_heads, decoder.head_dim, decoder.head_dim
+    there = decoder.latent_dim > 0
+    key = np.where(there, decoder.latent_dim + decoder.rope_dim, decoder.head_dim)
+    return np.where(there, 1, decoder.n_kv_heads), key, np.where(there, decoder.latent_dim, decoder.head_dim)
+
+
+def cache_words(decoder: Decoder, context_len: Value, way: Decoding = ONE_BY_ONE) -> Value:
+    """Return the numbers in the key-value caches of all blocks and sequences, bounds of pages included."""
+    heads, key, value = cached(decoder)
+    span = attended(decoder, context_len)
+    own = key + np.where(decoder.latent_dim > 0, 0, value)
+    bounds = 2 * ceil_div(span, decoder.page) * key * np.isfinite(decoder.top_tokens)
+    return (span * own + bounds) * heads * decoder.n_layers * way.batch
+
+
+def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decoding) -> list[Product]:
+    """Return scores and weighted values, and what chooses the tokens where not all are attended to."""
+    kv_heads, key, value = cached(decoder)
+    group, rows = decoder.n_heads / kv_heads, tokens
+    if np.any(way.pack_heads):
+        packed = 1 + way.pack_heads * (group - 1)
+        group, rows = group / packed, tokens * packed
+    span = attended(decoder, context_len)
+    chosen = np.minimum(span, decoder.top_tokens) if np.any(np.isfinite(decoder.top_tokens)) else span
+    part = chosen if isinstance(way.splits, int) and way.splits == 1 else ceil_div(chosen, way.splits)
+    count = kv_heads * group * way.batch * way.splits
+    # heads that choose for themselves read other tokens, and share none
+    shared = np.where(chosen < span, 1.0, group) if chosen is not span else group
+    table = [("score", key, part, count), ("av", part, value, count)]
+    if chosen is not span:
+        # bounds are the least and the greatest of each number of a page's keys: two products a page
+        bounds = 2 * ceil_div(span, decoder.page)
+        table.insert(0, ("select", key, bounds, kv_heads * group * way.batch * (chosen < span)))
+    return [
+        Product(op=op, kind=PRODUCT_KINDS[op], m=rows, k=k, n=n, count=times, blocks=decoder.n_layers,
+                shared=group if op == "select" else shared, held=(decoder.latent_dim > 0) if op == "av" else False)
+        for op, k, n, times in table
+    ]  # fmt: skip
+
+
 def attended(decoder: Decoder, context_len: Value) -> Value:
-    """Return how many tokens attention reaches: all of the context, or as many as the window holds."""
-    if not np.any(np.asarray(decoder.window)):  # keeps the context as narrow as it came
+    """Return how many tokens attention reaches: all of the context, or the window's and the sinks before it."""
+    if not np.any(np.isfinite(decoder.window)):  # keeps the context as narrow as it came
         return context_len
-    return np.where(decoder.window > 0, np.minimum(context_len, decoder.window), context_len)
+    return np.minimum(context_len, decoder.window + decoder.sinks)
 
 
 def routed(decoder: Decoder, tokens: Value) -> tuple[Value, Value]:
@@ -118,10 +194,14 @@ def routed(decoder: Decoder, tokens: Value) -> tuple[Value, Value]:
     return active, tokens * decoder.experts_per_token / active
 
 
-def elementwise(decoder: Decoder, context_len: Value, tokens: Value = 1) -> list[Elementwise]:
+def elementwise(
+    decoder: Decoder, context_len: Value, tokens: Value = 1, *, way: Decoding = ONE_BY_ONE
+) -> list[Elementwise]:
     """Return the nonlinear work of one step. A plain FFN has GELU, a gated one SiLU; models with ReLU are charged GELU.
 
-    The results of active experts are added to the residual stream one by one. Neglected: their weights, which the router
+    The results of active experts are added to the residual stream one by one. Partial results of a context that is cut are
+    scaled and added ("reduction"), pages are compared to choose among them ("choice"), and the keys of sinks are turned to
+    where they stand relative to the window ("turn"). Neglected: the weights of experts, which the router
     gives, and its softmax over the experts.
     """
     d, q = decoder.d_model, decoder.n_heads * decoder.head_dim
@@ -129,15 +209,34 @@ def elementwise(decoder: Decoder, context_len: Value, tokens: Value = 1) -> list
     layernorm = (decoder.norm == "layernorm") * 1.0
     ff = decoder.d_ff * decoder.experts_per_token
     extra = decoder.sub_norms * (q + ff) + decoder.qk_norm * (q + kv)
+    span = attended(decoder, context_len)
+    chosen = np.minimum(span, decoder.top_tokens)
     table = [
-        ("softmax", "softmax", decoder.n_heads * attended(decoder, context_len)),
+        ("softmax", "softmax", decoder.n_heads * chosen),
         ("norm", "layernorm", 2 * d * layernorm),
         ("norm", "rmsnorm", 2 * d * (1 - layernorm) + extra),
         ("activation", "gelu", ff * (1 - gated)),
         ("activation", "silu", ff * gated),
         ("residual", "residual", (1 + decoder.experts_per_token) * d),
+        *_of_remedies(decoder, context_len, span, chosen, way),
     ]
+    vectors = together(tokens, way)
     return [
-        Elementwise(op=op, function=function, elements=tokens * elements, blocks=decoder.n_layers)
+        Elementwise(op=op, function=function, elements=vectors * elements, blocks=decoder.n_layers)
         for op, function, elements in table
     ]
+
+
+def _of_remedies(
+    decoder: Decoder, context_len: Value, span: Value, chosen: Value, way: Decoding
+) -> list[tuple[str, str, Value]]:
+    """Return (op, function, elements) of what a cut context, a choice of tokens and sinks take more, where there are any."""
+    (kv_heads, key, value), table = cached(decoder), []
+    if np.any(np.asarray(way.splits) > 1):
+        table.append(("av", "reduction", decoder.n_heads * value * way.splits * (way.splits > 1)))
+    if chosen is not span and np.any(np.isfinite(decoder.top_tokens)):
+        choosing = np.where(np.asarray(way.pack_heads), kv_heads, decoder.n_heads)
+        table.append(("select", "choice", choosing * ceil_div(span, decoder.page) * (chosen < span)))
+    if np.any(np.asarray(decoder.sinks) > 0):
+        table.append(("score", "turn", kv_heads * key * decoder.sinks * (span < context_len)))
+    return table

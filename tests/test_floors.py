@@ -13,10 +13,9 @@ FLOOR = {
     "axes": 1, "llm": 1, "hardware": 1, "conventions": 1,
     "catalog": 2, "workload": 2, "costs": 2, "ledger": 2,
     "analog": 3, "arguments": 3, "engines": 3, "schedule": 3, "step": 3,
-    "support": 4, "system": 5, "metrics": 6, "pool": 6, "reduction": 6, "space": 6, "sweep": 7,
-    "baselines": 7, "crossing": 7, "flips": 7, "generation": 7,
-    "influence": 7, "uncertainty": 7, "report": 8,
-    "commands": 9, "cli": 10, "__main__": 11,
+    "support": 4, "charges": 5, "system": 6, "metrics": 7, "pool": 7, "reduction": 7, "space": 7,
+    "baselines": 8, "bounds": 8, "crossing": 8, "flips": 8, "generation": 8, "influence": 8, "remedies": 8, "sweep": 8,
+    "uncertainty": 8, "report": 9, "commands": 10, "cli": 11, "__main__": 12,
 }  # fmt: skip
 #: Bottom-floor helpers that stand on the floor itself.
 FOUNDATION = {"errors", "units"}

@@ -98,14 +98,14 @@ def test_experts_of_a_config_json_are_those_of_the_catalog(tmp_path):
     ("config", "window"),
     [
         (MISTRAL_7B, 4096),  # the family's default
-        (MISTRAL_7B | {"sliding_window": None}, 0),
+        (MISTRAL_7B | {"sliding_window": None}, inf),
         (MISTRAL_7B | {"sliding_window": 512}, 512),
         (MIXTRAL, 0),
         (PHI3_MINI, 2047),
-        (LLAMA3 | {"sliding_window": 512}, 0),  # its code does not read the key
-        (QWEN2_7B | {"sliding_window": 131072}, 0),  # stated, and not used
+        (LLAMA3 | {"sliding_window": 512}, inf),  # its code does not read the key
+        (QWEN2_7B | {"sliding_window": 131072}, inf),  # stated, and not used
         (QWEN2_7B | {"sliding_window": 512, "use_sliding_window": True, "max_window_layers": 0}, 512),
-        (QWEN2_7B | {"sliding_window": 512, "use_sliding_window": True, "max_window_layers": 28}, 0),
+        (QWEN2_7B | {"sliding_window": 512, "use_sliding_window": True, "max_window_layers": 28}, inf),
     ],
 )
 def test_the_window_of_a_config_json_is_read_as_its_family_reads_it(tmp_path, config, window):

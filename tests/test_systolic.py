@@ -83,9 +83,10 @@ def test_numbers_arrays_and_dataarrays_give_identical_results(k, n, rows, cols, 
     def compute(wrap):
         size = [wrap(x) for x in (2, k, n)]
         shape = {"rows": wrap(rows), "cols": wrap(cols), "dataflow": flow}
+        on = systolic.mapping(*size, **shape)
         energy = systolic.energy(
-            systolic.mapping(*size, **shape), rows=shape["rows"], cols=shape["cols"],
-            active_pe_energy_j=wrap(2.0), idle_pe_energy_j=wrap(1.0),
+            systolic.work_cycles(on, 1, rows=shape["rows"], dataflow=flow), systolic.mapped_cycles(on, 1),
+            pes=shape["rows"] * shape["cols"], active_pe_energy_j=wrap(2.0), idle_pe_energy_j=wrap(1.0),
         )  # fmt: skip
         parts = [systolic.cycles(*size, **shape), systolic.utilisation(*size, **shape), *energy.values()]
         parts += [*systolic.sram_words(*size, **shape).values(), *systolic.register_accesses(*size, **shape).values()]
@@ -106,7 +107,8 @@ def test_an_axis_of_dataflows_gives_each_its_own_cycles():
 def _energy(array, size, measured):
     on = systolic.mapping(*size, rows=array.rows, cols=array.cols, dataflow=array.dataflow)
     spent = systolic.energy(
-        on, rows=array.rows, cols=array.cols, active_pe_energy_j=array.active_pe_energy_j,
+        systolic.work_cycles(on, 1, rows=array.rows, dataflow=array.dataflow), systolic.mapped_cycles(on, 1),
+        pes=array.rows * array.cols, active_pe_energy_j=array.active_pe_energy_j,
         idle_pe_energy_j=array.idle_pe_energy_j, measured_cycle_energy_j=array.measured_cycle_energy_j,
         measured=measured,
     )  # fmt: skip
@@ -148,7 +150,10 @@ def test_the_fitted_active_energy_lies_where_the_literature_puts_an_8_bit_mac():
 @given(m=sizes, k=sizes, n=sizes, rows=shapes, cols=shapes, flow=st.sampled_from(FLOWS))
 def test_an_array_with_equal_active_and_idle_pes_spends_pes_times_cycles(m, k, n, rows, cols, flow):
     on = systolic.mapping(m, k, n, rows=rows, cols=cols, dataflow=flow)
-    spent = systolic.energy(on, rows=rows, cols=cols, active_pe_energy_j=1.0, idle_pe_energy_j=1.0)
+    spent = systolic.energy(
+        systolic.work_cycles(on, 1, rows=rows, dataflow=flow), systolic.mapped_cycles(on, 1), pes=rows * cols,
+        active_pe_energy_j=1.0, idle_pe_energy_j=1.0,
+    )  # fmt: skip
     cycles = systolic.cycles(m, k, n, rows=rows, cols=cols, dataflow=flow)
     assert sum(spent.values()) == pytest.approx(cycles * rows * cols)
 

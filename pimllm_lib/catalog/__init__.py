@@ -24,12 +24,13 @@ from pimllm_lib.parts import fingerprint
 
 T = TypeVar("T")
 _PARTS: dict[str, type[Any]] = {
-    name: getattr(hardware, name) for name in hardware.__all__ if name not in ("ENGINES", "System")
+    name: getattr(hardware, name) for name in hardware.__all__ if name not in ("ENGINES", "ONE_BY_ONE", "System")
 }
 #: Field of a system -> class of the part it names.
 _SYSTEM_PARTS: dict[str, type[Any]] = {
     "array": hardware.SystolicArray, "pim": hardware.Pim, "sram": hardware.Sram, "dram": hardware.Dram,
     "storage": hardware.Storage, "nonlinear": hardware.Nonlinear, "bus": hardware.Bus,
+    "kv": hardware.KvStore, "decoding": hardware.Decoding,
 }  # fmt: skip
 
 

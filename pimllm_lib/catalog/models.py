@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -145,23 +146,23 @@ def _extras(path: Path, config: dict[str, Any], sizes: dict[str, int], family: s
     return extra
 
 
-def _window(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> int:
-    """Return the sliding window of attention in tokens, 0 where there is none, as the family's own code decides it.
+def _window(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> float:
+    """Return the sliding window of attention in tokens, infinite where there is none, as the family's own code decides it.
 
     Raises BadInput where only some blocks have one: a Decoder has equal blocks.
     """
     default = {"mistral": 4096}.get(family)
     if family.startswith("qwen"):
         if not _flag(path, config, "use_sliding_window", False):
-            return 0  # these state a size whether it is used or not
+            return inf  # these state a size whether it is used or not
         default = 4096
     given = config.get("sliding_window", default)
     if given is None or family not in _WINDOWED:
-        return 0
+        return inf
     full = config.get("max_window_layers", 28) if family in ("qwen2", "qwen3") else 0
     if full not in (0, sizes["n_layers"]):
         raise BadInput(f"{path}: max_window_layers is {clip(full)}; wanted 0 or all: blocks are all alike here")
-    return 0 if full else _count(path, {"sliding_window": given}, "sliding_window")
+    return inf if full else _count(path, {"sliding_window": given}, "sliding_window")
 
 
 def _require_equal_blocks(path: Path, config: dict[str, Any], family: str) -> None:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.units import UNITS, si_unit
@@ -69,7 +69,7 @@ def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find:
     for key, spec in known.items():
         if key not in given and spec.default is MISSING and spec.default_factory is MISSING:
             raise BadInput(f"{where}: {name}.{key} is missing; wanted a value with unit, source and status")
-    types = get_type_hints(cls)
+    types = {key: _plain(hint) for key, hint in get_type_hints(cls).items()}
     values = {
         key: _inner(f"{where}: {name}.{key}", types[key], entry, find)
         if is_dataclass(types[key])
@@ -80,6 +80,11 @@ def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find:
         return cls(name=name, **values)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
+
+
+def _plain(hint: Any) -> Any:
+    """Return the class in "a part or None"; any other type as it is."""
+    return next((kind for kind in get_args(hint) if is_dataclass(kind)), hint)
 
 
 def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:

@@ -19,6 +19,10 @@ PASSES: dict[str, tuple[int, int]] = {
     "gelu": (1, 0),
     "silu": (1, 0),
     "residual": (1, 0),
+    # partial results of a context that was cut are there only when the last part is done, and so are the scores of pages
+    "reduction": (1, 1),
+    "choice": (1, 1),
+    "turn": (1, 0),
 }
 
 

@@ -66,16 +66,44 @@ def _chooser(dataflow: Value) -> Any:
     return lambda *choices: pick(dataflow, **dict(zip(("os", "ws", "is"), choices, strict=True)))
 
 
-def phase_cycles(on: Mapping) -> dict[str, Value]:
-    """Return the cycles of one product by phase: operands streaming, and filling and draining.
+def groups(dataflow: Value, m: Value, k: Value, *, rows: Value, row_groups: Value) -> Value:
+    """Return how many groups the rows of an array are divided into for a product: as many as rows are left, at most row_groups.
+
+    >>> int(groups("os", 4, 128, rows=32, row_groups=32)), int(groups("ws", 4, 128, rows=32, row_groups=32))
+    (8, 1)
+    """
+    if isinstance(row_groups, int) and row_groups == 1:
+        return 1
+    return np.clip(np.floor(rows / pick(dataflow, os=m, ws=k, **{"is": k})), 1, row_groups)
+
+
+def work_cycles(
+    on: Mapping, products: Value, *, rows: Value, dataflow: Value = "os", units: Value = 1, overlap: Value = False
+) -> dict[str, Value]:
+    """Return the cycles, by phase, of several equal products on units that work side by side: operands streaming, and filling
+    and draining.
 
     The published timing model ends one cycle early, once per product; that cycle is taken from filling, or from streaming
     on an array of one PE, which needs no filling.
+    on: how one product lies on a unit of `rows` rows. Folds go to whichever unit is free. Weight and input stationary folds
+    that add to the same sums follow one another on one unit; output stationary ones are all independent. overlap: the next
+    fold streams in while the last one drains and the operand after it is loaded, so that a fold takes as long as it streams,
+    or as its rows take to be handed on where that is longer, and filling is paid once.
+
+    >>> work_cycles(mapping(1, 4096, 4096, rows=32, cols=32), 1, rows=32, units=32)["fill"]
+    247.0
     """
     folds, lone = on.row_folds * on.col_folds, on.fill == 0
+    chained = pick(dataflow, os=1, ws=on.row_folds, **{"is": on.row_folds})
+    turns = ceil_div(products * folds / chained, units) * chained
+    stream, filled, early = turns * on.stream, turns, ceil_div(products, units)
+    if overlap is not False:
+        once = (np.asarray(products) > 0) * 1
+        stream = stream + overlap * turns * (np.maximum(on.stream, rows) - on.stream)
+        filled, early = filled + overlap * (once - filled), early + overlap * (once - early)
     if not np.any(lone):  # streaming then does not vary with the shape of the array, and a sweep over it stays narrow
-        return {"stream": folds * on.stream, "fill": folds * on.fill - 1}
-    return {"stream": folds * on.stream - 1 * lone, "fill": folds * on.fill - (1 - lone)}
+        return {"stream": stream, "fill": filled * on.fill - early}
+    return {"stream": stream - early * lone, "fill": filled * on.fill - early * (1 - lone)}
 
 
 def cycles(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Value:
@@ -86,7 +114,8 @@ def cycles(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: 
     >>> float(cycles(1, 4096, 4096, rows=32, cols=32))
     532223.0
     """
-    return sum(phase_cycles(mapping(m, k, n, rows=rows, cols=cols, dataflow=dataflow)).values())
+    on = mapping(m, k, n, rows=rows, cols=cols, dataflow=dataflow)
+    return sum(work_cycles(on, 1, rows=rows, dataflow=dataflow).values())
 
 
 def utilisation(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Value:
@@ -135,23 +164,33 @@ def register_accesses(
     return {"stream": choose(6, 5, 5) * (m * k * n), "fill": choose(m * n, load, load)}
 
 
+def mapped_cycles(on: Mapping, products: Value, *, units: Value = 1, overlap: Value = False) -> dict[str, Value]:
+    """Return the cycles that PEs spend with an operand or a result of theirs, over all PEs, by phase.
+
+    Where folds overlap, those of a first fold alone fill and drain.
+    """
+    mapped, filling = on.row_size * on.col_size, products
+    if overlap is not False:
+        folds = on.row_folds * on.col_folds
+        filling = products + overlap * (np.minimum(units, products * folds) / folds - products)
+    return {"stream": mapped * products * on.stream, "fill": mapped * filling * on.fill}
+
+
 def energy(
-    on: Mapping,
+    spent: dict[str, Value],
+    mapped: dict[str, Value],
     *,
-    rows: Value,
-    cols: Value,
+    pes: Value,
     active_pe_energy_j: Value,
     idle_pe_energy_j: Value,
     measured_cycle_energy_j: Value = 0.0,
     measured: Value = False,
 ) -> dict[str, Value]:
-    """Return the energy of one product by phase.
+    """Return energy by phase. spent: cycles; mapped: those of mapped PEs; pes: PEs of all arrays.
 
     Where `measured` holds, every cycle costs `measured_cycle_energy_j`. Elsewhere each mapped PE costs
-    `active_pe_energy_j` and each other PE `idle_pe_energy_j` in every cycle of its fold. SRAM is not included.
+    `active_pe_energy_j` and each other PE `idle_pe_energy_j` in every cycle. SRAM is not included.
     """
-    spent = phase_cycles(on)
-    extra_per_cycle = on.row_size * on.col_size * (active_pe_energy_j - idle_pe_energy_j)
-    whole = measured_cycle_energy_j * measured + rows * cols * idle_pe_energy_j * (1 - measured)
-    busy = extra_per_cycle * (1 - measured)
-    return {"stream": spent["stream"] * whole + on.stream * busy, "fill": spent["fill"] * whole + on.fill * busy}
+    whole = measured_cycle_energy_j * measured + pes * idle_pe_energy_j * (1 - measured)
+    extra = (active_pe_energy_j - idle_pe_energy_j) * (1 - measured)
+    return {phase: spent[phase] * whole + mapped[phase] * extra for phase in spent}

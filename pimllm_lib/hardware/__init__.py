@@ -1,12 +1,14 @@
 """Frozen hardware parts and the accelerators made of them. Parts hold numbers; the catalog knows their sources."""
 
 from pimllm_lib.hardware.analog import Adc, Auxiliary, Buffer, Cell, Crossbar, Dac, Periphery, Pim, Tile
+from pimllm_lib.hardware.decoding import ONE_BY_ONE, Decoding, Speculation
 from pimllm_lib.hardware.devices import Devices, Readout
 from pimllm_lib.hardware.digital import SystolicArray
 from pimllm_lib.hardware.machine import ENGINES, System
-from pimllm_lib.hardware.memory import Bus, Dram, Nonlinear, Sram, Storage
+from pimllm_lib.hardware.memory import Bus, Dram, KvStore, Nonlinear, Sram, Storage
 
 __all__ = [
-    "ENGINES", "Adc", "Auxiliary", "Buffer", "Bus", "Cell", "Crossbar", "Dac", "Devices", "Dram", "Nonlinear",
-    "Periphery", "Pim", "Readout", "Sram", "Storage", "System", "SystolicArray", "Tile",
+    "ENGINES", "ONE_BY_ONE", "Adc", "Auxiliary", "Buffer", "Bus", "Cell", "Crossbar", "Dac", "Decoding", "Devices", "Dram",
+    "KvStore", "Nonlinear", "Periphery", "Pim", "Readout", "Speculation", "Sram", "Storage", "System", "SystolicArray",
+    "Tile",
 ]  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Name, Value, part, require_counts, require_positive
+from pimllm_lib.errors import clip, unknown
+from pimllm_lib.parts import Name, Value, part, require, require_counts, require_flags, require_positive
 
 DATAFLOWS = ("os", "ws", "is")
 
@@ -20,7 +20,13 @@ class SystolicArray:
     for one row of activations at measured_rows x measured_cols and measured_dataflow only, and used there instead (0:
     never). pe_area_m2: area of a PE, None where it is
     not known. Each may be an axis.
-    Raises BadInput for counts below 1, rates or energies not above 0, and an unknown dataflow.
+
+    arrays: how many such arrays work side by side. row_groups: most groups that the rows of each can be divided into, each
+    at a fold of its own; with few rows of operands there are as many groups as rows are left. overlap: the next fold streams
+    in while the last one drains. group_area_m2, group_pe_energy_j: what a PE and a working PE's cycle take more for groups;
+    shadow_area_m2, shadow_j: a PE's second accumulator, and moving one result or stationary operand through it.
+    Raises BadInput for counts below 1, rates or energies not above 0, an unknown dataflow, row_groups that do not divide the
+    rows, and groups or overlap that cost nothing.
     """
 
     name: str
@@ -35,10 +41,26 @@ class SystolicArray:
     measured_cols: Value = 0
     measured_dataflow: Name = "os"
     pe_area_m2: Value | None = None
+    arrays: Value = 1
+    row_groups: Value = 1
+    overlap: Value = False
+    group_area_m2: Value = 0.0
+    group_pe_energy_j: Value = 0.0
+    shadow_area_m2: Value = 0.0
+    shadow_j: Value = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a part that cannot exist."""
-        require_counts(self, ("rows", "cols"))
+        require_counts(self, ("rows", "cols", "arrays", "row_groups"))
+        require_flags(self, ("overlap",))
+        require_positive(self, ("group_area_m2", "group_pe_energy_j", "shadow_area_m2", "shadow_j"), or_zero=True)
+        whole = np.logical_not(np.asarray(self.rows % self.row_groups))
+        require(whole, "SystolicArray.row_groups", self.row_groups, f"a divisor of the {clip(self.rows)} rows")
+        for used, names in ((self.row_groups > 1, ("group_area_m2", "group_pe_energy_j")),
+                            (np.asarray(self.overlap) > 0, ("shadow_area_m2", "shadow_j"))):  # fmt: skip
+            for name in names:
+                paid = np.logical_not(used) | (np.asarray(getattr(self, name)) > 0)
+                require(paid, f"SystolicArray.{name}", getattr(self, name), "above 0, since it is used")
         require_positive(self, ("rate_hz", "active_pe_energy_j", "idle_pe_energy_j"))
         require_positive(self, ("measured_cycle_energy_j", "measured_rows", "measured_cols"), or_zero=True)
         if self.pe_area_m2 is not None:

@@ -7,8 +7,9 @@ from dataclasses import field
 
 from pimllm_lib.errors import BadInput, unknown
 from pimllm_lib.hardware.analog import Pim
+from pimllm_lib.hardware.decoding import ONE_BY_ONE, Decoding
 from pimllm_lib.hardware.digital import SystolicArray
-from pimllm_lib.hardware.memory import Bus, Dram, Nonlinear, Sram, Storage
+from pimllm_lib.hardware.memory import Bus, Dram, KvStore, Nonlinear, Sram, Storage
 from pimllm_lib.parts import part, require, require_inner
 from pimllm_lib.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS
 
@@ -21,7 +22,8 @@ class System:
     """An accelerator: its engines, and the engine that each kind of product goes to.
 
     array: a systolic array; pim: analog crossbar tiles, None where there are none. sram, dram, storage, nonlinear, bus:
-    the machine around them, wanted by conventions that count it. routing: kind -> engine, every kind
+    the machine around them, wanted by conventions that count it. kv: a memory for the key-value cache alone, None where that
+    lies in dram. decoding: how a step is organised. routing: kind -> engine, every kind
     of `schema.KINDS` once; a product of `schema.PRODUCT_KINDS` may stand beside them and then goes its own way:
     {"projection": "array", "ff1": "pim", ...}. Raises BadInput for a kind left out, a name that is no kind, product or
     engine, attention routed to crossbars (their weights are written once), and an engine the system does not have.
@@ -35,12 +37,15 @@ class System:
     storage: Storage | None = None
     nonlinear: Nonlinear | None = None
     bus: Bus | None = None
+    kv: KvStore | None = None
+    decoding: Decoding = ONE_BY_ONE
     routing: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(KINDS, "array"))
 
     def __post_init__(self) -> None:
         """Refuse parts of a wrong class, and routing that names nothing or leaves a kind out."""
-        inner = {"pim": Pim, "sram": Sram, "dram": Dram, "storage": Storage, "nonlinear": Nonlinear, "bus": Bus}
-        require_inner(self, array=SystolicArray, **{k: v for k, v in inner.items() if getattr(self, k) is not None})
+        inner = {"pim": Pim, "sram": Sram, "dram": Dram, "storage": Storage, "nonlinear": Nonlinear, "bus": Bus,
+                 "kv": KvStore}  # fmt: skip
+        require_inner(self, array=SystolicArray, decoding=Decoding, **{k: v for k, v in inner.items() if getattr(self, k) is not None})
         for name, engine in self.routing.items():
             if name not in KINDS and name not in PRODUCT_KINDS:
                 raise unknown(f"kind of product in {self.name}.routing", name, [*KINDS, *PRODUCT_KINDS])

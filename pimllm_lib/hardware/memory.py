@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Name, Value, part, require_counts, require_positive
+from pimllm_lib.parts import Name, Value, part, require, require_counts, require_positive
 
 SOFTMAXES = ("consmax", "conventional")
 
@@ -12,7 +14,9 @@ SOFTMAXES = ("consmax", "conventional")
 class Sram:
     """On-chip memory of the digital half, split for inputs, weights and results.
 
-    bit_j: energy of one bit read or written; leakage_w: of all of it; area_m2: None where it is not known.
+    bit_j: energy of one bit read or written; leakage_w: of all of it; area_m2: None where it is not known. port_bits: bits
+    that it and the array exchange in a cycle of the array (infinite: as many as are asked for, as the published simulations
+    have it); port_bit_area_m2: area of the wires and drivers of each.
     """
 
     name: str
@@ -22,11 +26,17 @@ class Sram:
     bit_j: Value
     leakage_w: Value
     area_m2: Value | None = None
+    port_bits: Value = np.inf
+    port_bit_area_m2: Value = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a memory that cannot exist."""
+        """Refuse a memory that cannot exist, and ports of a stated width that take no room."""
         known = ("area_m2",) if self.area_m2 is not None else ()
         require_positive(self, ("inputs_bytes", "weights_bytes", "results_bytes", "bit_j", "leakage_w", *known))
+        require_positive(self, ("port_bit_area_m2",), or_zero=True)
+        require(np.asarray(self.port_bits) > 0, "Sram.port_bits", self.port_bits, "a number above 0; inf for no limit")
+        paid = np.isinf(np.asarray(self.port_bits)) | (np.asarray(self.port_bit_area_m2) > 0)
+        require(paid, "Sram.port_bit_area_m2", self.port_bit_area_m2, "an area above 0, since port_bits is stated")
 
 
 @part
@@ -45,9 +55,32 @@ class Dram:
 
 
 @part
+class KvStore:
+    """A memory on the chip for the key-value cache alone.
+
+    bandwidth_bps: all of it together; bit_j: energy of one bit read or written; byte_standby_w, byte_area_m2: refresh or
+    leakage, and area, of each byte.
+    """
+
+    name: str
+    capacity_bytes: Value
+    bandwidth_bps: Value
+    bit_j: Value
+    byte_standby_w: Value
+    byte_area_m2: Value
+
+    def __post_init__(self) -> None:
+        """Refuse a memory that cannot exist."""
+        require_positive(self, ("capacity_bytes", "bandwidth_bps", "bit_j", "byte_standby_w", "byte_area_m2"))
+
+
+@part
 class Storage:
     """How numbers are stored: bits of a weight (1.6 is five ternary digits in a byte), of a cached key or value, of an
     activation, of a partial sum, and of a weight of the output head.
+
+    kv_group: cached numbers that share a scale (infinite: no scales, as published); kv_scale_bits: bits of a scale and
+    offset; kv_convert_j: energy to bring one of them back to the bits of an activation. The array computes with these.
     """
 
     name: str
@@ -56,14 +89,28 @@ class Storage:
     act_bits: Value
     sum_bits: Value
     head_bits: Value
+    kv_group: Value = np.inf
+    kv_scale_bits: Value = 0
+    kv_convert_j: Value = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse widths that cannot be."""
+        """Refuse widths that cannot be, and scales that cost nothing."""
         require_positive(self, ("weight_bits", "kv_bits", "act_bits", "sum_bits", "head_bits"))
+        require_positive(self, ("kv_scale_bits", "kv_convert_j"), or_zero=True)
+        require(np.asarray(self.kv_group) >= 1, "Storage.kv_group", self.kv_group, "at least 1; inf for no scales")
+        scaled = np.isfinite(np.asarray(self.kv_group))
+        for name in ("kv_scale_bits", "kv_convert_j"):
+            paid = ~scaled | (np.asarray(getattr(self, name)) > 0)
+            require(paid, f"Storage.{name}", getattr(self, name), "above 0, since kv_group is stated")
+
+    @property
+    def cached_bits(self) -> Value:
+        """The bits of a cached key or value, its part of a scale included."""
+        return self.kv_bits + self.kv_scale_bits / self.kv_group
 
     def operand_bits(self, kind: str) -> Value:
         """Return the bits of a stored number of the operand that a kind of product works with: weight, key or value."""
-        return {"projection": self.weight_bits, "attention": self.kv_bits, "head": self.head_bits}[kind]
+        return {"projection": self.weight_bits, "attention": self.cached_bits, "head": self.head_bits}[kind]
 
 
 @part

@@ -1,0 +1,92 @@
+"""What bounds decoding at a context length: multipliers, those that idle, filling, the ports of SRAM, off-chip memory.
+
+The floor below every one of them is the time in which the cache itself is read once: no arrangement of multipliers beats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.arguments import contexts
+from pimllm_lib.axes import Frame
+from pimllm_lib.hardware import System
+from pimllm_lib.llm import Decoder
+from pimllm_lib.parts import Value
+from pimllm_lib.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
+from pimllm_lib.step import tokens_of
+from pimllm_lib.system import evaluate
+from pimllm_lib.workload import attended, cached
+
+#: What may bound attention -> meaning.
+BOUNDS = {
+    "multipliers": "all multipliers at work all the time",
+    "idle": "multipliers that hold nothing while operands stream",
+    "filling": "filling and draining",
+    "SRAM": "ports of on-chip memory",
+    "cache memory": "the memory that holds the cache",
+}
+_MEMORIES = ("SRAM", "cache memory")
+
+
+def attention_bounds(*, system: System, model: Decoder, context_len: Any, conventions: Any = "full-system") -> xr.Dataset:
+    """Return how long each bound alone takes for the attention of one token, and which of them decides.
+
+    Dimensions context_len and bound, with `bound_s`; the coordinate `decides` names the bound that is the longest: a memory
+    where it takes longer than the array, else the largest part of the array's time. Memory counts only where the conventions
+    count it.
+    """
+    ds = evaluate(system=system, model=model, context_len=context_len, conventions=conventions, detail="component",
+                  variables=["busy_s", "array_macs"])  # fmt: skip
+    attention = ds.sel(op=list(ATTENTION_OPS)).sum("op").squeeze(["system", "model"], drop=True)
+    parts = attention.busy_s
+    computing = attention.array_macs.sum("component") / (ds.pe_count.squeeze(drop=True) * system.array.rate_hz)
+    times = {
+        "multipliers": computing,
+        "idle": np.maximum(parts.sel(component="stream", drop=True) - computing, 0),
+        "filling": parts.sel(component="fill", drop=True),
+        "SRAM": parts.sel(component="sram", drop=True),
+        "cache memory": parts.sel(component=["dram_kv", *SUBSYSTEMS["kv_store"]]).sum("component"),
+    }
+    table = xr.concat(list(times.values()), xr.Variable("bound", list(times)))
+    return annotate(xr.Dataset({"bound_s": table}).assign_coords(decides=("context_len", _deciding(table))))
+
+
+def _deciding(table: xr.DataArray) -> list[str]:
+    names, array = [str(name) for name in table.bound.values], [name for name in BOUNDS if name not in _MEMORIES]
+    found = []
+    for column in table.transpose("context_len", "bound").values:
+        times = dict(zip(names, column, strict=True))
+        slowest = max(_MEMORIES, key=times.__getitem__)
+        waits = times[slowest] > sum(times[name] for name in array)
+        found.append(slowest if waits else max(array, key=times.__getitem__))
+    return found
+
+
+def cache_floor(*, system: System, model: Decoder, context_len: Sequence[int]) -> xr.DataArray:
+    """Return the tokens per second at which what a step attends to is read from its memory once, and nothing else happens.
+
+    Several sequences are read each by itself; drafted tokens are checked by one reading. system, model: their numbers may be
+    axes, which the result then has after context_len.
+    """
+    lengths = contexts(context_len)
+    frame = Frame.over([system, model], context_len=lengths)
+    machine, decoder = frame.align_part(system), frame.align_part(model)
+    floor = _floor_s(machine, decoder, frame.along("context_len", np.asarray(lengths, dtype=float)))
+    dims, values = frame.wrap(1 / floor, ["context_len"])
+    coords = {dim: frame.labels[dim] for dim in dims}
+    ds = annotate(xr.Dataset({"floor_tokens_per_s": (dims, values)}, coords=coords))
+    return ds.floor_tokens_per_s
+
+
+def _floor_s(system: System, model: Decoder, context_len: Value) -> Value:
+    storage, store = system.storage, system.kv or system.dram
+    assert storage is not None
+    assert store is not None
+    heads, key, value = cached(model)
+    chosen = np.minimum(attended(model, context_len), model.top_tokens)
+    words = heads * chosen * (key + np.where(model.latent_dim > 0, 0, value)) * model.n_layers * system.decoding.batch
+    return words * storage.cached_bits / store.bandwidth_bps / tokens_of(system.decoding)
