@@ -13,11 +13,14 @@ from pimllm_lib.schema import annotate
 from pimllm_lib.system import evaluate
 
 
-def generate(*, system: Any, model: Any, prompt: int, new_tokens: int, conventions: Any = "corrected") -> xr.Dataset:
+def generate(
+    *, system: Any, model: Any, prompt: int, new_tokens: int, conventions: Any = "corrected", reader: Any = None
+) -> xr.Dataset:
     """Return what an answer costs: `new_tokens` tokens after a prompt of `prompt` tokens.
 
     Prefill gives the first token; each further one is a decode step, whose context is everything before it. Dimensions as
-    in `evaluate`, without context_len. time_to_first_token_s, time_per_token_s (mean of the tokens after the first, NaN
+    in `evaluate`, without context_len. reader: the one system that reads the prompt, itself where None: the same machine with
+    another routing, for example, since what moving the cache between two machines takes is not counted. time_to_first_token_s, time_per_token_s (mean of the tokens after the first, NaN
     when there is none), answer_s, answer_j.
     Raises BadInput for a prompt or a number of tokens that is no whole number of at least 1.
     """
@@ -25,7 +28,10 @@ def generate(*, system: Any, model: Any, prompt: int, new_tokens: int, conventio
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise BadInput(f"{name} is {clip(value)}; wanted a whole number of at least 1")
     args = {"system": system, "model": model, "conventions": conventions, "variables": ["latency_s", "energy_j"]}
-    first = total(evaluate(context_len=prompt, phase="prefill", **args)).isel(context_len=0, drop=True)
+    reading = args if reader is None else args | {"system": reader}
+    first = total(evaluate(context_len=prompt, phase="prefill", **reading)).isel(context_len=0, drop=True)
+    if reader is not None:
+        first = first.squeeze("system", drop=True)
     if new_tokens == 1:
         later = first * 0
     else:

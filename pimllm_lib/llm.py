@@ -104,10 +104,9 @@ class Decoder:
         for field in ("window", "top_tokens"):
             got = getattr(self, field)
             numeric(f"{field} of {self.name}", got, "whole tokens; inf for all")
-            whole = np.asarray((got >= 1) & (got == np.floor(got)))
-            require(whole, f"{field} of {self.name}", got, "whole tokens, at least 1; inf for all")
-        lone = np.asarray(self.rope_dim > 0) & np.asarray(self.latent_dim == 0)
-        require(~lone, f"rope_dim of {self.name}", self.rope_dim, "0 without a latent_dim")
+            require((got >= 1) & (got == np.floor(got)), f"{field} of {self.name}", got, "whole tokens, at least 1; inf for all")
+        alone = (self.rope_dim > 0) & np.equal(self.latent_dim, 0)
+        require(np.logical_not(alone), f"rope_dim of {self.name}", self.rope_dim, "0 without a latent_dim")
 
 
 def as_published(decoder: Decoder, *, d_ff: bool, gated: bool) -> Decoder:

@@ -122,6 +122,14 @@ def require_positive(item: Any, names: Iterable[str], *, or_zero: bool = False) 
         require(((value >= 0) if or_zero else (value > 0)) & np.isfinite(value), where, getattr(item, name), wanted)
 
 
+def require_paid(item: Any, used: Any, names: Iterable[str], why: str) -> None:
+    """Raise BadInput unless each named cost is above 0 wherever what it pays for is used."""
+    for name in names:
+        value = getattr(item, name)
+        where, wanted = f"{type(item).__name__}.{name}", f"a finite number above 0, since {why}"
+        require(np.logical_not(used) | ((value > 0) & np.isfinite(value)), where, value, wanted)
+
+
 def _plain(value: Value) -> Value:
     """Return the array inside a DataArray: labels play no part in a check, and make it ten times as long."""
     return value.data if hasattr(value, "dims") else value

@@ -196,7 +196,7 @@ def capacity_entries(system: System, on_array: Sequence[Product], words: Value) 
         _require_room(f"{system.name}.dram", dram, "weights and key-value cache", weights + cache)
     else:
         _require_room(f"{system.name}.dram", dram, "weights", weights)
-        _require_room(f"{system.name}.kv", system.kv, "the key-value cache", cache)
+        _require_room(f"{system.name}.kv", system.kv, "keys and values", cache)
     yield "block", "dram_kv" if system.kv is None else "kv_store", "kv_bytes", cache
 
 
@@ -287,6 +287,10 @@ def static_entries(
         yield "block", name, "energy_j", waiting * share
 
 
+#: Wider than any port: what stands for an infinite width, which takes no area.
+_WIDEST = 2.0**53
+
+
 def digital_area(system: System) -> Iterator[Entry]:
     """Yield the area of the digital parts whose area is known."""
     array, sram, kv = system.array, system.sram, system.kv
@@ -294,8 +298,8 @@ def digital_area(system: System) -> Iterator[Entry]:
         more = array.group_area_m2 * (array.row_groups > 1) + array.shadow_area_m2 * array.overlap
         yield "block", "stream", "area_m2", (array.pe_area_m2 + more) * array.rows * array.cols * array.arrays
     if sram is not None and sram.area_m2 is not None:
-        ports = np.where(np.isfinite(sram.port_bits), sram.port_bits, 0.0) * sram.port_bit_area_m2
-        yield "block", "sram", "area_m2", sram.area_m2 + ports
+        stated = np.isfinite(sram.port_bits) * np.minimum(sram.port_bits, _WIDEST)
+        yield "block", "sram", "area_m2", sram.area_m2 + stated * sram.port_bit_area_m2
     if system.nonlinear is not None and system.nonlinear.area_m2 is not None:
         yield "block", "nonlinear", "area_m2", system.nonlinear.area_m2
     if kv is not None:

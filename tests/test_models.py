@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_experts_of_a_config_json_are_those_of_the_catalog(tmp_path):
         (MISTRAL_7B, 4096),  # the family's default
         (MISTRAL_7B | {"sliding_window": None}, inf),
         (MISTRAL_7B | {"sliding_window": 512}, 512),
-        (MIXTRAL, 0),
+        (MIXTRAL, inf),
         (PHI3_MINI, 2047),
         (LLAMA3 | {"sliding_window": 512}, inf),  # its code does not read the key
         (QWEN2_7B | {"sliding_window": 131072}, inf),  # stated, and not used
@@ -170,8 +171,10 @@ def test_attention_reads_the_cache_once_per_query_head():
         ({"n_kv_heads": 5}, r"n_kv_heads of opt-6.7b is 5; wanted a divisor of the 32 heads"),
         ({"n_experts": 0}, r"Decoder.n_experts is 0; wanted a whole number of at least 1"),
         ({"experts_per_token": 2}, r"experts_per_token of opt-6.7b is 2; wanted at most the 1 experts"),
-        ({"window": -1}, r"Decoder.window is -1; wanted a finite number of at least 0"),
-        ({"window": 0.5}, r"window of opt-6.7b is 0.5; wanted whole tokens; 0 for all"),
+        ({"window": -1}, r"window of opt-6.7b is -1; wanted whole tokens, at least 1; inf for all"),
+        ({"window": 0}, r"window of opt-6.7b is 0; wanted whole tokens, at least 1; inf for all"),
+        ({"window": 0.5}, r"window of opt-6.7b is 0.5; wanted whole tokens, at least 1; inf for all"),
+        ({"window": float("nan")}, r"window of opt-6.7b is nan; wanted whole tokens, at least 1; inf for all"),
         ({"norm": "batch"}, r"norm of opt-6.7b is 'batch'; wanted one of layernorm, rmsnorm"),
     ],
 )

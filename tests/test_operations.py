@@ -21,11 +21,17 @@ def summary(system="tpu-llm", model="opt-6.7b", context_len=128, detail="op", **
 
 
 def test_ops_by_kind_are_those_of_the_workload():
-    by_kind = {kind: [] for kind in KINDS}
-    for product in products(pl.catalog.model("llama-7b"), 128):
-        by_kind[product.kind].append(product.op)
-    assert tuple(by_kind["projection"]) == tuple(op for op in OPS if op in PROJECTION_OPS)
-    assert tuple(by_kind["attention"]) == ATTENTION_OPS
+    plain = pl.catalog.model("llama-7b")
+    for model, absent in (
+        (plain, {"k_up", "v_up", "select"}),
+        (replace(plain, top_tokens=64), {"k_up", "v_up"}),
+        (replace(plain, latent_dim=512, rope_dim=64, top_tokens=64), {"v"}),
+    ):
+        by_kind = {kind: [] for kind in KINDS}
+        for product in products(model, 128):
+            by_kind[product.kind] += [product.op] * bool(product.count)
+        for kind, ops in (("projection", PROJECTION_OPS), ("attention", ATTENTION_OPS)):
+            assert by_kind[kind] == [op for op in OPS if op in ops and op not in absent]
 
 
 def test_both_shares_of_opt_6_7b_by_hand():

@@ -40,7 +40,7 @@ def part_of(ds, variable, system):
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
 @pytest.mark.parametrize(
     "change",
-    [{"n_experts": 1, "experts_per_token": 1}, {"window": 4096}, {"window": 10**6}, {"window": 0}],
+    [{"n_experts": 1, "experts_per_token": 1}, {"window": 4096}, {"window": 10**6}, {"window": np.inf}],
     ids=["one expert", "window of the context", "window beyond", "no window"],
 )
 def test_a_limit_case_is_the_dense_model_to_the_last_bit(change, phase):
@@ -159,7 +159,7 @@ def test_prefill_spreads_tokens_over_all_the_experts_they_reach():
 
 
 def test_a_window_limits_attention_and_its_cache_and_nothing_else():
-    short, long = (evaluated(replace(SMALL, window=w), context_len=[1000, 9000]) for w in (1000, 0))
+    short, long = (evaluated(replace(SMALL, window=w), context_len=[1000, 9000]) for w in (1000, np.inf))
     first = {"context_len": 0}
     for name in ("macs", "kv_bytes", "latency_s", "energy_j"):
         full = short[name].sel(conventions="full-system")
@@ -172,7 +172,7 @@ def test_every_new_field_may_be_an_axis():
         SMALL,
         n_experts=pl.axis(experts=[4, 8]),
         experts_per_token=pl.axis(active=[1, 2]),
-        window=pl.axis(span=[0, 64]),
+        window=pl.axis(span=[np.inf, 64]),
         d_ff=1024,
     )
     ds = pl.evaluate(system=BOTH, model=swept, context_len=128, conventions="full-system")
@@ -183,7 +183,7 @@ def test_every_new_field_may_be_an_axis():
             d_ff=1024,
             n_experts=(4, 8)[at["experts"]],
             experts_per_token=(1, 2)[at["active"]],
-            window=(0, 64)[at["span"]],
+            window=(np.inf, 64)[at["span"]],
         )
         alone = pl.evaluate(system=BOTH, model=one, context_len=128, conventions="full-system")
         for name in ("energy_j", "latency_s", "dram_bytes"):

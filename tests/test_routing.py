@@ -27,8 +27,11 @@ POINT = {"model": "opt-6.7b", "context_len": 128, "conventions": "as-published"}
 
 
 def test_every_product_has_a_kind_and_a_place_in_the_schedule():
-    made = {p.op: p.kind for p in products(pl.catalog.models["llama-3-8b"], 128)}
-    assert made == PRODUCT_KINDS
+    plain = pl.catalog.models["llama-3-8b"]
+    latent = replace(plain, latent_dim=512, rope_dim=64, top_tokens=64)
+    assert {p.op: p.kind for p in products(latent, 128)} == PRODUCT_KINDS
+    own = {op: kind for op, kind in PRODUCT_KINDS.items() if op not in ("k_up", "select", "v_up")}
+    assert {p.op: p.kind for p in products(plain, 128)} == own
     assert {op for stage in STAGES for op in stage} == PRODUCT_KINDS.keys()
 
 

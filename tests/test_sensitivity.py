@@ -7,6 +7,7 @@ import xarray as xr
 import pimllm_lib as pl
 from pimllm_lib import influence, uncertainty
 from pimllm_lib.errors import BadInput
+from pimllm_lib.hardware import ONE_BY_ONE
 from pimllm_lib.parts import inside
 from pimllm_lib.report import claims, robustness
 from pimllm_lib.report.chapters import sensitivity, sensitivity_tables
@@ -23,6 +24,8 @@ def ranged():
     """Return class.field -> names of the ranged constants in any part of the machines, read from the catalog alone."""
     found = {}
     for item in {part.name: part for name in SYSTEMS for part in inside(pl.catalog.systems[name])}.values():
+        if item.name == ONE_BY_ONE.name:  # a way of decoding, of which the catalog has no constants
+            continue
         entry = pl.catalog.parts.entries[item.name]
         for field in (key for key, value in entry.items() if "range" in value):
             found.setdefault(f"{entry['part']}.{field}", []).append(f"{item.name}.{field}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.errors import clip, unknown
-from pimllm_lib.parts import Name, Value, part, require, require_counts, require_flags, require_positive
+from pimllm_lib.parts import (
+    Name, Value, part, require, require_counts, require_flags, require_paid, require_positive,
+)  # fmt: skip
 
 DATAFLOWS = ("os", "ws", "is")
 
@@ -54,13 +56,11 @@ class SystolicArray:
         require_counts(self, ("rows", "cols", "arrays", "row_groups"))
         require_flags(self, ("overlap",))
         require_positive(self, ("group_area_m2", "group_pe_energy_j", "shadow_area_m2", "shadow_j"), or_zero=True)
-        whole = np.logical_not(np.asarray(self.rows % self.row_groups))
+        whole = np.logical_not(self.rows % self.row_groups)
         require(whole, "SystolicArray.row_groups", self.row_groups, f"a divisor of the {clip(self.rows)} rows")
-        for used, names in ((self.row_groups > 1, ("group_area_m2", "group_pe_energy_j")),
-                            (np.asarray(self.overlap) > 0, ("shadow_area_m2", "shadow_j"))):  # fmt: skip
-            for name in names:
-                paid = np.logical_not(used) | (np.asarray(getattr(self, name)) > 0)
-                require(paid, f"SystolicArray.{name}", getattr(self, name), "above 0, since it is used")
+        grouped, overlapped = ("group_area_m2", "group_pe_energy_j"), ("shadow_area_m2", "shadow_j")
+        require_paid(self, self.row_groups > 1, grouped, "row_groups is above 1")
+        require_paid(self, self.overlap > 0, overlapped, "overlap is on")
         require_positive(self, ("rate_hz", "active_pe_energy_j", "idle_pe_energy_j"))
         require_positive(self, ("measured_cycle_energy_j", "measured_rows", "measured_cols"), or_zero=True)
         if self.pe_area_m2 is not None:

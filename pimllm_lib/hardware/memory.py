@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Name, Value, part, require, require_counts, require_positive
+from pimllm_lib.parts import Name, Value, part, require, require_counts, require_paid, require_positive
 
 SOFTMAXES = ("consmax", "conventional")
 
@@ -34,9 +34,8 @@ class Sram:
         known = ("area_m2",) if self.area_m2 is not None else ()
         require_positive(self, ("inputs_bytes", "weights_bytes", "results_bytes", "bit_j", "leakage_w", *known))
         require_positive(self, ("port_bit_area_m2",), or_zero=True)
-        require(np.asarray(self.port_bits) > 0, "Sram.port_bits", self.port_bits, "a number above 0; inf for no limit")
-        paid = np.isinf(np.asarray(self.port_bits)) | (np.asarray(self.port_bit_area_m2) > 0)
-        require(paid, "Sram.port_bit_area_m2", self.port_bit_area_m2, "an area above 0, since port_bits is stated")
+        require(self.port_bits > 0, "Sram.port_bits", self.port_bits, "a number above 0; inf for no limit")
+        require_paid(self, np.isfinite(self.port_bits), ("port_bit_area_m2",), "port_bits is stated")
 
 
 @part
@@ -97,11 +96,8 @@ class Storage:
         """Refuse widths that cannot be, and scales that cost nothing."""
         require_positive(self, ("weight_bits", "kv_bits", "act_bits", "sum_bits", "head_bits"))
         require_positive(self, ("kv_scale_bits", "kv_convert_j"), or_zero=True)
-        require(np.asarray(self.kv_group) >= 1, "Storage.kv_group", self.kv_group, "at least 1; inf for no scales")
-        scaled = np.isfinite(np.asarray(self.kv_group))
-        for name in ("kv_scale_bits", "kv_convert_j"):
-            paid = ~scaled | (np.asarray(getattr(self, name)) > 0)
-            require(paid, f"Storage.{name}", getattr(self, name), "above 0, since kv_group is stated")
+        require(self.kv_group >= 1, "Storage.kv_group", self.kv_group, "at least 1; inf for no scales")
+        require_paid(self, np.isfinite(self.kv_group), ("kv_scale_bits", "kv_convert_j"), "kv_group is stated")
 
     @property
     def cached_bits(self) -> Value:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -12,31 +11,224 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog, remedies
-from pimllm_lib.axes import axis
 from pimllm_lib.bounds import attention_bounds, cache_floor
+from pimllm_lib.crossing import crossings
+from pimllm_lib.generation import generate
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 from pimllm_lib.metrics import summary
-from pimllm_lib.parts import with_field, with_fields
-from pimllm_lib.schema import annotate
+from pimllm_lib.parts import with_field
+from pimllm_lib.schema import SUBSYSTEMS, annotate
 from pimllm_lib.system import evaluate
+from pimllm_lib.workload import cache_words
 
-#: What decoding is judged by here; the area of the machine but for its crossbars is `digital_m2`.
-_WANTED = ["latency_s", "energy_j", "area_m2"]
-_CROSSBARS = ("pim",)
-MM2 = 1e6
+CONVENTIONS = "full-system"
+#: A remedy goes on a stack while it gains at least so much.
+LEAST_GAIN = 0.01
+#: What does not go on the stack -> why.
+APART = {
+    "speculation": "is for a program to switch on where it pays",
+    "batch of 8": "serves more sequences, none of them faster",
+    "half-batches in turns": "serves more sequences, none of them faster",
+    "cache in SRAM": "is bought for one context",
+    "cache in eDRAM": "is bought for one context",
+    "keys and values in 2 bits": "nobody has published what a one-bit model makes of it",
+}
+
+_MACHINES = ["published", "improved"]
+_STACKED = ("tokens_per_s", "tokens_per_j", "floor_tokens_per_s")
 
 
-def bought(gib: float) -> System:
-    """Return the published hybrid with ports as its array asks for, and off-chip memory of a size."""
-    return remedies.provisioned(with_field(catalog.systems["pim-llm"], "dram.capacity_bytes", gib * 2.0**30))
+@dataclass(frozen=True)
+class Setting:
+    """What every part of the chapter asks about. gib: off-chip memory, enough for the longest cache; at: the
+    context of rankings, the longest of the paper; far: one beyond it, at which remedies are stacked."""
+
+    models: tuple[str, ...]
+    context_len: tuple[int, ...]
+    gib: float
+    at: int
+    far: int
+
+    @property
+    def decoders(self) -> list[Decoder]:
+        """The models, from the catalog or from files."""
+        return [catalog.model(name) for name in self.models]
+
+    @property
+    def hybrid(self) -> System:
+        """The published hybrid with so much off-chip memory, and ports of its on-chip memory as wide as its array asks for."""
+        return remedies.provisioned(with_field(catalog.systems["pim-llm"], "dram.capacity_bytes", self.gib * 2.0**30))
+
+    def put(self, decoder: Decoder, names: Sequence[str], context_len: int | None = None) -> tuple[System, Decoder]:
+        """Return the hybrid and a model with remedies; a memory for the cache is as large as a context asks for, given one."""
+        system, model = remedies.put(self.hybrid, decoder, names)
+        if system.kv is not None and system.storage is not None and context_len is not None:
+            words = cache_words(model, context_len, system.decoding)
+            system = with_field(system, "kv.capacity_bytes", float(words * system.storage.cached_bits / 8))
+        return system, model
+
+    def measured(self, system: System, model: Decoder, context_len: Sequence[int]) -> xr.Dataset:
+        """Return rate, efficiency, power and area of a machine, along context_len."""
+        ds = evaluate(system=system, model=model, context_len=list(context_len), conventions=CONVENTIONS,
+                      variables=["latency_s", "energy_j", "area_m2"])  # fmt: skip
+        found = summary(ds).squeeze(["system", "model"], drop=True)
+        kept = found.assign(power_w=found.energy_j / found.latency_s)
+        return annotate(kept[["tokens_per_s", "tokens_per_j", "power_w", "area_m2"]])
 
 
-def fitted(system: System, model: Decoder, context_len: Sequence[int]) -> System:
-    """Return a machine whose own memory for the cache, if it has one, holds the longest context: its area and power follow."""
-    if system.kv is None:
-        return system
-    assert system.storage is not None
-    heads, key, value = remedies.cached(model)
-    words = heads * (key + value) * model.n_layers * max(context_len) * system.decoding.batch
-    return with_field(system, "kv.capacity_bytes", float(words * system.storage.cached_bits / 8))
+def alone(setting: Setting) -> xr.Dataset:
+    """Return what each remedy does alone: dimensions model, remedy ("none" first) and context_len, the two of the rankings.
+
+    more_tokens_per_s, more_area_m2, more_power_w: over the machine without it.
+    """
+    names = ["none", *remedies.REMEDIES]
+
+    def one(decoder: Decoder, name: str) -> xr.Dataset:
+        put = [] if name == "none" else [name]
+        points = [setting.measured(*setting.put(decoder, put, n), [n]) for n in (setting.at, setting.far)]
+        return xr.concat(points, "context_len")
+
+    found = _over_models(
+        setting, lambda decoder: xr.concat([one(decoder, name) for name in names], xr.Variable("remedy", names))
+    )
+    more = found - found.sel(remedy="none", drop=True)
+    gained = {f"more_{name}": more[name] for name in ("tokens_per_s", "area_m2", "power_w")}
+    return annotate(found[["tokens_per_s", "tokens_per_j"]].assign(gained))
+
+
+def _over_models(setting: Setting, made: Any) -> xr.Dataset:
+    return xr.concat([made(decoder) for decoder in setting.decoders], xr.Variable("model", list(setting.models)))
+
+
+def best_set(setting: Setting) -> list[str]:
+    """Return the set of remedies that compute the same with the best rate at the far context, geometric mean over the models.
+
+    All sets are tried, since two remedies may gain together what neither gains alone; then those that gain nothing in the
+    best one are left out, the least useful first, as long as the rate stays within `LEAST_GAIN` of the best.
+    """
+    slots: dict[str, list[str]] = {}
+    for name, remedy in remedies.REMEDIES.items():
+        if remedy.exact and name not in APART:
+            slots.setdefault(remedy.slot, [""]).append(name)
+    sets = [[name for name in names if name] for names in product(*slots.values())]
+    kept = max(sets, key=lambda names: _rate(setting, names))
+    enough = _rate(setting, kept) / (1 + LEAST_GAIN)
+    while kept:
+        without = {name: _rate(setting, [other for other in kept if other != name]) for name in kept}
+        least = max(without, key=without.__getitem__)
+        if without[least] < enough:
+            break
+        kept = [name for name in kept if name != least]
+    return kept
+
+
+def order(setting: Setting, exact: Sequence[str]) -> list[str]:
+    """Return remedies in the best order: at each step the one that gains most at the far context. First those given, which
+    compute the same; then the others, until none gains `LEAST_GAIN`.
+    """
+    taken: list[str] = []
+    left = list(exact)
+    lossy = [name for name, remedy in remedies.REMEDIES.items() if not remedy.exact and name not in APART]
+    while left:
+        taken.append(max(left, key=lambda name: _rate(setting, [*taken, name])))
+        left.remove(taken[-1])
+    rate = _rate(setting, taken)
+    while tried := {name: _rate(setting, [*taken, name]) for name in remedies.free(taken) if name in lossy}:
+        name = max(tried, key=tried.__getitem__)
+        if tried[name] < rate * (1 + LEAST_GAIN):
+            break
+        taken, rate = [*taken, name], tried[name]
+    return taken
+
+
+def _rate(setting: Setting, names: Sequence[str]) -> float:
+    """Return the geometric mean of the models' rates at the far context."""
+    seconds = []
+    for decoder in setting.decoders:
+        system, model = setting.put(decoder, names)
+        ds = evaluate(system=system, model=model, context_len=setting.far, conventions=CONVENTIONS, variables=["latency_s"])
+        seconds.append(float(ds.latency_s.item()))
+    return float(np.exp(-np.mean(np.log(seconds))))
+
+
+def stack(setting: Setting, names: Sequence[str]) -> xr.Dataset:
+    """Return rate, efficiency and floor with remedies put on one after another: dimensions model, stack and context_len.
+
+    The label of a place on the stack is the remedy put on there, "none" at its foot.
+    """
+
+    def one(decoder: Decoder) -> xr.Dataset:
+        machines = [setting.put(decoder, names[:i]) for i in range(len(names) + 1)]
+        rows = [setting.measured(*machine, setting.context_len) for machine in machines]
+        floors = [cache_floor(system=s, model=m, context_len=setting.context_len) for s, m in machines]
+        ds = xr.concat(rows, xr.Variable("stack", ["none", *names]))
+        return ds.assign(floor_tokens_per_s=xr.concat(floors, "stack"))[[*_STACKED]]
+
+    return annotate(_over_models(setting, one).rename({name: f"stack_{name}" for name in _STACKED}))
+
+
+def roofline(setting: Setting, decoder: Decoder, exact: Sequence[str]) -> xr.Dataset:
+    """Return what bounds the attention of one model: dimensions way, context_len and bound, with the coordinate decides.
+
+    way: the machine as published, in one long row, in row groups with ports as narrow as before and as wide as they ask for,
+    and with all remedies that compute the same.
+    """
+    wide = setting.put(decoder, ["row groups"])
+    machines = {
+        "as published": (setting.hybrid, decoder),
+        "one row of 1024": setting.put(decoder, ["one row of 1024"]),
+        "row groups, narrow ports": (with_field(wide[0], "sram.port_bits", remedies.port_bits(setting.hybrid)), decoder),
+        "row groups": wide,
+        "improved": setting.put(decoder, exact),
+    }
+    rows = [attention_bounds(system=s, model=m, context_len=list(setting.context_len)) for s, m in machines.values()]
+    return xr.concat(rows, xr.Variable("way", list(machines)))
+
+
+def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
+    """Return where decoding changes its character, as published and with the remedies that compute the same ("improved").
+
+    Dimensions model and machine; see `crossing.crossings`.
+    """
+
+    def one(decoder: Decoder) -> xr.Dataset:
+        rows = []
+        for names in ([], exact):
+            system, model = setting.put(decoder, names)
+            found = crossings(system=system, model=model, conventions=CONVENTIONS, longest=max(setting.context_len))
+            rows.append(found.squeeze(["system", "model"], drop=True))
+        return xr.concat(rows, xr.Variable("machine", _MACHINES))
+
+    return annotate(_over_models(setting, one))
+
+
+def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int) -> xr.Dataset:
+    """Return time and energy of whole answers: dimensions model, machine and reader, the engine that multiplies the prompt with
+    the weights.
+
+    On the crossbars every token of the prompt is a pass of its own; the array takes many at once, and its weights from
+    off-chip memory, while the tiles wait at what they draw switched off.
+    """
+
+    def one(decoder: Decoder) -> xr.Dataset:
+        machines = []
+        for names in ([], exact):
+            system, model = setting.put(decoder, names)
+            args = {"system": system, "model": model, "prompt": prompt, "new_tokens": new_tokens, "conventions": CONVENTIONS}
+            on_array = replace(system, routing=dict.fromkeys(system.routing, "array"))
+            own, lent = generate(**args), generate(**args, reader=on_array)
+            lent["answer_j"] = lent.answer_j + _waiting_w(system, model) * lent.time_to_first_token_s
+            machines.append(xr.concat([own, lent], xr.Variable("reader", ["crossbars", "array"])))
+        return xr.concat(machines, xr.Variable("machine", _MACHINES)).squeeze(["system", "model"], drop=True)
+
+    return annotate(_over_models(setting, one))
+
+
+def _waiting_w(system: System, model: Decoder) -> float:
+    """Return what the tiles of a machine draw while nothing runs on them, which is charged only where something does."""
+    assert system.pim is not None
+    ds = evaluate(system=system, model=model, context_len=1, conventions=CONVENTIONS, detail="component",
+                  variables=["static_power_w"])  # fmt: skip
+    tiles = ds.static_power_w.sel(component=list(SUBSYSTEMS["pim"])).sum()
+    return float(tiles) * system.pim.gated_share
