@@ -32,7 +32,9 @@ BOUNDS = {
 _MEMORIES = ("SRAM", "cache memory")
 
 
-def attention_bounds(*, system: System, model: Decoder, context_len: Any, conventions: Any = "full-system") -> xr.Dataset:
+def attention_bounds(
+    *, system: System, model: Decoder, context_len: Any, conventions: Any = "full-system"
+) -> xr.Dataset:
     """Return how long each bound alone takes for the attention of one token, and which of them decides.
 
     Dimensions context_len and bound, with `bound_s`; the coordinate `decides` names the bound that is the longest: a memory
@@ -75,11 +77,11 @@ def cache_floor(*, system: System, model: Decoder, context_len: Sequence[int]) -
     lengths = contexts(context_len)
     frame = Frame.over([system, model], context_len=lengths)
     machine, decoder = frame.align_part(system), frame.align_part(model)
-    floor = _floor_s(machine, decoder, frame.along("context_len", np.asarray(lengths, dtype=float)))
-    dims, values = frame.wrap(1 / floor, ["context_len"])
+    least_s = _floor_s(machine, decoder, frame.along("context_len", np.asarray(lengths, dtype=float)))
+    dims, values = frame.wrap(1 / least_s, ["context_len"])
     coords = {dim: frame.labels[dim] for dim in dims}
-    ds = annotate(xr.Dataset({"floor_tokens_per_s": (dims, values)}, coords=coords))
-    return ds.floor_tokens_per_s
+    floor: xr.DataArray = annotate(xr.Dataset({"floor_tokens_per_s": (dims, values)}, coords=coords)).floor_tokens_per_s
+    return floor
 
 
 def _floor_s(system: System, model: Decoder, context_len: Value) -> Value:

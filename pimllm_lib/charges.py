@@ -54,6 +54,16 @@ class _Tally:
         self.standing: dict[str, Value] = defaultdict(float)
         self.worked: dict[str, Value] = defaultdict(float)
 
+    def stand(self, component: str, variable: str, value: Value) -> None:
+        """Take static power."""
+        if variable == "static_power_w":
+            self.standing[component] = self.standing[component] + value
+
+    def work(self, component: str, variable: str, value: Value) -> None:
+        """Take the part of static energy that is charged while a part works."""
+        if variable == "worked_j":
+            self.worked[component] = self.worked[component] + value
+
 
 def _count_products(step: Step, ledger: Ledger, times: Value) -> None:
     for product in step.products():
@@ -68,20 +78,20 @@ def _often(value: Value, times: Value) -> Value:
 def _charge(system: System, step: Step, times: Value, ledger: Ledger, tally: _Tally, *, standing: bool) -> None:
     """Add what one pass costs, as often as it is done, and what stands there if it is this pass that says so."""
     busy: dict[str, dict[str, Value]] = defaultdict(dict)
-    waits: list[tuple[str, str, Value]] = []
+    waits: list[Wait] = []
     for op, component, variable, value in _entries(system, step, ledger.wanted):
-        if variable == "busy_s":
-            busy[op][component] = busy[op][component] + value if component in busy[op] else value
+        if variable in STANDING:
+            if standing:
+                ledger.add(variable, op, component, value)
+                tally.stand(component, variable, value)
+            continue
         if variable == "latency_s":
             waits.append((op, component, value))
-        elif variable == "worked_j":
-            tally.worked[component] = tally.worked[component] + _often(value, times)
-        elif variable not in STANDING:
-            ledger.add(variable, op, component, _often(_counted(value, variable, op, system, step), times))
-        elif standing:
-            ledger.add(variable, op, component, value)
-            if variable == "static_power_w":
-                tally.standing[component] = tally.standing[component] + value
+            continue
+        if variable == "busy_s":
+            busy[op][component] = busy[op][component] + value if component in busy[op] else value
+        tally.work(component, variable, _often(value, times))
+        ledger.add(variable, op, component, _often(_counted(value, variable, op, system, step), times))
     if "latency_s" in ledger.wanted:
         for op, component, value in _taking_turns([*waits, *_latencies(busy, system, step)], system, step):
             ledger.add("latency_s", op, component, _often(value, times))

@@ -18,11 +18,11 @@ def generate(
 ) -> xr.Dataset:
     """Return what an answer costs: `new_tokens` tokens after a prompt of `prompt` tokens.
 
-    Prefill gives the first token; each further one is a decode step, whose context is everything before it. Dimensions as
-    in `evaluate`, without context_len. reader: the one system that reads the prompt, itself where None: the same machine with
-    another routing, for example, since what moving the cache between two machines takes is not counted. time_to_first_token_s, time_per_token_s (mean of the tokens after the first, NaN
-    when there is none), answer_s, answer_j.
-    Raises BadInput for a prompt or a number of tokens that is no whole number of at least 1.
+    Prefill gives the first token; each further one is a decode step, whose context is everything before it. Dimensions
+    as in `evaluate`, without context_len. reader: the one system that reads the prompt, itself where None: the same
+    machine with another routing, for example, since what moving the cache between two machines takes is not counted.
+    time_to_first_token_s, time_per_token_s (mean of the tokens after the first, NaN when there is none), answer_s,
+    answer_j. Raises BadInput for a prompt or a number of tokens that is no whole number of at least 1.
     """
     for name, value in (("prompt", prompt), ("new_tokens", new_tokens)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:

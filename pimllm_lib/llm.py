@@ -9,7 +9,14 @@ import numpy as np
 
 from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.parts import (
-    Value, numeric, part, require, require_counts, require_flags, require_inner, require_positive,
+    Value,
+    numeric,
+    part,
+    require,
+    require_counts,
+    require_flags,
+    require_inner,
+    require_positive,
 )  # fmt: skip
 
 
@@ -104,7 +111,12 @@ class Decoder:
         for field in ("window", "top_tokens"):
             got = getattr(self, field)
             numeric(f"{field} of {self.name}", got, "whole tokens; inf for all")
-            require((got >= 1) & (got == np.floor(got)), f"{field} of {self.name}", got, "whole tokens, at least 1; inf for all")
+            require(
+                (got >= 1) & (got == np.floor(got)),
+                f"{field} of {self.name}",
+                got,
+                "whole tokens, at least 1; inf for all",
+            )
         alone = (self.rope_dim > 0) & np.equal(self.latent_dim, 0)
         require(np.logical_not(alone), f"rope_dim of {self.name}", self.rope_dim, "0 without a latent_dim")
 
@@ -150,7 +162,8 @@ def _block(decoder: Decoder, gain: int) -> Value:
     q, kv = decoder.n_heads * decoder.head_dim, decoder.n_kv_heads * decoder.head_dim
     up, experts = 2 if decoder.gated else 1, decoder.n_experts
     latent, rope = decoder.latent_dim, decoder.rope_dim
-    keys = 2 * d * kv if latent == 0 else decoder.n_heads * (d * rope + 2 * latent * decoder.head_dim) + d * (latent + rope)
+    shared = decoder.n_heads * (d * rope + 2 * latent * decoder.head_dim) + d * (latent + rope)
+    keys = shared + 2 * d * kv * (latent == 0)
     weights = d * q + keys + q * d + experts * (up + 1) * d * ff
     router = d * experts * (experts > 1)
     qkv = q + 2 * kv

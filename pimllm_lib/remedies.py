@@ -2,7 +2,8 @@
 
     >>> import pimllm_lib as pl
     >>> from pimllm_lib import remedies
-    >>> machine, model = remedies.put(pl.catalog.systems["pim-llm"], pl.catalog.models["llama-3-8b"], ["row groups", "packed heads"])
+    >>> pim, llama = pl.catalog.systems["pim-llm"], pl.catalog.models["llama-3-8b"]
+    >>> machine, model = remedies.put(pim, llama, ["row groups", "packed heads"])
     >>> machine.array.row_groups, machine.decoding.pack_heads, machine.sram.port_bits
     (32, True, 8448)
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from pimllm_lib import catalog
 from pimllm_lib.errors import BadInput, unknown
-from pimllm_lib.hardware import Decoding, System
+from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 from pimllm_lib.parts import Value, with_fields
 
@@ -158,8 +159,3 @@ def free(taken: Iterable[str]) -> list[str]:
     """Return the remedies that can be put on beside those taken."""
     slots = {REMEDIES[name].slot for name in taken}
     return [name for name, remedy in REMEDIES.items() if remedy.slot not in slots]
-
-
-def one_by_one(way: Decoding) -> Decoding:
-    """Return a way of decoding for one sequence alone."""
-    return replace(way, batch=1, pipelined=False)

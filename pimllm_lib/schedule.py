@@ -41,18 +41,19 @@ def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str], *, overlap: 
 def hidden(times: Mapping[str, Value], *, blocks: Value, pipelined: Value, batch: Value) -> dict[str, Value]:
     """Return the share of each half's time that is still on the critical path when the halves of a batch take turns.
 
-    times: of two halves of the machine, which one sequence keeps busy in turns. With half of the batch on each, a block takes
-    as long as the slower half twice, for half of the batch each time; the faster half shows only before the first
+    times: of two halves of the machine, which one sequence keeps busy in turns. With half of the batch on each, a block
+    takes as long as the slower half twice, for half of the batch each time; the faster half shows only before the first
     block: 1 / (2 blocks) of its time. One sequence alone waits for both.
 
     >>> hidden({"pim": 2.0, "array": 6.0}, blocks=10, pipelined=True, batch=2)
     {'pim': 0.05, 'array': 1.0}
     """
     (first, a), (second, b) = times.items()
-    taking_turns = np.asarray(pipelined) * (np.asarray(batch) > 1)
     left = 1 / (2 * blocks)
-    share = {first: 1.0 - taking_turns * (a <= b) * (1 - left), second: 1.0 - taking_turns * (b < a) * (1 - left)}
-    return {name: float(value) if np.ndim(value) == 0 else value for name, value in share.items()}
+    turns = np.asarray(pipelined) * (np.asarray(batch) > 1)
+    shares = (turns * (a <= b), turns * (b < a))
+    found = [hides * left + (1 - hides) for hides in shares]
+    return dict(zip((first, second), (float(x) if np.ndim(x) == 0 else x for x in found), strict=True))
 
 
 def _left_over(busy_s: Mapping[str, Value], first: Mapping[str, Value]) -> Value:

@@ -63,8 +63,8 @@ def decoding_passes(step: Step, way: Decoding) -> Iterator[tuple[Step, Value]]:
     layers = guess.draft_layers
     wanted = f"at most the {int(np.min(step.array.n_layers))} blocks of the model"
     require(layers <= np.asarray(step.array.n_layers), "Speculation.draft_layers", layers, wanted)
-    shapes = {"array": replace(step.array, n_layers=layers), "pim": replace(step.pim, n_layers=layers)}
-    yield replace(step, way=way, outputs=together(1, way), **shapes), guess.draft_len
+    array, pim = replace(step.array, n_layers=layers), replace(step.pim, n_layers=layers)
+    yield replace(step, way=way, outputs=together(1, way), array=array, pim=pim), guess.draft_len
 
 
 def tokens_of(way: Decoding) -> Value:

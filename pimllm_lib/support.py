@@ -83,7 +83,9 @@ def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]
 
 
 def staging_entries(system: System, step: Step) -> Iterator[Entry]:
-    """Yield what on-chip memory takes to gather what is packed, cut, or handed from half to half: each word in and out once."""
+    """Yield what on-chip memory takes to gather what is packed, cut, or handed from half to half: each word in and out
+    once.
+    """
     sram, storage, way = system.sram, system.storage, step.way
     assert sram is not None
     assert storage is not None
@@ -165,7 +167,9 @@ def _cache_moved(system: System, op: str, size_bytes: Value) -> Iterator[Entry]:
 
 
 def _converted(storage: Storage, op: str, size_bytes: Value) -> Iterator[Entry]:
-    """Yield the energy of bringing cached numbers to the bits of activations. It keeps pace with the memory they come from."""
+    """Yield the energy of bringing cached numbers to the bits of activations. It keeps pace with the memory they come
+    from.
+    """
     if np.any(np.isfinite(storage.kv_group)):
         numbers = size_bytes * 8 / storage.cached_bits * np.isfinite(storage.kv_group)
         yield op, "nonlinear", "energy_j", numbers * storage.kv_convert_j

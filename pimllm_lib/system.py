@@ -15,6 +15,7 @@ from pimllm_lib.arguments import contexts, listed, shapes, unique, wanted
 from pimllm_lib.axes import Frame
 from pimllm_lib.catalog.departures import departures
 from pimllm_lib.charges import tables
+from pimllm_lib.conventions import Conventions
 from pimllm_lib.errors import unknown
 from pimllm_lib.ledger import split_labels
 from pimllm_lib.llm import Decoder
@@ -68,10 +69,7 @@ def evaluate(
     context = frame.along("context_len", np.asarray(frame.labels["context_len"], dtype=float))
     names, tokens = wanted(variables), 1 if phase == "decode" else context
     decode = phase == "decode"
-    steps = [
-        Step(**_shaped(shapes(frame, models, counting), decode), context=context, tokens=tokens, counting=counting)
-        for counting in presets
-    ]
+    steps = [_step(shapes(frame, models, counting), context, tokens, counting, decode) for counting in presets]
     for item in systems if "area_m2" in (variables or ()) else ():
         require_areas(item)
     rows = [[tables(frame.align_part(s), step, frame, detail, names, decode=decode) for step in steps] for s in systems]
@@ -89,9 +87,13 @@ def evaluate(
     return annotate(ds)
 
 
-def _shaped(decoders: dict[str, Decoder], decode: bool) -> dict[str, Decoder]:
-    """Return the decoders as a phase has them: a prompt is read with all that attention reaches, nothing is chosen."""
-    return decoders if decode else {engine: replace(d, top_tokens=np.inf) for engine, d in decoders.items()}
+def _step(decoders: dict[str, Decoder], context: Any, tokens: Any, counting: Conventions, decode: bool) -> Step:
+    """Return a step over so many tokens of each sequence. A prompt is read with all that attention reaches, nothing is
+    chosen.
+    """
+    if not decode:
+        decoders = {engine: replace(d, top_tokens=np.inf) for engine, d in decoders.items()}
+    return Step(array=decoders["array"], pim=decoders["pim"], context=context, tokens=tokens, counting=counting)
 
 
 def _dataset(frame: Frame, joined: dict[str, Any], detail: str, single: bool) -> xr.Dataset:

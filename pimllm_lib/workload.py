@@ -71,12 +71,13 @@ def products(
 ) -> list[Product]:
     """Return the products of one step over `tokens` new tokens with `context_len` tokens in the key-value cache.
 
-    Decoding has one new token; prefill of a prompt has all of them at once, tokens = context_len. way: how many sequences
-    take the step together, how their attention is packed and cut. outputs: tokens that reach the output head. Scores and weighted values are one product per query head,
-    or per group of heads that share keys and values where these are packed. Neglected: the
-    embedding lookup, that prefill needs only the lower half of the scores, and the router of a mixture of experts: its
-    d_model x n_experts product is to a gated FFN as n_experts to 3 d_ff experts_per_token, below 1 % in the catalog.
-    Source: Vaswani et al. (2017) for the products; the grouping of Q, K, V, X, FF1, FF2 follows PIM-LLM (2025).
+    Decoding has one new token; prefill of a prompt has all of them at once, tokens = context_len. way: how many
+    sequences take the step together, how their attention is packed and cut. outputs: tokens that reach the output head.
+    Scores and weighted values are one product per query head, or per group of heads that share keys and values where
+    these are packed. Neglected: the embedding lookup, that prefill needs only the lower half of the scores, and the
+    router of a mixture of experts: its d_model x n_experts product is to a gated FFN as n_experts to 3 d_ff
+    experts_per_token, below 1 % in the catalog. Source: Vaswani et al. (2017) for the products; the grouping of Q, K,
+    V, X, FF1, FF2 follows PIM-LLM (2025).
     """
     d, ff, heads, hd = decoder.d_model, decoder.d_ff, decoder.n_heads, decoder.head_dim
     vectors = together(tokens, way)
@@ -99,7 +100,9 @@ def products(
 
 
 def together(tokens: Value, way: Decoding) -> Value:
-    """Return the vectors of a step: the new tokens of every sequence. One stays a plain 1, so that a GEMV is known to be one."""
+    """Return the vectors of a step: the new tokens of every sequence. One stays a plain 1, so that a GEMV is known to be
+    one.
+    """
     return tokens if isinstance(way.batch, int) and way.batch == 1 else tokens * way.batch
 
 

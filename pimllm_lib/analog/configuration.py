@@ -24,7 +24,8 @@ ACTIVATIONS = ("relu2", "silu")
 LINEAR_CLASSES = {"autobitlinear": False, "bitlinear": True}
 #: What other decoders have, and the only value that stands for what is computed here.
 ONLY = {
-    "gated": True, "n_experts": 1, "window": 0, "position_rows": 0, "embedding_dim": None, "linear_bias": "none",
+    "gated": True, "n_experts": 1, "window": math.inf, "sinks": 0, "top_tokens": math.inf, "latent_dim": 0,
+    "rope_dim": 0, "position_rows": 0, "embedding_dim": None, "linear_bias": "none",
     "norm": "rmsnorm", "final_norm": True, "qk_norm": False,
 }  # fmt: skip
 #: The same for keys of a configuration that a Decoder does not know.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from math import inf
 from typing import Any
 
 from pimllm_lib.errors import unknown
@@ -20,6 +21,9 @@ RATES = (4e-3, 1.5e-3)
 #: Training that goes on from each ternary text model: name -> standard deviation of the noise its weights get. The control
 #: takes as many steps on the same batches without noise, at a quarter of the first rate. Nothing here was searched for.
 TUNED, TUNING_STEPS, TUNING_RATE = {"control": 0.0, "noise": 0.3}, 300, 1e-3
+
+#: Fields of a decoder that the first checkpoints knew nothing of, with the value that leaves a model as it was.
+_LATER = {"sinks": 0, "top_tokens": inf, "page": 16, "latent_dim": 0, "rope_dim": 0}
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,14 @@ class Recipe:
     noise: float = 0.0
 
     def described(self) -> dict[str, Any]:
-        """Return every number that enters, as plain values; what only later training has, where there is some."""
-        return {key: value for key, value in asdict(self).items() if value or key not in ("start", "noise")}
+        """Return every number that enters, as plain values; what only later training or later models have, where there
+        is some.
+
+        A window over all of the context is written as 0, as the records of the first checkpoints have it.
+        """
+        said = {key: value for key, value in asdict(self).items() if value or key not in ("start", "noise")}
+        decoder = {key: value for key, value in said["decoder"].items() if key not in _LATER or value != _LATER[key]}
+        return said | {"decoder": decoder | ({"window": 0} if decoder["window"] == inf else {})}
 
     def fingerprint(self) -> str:
         """Return 12 hex digits that change with any of them, and with the recipe that this one goes on from."""

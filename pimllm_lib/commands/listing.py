@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from pimllm_lib.commands import printing
@@ -26,11 +27,16 @@ def models(args: argparse.Namespace) -> None:
 
     fields = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts", "window")
     rows = [
-        {"model": name} | {f: getattr(m, f) for f in fields} | {"parameters": parameter_count(m)}
+        {"model": name} | {f: _finite(getattr(m, f)) for f in fields} | {"parameters": parameter_count(m)}
         | {"source": catalog.models.entries[name]["source"]}
         for name, m in catalog.models.items()
     ]  # fmt: skip
     printing.rows(rows, as_json=args.json)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value, None where it is infinite, which JSON does not know."""
+    return None if value == math.inf else value
 
 
 def parts(args: argparse.Namespace) -> None:

@@ -67,7 +67,8 @@ def _chooser(dataflow: Value) -> Any:
 
 
 def groups(dataflow: Value, m: Value, k: Value, *, rows: Value, row_groups: Value) -> Value:
-    """Return how many groups the rows of an array are divided into for a product: as many as rows are left, at most row_groups.
+    """Return how many groups the rows of an array are divided into for a product: as many as rows are left, at most
+    row_groups.
 
     >>> int(groups("os", 4, 128, rows=32, row_groups=32)), int(groups("ws", 4, 128, rows=32, row_groups=32))
     (8, 1)
@@ -80,8 +81,8 @@ def groups(dataflow: Value, m: Value, k: Value, *, rows: Value, row_groups: Valu
 def work_cycles(
     on: Mapping, products: Value, *, rows: Value, dataflow: Value = "os", units: Value = 1, overlap: Value = False
 ) -> dict[str, Value]:
-    """Return the cycles, by phase, of several equal products on units that work side by side: operands streaming, and filling
-    and draining.
+    """Return the cycles, by phase, of several equal products on units that work side by side: operands streaming, and
+    filling and draining.
 
     The published timing model ends one cycle early, once per product; that cycle is taken from filling, or from streaming
     on an array of one PE, which needs no filling.
@@ -90,7 +91,7 @@ def work_cycles(
     fold streams in while the last one drains and the operand after it is loaded, so that a fold takes as long as it streams,
     or as its rows take to be handed on where that is longer, and filling is paid once.
 
-    >>> work_cycles(mapping(1, 4096, 4096, rows=32, cols=32), 1, rows=32, units=32)["fill"]
+    >>> float(work_cycles(mapping(1, 4096, 4096, rows=32, cols=32), 1, rows=32, units=32)["fill"])
     247.0
     """
     folds, lone = on.row_folds * on.col_folds, on.fill == 0

@@ -29,7 +29,9 @@ class Speculation:
 
     @property
     def accepted(self) -> Value:
-        """Return the tokens that a checked draft yields on average: 1 + a + ... + a^draft_len, the checker's own included."""
+        """Return the tokens that a checked draft yields on average: 1 + a + ... + a^draft_len, the checker's own
+        included.
+        """
         certain = np.asarray(self.acceptance) == 1
         chance = np.where(certain, 0.5, self.acceptance)
         return np.where(certain, self.draft_len + 1.0, (1 - chance ** (self.draft_len + 1)) / (1 - chance))

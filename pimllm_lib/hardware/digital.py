@@ -6,7 +6,14 @@ import numpy as np
 
 from pimllm_lib.errors import clip, unknown
 from pimllm_lib.parts import (
-    Name, Value, part, require, require_counts, require_flags, require_paid, require_positive,
+    Name,
+    Value,
+    part,
+    require,
+    require_counts,
+    require_flags,
+    require_paid,
+    require_positive,
 )  # fmt: skip
 
 DATAFLOWS = ("os", "ws", "is")

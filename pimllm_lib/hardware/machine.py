@@ -45,7 +45,12 @@ class System:
         """Refuse parts of a wrong class, and routing that names nothing or leaves a kind out."""
         inner = {"pim": Pim, "sram": Sram, "dram": Dram, "storage": Storage, "nonlinear": Nonlinear, "bus": Bus,
                  "kv": KvStore}  # fmt: skip
-        require_inner(self, array=SystolicArray, decoding=Decoding, **{k: v for k, v in inner.items() if getattr(self, k) is not None})
+        require_inner(
+            self,
+            array=SystolicArray,
+            decoding=Decoding,
+            **{k: v for k, v in inner.items() if getattr(self, k) is not None},
+        )
         for name, engine in self.routing.items():
             if name not in KINDS and name not in PRODUCT_KINDS:
                 raise unknown(f"kind of product in {self.name}.routing", name, [*KINDS, *PRODUCT_KINDS])

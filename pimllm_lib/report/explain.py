@@ -110,6 +110,8 @@ def _constants(machine: Any) -> list[str]:
             if field.name == "name" or is_dataclass(value) or value is None:
                 continue
             entry = entries.get(field.name)
+            if entry is None and value == field.default:
+                continue
             if isinstance(entry, dict) and is_catalogs(item, field.name):
                 where = entry.get("where") or entry.get("note", "")
                 said = (

@@ -147,7 +147,8 @@ def all_models() -> Table:
     fields = ["n_layers", "d_model", "d_ff", "gated", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts",
               "window"]  # fmt: skip
     rows = [
-        {"model": name, **{f: getattr(m, f) for f in fields}, "parameters": f"{parameter_count(m):,}".replace(",", " "),
+        {"model": name, **{f: getattr(m, f) for f in fields}, "window": f"{m.window:g}".replace("inf", ""),
+         "parameters": f"{parameter_count(m):,}".replace(",", " "),
          "source": catalog.models.entries[name]["source"], "where": catalog.models.entries[name]["where"]}
         for name, m in catalog.models.items()
     ]  # fmt: skip

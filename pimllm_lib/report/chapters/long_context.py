@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -35,7 +35,7 @@ APART = {
     "keys and values in 2 bits": "nobody has published what a one-bit model makes of it",
 }
 
-_MACHINES = ["published", "improved"]
+MACHINES = ["published", "improved"]
 _STACKED = ("tokens_per_s", "tokens_per_j", "floor_tokens_per_s")
 
 
@@ -57,11 +57,15 @@ class Setting:
 
     @property
     def hybrid(self) -> System:
-        """The published hybrid with so much off-chip memory, and ports of its on-chip memory as wide as its array asks for."""
+        """The published hybrid with so much off-chip memory, and ports of its on-chip memory as wide as its array asks
+        for.
+        """
         return remedies.provisioned(with_field(catalog.systems["pim-llm"], "dram.capacity_bytes", self.gib * 2.0**30))
 
     def put(self, decoder: Decoder, names: Sequence[str], context_len: int | None = None) -> tuple[System, Decoder]:
-        """Return the hybrid and a model with remedies; a memory for the cache is as large as a context asks for, given one."""
+        """Return the hybrid and a model with remedies; a memory for the cache is as large as a context asks for, given
+        one.
+        """
         system, model = remedies.put(self.hybrid, decoder, names)
         if system.kv is not None and system.storage is not None and context_len is not None:
             words = cache_words(model, context_len, system.decoding)
@@ -77,24 +81,37 @@ class Setting:
         return annotate(kept[["tokens_per_s", "tokens_per_j", "power_w", "area_m2"]])
 
 
-def alone(setting: Setting) -> xr.Dataset:
-    """Return what each remedy does alone: dimensions model, remedy ("none" first) and context_len, the two of the rankings.
+def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
+    """Return what each remedy does: dimensions model, machine, remedy ("none" first) and context_len, the two of the
+    rankings.
 
-    more_tokens_per_s, more_area_m2, more_power_w: over the machine without it.
+    machine: put on the published hybrid, and on the one with the remedies that compute the same; NaN where one of these
+    is in its place. more_tokens_per_s, more_area_m2, more_power_w: over the machine without it.
     """
     names = ["none", *remedies.REMEDIES]
 
-    def one(decoder: Decoder, name: str) -> xr.Dataset:
-        put = [] if name == "none" else [name]
-        points = [setting.measured(*setting.put(decoder, put, n), [n]) for n in (setting.at, setting.far)]
-        return xr.concat(points, "context_len")
+    def point(decoder: Decoder, under: Sequence[str], name: str, context: int) -> xr.Dataset:
+        put = [*under] if name == "none" else [*under, name]
+        return setting.measured(*setting.put(decoder, put, context), [context])
 
-    found = _over_models(
-        setting, lambda decoder: xr.concat([one(decoder, name) for name in names], xr.Variable("remedy", names))
-    )
-    more = found - found.sel(remedy="none", drop=True)
-    gained = {f"more_{name}": more[name] for name in ("tokens_per_s", "area_m2", "power_w")}
-    return annotate(found[["tokens_per_s", "tokens_per_j"]].assign(gained))
+    def on(decoder: Decoder, under: Sequence[str]) -> xr.Dataset:
+        free = ["none", *remedies.free(under)]
+        rows = [
+            xr.concat([point(decoder, under, name, n) for n in (setting.at, setting.far)], "context_len")
+            for name in free
+        ]
+        found = xr.concat(rows, xr.Variable("remedy", free))
+        more = found - found.sel(remedy="none", drop=True)
+        gained = {f"more_{name}": more[name] for name in ("tokens_per_s", "area_m2", "power_w")}
+        both: xr.Dataset = found[["tokens_per_s", "tokens_per_j"]].assign(gained).reindex(remedy=names)
+        return both
+
+    return annotate(_over_models(setting, lambda decoder: _both(lambda under: on(decoder, under), exact)))
+
+
+def _both(made: Callable[[Sequence[str]], xr.Dataset], exact: Sequence[str]) -> xr.Dataset:
+    """Return what is made of the published machine and of the improved one, along `machine`."""
+    return xr.concat([made([]), made(exact)], xr.Variable("machine", MACHINES))
 
 
 def _over_models(setting: Setting, made: Any) -> xr.Dataset:
@@ -102,7 +119,8 @@ def _over_models(setting: Setting, made: Any) -> xr.Dataset:
 
 
 def best_set(setting: Setting) -> list[str]:
-    """Return the set of remedies that compute the same with the best rate at the far context, geometric mean over the models.
+    """Return the set of remedies that compute the same with the best rate at the far context, geometric mean over the
+    models.
 
     All sets are tried, since two remedies may gain together what neither gains alone; then those that gain nothing in the
     best one are left out, the least useful first, as long as the rate stays within `LEAST_GAIN` of the best.
@@ -147,13 +165,15 @@ def _rate(setting: Setting, names: Sequence[str]) -> float:
     seconds = []
     for decoder in setting.decoders:
         system, model = setting.put(decoder, names)
-        ds = evaluate(system=system, model=model, context_len=setting.far, conventions=CONVENTIONS, variables=["latency_s"])
+        ds = evaluate(
+            system=system, model=model, context_len=setting.far, conventions=CONVENTIONS, variables=["latency_s"]
+        )
         seconds.append(float(ds.latency_s.item()))
     return float(np.exp(-np.mean(np.log(seconds))))
 
 
 def stack(setting: Setting, names: Sequence[str]) -> xr.Dataset:
-    """Return rate, efficiency and floor with remedies put on one after another: dimensions model, stack and context_len.
+    """Return rate, efficiency and floor with remedies put on one after another: dimensions model, put_on and context_len.
 
     The label of a place on the stack is the remedy put on there, "none" at its foot.
     """
@@ -162,10 +182,17 @@ def stack(setting: Setting, names: Sequence[str]) -> xr.Dataset:
         machines = [setting.put(decoder, names[:i]) for i in range(len(names) + 1)]
         rows = [setting.measured(*machine, setting.context_len) for machine in machines]
         floors = [cache_floor(system=s, model=m, context_len=setting.context_len) for s, m in machines]
-        ds = xr.concat(rows, xr.Variable("stack", ["none", *names]))
-        return ds.assign(floor_tokens_per_s=xr.concat(floors, "stack"))[[*_STACKED]]
+        ds = xr.concat(rows, xr.Variable("put_on", ["none", *names]))
+        return ds.assign(floor_tokens_per_s=xr.concat(floors, "put_on"))[[*_STACKED]]
 
     return annotate(_over_models(setting, one).rename({name: f"stack_{name}" for name in _STACKED}))
+
+
+def full_memory(setting: Setting, gib: float = 16.0) -> dict[str, float]:
+    """Return for each model the context whose cache alone fills a memory of a size."""
+    storage = setting.hybrid.storage
+    assert storage is not None
+    return {d.name: gib * 2.0**30 / float(cache_words(d, 1) * storage.cached_bits / 8) for d in setting.decoders}
 
 
 def roofline(setting: Setting, decoder: Decoder, exact: Sequence[str]) -> xr.Dataset:
@@ -178,7 +205,10 @@ def roofline(setting: Setting, decoder: Decoder, exact: Sequence[str]) -> xr.Dat
     machines = {
         "as published": (setting.hybrid, decoder),
         "one row of 1024": setting.put(decoder, ["one row of 1024"]),
-        "row groups, narrow ports": (with_field(wide[0], "sram.port_bits", remedies.port_bits(setting.hybrid)), decoder),
+        "row groups, narrow ports": (
+            with_field(wide[0], "sram.port_bits", remedies.port_bits(setting.hybrid)),
+            decoder,
+        ),
         "row groups": wide,
         "improved": setting.put(decoder, exact),
     }
@@ -192,37 +222,34 @@ def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
     Dimensions model and machine; see `crossing.crossings`.
     """
 
-    def one(decoder: Decoder) -> xr.Dataset:
-        rows = []
-        for names in ([], exact):
-            system, model = setting.put(decoder, names)
-            found = crossings(system=system, model=model, conventions=CONVENTIONS, longest=max(setting.context_len))
-            rows.append(found.squeeze(["system", "model"], drop=True))
-        return xr.concat(rows, xr.Variable("machine", _MACHINES))
+    def one(decoder: Decoder, names: Sequence[str]) -> xr.Dataset:
+        system, model = setting.put(decoder, names)
+        found = crossings(system=system, model=model, conventions=CONVENTIONS, longest=max(setting.context_len))
+        return found.squeeze(["system", "model"], drop=True)
 
-    return annotate(_over_models(setting, one))
+    return annotate(_over_models(setting, lambda decoder: _both(lambda names: one(decoder, names), exact)))
 
 
 def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int) -> xr.Dataset:
-    """Return time and energy of whole answers: dimensions model, machine and reader, the engine that multiplies the prompt with
-    the weights.
+    """Return time and energy of whole answers: dimensions model, machine and reader, the engine that multiplies the
+    prompt with the weights.
 
     On the crossbars every token of the prompt is a pass of its own; the array takes many at once, and its weights from
     off-chip memory, while the tiles wait at what they draw switched off.
     """
 
-    def one(decoder: Decoder) -> xr.Dataset:
-        machines = []
-        for names in ([], exact):
-            system, model = setting.put(decoder, names)
-            args = {"system": system, "model": model, "prompt": prompt, "new_tokens": new_tokens, "conventions": CONVENTIONS}
-            on_array = replace(system, routing=dict.fromkeys(system.routing, "array"))
-            own, lent = generate(**args), generate(**args, reader=on_array)
-            lent["answer_j"] = lent.answer_j + _waiting_w(system, model) * lent.time_to_first_token_s
-            machines.append(xr.concat([own, lent], xr.Variable("reader", ["crossbars", "array"])))
-        return xr.concat(machines, xr.Variable("machine", _MACHINES)).squeeze(["system", "model"], drop=True)
+    def one(decoder: Decoder, names: Sequence[str]) -> xr.Dataset:
+        system, model = setting.put(decoder, names)
+        asked: dict[str, Any] = {"prompt": prompt, "new_tokens": new_tokens, "conventions": CONVENTIONS}
+        on_array = replace(system, routing=dict.fromkeys(system.routing, "array"))
+        args: dict[str, Any] = {"system": system, "model": model} | asked
+        own, lent = generate(**args), generate(**args, reader=on_array)
+        lent["answer_j"] = lent.answer_j + _waiting_w(system, model) * lent.time_to_first_token_s
+        return xr.concat([own, lent], xr.Variable("reader", ["crossbars", "array"])).squeeze(
+            ["system", "model"], drop=True
+        )
 
-    return annotate(_over_models(setting, one))
+    return annotate(_over_models(setting, lambda decoder: _both(lambda names: one(decoder, names), exact)))
 
 
 def _waiting_w(system: System, model: Decoder) -> float:
@@ -230,5 +257,12 @@ def _waiting_w(system: System, model: Decoder) -> float:
     assert system.pim is not None
     ds = evaluate(system=system, model=model, context_len=1, conventions=CONVENTIONS, detail="component",
                   variables=["static_power_w"])  # fmt: skip
-    tiles = ds.static_power_w.sel(component=list(SUBSYSTEMS["pim"])).sum()
-    return float(tiles) * system.pim.gated_share
+    tiles = float(ds.static_power_w.sel(component=list(SUBSYSTEMS["pim"])).sum())
+    return tiles * float(system.pim.gated_share)
+
+
+def gathered(stacked: xr.Dataset, found: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
+    """Return everything the chapter computes as one dataset; the contexts of the rankings are along ranked_at."""
+    ranked = found.rename(context_len="ranked_at")
+    ranked["ranked_at"].attrs = {"long_name": "context length of a ranking", "units": "tokens"}
+    return annotate(xr.merge([stacked, ranked, *others], combine_attrs="drop_conflicts"))

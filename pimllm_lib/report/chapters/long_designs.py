@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, remedies
+from pimllm_lib import catalog, remedies, uncertainty
 from pimllm_lib.axes import axis
-from pimllm_lib.bounds import cache_floor
+from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 from pimllm_lib.parts import Value, with_fields
@@ -51,10 +51,13 @@ LEAST_SRAM = 0.125
 
 @dataclass(frozen=True)
 class Space:
-    """All designs at once: the machine with an axis for each knob, and how many knobs of each differ from the published one."""
+    """All designs at once: the machine with an axis for each knob, how many knobs of each differ from the published one (NaN
+    where it does not fit the area), and what it leaves of the on-chip memory.
+    """
 
     system: System
     changes: xr.DataArray
+    sram_share: xr.DataArray
 
 
 def space() -> Space:
@@ -63,13 +66,14 @@ def space() -> Space:
     """
     home = remedies.provisioned(catalog.systems["pim-llm"])
     assert home.sram is not None
+    assert home.nonlinear is not None
     given = {name: axis(**{name: values}) for name, values in KNOBS.items()}
     system = with_fields(home, _shaped(given["shape"]) | _clocked(home, given["clock"]) | _stored(given["kv_bits"]) | {
         "array.overlap": given["overlap"], "array.dataflow": given["dataflow"],
         "decoding.pack_heads": given["packed"], "decoding.splits": given["splits"],
         "dram.bandwidth_bps": _of_parts(given["memory"], "bandwidth_bps"),
         "dram.bit_j": _of_parts(given["memory"], "bit_j"), "nonlinear.lanes": given["lanes"],
-        "nonlinear.area_m2": home.nonlinear.area_m2 * given["lanes"] / home.nonlinear.lanes,
+        "nonlinear.area_m2": given["lanes"] * (home.nonlinear.area_m2 or 0.0) / home.nonlinear.lanes,
     })  # fmt: skip
     system = remedies.provisioned(system)
     left = 1 - (area(system) - area(home)) / home.sram.area_m2
@@ -77,7 +81,7 @@ def space() -> Space:
     grown = ("inputs_bytes", "weights_bytes", "results_bytes", "leakage_w", "area_m2")
     system = with_fields(system, {f"sram.{name}": getattr(home.sram, name) * scale for name in grown})
     changes = sum((given[name] != values[0]) * 1 for name, values in KNOBS.items())
-    return Space(system, changes.where(left >= LEAST_SRAM))
+    return Space(system, changes.where(left >= LEAST_SRAM), left)
 
 
 def area(system: System) -> Value:
@@ -102,8 +106,9 @@ def _clocked(home: System, clock: xr.DataArray) -> dict[str, Any]:
 
 
 def _stored(bits: xr.DataArray) -> dict[str, Any]:
-    changed = remedies.kv_bits(bits)
-    return changed | {"storage.kv_group": xr.where(bits < KNOBS["kv_bits"][0], changed["storage.kv_group"], np.inf)}
+    changed = dict(remedies.kv_bits(bits))
+    scaled = bits.values < KNOBS["kv_bits"][0]
+    return changed | {"storage.kv_group": bits.copy(data=np.where(scaled, changed["storage.kv_group"], np.inf))}
 
 
 def _of_parts(names: xr.DataArray, field: str) -> xr.DataArray:
@@ -111,19 +116,102 @@ def _of_parts(names: xr.DataArray, field: str) -> xr.DataArray:
 
 
 def search(model: Decoder, *, kept: float, near: int, at: int) -> xr.Dataset:
-    """Return rates of all designs at a context, and the rate they are to reach: the published one at `near`, times `kept`.
+    """Return rate and efficiency of all designs at a context, and the rate they are to reach.
 
-    design_tokens_per_s, design_tokens_per_j: along the knobs; target_tokens_per_s; changes: knobs that differ, NaN where a
-    design does not fit the area.
+    design_tokens_per_s, design_tokens_per_j: along the knobs; target_tokens_per_s: the published machine's at `near`, times
+    `kept`.
     """
-    every = space()
-    ds = evaluate(system=every.system, model=model, context_len=at, conventions=CONVENTIONS,
+    ds = evaluate(system=space().system, model=model, context_len=at, conventions=CONVENTIONS,
                   variables=["latency_s", "energy_j"])  # fmt: skip
     home = evaluate(system=remedies.provisioned(catalog.systems["pim-llm"]), model=model, context_len=near,
                     conventions=CONVENTIONS, variables=["latency_s"])  # fmt: skip
     cost = ds.squeeze(["system", "model", "context_len"], drop=True)
-    found = xr.Dataset({
+    return xr.Dataset({
         "design_tokens_per_s": 1 / cost.latency_s, "design_tokens_per_j": 1 / cost.energy_j,
-        "target_tokens_per_s": kept / home.latency_s.squeeze(drop=True), "changes": every.changes,
+        "target_tokens_per_s": kept / home.latency_s.squeeze(drop=True),
     })  # fmt: skip
-    return found
+
+
+def smallest(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> xr.Dataset:
+    """Return the designs with the fewest changes that reach the target for every model, the most efficient first.
+
+    Dimensions model and design; design_tokens_per_s, design_tokens_per_j, target_tokens_per_s, and sram_share, what the
+    design leaves of the on-chip memory. The labels say what is changed. A design that alters what is computed, or what
+    has to be bought beside the chip, counts only where no other reaches the target. Attribute points: designs tried;
+    reaching: those among them that reach every target. Raises BadInput when none does.
+    """
+    every = space()
+    found = [search(model, kept=kept, near=near, at=at) for model in models]
+    names = xr.Variable("model", [model.name for model in models])
+    ds = xr.concat([xr.broadcast(one)[0] for one in found], names)
+    fits, share = xr.broadcast(every.changes, every.sram_share, ds.design_tokens_per_s.isel(model=0))[:2]
+    reached = (ds.design_tokens_per_s >= ds.target_tokens_per_s).all("model") & fits.notnull()
+    within = reached & ~_beyond(fits)
+    pool = within if within.any() else reached
+    if not pool.any():
+        raise BadInput(f"no design of {fits.size} keeps {kept:.0%} of its rate at {at} tokens; wanted a smaller share")
+    best = pool & (fits == fits.where(pool).min())
+    flat = ds.assign(sram_share=share).stack(design=list(KNOBS)).isel(design=np.flatnonzero(_flat(best)))
+    labels = [_label(dict(zip(KNOBS, point, strict=True))) for point in flat.design.values]
+    flat = flat.drop_vars(["design", *KNOBS]).assign_coords(design=labels)
+    rank = np.argsort(-np.log(flat.design_tokens_per_j).mean("model").values)
+    target = flat.target_tokens_per_s.isel(design=0, drop=True)
+    ranked = flat.isel(design=rank).assign(target_tokens_per_s=target)
+    return annotate(ranked.assign_attrs(points=fits.size, reaching=int(reached.sum())))
+
+
+def _beyond(like: xr.DataArray) -> xr.DataArray:
+    """Return where a design changes a knob of `BEYOND`."""
+    moved = [xr.DataArray(np.arange(len(KNOBS[name])) > 0, {name: KNOBS[name]}, name) for name in BEYOND]
+    return (moved[0] | moved[1]).broadcast_like(like)
+
+
+def _flat(table: xr.DataArray) -> Any:
+    return table.transpose(*KNOBS).values.ravel()
+
+
+def _label(point: dict[str, Any]) -> str:
+    """Return what of a design is changed: "32 x 32, 8 row groups", "clock of 500 MHz"."""
+    said = {
+        "shape": "{}", "clock": "clock of {:.0f} MHz", "overlap": "overlapped folds", "packed": "packed heads",
+        "splits": "context in {} parts", "dataflow": "dataflow {}", "kv_bits": "cache of {} bits", "memory": "{}",
+        "lanes": "{} nonlinear lanes",
+    }  # fmt: skip
+    scaled = point | {"clock": point["clock"] / 1e6}
+    return ", ".join(said[name].format(scaled[name]) for name, values in KNOBS.items() if point[name] != values[0])
+
+
+def draws(
+    models: Sequence[Decoder], system: System, *, kept: float, near: int, at: int, count: int, seed: int
+) -> xr.Dataset:
+    """Return what uncertain constants do to the share of its rate that a machine keeps: dimensions model and quantile.
+
+    kept_rate: rate at a context over that of the published machine `near`, both with the same draw of every constant;
+    holding_share: share of draws in which it is at least `kept`.
+    """
+    found = uncertainty.constants([system.name, "pim-llm"])
+    values = uncertainty.sampled(found, draws=count, seed=seed)
+    tied = {f"{mine}.{field}": values[f"{theirs}.{field}"] * scale for mine, theirs, field, scale in _derived(system)}
+    machines = [uncertainty.machine(item, values | tied) for item in (catalog.systems["pim-llm"], system)]
+    rows = []
+    for model in models:
+        rates = [
+            evaluate(system=machine, model=model, context_len=n, conventions=CONVENTIONS, variables=["latency_s"])
+            for machine, n in zip(machines, (near, at), strict=True)
+        ]
+        home, there = (ds.latency_s.squeeze(["system", "model", "context_len"], drop=True) for ds in rates)
+        ratio = home / there
+        rows.append(xr.Dataset({
+            "kept_rate": ratio.quantile([0.05, 0.5, 0.95], dim="sample"), "holding_share": (ratio >= kept).mean("sample"),
+        }))  # fmt: skip
+    return annotate(xr.concat(rows, xr.Variable("model", [model.name for model in models])))
+
+
+def _derived(system: System) -> list[tuple[str, str, str, float]]:
+    """Return (part, catalog part, field, scale) of the on-chip memory that is made of the published one's."""
+    home = catalog.systems["pim-llm"].sram
+    assert home is not None
+    assert system.sram is not None
+    own = system.sram
+    fields = {"leakage_w", "area_m2", "bit_j"}
+    return [(own.name, home.name, field, getattr(own, field) / getattr(home, field)) for field in sorted(fields)]

@@ -40,7 +40,7 @@ def family(decoder: Decoder) -> str:
     """Return the family of a model: what it has that the studied ones have not, the farthest from them first."""
     if np.any(decoder.n_experts > 1):
         return "experts"
-    if np.any(decoder.window > 0):
+    if np.any(np.isfinite(decoder.window)):
         return "window"
     return "grouped heads" if np.any(decoder.n_kv_heads < decoder.n_heads) else "as studied"
 
@@ -63,7 +63,7 @@ def counterparts(groups: dict[str, list[Decoder]]) -> dict[str, tuple[Decoder, D
         if name == "grouped heads":
             made["as many KV heads as heads"] = replace(one, n_kv_heads=one.n_heads), one
         elif name == "window":
-            made["no window"] = replace(one, window=0), one
+            made["no window"] = replace(one, window=np.inf), one
         elif name == "experts":
             wide = one.d_ff * one.experts_per_token
             made["one FFN as wide as the active experts"] = (

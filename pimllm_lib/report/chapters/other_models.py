@@ -40,7 +40,7 @@ def shapes(groups: dict[str, list[Decoder]]) -> Table:
                 "parameters": f"{parameter_count(model) / 1e9:.3g} G",
                 "KV heads": f"{model.n_kv_heads} of {model.n_heads}",
                 "experts": f"{model.experts_per_token} of {model.n_experts}" if model.n_experts > 1 else "",
-                "window": model.window or "",
+                "window": model.window if np.isfinite(model.window) else "",
                 "source": entry.get("source", "user"),
                 "where": entry.get("where", ""),
             }
