@@ -50,6 +50,10 @@ def _always(**changes: Any) -> Callable[[System, Decoder], Changes]:
     return lambda system, model: {path.replace("__", "."): value for path, value in changes.items()}
 
 
+#: Heads that share keys and values are rows of one product.
+_packed = _always(decoding__pack_heads=True)
+
+
 def _fast(system: System, model: Decoder) -> Changes:
     fast = catalog.parts["edge-32x32-800mhz"]
     own = {"rows", "cols", "arrays", "dataflow", "row_groups", "overlap", "name"}
@@ -103,7 +107,7 @@ REMEDIES: dict[str, Remedy] = {
         Remedy("input stationary", "dataflow", True, _always(array__dataflow="is")),
         Remedy("800 MHz", "clock", True, _fast),
         Remedy("split sequence", "splits", True, _always(decoding__splits=8)),
-        Remedy("packed heads", "pack", True, _always(decoding__pack_heads=True)),
+        Remedy("packed heads", "pack", True, _packed),
         Remedy("batch of 8", "batch", True, _always(decoding__batch=8)),
         Remedy("half-batches in turns", "turns", True, lambda s, m: {
             "decoding.pipelined": True, "decoding.batch": np.maximum(s.decoding.batch, 2)}),
@@ -113,8 +117,8 @@ REMEDIES: dict[str, Remedy] = {
         Remedy("keys and values in 2 bits", "kv bits", False, lambda s, m: kv_bits(2)),
         Remedy("cache in SRAM", "store", True, _store("kv-sram")),
         Remedy("cache in eDRAM", "store", True, _store("kv-edram")),
-        Remedy("grouped heads", "heads", False, of_model=_grouped),
-        Remedy("latent attention", "heads", False, of_model=_latent),
+        Remedy("grouped heads", "heads", False, _packed, _grouped),
+        Remedy("latent attention", "heads", False, _packed, _latent),
         Remedy("window of 1024", "choice", False, of_model=_windowed),
         Remedy("best 1024 tokens", "choice", False, of_model=lambda m: {"top_tokens": 1024}),
     )

@@ -52,7 +52,7 @@ def _times(factor: float) -> str:
 
 
 def _signed(value: float) -> str:
-    if abs(value) < _EQUAL:
+    if value == 0:
         return "0"
     return f"{value:+,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:+.3g}"
 
@@ -61,7 +61,7 @@ def _per(gained: float, paid: float) -> str:
     """Return a gain for each unit paid; nothing where nothing is gained, and words where nothing is paid."""
     if gained <= _EQUAL:
         return ""
-    return f"{gained / paid:.3g}" if paid > _EQUAL else "free" if abs(paid) <= _EQUAL else "saves"
+    return f"{gained / paid:.3g}" if paid > 0 else "takes none"
 
 
 def stack_table(stacked: xr.Dataset, setting: Setting) -> Table:
