@@ -1,11 +1,12 @@
 """What bounds decoding at a context length: multipliers, those that idle, filling, the ports of SRAM, off-chip memory.
 
-The floor below every one of them is the time in which the cache itself is read once: no arrangement of multipliers beats it.
+The floor below every one of them is the time in which the cache itself is read once: no arrangement of multipliers
+beats it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,32 +22,33 @@ from pimllm_lib.step import tokens_of
 from pimllm_lib.system import evaluate
 from pimllm_lib.workload import attended, cached
 
-#: What may bound attention -> meaning.
+#: What may bound decoding -> meaning.
 BOUNDS = {
-    "multipliers": "all multipliers at work all the time",
-    "idle": "multipliers that hold nothing while operands stream",
+    "other work": "projections, output head, nonlinear work, transfers: all that is no attention product",
+    "multipliers": "attention with all multipliers at work all the time",
+    "idle": "multipliers that hold nothing while the operands of attention stream",
     "filling": "filling and draining",
     "SRAM": "ports of on-chip memory",
     "cache memory": "the memory that holds the cache",
 }
-_MEMORIES = ("SRAM", "cache memory")
+_ARRAY, _MEMORIES = ("multipliers", "idle", "filling"), ("SRAM", "cache memory")
 
 
-def attention_bounds(
-    *, system: System, model: Decoder, context_len: Any, conventions: Any = "full-system"
-) -> xr.Dataset:
-    """Return how long each bound alone takes for the attention of one token, and which of them decides.
+def decode_bounds(*, system: System, model: Decoder, context_len: Any, conventions: Any = "full-system") -> xr.Dataset:
+    """Return how long each bound alone takes for one token, and which of them decides.
 
-    Dimensions context_len and bound, with `bound_s`; the coordinate `decides` names the bound that is the longest: a memory
-    where it takes longer than the array, else the largest part of the array's time. Memory counts only where the conventions
-    count it.
+    Dimensions context_len and bound, with `bound_s`; the coordinate `decides` names one of `BOUNDS`: other work where
+    it takes longer than attention; else a memory, where attention waits for it; else the largest part of the array's
+    time. Memory counts only where the conventions count it.
     """
     ds = evaluate(system=system, model=model, context_len=context_len, conventions=conventions, detail="component",
-                  variables=["busy_s", "array_macs"])  # fmt: skip
-    attention = ds.sel(op=list(ATTENTION_OPS)).sum("op").squeeze(["system", "model"], drop=True)
+                  variables=["latency_s", "busy_s", "array_macs"])  # fmt: skip
+    whole = ds.squeeze(["system", "model"], drop=True)
+    attention = whole.sel(op=list(ATTENTION_OPS)).sum("op")
     parts = attention.busy_s
-    computing = attention.array_macs.sum("component") / (ds.pe_count.squeeze(drop=True) * system.array.rate_hz)
+    computing = attention.array_macs.sum("component") / (whole.pe_count * system.array.rate_hz)
     times = {
+        "other work": whole.latency_s.sum(["op", "component"]) - attention.latency_s.sum("component"),
         "multipliers": computing,
         "idle": np.maximum(parts.sel(component="stream", drop=True) - computing, 0),
         "filling": parts.sel(component="fill", drop=True),
@@ -54,25 +56,26 @@ def attention_bounds(
         "cache memory": parts.sel(component=["dram_kv", *SUBSYSTEMS["kv_store"]]).sum("component"),
     }
     table = xr.concat(list(times.values()), xr.Variable("bound", list(times)))
-    return annotate(xr.Dataset({"bound_s": table}).assign_coords(decides=("context_len", _deciding(table))))
+    deciding = [
+        _deciding(dict(zip(times, column, strict=True))) for column in table.transpose("context_len", ...).values
+    ]
+    return annotate(xr.Dataset({"bound_s": table}).assign_coords(decides=("context_len", deciding)))
 
 
-def _deciding(table: xr.DataArray) -> list[str]:
-    names, array = [str(name) for name in table.bound.values], [name for name in BOUNDS if name not in _MEMORIES]
-    found = []
-    for column in table.transpose("context_len", "bound").values:
-        times = dict(zip(names, column, strict=True))
-        slowest = max(_MEMORIES, key=times.__getitem__)
-        waits = times[slowest] > sum(times[name] for name in array)
-        found.append(slowest if waits else max(array, key=times.__getitem__))
-    return found
+def _deciding(times: Mapping[str, float]) -> str:
+    slowest = max(_MEMORIES, key=times.__getitem__)
+    on_array = sum(times[name] for name in _ARRAY)
+    if times["other work"] > max(on_array, times[slowest]):
+        return "other work"
+    return slowest if times[slowest] > on_array else max(_ARRAY, key=times.__getitem__)
 
 
 def cache_floor(*, system: System, model: Decoder, context_len: Sequence[int]) -> xr.DataArray:
-    """Return the tokens per second at which what a step attends to is read from its memory once, and nothing else happens.
+    """Return the tokens per second at which what a step attends to is read from its memory once, and nothing else
+    happens.
 
-    Several sequences are read each by itself; drafted tokens are checked by one reading. system, model: their numbers may be
-    axes, which the result then has after context_len.
+    Several sequences are read each by itself; drafted tokens are checked by one reading. system, model: their numbers
+    may be axes, which the result then has after context_len.
     """
     lengths = contexts(context_len)
     frame = Frame.over([system, model], context_len=lengths)

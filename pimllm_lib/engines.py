@@ -87,7 +87,9 @@ def _array_energy(laid: Laid) -> Iterator[tuple[str, str, Value]]:
 
 
 def _measured(laid: Laid) -> Value:
-    """Return where the reported energy per cycle holds: one array of its shape, dataflow and way, one row of activations."""
+    """Return where the reported energy per cycle holds: one array of its shape, dataflow and way, one row of
+    activations.
+    """
     array = laid.array
     shape = (array.rows == array.measured_rows) & (array.cols == array.measured_cols) & np.asarray(laid.units == 1)
     way = (array.dataflow == array.measured_dataflow) & (np.asarray(laid.product.m) == 1)

@@ -40,22 +40,23 @@ class PublishedShape:
 
 @part
 class Decoder:
-    """A decoder-only LLM (MHA, GQA or MQA; gated or plain FFN; dense or a mixture of experts; full or windowed attention).
+    """A decoder-only LLM (MHA, GQA or MQA; gated or plain FFN; dense or a mixture of experts; full or windowed
+    attention).
 
-    Dimensions may be axes. `head_dim` and `n_kv_heads` are stored, since several models do not derive
-    them from the width. Raises BadInput for a count below 1, for KV heads that do not divide the heads, and for more
-    experts a token than there are.
+    Dimensions may be axes. `head_dim` and `n_kv_heads` are stored, since several models do not derive them from the
+    width. Raises BadInput for a count below 1, for KV heads that do not divide the heads, and for more experts a token
+    than there are.
 
-    d_model: width of the residual stream; d_ff: FFN width; position_rows: rows of a learned position table
-    (0 with rotary positions); embedding_dim: width of the token embedding where it is not d_model.
-    linear_bias: which projections carry a bias; norm: "layernorm" has a bias beside its gain;
-    n_experts: FFNs of each block, d_ff wide each, of which a router picks experts_per_token for a token (1 and 1: one
-    dense FFN); window: latest tokens that attention reaches, in every block (infinite: all of the context); sinks: first
-    tokens that it reaches beside a window; top_tokens: most tokens that a decoding step attends to (infinite: all that are
-    reached), chosen in pages of `page` by bounds of their keys; latent_dim, rope_dim: width of the latent that all heads
-    share in place of keys and values, and of the key part beside it that carries positions (0 and 0: keys and values);
-    sub_norms: BitNet's extra norms before the attention output and FFN down projections;
-    qk_norm: a norm of head_dim on queries and keys; published: the shape a study used instead.
+    d_model: width of the residual stream; d_ff: FFN width; position_rows: rows of a learned position table (0 with
+    rotary positions); embedding_dim: width of the token embedding where it is not d_model. linear_bias: which
+    projections carry a bias; norm: "layernorm" has a bias beside its gain; n_experts: FFNs of each block, d_ff wide
+    each, of which a router picks experts_per_token for a token (1 and 1: one dense FFN); window: latest tokens that
+    attention reaches, in every block (infinite: all of the context); sinks: first tokens that it reaches beside a
+    window; top_tokens: most tokens that a decoding step attends to (infinite: all that are reached), chosen in pages of
+    `page` by bounds of their keys; latent_dim, rope_dim: width of the latent that all heads share in place of keys and
+    values, and of the key part beside it that carries positions (0 and 0: keys and values); sub_norms: BitNet's extra
+    norms before the attention output and FFN down projections; qk_norm: a norm of head_dim on queries and keys;
+    published: the shape a study used instead.
     """
 
     name: str

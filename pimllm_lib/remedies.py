@@ -31,8 +31,8 @@ Changes = Mapping[str, Any]
 class Remedy:
     """A named change. slot: of remedies with the same slot a machine can have one; exact: whether it computes the same.
 
-    of_system, of_model: field -> value of what changes, given the machine and the model as they are. A remedy that changes
-    nothing of a model where it has nothing to do there says so by an empty mapping.
+    of_system, of_model: field -> value of what changes, given the machine and the model as they are. A remedy that
+    changes nothing of a model where it has nothing to do there says so by an empty mapping.
     """
 
     name: str
@@ -151,8 +151,8 @@ def provisioned(system: System) -> System:
 
 
 def port_bits(system: System) -> Value:
-    """Return the bits that the arrays of a machine take from on-chip memory in a cycle: a word for every column of every
-    group, and one for every row.
+    """Return the bits that the arrays of a machine take from on-chip memory in a cycle: a word for every column of
+    every group, and one for every row.
     """
     assert system.storage is not None
     array = system.array

@@ -20,10 +20,10 @@ PARALLEL_ENGINES = ("pim",)
 def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str], *, overlap: bool = False) -> dict[str, Value]:
     """Return for each product the share of its working time that is on the critical path, from none (0) to all (1).
 
-    busy_s: working time of each product; engine: where it runs. Stages follow one another. Within a stage, products on a
-    parallel engine run side by side and the slowest counts (the first, of equal ones); on any other engine they follow
-    one another. overlap: scores start when query and key are there, and the value projection hides behind them as far as
-    it can.
+    busy_s: working time of each product; engine: where it runs. Stages follow one another. Within a stage, products on
+    a parallel engine run side by side and the slowest counts (the first, of equal ones); on any other engine they
+    follow one another. overlap: scores start when query and key are there, and the value projection hides behind them
+    as far as it can.
     """
     share: dict[str, Value] = {}
     for stage in STAGES:

@@ -266,7 +266,8 @@ VARIABLES: dict[str, Variable] = {
     "target_tokens_per_s": Variable("tokens/s", "rate that a design is to reach", extensive=False),
     "sram_share": Variable("1", "share of the on-chip memory that a design leaves", extensive=False),
     "kept_rate": Variable("1", "rate of a machine over that of the published one at a short context", extensive=False),
-    "bound_s": Variable("s", "time that one bound alone takes for the attention of a token", extensive=False),
+    "stack_floor_tokens_per_j": Variable("tokens/J", "efficiency of reading the cache alone", extensive=False),
+    "bound_s": Variable("s", "time that one bound alone takes for a token", extensive=False),
     "floor_tokens_per_s": Variable("tokens/s", "rate at which the attended cache is read once a step", extensive=False),
     "thriftier_share": Variable("1", "share of draws in which PIM-LLM decodes more tokens a joule", extensive=False),
 }

@@ -16,7 +16,8 @@ from pimllm_lib.workload import Elementwise, Product, cache_words, elementwise, 
 
 @part
 class Step:
-    """One step to be costed: the decoder as each engine has it, context, new tokens, how to count, and the way of decoding.
+    """One step to be costed: the decoder as each engine has it, context, new tokens, how to count, and the way of
+    decoding.
 
     outputs: tokens that reach the output head.
     """

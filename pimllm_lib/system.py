@@ -39,19 +39,17 @@ def evaluate(
 ) -> xr.Dataset:
     """Return what one step costs, for every combination of the arguments and of the axes in them.
 
-    system, model, conventions: a catalog name, an object, a path (TOML; for a model also a Hugging Face
-    config.json), or a list of these. A system may also be any object with a `name` and a method `costs(products)`; it is
-    charged what that method says, whatever the conventions add to systems made of parts.
-    context_len: tokens in the key-value cache, a whole number or a list.
-    phase: "decode", one new token; or "prefill", all tokens of the context at once. A system that decodes several
-    sequences together, or drafts, is charged for each token that it makes, on average; prefill is of one prompt, and nothing
-    is drafted, cut or chosen in it.
-    detail: "total", "op" or "component", how fine the extensive variables are split.
-    variables: the extensive variables wanted, all unless given; large sweeps save time and memory by naming few.
-    Dimensions: system, model, conventions (only when a list was given, else an attribute), context_len, op,
-    component, then swept axes. Units and meanings are attributes, from `schema`.
-    Raises BadInput for anything unknown, out of range, or clashing; for conventions that count a part the system does not
-    have; and for a variable asked for by name that a part has no figure for.
+    system, model, conventions: a catalog name, an object, a path (TOML; for a model also a Hugging Face config.json),
+    or a list of these. A system may also be any object with a `name` and a method `costs(products)`; it is charged what
+    that method says, whatever the conventions add to systems made of parts. context_len: tokens in the key-value cache,
+    a whole number or a list. phase: "decode", one new token; or "prefill", all tokens of the context at once. A system
+    that decodes several sequences together, or drafts, is charged for each token that it makes, on average; prefill is
+    of one prompt, and nothing is drafted, cut or chosen in it. detail: "total", "op" or "component", how fine the
+    extensive variables are split. variables: the extensive variables wanted, all unless given; large sweeps save time
+    and memory by naming few. Dimensions: system, model, conventions (only when a list was given, else an attribute),
+    context_len, op, component, then swept axes. Units and meanings are attributes, from `schema`. Raises BadInput for
+    anything unknown, out of range, or clashing; for conventions that count a part the system does not have; and for a
+    variable asked for by name that a part has no figure for.
     """
     systems = unique("system", [catalog.system(item) for item in listed(system)])
     models = unique("model", [catalog.model(item) for item in listed(model)])

@@ -1,8 +1,8 @@
 """Uncertain constants of the catalog as distributions: which are drawn, by which law, and which of them together.
 
 A range in the catalog says between which values a constant may lie, and nothing of what lies between. One rule serves
-all: where the lower end is above 0 and the upper at least twice as large, the order of magnitude is what is not known, and
-the logarithm is uniform; else the value is. Counts are rounded. A constant without a range is held.
+all: where the lower end is above 0 and the upper at least twice as large, the order of magnitude is what is not known,
+and the logarithm is uniform; else the value is. Counts are rounded. A constant without a range is held.
 """
 
 from __future__ import annotations
@@ -192,7 +192,9 @@ def sampled(
 
 
 def ends(drawn: Sequence[Constant]) -> dict[str, xr.DataArray]:
-    """Return each constant alone at the lower, then at the upper end of its range, and last all nominal: 2 n + 1 samples."""
+    """Return each constant alone at the lower, then at the upper end of its range, and last all nominal: 2 n + 1
+    samples.
+    """
     rows = np.repeat(np.array([[constant.nominal for constant in drawn]]), 2 * len(drawn) + 1, axis=0)
     for i, constant in enumerate(drawn):
         rows[2 * i : 2 * i + 2, i] = constant.low, constant.high

@@ -15,9 +15,9 @@ class Product:
     """`count` products (m x k)(k x n) in each of `blocks` decoder blocks.
 
     op, kind: see `schema.OPS` and `schema.KINDS`. Decoding has m = 1: every product is a GEMV. shared: how many of the
-    `count` use the same k x n operand. experts: how many experts have `count` products of their own, with matrices of their
-    own; active: how many of them work in a step. held: whether the k x n operand is part of the one before it, and is on the
-    chip still where it fits. Sizes may be arrays.
+    `count` use the same k x n operand. experts: how many experts have `count` products of their own, with matrices of
+    their own; active: how many of them work in a step. held: whether the k x n operand is part of the one before it,
+    and is on the chip still where it fits. Sizes may be arrays.
     """
 
     op: str
@@ -100,8 +100,8 @@ def products(
 
 
 def together(tokens: Value, way: Decoding) -> Value:
-    """Return the vectors of a step: the new tokens of every sequence. One stays a plain 1, so that a GEMV is known to be
-    one.
+    """Return the vectors of a step: the new tokens of every sequence. One stays a plain 1, so that a GEMV is known to
+    be one.
     """
     return tokens if isinstance(way.batch, int) and way.batch == 1 else tokens * way.batch
 
@@ -116,8 +116,8 @@ def _latent_projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value
     """Return the same with latent attention where a decoder has it: every head's query is brought into the space of the
     latents and the weighted latent out of it, so that keys and values are never made.
 
-    Source: DeepSeek-V2 (2024), with the two up-projections absorbed into query and output, which stay products of their own.
-    Neglected: the low rank of its query projection.
+    Source: DeepSeek-V2 (2024), with the two up-projections absorbed into query and output, which stay products of their
+    own. Neglected: the low rank of its query projection.
     """
     d, hd, heads, there = decoder.d_model, decoder.head_dim, decoder.n_heads, (decoder.latent_dim > 0) * 1
     kv, latent, rope = decoder.n_kv_heads * hd, decoder.latent_dim, decoder.rope_dim
@@ -202,9 +202,9 @@ def elementwise(
 ) -> list[Elementwise]:
     """Return the nonlinear work of one step. A plain FFN has GELU, a gated one SiLU; models with ReLU are charged GELU.
 
-    The results of active experts are added to the residual stream one by one. Partial results of a context that is cut are
-    scaled and added ("reduction"), pages are compared to choose among them ("choice"), and the keys of sinks are turned to
-    where they stand relative to the window ("turn"). Neglected: the weights of experts, which the router
+    The results of active experts are added to the residual stream one by one. Partial results of a context that is cut
+    are scaled and added ("reduction"), pages are compared to choose among them ("choice"), and the keys of sinks are
+    turned to where they stand relative to the window ("turn"). Neglected: the weights of experts, which the router
     gives, and its softmax over the experts.
     """
     d, q = decoder.d_model, decoder.n_heads * decoder.head_dim
@@ -233,7 +233,9 @@ def elementwise(
 def _of_remedies(
     decoder: Decoder, context_len: Value, span: Value, chosen: Value, way: Decoding
 ) -> list[tuple[str, str, Value]]:
-    """Return (op, function, elements) of what a cut context, a choice of tokens and sinks take more, where there are any."""
+    """Return (op, function, elements) of what a cut context, a choice of tokens and sinks take more, where there are
+    any.
+    """
     (kv_heads, key, value), table = cached(decoder), []
     if np.any(np.asarray(way.splits) > 1):
         table.append(("av", "reduction", decoder.n_heads * value * way.splits * (way.splits > 1)))

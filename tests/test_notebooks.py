@@ -33,6 +33,15 @@ SMALL = {
     },
     "16-analog-engine": {"fan_in": "[256]", "device_seeds": "2", "tokens": "32", "outputs": "32", "windows": "4"},
     "11-analog-noise": {"again": "['variation 0.1']", "widths": "[256, 512]", "model": "opt-125m", "context_len": "16"},
+    "10-long-context": {
+        "models": "['opt-125m', 'llama-3-8b']",
+        "context_len": "[128, 4096]",
+        "at": "1024",
+        "far": "4096",
+        "draws": "8",
+        "prompt": "8",
+        "new_tokens": "2",
+    },
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 

@@ -1,7 +1,7 @@
 """The config.json of a BitNet checkpoint: the model it describes, and how it says that projections are stored.
 
-Fields mean what they mean in the public `transformers` library (models/bitnet and integrations/bitnet), and in the older
-code published with 1bitLLM/bitnet_b1_58, whose configuration has `weight_bits`.
+Fields mean what they mean in the public `transformers` library (models/bitnet and integrations/bitnet), and in the
+older code published with 1bitLLM/bitnet_b1_58, whose configuration has `weight_bits`.
 """
 
 from __future__ import annotations

@@ -30,11 +30,11 @@ _LATER = {"sinks": 0, "top_tokens": inf, "page": 16, "latent_dim": 0, "rope_dim"
 class Recipe:
     """How a model is trained: every number that enters, and no machine.
 
-    corpus: what it learns from, by name; ternary: whether projections are ternary with 8-bit activations, or the
-    full-precision twin; window: tokens of a training sequence, of which each step takes `batch`; rate: highest learning
-    rate, reached after `warmup` steps and lowered along a cosine to a tenth; decay: of weights, not of norms; start: the
-    checkpoint whose last state it begins with, and whose batches it goes on after; noise: standard deviation, over their
-    magnitude, of what is added to weights that are not 0, drawn anew at each step.
+    corpus: what it learns from, by name; ternary: whether projections are ternary with 8-bit activations, or the full-
+    precision twin; window: tokens of a training sequence, of which each step takes `batch`; rate: highest learning
+    rate, reached after `warmup` steps and lowered along a cosine to a tenth; decay: of weights, not of norms; start:
+    the checkpoint whose last state it begins with, and whose batches it goes on after; noise: standard deviation, over
+    their magnitude, of what is added to weights that are not 0, drawn anew at each step.
     """
 
     decoder: Decoder

@@ -117,8 +117,8 @@ def model(item: Decoder | str | Path) -> Decoder:
 def part(item: Any, wanted: type[Any] = object, near: Path | None = None, open_files: tuple[str, ...] = ()) -> Any:
     """Return a hardware part: itself, by catalog name, or from a TOML file (relative to the folder `near`).
 
-    open_files: files being read, each of which names the next. Raises BadInput when it is not of the wanted class, and when
-    a file names itself through others.
+    open_files: files being read, each of which names the next. Raises BadInput when it is not of the wanted class, and
+    when a file names itself through others.
     """
     found = item
     if isinstance(item, str | Path):
@@ -136,8 +136,9 @@ def part(item: Any, wanted: type[Any] = object, near: Path | None = None, open_f
 def system(item: Any) -> Any:
     """Return an accelerator: itself, by catalog name, or from a TOML file.
 
-    Any object with a `name` and a method `costs(products)` is one too. `costs` gets the list of `workload.Product` of a step
-    and returns for each op a mapping from extensive variable to its value for one step, latency_s and energy_j at least.
+    Any object with a `name` and a method `costs(products)` is one too. `costs` gets the list of `workload.Product` of a
+    step and returns for each op a mapping from extensive variable to its value for one step, latency_s and energy_j at
+    least.
     """
     if isinstance(item, System) or (callable(getattr(item, "costs", None)) and isinstance(item.name, str)):
         return item

@@ -83,8 +83,8 @@ def from_path(path: Path) -> Decoder:
 
 
 def from_config(path: Path) -> Decoder:
-    """Return the decoder a Hugging Face config.json describes: GPT-2, OPT, LLaMA, Mistral, Mixtral, Phi-3, Qwen2, Qwen3,
-    Qwen3-MoE or BitNet.
+    """Return the decoder a Hugging Face config.json describes: GPT-2, OPT, LLaMA, Mistral, Mixtral, Phi-3, Qwen2,
+    Qwen3, Qwen3-MoE or BitNet.
 
     Raises BadInput, in one line that names the file and the field, for anything that is not such a file.
     """
@@ -147,7 +147,8 @@ def _extras(path: Path, config: dict[str, Any], sizes: dict[str, int], family: s
 
 
 def _window(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> float:
-    """Return the sliding window of attention in tokens, infinite where there is none, as the family's own code decides it.
+    """Return the sliding window of attention in tokens, infinite where there is none, as the family's own code decides
+    it.
 
     Raises BadInput where only some blocks have one: a Decoder has equal blocks.
     """

@@ -84,12 +84,12 @@ def work_cycles(
     """Return the cycles, by phase, of several equal products on units that work side by side: operands streaming, and
     filling and draining.
 
-    The published timing model ends one cycle early, once per product; that cycle is taken from filling, or from streaming
-    on an array of one PE, which needs no filling.
-    on: how one product lies on a unit of `rows` rows. Folds go to whichever unit is free. Weight and input stationary folds
-    that add to the same sums follow one another on one unit; output stationary ones are all independent. overlap: the next
-    fold streams in while the last one drains and the operand after it is loaded, so that a fold takes as long as it streams,
-    or as its rows take to be handed on where that is longer, and filling is paid once.
+    The published timing model ends one cycle early, once per product; that cycle is taken from filling, or from
+    streaming on an array of one PE, which needs no filling. on: how one product lies on a unit of `rows` rows. Folds go
+    to whichever unit is free. Weight and input stationary folds that add to the same sums follow one another on one
+    unit; output stationary ones are all independent. overlap: the next fold streams in while the last one drains and
+    the operand after it is loaded, so that a fold takes as long as it streams, or as its rows take to be handed on
+    where that is longer, and filling is paid once.
 
     >>> float(work_cycles(mapping(1, 4096, 4096, rows=32, cols=32), 1, rows=32, units=32)["fill"])
     247.0

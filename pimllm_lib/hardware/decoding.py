@@ -11,9 +11,9 @@ from pimllm_lib.parts import Value, part, require, require_counts, require_flags
 class Speculation:
     """A few tokens are drafted by the model's own first blocks, then all of them are checked in one step.
 
-    draft_len: tokens drafted; acceptance: chance that one is accepted, independent of the others; draft_layers: blocks that
-    draft, the first of the model's own, so that drafting takes no weights and no cache of its own.
-    Source of the scheme: Leviathan et al. (2023); of drafting with the first blocks: LayerSkip, Elhoushi et al. (2024).
+    draft_len: tokens drafted; acceptance: chance that one is accepted, independent of the others; draft_layers: blocks
+    that draft, the first of the model's own, so that drafting takes no weights and no cache of its own. Source of the
+    scheme: Leviathan et al. (2023); of drafting with the first blocks: LayerSkip, Elhoushi et al. (2024).
     """
 
     name: str
@@ -43,9 +43,9 @@ class Decoding:
 
     batch: sequences that take a step together; projections then have as many vectors, and the cache as many copies.
     pack_heads: query heads that share keys and values are rows of one product, else each has a product of its own.
-    splits: parts that the context of a head is cut into, each a product of its own, whose partial results are then reduced.
-    pipelined: one half of the batch is on the crossbars while the other is on the array; nothing to gain with a batch of 1.
-    speculation: None where no tokens are drafted.
+    splits: parts that the context of a head is cut into, each a product of its own, whose partial results are then
+    reduced. pipelined: one half of the batch is on the crossbars while the other is on the array; nothing to gain with
+    a batch of 1. speculation: None where no tokens are drafted.
     """
 
     name: str

@@ -24,18 +24,17 @@ class SystolicArray:
     """A rows x cols array of multiply-accumulate PEs.
 
     rate_hz: clock, one MAC per PE and cycle; dataflow: "os", "ws" or "is" (output, weight, input stationary).
-    active_pe_energy_j, idle_pe_energy_j: energy per cycle of a PE that holds an operand or result, and of one
-    that does not. measured_cycle_energy_j: energy per cycle of the whole array where somebody reported it, valid
-    for one row of activations at measured_rows x measured_cols and measured_dataflow only, and used there instead (0:
-    never). pe_area_m2: area of a PE, None where it is
-    not known. Each may be an axis.
+    active_pe_energy_j, idle_pe_energy_j: energy per cycle of a PE that holds an operand or result, and of one that does
+    not. measured_cycle_energy_j: energy per cycle of the whole array where somebody reported it, valid for one row of
+    activations at measured_rows x measured_cols and measured_dataflow only, and used there instead (0: never).
+    pe_area_m2: area of a PE, None where it is not known. Each may be an axis.
 
-    arrays: how many such arrays work side by side. row_groups: most groups that the rows of each can be divided into, each
-    at a fold of its own; with few rows of operands there are as many groups as rows are left. overlap: the next fold streams
-    in while the last one drains. group_area_m2, group_pe_energy_j: what a PE and a working PE's cycle take more for groups;
-    shadow_area_m2, shadow_j: a PE's second accumulator, and moving one result or stationary operand through it.
-    Raises BadInput for counts below 1, rates or energies not above 0, an unknown dataflow, row_groups that do not divide the
-    rows, and groups or overlap that cost nothing.
+    arrays: how many such arrays work side by side. row_groups: most groups that the rows of each can be divided into,
+    each at a fold of its own; with few rows of operands there are as many groups as rows are left. overlap: the next
+    fold streams in while the last one drains. group_area_m2, group_pe_energy_j: what a PE and a working PE's cycle take
+    more for groups; shadow_area_m2, shadow_j: a PE's second accumulator, and moving one result or stationary operand
+    through it. Raises BadInput for counts below 1, rates or energies not above 0, an unknown dataflow, row_groups that
+    do not divide the rows, and groups or overlap that cost nothing.
     """
 
     name: str

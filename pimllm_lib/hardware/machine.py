@@ -22,11 +22,11 @@ class System:
     """An accelerator: its engines, and the engine that each kind of product goes to.
 
     array: a systolic array; pim: analog crossbar tiles, None where there are none. sram, dram, storage, nonlinear, bus:
-    the machine around them, wanted by conventions that count it. kv: a memory for the key-value cache alone, None where that
-    lies in dram. decoding: how a step is organised. routing: kind -> engine, every kind
-    of `schema.KINDS` once; a product of `schema.PRODUCT_KINDS` may stand beside them and then goes its own way:
-    {"projection": "array", "ff1": "pim", ...}. Raises BadInput for a kind left out, a name that is no kind, product or
-    engine, attention routed to crossbars (their weights are written once), and an engine the system does not have.
+    the machine around them, wanted by conventions that count it. kv: a memory for the key-value cache alone, None where
+    that lies in dram. decoding: how a step is organised. routing: kind -> engine, every kind of `schema.KINDS` once; a
+    product of `schema.PRODUCT_KINDS` may stand beside them and then goes its own way: {"projection": "array", "ff1":
+    "pim", ...}. Raises BadInput for a kind left out, a name that is no kind, product or engine, attention routed to
+    crossbars (their weights are written once), and an engine the system does not have.
     """
 
     name: str

@@ -14,9 +14,9 @@ SOFTMAXES = ("consmax", "conventional")
 class Sram:
     """On-chip memory of the digital half, split for inputs, weights and results.
 
-    bit_j: energy of one bit read or written; leakage_w: of all of it; area_m2: None where it is not known. port_bits: bits
-    that it and the array exchange in a cycle of the array (infinite: as many as are asked for, as the published simulations
-    have it); port_bit_area_m2: area of the wires and drivers of each.
+    bit_j: energy of one bit read or written; leakage_w: of all of it; area_m2: None where it is not known. port_bits:
+    bits that it and the array exchange in a cycle of the array (infinite: as many as are asked for, as the published
+    simulations have it); port_bit_area_m2: area of the wires and drivers of each.
     """
 
     name: str
@@ -57,8 +57,8 @@ class Dram:
 class KvStore:
     """A memory on the chip for the key-value cache alone.
 
-    bandwidth_bps: all of it together; bit_j: energy of one bit read or written; byte_standby_w, byte_area_m2: refresh or
-    leakage, and area, of each byte.
+    bandwidth_bps: all of it together; bit_j: energy of one bit read or written; byte_standby_w, byte_area_m2: refresh
+    or leakage, and area, of each byte.
     """
 
     name: str

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog, remedies
-from pimllm_lib.bounds import attention_bounds, cache_floor
+from pimllm_lib.bounds import cache_floor, decode_bounds
 from pimllm_lib.crossing import crossings
 from pimllm_lib.generation import generate
 from pimllm_lib.hardware import System
@@ -36,7 +36,7 @@ APART = {
 }
 
 MACHINES = ["published", "improved"]
-_STACKED = ("tokens_per_s", "tokens_per_j", "floor_tokens_per_s")
+_STACKED = ("tokens_per_s", "tokens_per_j", "floor_tokens_per_s", "floor_tokens_per_j")
 
 
 @dataclass(frozen=True)
@@ -103,27 +103,31 @@ def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
         found = xr.concat(rows, xr.Variable("remedy", free))
         more = found - found.sel(remedy="none", drop=True)
         gained = {f"more_{name}": more[name] for name in ("tokens_per_s", "area_m2", "power_w")}
-        both: xr.Dataset = found[["tokens_per_s", "tokens_per_j"]].assign(gained).reindex(remedy=names)
-        return both
+        return found[["tokens_per_s", "tokens_per_j"]].assign(gained).reindex(remedy=names)
 
     return annotate(_over_models(setting, lambda decoder: _both(lambda under: on(decoder, under), exact)))
 
 
 def _both(made: Callable[[Sequence[str]], xr.Dataset], exact: Sequence[str]) -> xr.Dataset:
     """Return what is made of the published machine and of the improved one, along `machine`."""
-    return xr.concat([made([]), made(exact)], xr.Variable("machine", MACHINES))
+    both: xr.Dataset = xr.concat([made([]), made(exact)], xr.Variable("machine", MACHINES))
+    return both
 
 
 def _over_models(setting: Setting, made: Any) -> xr.Dataset:
-    return xr.concat([made(decoder) for decoder in setting.decoders], xr.Variable("model", list(setting.models)))
+    every: xr.Dataset = xr.concat(
+        [made(decoder) for decoder in setting.decoders],
+        xr.Variable("model", [decoder.name for decoder in setting.decoders]),
+    )
+    return every
 
 
 def best_set(setting: Setting) -> list[str]:
     """Return the set of remedies that compute the same with the best rate at the far context, geometric mean over the
     models.
 
-    All sets are tried, since two remedies may gain together what neither gains alone; then those that gain nothing in the
-    best one are left out, the least useful first, as long as the rate stays within `LEAST_GAIN` of the best.
+    All sets are tried, since two remedies may gain together what neither gains alone; then those that gain nothing in
+    the best one are left out, the least useful first, as long as the rate stays within `LEAST_GAIN` of the best.
     """
     slots: dict[str, list[str]] = {}
     for name, remedy in remedies.REMEDIES.items():
@@ -142,8 +146,8 @@ def best_set(setting: Setting) -> list[str]:
 
 
 def order(setting: Setting, exact: Sequence[str]) -> list[str]:
-    """Return remedies in the best order: at each step the one that gains most at the far context. First those given, which
-    compute the same; then the others, until none gains `LEAST_GAIN`.
+    """Return remedies in the best order: at each step the one that gains most at the far context. First those given,
+    which compute the same; then the others, until none gains `LEAST_GAIN`.
     """
     taken: list[str] = []
     left = list(exact)
@@ -173,7 +177,8 @@ def _rate(setting: Setting, names: Sequence[str]) -> float:
 
 
 def stack(setting: Setting, names: Sequence[str]) -> xr.Dataset:
-    """Return rate, efficiency and floor with remedies put on one after another: dimensions model, put_on and context_len.
+    """Return rate, efficiency and floor with remedies put on one after another: dimensions model, put_on and
+    context_len.
 
     The label of a place on the stack is the remedy put on there, "none" at its foot.
     """
@@ -183,9 +188,18 @@ def stack(setting: Setting, names: Sequence[str]) -> xr.Dataset:
         rows = [setting.measured(*machine, setting.context_len) for machine in machines]
         floors = [cache_floor(system=s, model=m, context_len=setting.context_len) for s, m in machines]
         ds = xr.concat(rows, xr.Variable("put_on", ["none", *names]))
-        return ds.assign(floor_tokens_per_s=xr.concat(floors, "put_on"))[[*_STACKED]]
+        watts = xr.DataArray([_reading_w(system) for system, _ in machines], dims="put_on")
+        floor = xr.concat(floors, "put_on")
+        return ds.assign(floor_tokens_per_s=floor, floor_tokens_per_j=floor / watts)[[*_STACKED]]
 
     return annotate(_over_models(setting, one).rename({name: f"stack_{name}" for name in _STACKED}))
+
+
+def _reading_w(system: System) -> float:
+    """Return what the memory of the cache draws while it is read at its full rate."""
+    store = system.kv or system.dram
+    assert store is not None
+    return float(store.bandwidth_bps * store.bit_j)
 
 
 def full_memory(setting: Setting, gib: float = 16.0) -> dict[str, float]:
@@ -195,29 +209,34 @@ def full_memory(setting: Setting, gib: float = 16.0) -> dict[str, float]:
     return {d.name: gib * 2.0**30 / float(cache_words(d, 1) * storage.cached_bits / 8) for d in setting.decoders}
 
 
-def roofline(setting: Setting, decoder: Decoder, exact: Sequence[str]) -> xr.Dataset:
-    """Return what bounds the attention of one model: dimensions way, context_len and bound, with the coordinate decides.
+def roofline(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
+    """Return what bounds decoding: dimensions model, way, context_len and bound, with the coordinate decides.
 
-    way: the machine as published, in one long row, in row groups with ports as narrow as before and as wide as they ask for,
-    and with all remedies that compute the same.
+    way: the machine as published, in one long row, in row groups with ports as narrow as before and as wide as they ask
+    for, and with all remedies that compute the same.
     """
-    wide = setting.put(decoder, ["row groups"])
-    machines = {
-        "as published": (setting.hybrid, decoder),
-        "one row of 1024": setting.put(decoder, ["one row of 1024"]),
-        "row groups, narrow ports": (
-            with_field(wide[0], "sram.port_bits", remedies.port_bits(setting.hybrid)),
-            decoder,
-        ),
-        "row groups": wide,
-        "improved": setting.put(decoder, exact),
-    }
-    rows = [attention_bounds(system=s, model=m, context_len=list(setting.context_len)) for s, m in machines.values()]
-    return xr.concat(rows, xr.Variable("way", list(machines)))
+
+    def one(decoder: Decoder) -> xr.Dataset:
+        wide = setting.put(decoder, ["row groups"])
+        machines = {
+            "as published": (setting.hybrid, decoder),
+            "one row of 1024": setting.put(decoder, ["one row of 1024"]),
+            "row groups, narrow ports": (
+                with_field(wide[0], "sram.port_bits", remedies.port_bits(setting.hybrid)),
+                decoder,
+            ),
+            "row groups": wide,
+            "improved": setting.put(decoder, exact),
+        }
+        rows = [decode_bounds(system=s, model=m, context_len=list(setting.context_len)) for s, m in machines.values()]
+        return xr.concat(rows, xr.Variable("way", list(machines)))
+
+    return _over_models(setting, one)
 
 
 def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
-    """Return where decoding changes its character, as published and with the remedies that compute the same ("improved").
+    """Return where decoding changes its character, as published and with the remedies that compute the same
+    ("improved").
 
     Dimensions model and machine; see `crossing.crossings`.
     """

@@ -51,8 +51,8 @@ LEAST_SRAM = 0.125
 
 @dataclass(frozen=True)
 class Space:
-    """All designs at once: the machine with an axis for each knob, how many knobs of each differ from the published one (NaN
-    where it does not fit the area), and what it leaves of the on-chip memory.
+    """All designs at once: the machine with an axis for each knob, how many knobs of each differ from the published one
+    (NaN where it does not fit the area), and what it leaves of the on-chip memory.
     """
 
     system: System
@@ -61,8 +61,8 @@ class Space:
 
 
 def space() -> Space:
-    """Return every combination of `KNOBS` with the area of the published digital half: what the array and the ports take
-    more, the on-chip memory has less of, in capacity, leakage and area alike.
+    """Return every combination of `KNOBS` with the area of the published digital half: what the array and the ports
+    take more, the on-chip memory has less of, in capacity, leakage and area alike.
     """
     home = remedies.provisioned(catalog.systems["pim-llm"])
     assert home.sram is not None
@@ -118,8 +118,8 @@ def _of_parts(names: xr.DataArray, field: str) -> xr.DataArray:
 def search(model: Decoder, *, kept: float, near: int, at: int) -> xr.Dataset:
     """Return rate and efficiency of all designs at a context, and the rate they are to reach.
 
-    design_tokens_per_s, design_tokens_per_j: along the knobs; target_tokens_per_s: the published machine's at `near`, times
-    `kept`.
+    design_tokens_per_s, design_tokens_per_j: along the knobs; target_tokens_per_s: the published machine's at `near`,
+    times `kept`.
     """
     ds = evaluate(system=space().system, model=model, context_len=at, conventions=CONVENTIONS,
                   variables=["latency_s", "energy_j"])  # fmt: skip

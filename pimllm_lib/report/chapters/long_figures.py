@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 
-from pimllm_lib.bounds import BOUNDS
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, label, log_ticks, style
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
 
 _PUBLISHED, _IMPROVED, _ALL, _GREY = SYSTEM_COLOURS["pim-llm"], "#009E73", "#0072B2", "#777777"
-#: Bound -> colour, from the array to the memory.
+#: Bound of `bounds.BOUNDS` -> colour, from the array to the memory.
 _BOUND_COLOURS = {
-    "multipliers": "#009E73", "idle": "#D55E00", "filling": "#E69F00", "SRAM": "#56B4E9", "cache memory": "#0072B2",
+    "other work": "#999999", "multipliers": "#009E73", "idle": "#D55E00", "filling": "#E69F00", "SRAM": "#56B4E9",
+    "cache memory": "#0072B2",
 }  # fmt: skip
 
 
@@ -31,53 +31,56 @@ def short(tokens: float) -> str:
 
 
 def rates(stacked: xr.Dataset, exact: int, holds: dict[str, float]) -> Figure:
-    """Draw rates over context, a panel a model: published, improved, with all remedies; and the floors of both caches.
+    """Draw rates and efficiency over context, a column a model: published, improved, with all remedies; and the cache's
+    floor.
 
     exact: remedies that compute the same, the first of the stack; holds: context whose cache fills a common memory.
     """
-    rate, floor = stacked.stack_tokens_per_s, stacked.stack_floor_tokens_per_s
     names, contexts = [str(name) for name in stacked.model.values], stacked.context_len.values
-    columns = min(2, len(names))
+    shown = {"stack_tokens_per_s": "Decoding rate (tokens/s)", "stack_tokens_per_j": "Efficiency (tokens/J)"}
     with style():
-        rows = -(-len(names) // columns)
-        drawn, axes = plt.subplots(rows, columns, figsize=(8.2, 0.6 + 3 * rows), sharex=True, squeeze=False)
-        for ax, name in zip(axes.flat, names, strict=False):
-            mine, low = rate.sel(model=name), floor.sel(model=name)
-            ax.plot(contexts, low.isel(put_on=0), "--", color=_GREY, lw=1.1)
-            for at, colour in ((0, _PUBLISHED), (exact, _IMPROVED), (-1, _ALL)):
-                ax.plot(contexts, mine.isel(put_on=at), "-", color=colour)
-            ax.axvline(holds[name], color=_GREY, lw=0.8, ls=":")
-            ax.set(xscale="log", yscale="log", title=name, ylim=(mine.min() / 1.5, 4 * mine.max()))
-            _axes(ax, contexts)
-        for ax in axes.flat[len(names) :]:
-            ax.set_visible(False)
-        for ax in axes[:, 0]:
-            ax.set_ylabel(label(rate).split(" with")[0] + " (tokens/s)")
-        for ax in axes[-1]:
-            ax.set_xlabel("Context length (tokens)")
+        drawn, axes = plt.subplots(2, len(names), figsize=(1.2 + 1.9 * len(names), 5.4), sharex=True, squeeze=False)
+        for row, (variable, text) in zip(axes, shown.items(), strict=True):
+            row[0].set_ylabel(text)
+            for ax, name in zip(row, names, strict=True):
+                mine = stacked.sel(model=name)
+                floor = mine[variable.replace("stack", "stack_floor")].isel(put_on=0)
+                ax.plot(contexts, floor, "--", color=_GREY, lw=1.1)
+                if variable == "stack_tokens_per_s":
+                    ax.set_title(name, fontsize=10)
+                else:
+                    ax.set_xlabel("Context (tokens)")
+                for at, colour in ((0, _PUBLISHED), (exact, _IMPROVED), (-1, _ALL)):
+                    ax.plot(contexts, mine[variable].isel(put_on=at), "-", color=colour)
+                ax.axvline(holds[name], color=_GREY, lw=0.8, ls=":")
+                ax.set(xscale="log", yscale="log", ylim=(mine[variable].min() / 1.5, 4 * mine[variable].max()))
+                _axes(ax, contexts, 6)
         _legend(drawn)
         plt.close(drawn)
-    told = "; ".join(
-        f"{name}: {', '.join(f'{rate.sel(model=name).isel(put_on=at, context_len=-1).item():.2g}' for at in (0, exact, -1))}"
-        for name in names
-    )
+    told = "; ".join(f"{name}: {_ends(stacked.stack_tokens_per_s.sel(model=name), exact)}" for name in names)
     alt = (
-        f"Decoding rates from {short(contexts[0])} to {short(contexts[-1])} tokens of context for {len(names)} models, as "
-        f"published, improved, and with all remedies. In tokens per second at the longest, in this order: {told}."
+        f"Decoding rates and efficiency from {short(contexts[0])} to {short(contexts[-1])} tokens of context for "
+        f"{len(names)} "
+        f"models, as published, improved, and with all remedies. In tokens per second at the longest, in this order: {told}."
     )
     return Figure(drawn, alt)
 
 
-def _axes(ax: Axes, contexts: Any) -> None:
+def _ends(rate: xr.DataArray, exact: int) -> str:
+    return ", ".join(f"{rate.isel(put_on=at, context_len=-1).item():.2g}" for at in (0, exact, -1))
+
+
+def _axes(ax: Axes, contexts: Any, every: int) -> None:
     low, high = (np.log10(end) for end in ax.get_ylim())
     log_ticks(ax, "y", [10.0**e for e in range(int(np.ceil(low)), int(np.floor(high)) + 1)])
-    _tokens(ax, contexts)
-
-
-def _tokens(ax: Axes, contexts: Any) -> None:
-    ticks = [n for n in contexts if np.log2(n) % 3 == 1] or list(contexts)
+    ticks = _ticks(contexts, every)
     log_ticks(ax, "x", ticks)
     ax.set_xticklabels([short(n) for n in ticks])
+
+
+def _ticks(contexts: Any, every: int) -> list[float]:
+    """Return contexts a factor of 2^every apart, all where there are none: 128, 1k, 8k for 3."""
+    return [n for n in contexts if np.log2(n) % every == 7 % every] or list(contexts)
 
 
 def _legend(drawn: Any) -> None:
@@ -90,33 +93,49 @@ def _legend(drawn: Any) -> None:
 
 
 def roofline(bounds: xr.Dataset) -> Figure:
-    """Draw what bounds attention: left, each bound of the published machine over context; right, which one decides."""
-    contexts, ways = bounds.context_len.values, [str(way) for way in bounds.way.values]
-    first = bounds.bound_s.isel(way=0)
+    """Draw what bounds decoding: above, each bound of the published and of the improved machine over context for the
+    first model; below, which one decides on each way, for the first two.
+    """
+    contexts, models = bounds.context_len.values, [str(name) for name in bounds.model.values[:2]]
     with style():
-        drawn, (left, right) = plt.subplots(1, 2, figsize=(8.2, 3.7), width_ratios=(1, 1.15))
-        for name, colour in _BOUND_COLOURS.items():
-            times = 1e3 * first.sel(bound=name)
-            left.plot(contexts, times, "--" if name == "cache memory" else "-", color=colour)
-        left.set(
-            xscale="log", yscale="log", xlabel="Context length (tokens)", ylabel="Time for a token's attention (ms)"
-        )
-        _axes(left, contexts)
-        left.set_title("as published")
-        codes = np.array([[list(BOUNDS).index(str(x)) for x in row] for row in bounds.decides.values])
-        colours = ListedColormap([_BOUND_COLOURS[name] for name in BOUNDS])
-        right.pcolormesh(np.arange(len(contexts) + 1), np.arange(len(ways) + 1), codes, cmap=colours, vmin=-0.5,
-                         vmax=len(BOUNDS) - 0.5, edgecolors="white", linewidth=0.6)  # fmt: skip
-        right.set_yticks(np.arange(len(ways)) + 0.5, ways)
-        shown = [i for i, n in enumerate(contexts) if np.log2(n) % 3 == 1] or list(range(len(contexts)))
-        right.set_xticks([i + 0.5 for i in shown], [short(contexts[i]) for i in shown])
-        right.set(xlabel="Context length (tokens)", title="what decides")
-        right.invert_yaxis()
+        drawn, axes = plt.subplots(2, 2, figsize=(8.4, 6.4), height_ratios=(1.15, 1))
+        for ax, way in zip(axes[0], bounds.way.values[[0, -1]], strict=True):
+            for name, colour in _BOUND_COLOURS.items():
+                times = 1e3 * bounds.bound_s.sel(model=models[0], way=way, bound=name)
+                ax.plot(contexts, times.where(times > 0), "--" if name == "cache memory" else "-", color=colour)
+            low, high = 1e3 * bounds.bound_s.isel(model=0, way=[0, -1]).quantile([0.02, 1]).values
+            ax.set(xscale="log", yscale="log", ylim=(max(low, 1e-2), 2 * high), title=f"{models[0]}, {way}")
+            _axes(ax, contexts, 3)
+        axes[0, 0].set_ylabel("Time of a token (ms)")
+        for ax, model in zip(axes[1], models, strict=False):
+            _regions(ax, bounds.sel(model=model), contexts, named=model == models[0])
+        for ax in axes[1, len(models) :]:
+            ax.set_visible(False)
         handles = [Line2D([], [], color=colour, lw=5, label=name) for name, colour in _BOUND_COLOURS.items()]
-        drawn.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+        drawn.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
         plt.close(drawn)
-    told = "; ".join(f"{way}: {', '.join(_runs(bounds.decides.values[i], contexts))}" for i, way in enumerate(ways))
-    return Figure(drawn, f"Bounds of attention over context, and which of them decides. {told}.")
+    told = "; ".join(
+        f"{way}: {', '.join(_runs(bounds.decides.sel(model=model, way=way).values, contexts))}"
+        for model in models
+        for way in bounds.way.values
+    )
+    return Figure(
+        drawn, f"Bounds of decoding over context, and which of them decides for {' and '.join(models)}. {told}."
+    )
+
+
+def _regions(ax: Axes, bounds: xr.Dataset, contexts: Any, *, named: bool) -> None:
+    """Colour each way and context by the bound that decides."""
+    ways = [str(way) for way in bounds.way.values]
+    codes = np.array([[list(_BOUND_COLOURS).index(str(x)) for x in row] for row in bounds.decides.values])
+    colours = ListedColormap(list(_BOUND_COLOURS.values()))
+    ax.pcolormesh(np.arange(len(contexts) + 1), np.arange(len(ways) + 1), codes, cmap=colours, vmin=-0.5,
+                  vmax=len(_BOUND_COLOURS) - 0.5, edgecolors="white", linewidth=0.6)  # fmt: skip
+    ax.set_yticks(np.arange(len(ways)) + 0.5, ways if named else [""] * len(ways))
+    shown = _ticks(contexts, 3)
+    ax.set_xticks([list(contexts).index(n) + 0.5 for n in shown], [short(n) for n in shown])
+    ax.set(xlabel="Context length (tokens)", title=f"{bounds.model.item()}, what decides")
+    ax.invert_yaxis()
 
 
 def _runs(decides: Sequence[str], contexts: Sequence[int]) -> list[str]:

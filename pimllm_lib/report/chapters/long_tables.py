@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -181,6 +182,22 @@ def robust(drawn: xr.Dataset, *, kept: float) -> Sentence:
     return Sentence(
         f"With every uncertain constant drawn from its range, at least {100 * kept:.0f} % is kept in "
         f"{100 * drawn.holding_share.min().item():.0f} % of draws or more; nine draws of ten lie within: {'; '.join(told)}."
+    )
+
+
+def one_row(setting: Setting) -> Sentence:
+    """Return how near one row of 1024 PEs with overlapped folds comes to 1024 multiplications a cycle, product by
+    product.
+    """
+    system, model = setting.put(setting.decoders[0], ["one row of 1024", "overlapped folds"])
+    on_array = replace(system, routing=dict.fromkeys(system.routing, "array"))
+    ds = evaluate(system=on_array, model=model, context_len=setting.at, conventions="corrected", detail="op",
+                  variables=["array_macs", "cycles"]).squeeze(drop=True)  # fmt: skip
+    each = {op: (ds.array_macs / ds.cycles).sel(op=op).item() for op in ("q", "score", "av")}
+    return Sentence(
+        f"One row of 1024 with overlapped folds does {each['q']:.0f} multiplications a cycle in a query projection of "
+        f"{model.name}, {each['score']:.0f} in scores at {setting.at} tokens, and {each['av']:.0f} in weighted values, "
+        "which are only as many columns wide as a head."
     )
 
 

@@ -1,4 +1,6 @@
-"""What chapter 14 evaluates: families of models, both machines at several bits of a weight, and verdicts on conclusions."""
+"""What chapter 14 evaluates: families of models, both machines at several bits of a weight, and verdicts on
+conclusions.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def counterparts(groups: dict[str, list[Decoder]]) -> dict[str, tuple[Decoder, D
 
 
 def machines(weight_bits: list[int]) -> list[System]:
-    """Return TPU-LLM and PIM-LLM with weights of each number of bits, along an axis, on a grid that holds any block here."""
+    """Return TPU-LLM and PIM-LLM with weights of each number of bits, along an axis, on a grid that holds any block
+    here.
+    """
     wide = with_field(catalog.systems["pim-llm"], "pim.grid_side", GRID_SIDE)
     bits = axis(weight_bits=weight_bits) if len(weight_bits) > 1 else weight_bits[0]
     return [with_weight_bits(system, bits) for system in (catalog.systems["tpu-llm"], wide)]
@@ -83,8 +87,8 @@ def machines(weight_bits: list[int]) -> list[System]:
 def evaluated(groups: dict[str, list[Decoder]], context_len: list[int], weight_bits: list[int]) -> xr.Dataset:
     """Return both machines on every model and counterpart, context and number of weight bits.
 
-    Dimensions: system, model, conventions, context_len and weight_bits. NaN where memory does not hold weights and cache of
-    TPU-LLM, and with it no comparison.
+    Dimensions: system, model, conventions, context_len and weight_bits. NaN where memory does not hold weights and
+    cache of TPU-LLM, and with it no comparison.
     """
     models = [model for members in groups.values() for model in members]
     models += [without for without, _ in counterparts(groups).values()]

@@ -117,7 +117,8 @@ def table(ds: xr.Dataset) -> Table:
 def figure(ds: xr.Dataset) -> Figure:
     """Draw rise of perplexity over energy of a token, a panel each way to count.
 
-    All designs (faint), those shared and clocked as published with intervals and bits, the front, its knee, the published.
+    All designs (faint), those shared and clocked as published with intervals and bits, the front, its knee, the
+    published.
     """
     with style():
         drawn, axes = plt.subplots(1, len(CONVENTIONS), figsize=(8.2, 4.2), sharey=True)

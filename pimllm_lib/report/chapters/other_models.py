@@ -112,7 +112,9 @@ def answer(ds: xr.Dataset, groups: dict[str, list[Decoder]], found: pd.DataFrame
 
 
 def lead_by_model(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
-    """Draw speed-up and tokens/J over TPU-LLM for every model, from the shortest context (filled) to the longest (open)."""
+    """Draw speed-up and tokens/J over TPU-LLM for every model, from the shortest context (filled) to the longest
+    (open).
+    """
     rows = [row for name, members in groups.items() for row in (name, *(model.name for model in members))]
     here = ds.sel(system="pim-llm", weight_bits=_published(ds))
     panels = {"Speed-up of PIM-LLM": here.speedup, "Tokens/J of PIM-LLM over TPU-LLM": here.energy_gain + 1}

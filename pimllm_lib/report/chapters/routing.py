@@ -47,7 +47,8 @@ def routings(rates: xr.DataArray) -> Figure:
 def leads(rates: xr.DataArray, same_unit: xr.DataArray, unit: str) -> xr.DataArray:
     """Return the rate of pim-llm over each baseline: dimensions baseline and context_len.
 
-    same_unit: rates of pim-llm with its attention on the vector unit called `unit`; its lead over that unit is the last.
+    same_unit: rates of pim-llm with its attention on the vector unit called `unit`; its lead over that unit is the
+    last.
     """
     rates = rates.squeeze("model")
     baselines = [str(name) for name in rates.system.values if name != "pim-llm"]
