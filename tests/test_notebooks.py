@@ -36,7 +36,7 @@ SMALL = {
     "10-long-context": {
         "models": "['opt-125m', 'llama-3-8b']",
         "context_len": "[128, 4096]",
-        "at": "1024",
+        "at": "128",
         "far": "4096",
         "draws": "8",
         "prompt": "8",

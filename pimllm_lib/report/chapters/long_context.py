@@ -13,6 +13,7 @@ import xarray as xr
 from pimllm_lib import catalog, remedies
 from pimllm_lib.bounds import cache_floor, decode_bounds
 from pimllm_lib.crossing import crossings
+from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.generation import generate
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
@@ -49,6 +50,12 @@ class Setting:
     gib: float
     at: int
     far: int
+
+    def __post_init__(self) -> None:
+        """Refuse contexts of rankings that are not evaluated."""
+        for name in ("at", "far"):
+            if (got := getattr(self, name)) not in self.context_len:
+                raise BadInput(f"{name} is {clip(got)}; wanted one of context_len, {clip(list(self.context_len))}")
 
     @property
     def decoders(self) -> list[Decoder]:
