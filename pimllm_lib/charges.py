@@ -93,8 +93,18 @@ def _charge(system: System, step: Step, times: Value, ledger: Ledger, tally: _Ta
         tally.work(component, variable, _often(value, times))
         ledger.add(variable, op, component, _often(_counted(value, variable, op, system, step), times))
     if "latency_s" in ledger.wanted:
-        for op, component, value in _taking_turns([*waits, *_latencies(busy, system, step)], system, step):
+        waits += _latencies(busy, system, step)
+        for op, component, value in _taking_turns([*waits, *_late_softmax(busy, waits)], system, step):
             ledger.add("latency_s", op, component, _often(value, times))
+
+
+def _late_softmax(busy: Mapping[str, Mapping[str, Value]], waits: list[Wait]) -> Iterator[Wait]:
+    """Yield what is left of the softmax that streams with the scores when these are done sooner."""
+    if "softmax" not in busy:
+        return
+    taken = {name: sum(value for op, _, value in waits if op == name) for name in ("score", "softmax")}
+    streaming = sum(busy["softmax"].values()) - taken["softmax"]
+    yield "softmax", "nonlinear", np.maximum(0.0, streaming - taken["score"])
 
 
 def _taking_turns(waits: list[Wait], system: System, step: Step) -> Iterator[Wait]:

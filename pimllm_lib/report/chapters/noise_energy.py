@@ -37,8 +37,8 @@ _GREY, _DARK, _FRONT, _KNEE, _HOME = "#999999", "#666666", "#0072B2", "#D55E00",
 
 def answer(ds: xr.Dataset) -> Sentence:
     """Return the answer of the page: the knee under each way to count, and the cheapest design that spoils nothing."""
-    head = f"**{ds.model.item()} at {ds.context_len.item()} tokens, energies over that of the published design"
-    return Sentence(f"{head} ({_named(HOME)}). " + " ".join(_judged(ds, name) for name in map(str, CONVENTIONS)) + "**")
+    head = f"{ds.model.item()} at {ds.context_len.item()} tokens, energies over that of the published design"
+    return Sentence(f"{head} ({_named(HOME)}). " + " ".join(_judged(ds, name) for name in map(str, CONVENTIONS)))
 
 
 def _judged(ds: xr.Dataset, conventions: str) -> str:
