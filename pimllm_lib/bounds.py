@@ -6,14 +6,16 @@ beats it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from pimllm_lib import catalog
 from pimllm_lib.arguments import contexts
 from pimllm_lib.axes import Frame
+from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 from pimllm_lib.parts import Value
@@ -34,7 +36,7 @@ BOUNDS = {
 _ARRAY, _MEMORIES = ("multipliers", "idle", "filling"), ("SRAM", "cache memory")
 
 
-def decode_bounds(*, system: System, model: Decoder, context_len: Any, conventions: Any = "full-system") -> xr.Dataset:
+def decode_bounds(*, system: Any, model: Any, context_len: Any, conventions: Any = "full-system") -> xr.Dataset:
     """Return how long each bound alone takes for one token, and which of them decides.
 
     Dimensions context_len and bound, with `bound_s`; the coordinate `decides` names one of `BOUNDS`: other work where
@@ -56,6 +58,8 @@ def decode_bounds(*, system: System, model: Decoder, context_len: Any, conventio
         "cache memory": parts.sel(component=["dram_kv", *SUBSYSTEMS["kv_store"]]).sum("component"),
     }
     table = xr.concat(list(times.values()), xr.Variable("bound", list(times)))
+    if set(table.dims) != {"bound", "context_len"}:
+        raise BadInput(f"{system.name} or the model has an axis; wanted one value of each number")
     deciding = [
         _deciding(dict(zip(times, column, strict=True))) for column in table.transpose("context_len", ...).values
     ]
@@ -70,13 +74,14 @@ def _deciding(times: Mapping[str, float]) -> str:
     return slowest if times[slowest] > on_array else max(_ARRAY, key=times.__getitem__)
 
 
-def cache_floor(*, system: System, model: Decoder, context_len: Sequence[int]) -> xr.DataArray:
+def cache_floor(*, system: Any, model: Any, context_len: Any) -> xr.DataArray:
     """Return the tokens per second at which what a step attends to is read from its memory once, and nothing else
     happens.
 
     Several sequences are read each by itself; drafted tokens are checked by one reading. system, model: their numbers
-    may be axes, which the result then has after context_len.
+    may be axes, which the result then has after context_len. Raises BadInput for a system without a memory.
     """
+    system, model = _made_of_parts(system), catalog.model(model)
     lengths = contexts(context_len)
     frame = Frame.over([system, model], context_len=lengths)
     machine, decoder = frame.align_part(system), frame.align_part(model)
@@ -85,6 +90,15 @@ def cache_floor(*, system: System, model: Decoder, context_len: Sequence[int]) -
     coords = {dim: frame.labels[dim] for dim in dims}
     floor: xr.DataArray = annotate(xr.Dataset({"floor_tokens_per_s": (dims, values)}, coords=coords)).floor_tokens_per_s
     return floor
+
+
+def _made_of_parts(item: Any) -> System:
+    system = catalog.system(item)
+    if not isinstance(system, System) or system.storage is None or (system.kv is None and system.dram is None):
+        raise BadInput(
+            f"{system.name} has no storage or no memory for the cache; wanted a system made of parts, with both"
+        )
+    return system
 
 
 def _floor_s(system: System, model: Decoder, context_len: Value) -> Value:

@@ -118,6 +118,9 @@ class Decoder:
                 got,
                 "whole tokens, at least 1; inf for all",
             )
+        for field in ("sinks", "latent_dim", "rope_dim"):
+            got = getattr(self, field)
+            require(got == np.floor(got), f"{field} of {self.name}", got, "a whole number")
         alone = (self.rope_dim > 0) & np.equal(self.latent_dim, 0)
         require(np.logical_not(alone), f"rope_dim of {self.name}", self.rope_dim, "0 without a latent_dim")
 

@@ -71,15 +71,16 @@ def kv_bits(bits: Value) -> Changes:
 def _drafting(system: System, model: Decoder) -> Changes:
     """Draft with the share of blocks that the source drafts with."""
     part = catalog.parts["early-exit"]
-    layers = max(1, round(model.n_layers * part.draft_layers / 32))
+    layers = np.maximum(1, np.round(model.n_layers * part.draft_layers / 32))
     return {"decoding.speculation": replace(part, draft_layers=layers)}
 
 
 def _grouped(model: Decoder) -> Changes:
-    """Share keys and values between as many heads as divide, up to eight."""
-    group = next(g for g in (8, 5, 4, 3, 2, 1) if model.n_heads % g == 0)
-    fewer = min(model.n_kv_heads, model.n_heads // group)
-    return {"n_kv_heads": fewer} if fewer < model.n_kv_heads else {}
+    """Keep at most eight heads of keys and values, as many as divide the heads: eight is what its source measured."""
+    fewer: Value = 1
+    for heads in range(2, 9):
+        fewer = fewer + (model.n_heads % heads == 0) * (heads - fewer)
+    return {"n_kv_heads": np.minimum(model.n_kv_heads, fewer)}
 
 
 def _latent(model: Decoder) -> Changes:
@@ -88,7 +89,7 @@ def _latent(model: Decoder) -> Changes:
 
 
 def _windowed(model: Decoder) -> Changes:
-    return {"window": min(model.window, 1020), "sinks": 4}
+    return {"window": np.minimum(model.window, 1020), "sinks": 4}
 
 
 def _store(name: str) -> Callable[[System, Decoder], Changes]:
@@ -116,7 +117,7 @@ REMEDIES: dict[str, Remedy] = {
         Remedy("keys and values in 3 bits", "kv bits", False, lambda s, m: kv_bits(3)),
         Remedy("keys and values in 2 bits", "kv bits", False, lambda s, m: kv_bits(2)),
         Remedy("cache in SRAM", "store", True, _store("kv-sram")),
-        Remedy("cache in eDRAM", "store", True, _store("kv-edram")),
+        Remedy("cache in eDRAM", "store", False, _store("kv-edram")),
         Remedy("grouped heads", "heads", False, _packed, _grouped),
         Remedy("latent attention", "heads", False, _packed, _latent),
         Remedy("window of 1024", "choice", False, of_model=_windowed),
@@ -125,11 +126,15 @@ REMEDIES: dict[str, Remedy] = {
 }  # fmt: skip
 
 
-def put(system: System, model: Decoder, names: Sequence[str]) -> tuple[System, Decoder]:
+def put(system: Any, model: Any, names: Sequence[str]) -> tuple[System, Decoder]:
     """Return a machine and a model with remedies put on in order, and with ports as wide as the arrays then ask for.
 
-    Raises UnknownName for a remedy that is none, and BadInput for two in one slot.
+    system, model: objects, catalog names or paths. Raises UnknownName for a remedy that is none, and BadInput for two
+    in one slot and for a system without on-chip memory.
     """
+    system, model = catalog.system(system), catalog.model(model)
+    if not isinstance(system, System) or system.storage is None or system.sram is None:
+        raise BadInput(f"{system.name} has no sram or no storage; wanted a system made of parts, with both")
     taken: dict[str, str] = {}
     for name in names:
         if name not in REMEDIES:
@@ -146,7 +151,8 @@ def put(system: System, model: Decoder, names: Sequence[str]) -> tuple[System, D
 
 
 def provisioned(system: System) -> System:
-    """Return the machine with ports of its on-chip memory as wide as its arrays ask for in a cycle, which takes area."""
+    """Return the machine with ports of its on-chip memory as wide as its arrays ask for in a cycle, which takes area.
+    """
     return system if system.sram is None else with_fields(system, {"sram.port_bits": port_bits(system)})
 
 

@@ -43,16 +43,17 @@ def hidden(times: Mapping[str, Value], *, blocks: Value, pipelined: Value, batch
 
     times: of two halves of the machine, which one sequence keeps busy in turns. With half of the batch on each, a block
     takes as long as the slower half twice, for half of the batch each time; the faster half shows only before the first
-    block: 1 / (2 blocks) of its time. One sequence alone waits for both.
+    block: 1 / (2 blocks) of its time. One sequence alone waits for both, and so does a batch that turns would make
+    slower.
 
     >>> hidden({"pim": 2.0, "array": 6.0}, blocks=10, pipelined=True, batch=2)
     {'pim': 0.05, 'array': 1.0}
     """
     (first, a), (second, b) = times.items()
-    left = 1 / (2 * blocks)
-    turns = np.asarray(pipelined) * (np.asarray(batch) > 1)
-    shares = (turns * (a <= b), turns * (b < a))
-    found = [hides * left + (1 - hides) for hides in shares]
+    larger = 2 * np.ceil(np.asarray(batch) / 2) / batch  # of an odd batch the larger half sets the pace
+    taken = larger * np.maximum(a, b) + np.minimum(a, b) / (2 * blocks)
+    turns = np.asarray(pipelined) * (np.asarray(batch) > 1) * (taken < a + b)
+    found = [np.where(turns, np.where(hides, 1 / (2 * blocks), larger), 1.0) for hides in (a <= b, b < a)]
     return dict(zip((first, second), (float(x) if np.ndim(x) == 0 else x for x in found), strict=True))
 
 

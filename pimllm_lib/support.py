@@ -26,7 +26,8 @@ NEEDED_BY = (
 
 
 def surrounding_entries(system: System, step: Step, on_array: Sequence[Product], wanted: set[str]) -> Iterator[Entry]:
-    """Yield what surrounds the engines, as far as the conventions count it. Raises BadInput for a part that is missing."""
+    """Yield what surrounds the engines, as far as the conventions count it. Raises BadInput for a part that is missing.
+    """
     counting = step.counting
     require_parts(system, counting)
     if "area_m2" in wanted:
@@ -64,14 +65,16 @@ def require_areas(system: Any) -> None:
 
 
 def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
-    """Yield the energy of the array's accesses to on-chip memory, and their time where its ports have a stated width."""
+    """Yield the energy of the array's accesses to on-chip memory, and their time where its ports have a stated width.
+    """
     array, sram, storage = system.array, system.sram, system.storage
     assert sram is not None
     assert storage is not None
     limited = np.any(np.isfinite(sram.port_bits))
     for product in products:
+        words = Laid(array, product).sram_words()
         bits = product.calls * memory.sram_bits(
-            Laid(array, product).sram_words(),
+            words,
             product.m * product.n,
             input_bits=storage.act_bits,
             weight_bits=storage.operand_bits(product.kind),
@@ -80,6 +83,8 @@ def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]
         yield product.op, "sram", "energy_j", bits * sram.bit_j
         if limited:
             yield product.op, "sram", "busy_s", bits / (sram.port_bits * array.rate_hz)
+        if product.kind == "attention":
+            yield from _converted(storage, product.op, words["weights"] * product.calls)
 
 
 def staging_entries(system: System, step: Step) -> Iterator[Entry]:
@@ -89,19 +94,22 @@ def staging_entries(system: System, step: Step) -> Iterator[Entry]:
     sram, storage, way = system.sram, system.storage, step.way
     assert sram is not None
     assert storage is not None
-    word_j = 2 * storage.act_bits * sram.bit_j
+    packed, cut, turning = np.any(way.pack_heads), np.any(np.asarray(way.splits) > 1), np.any(way.pipelined)
+    if not (packed or cut or turning):
+        return
     for product in step.products():
-        words: Value = 0.0
-        if product.kind == "attention" and np.any(way.pack_heads):
+        bits: Value = 0.0
+        if packed and product.kind == "attention":
             group = step.array.n_heads / cached(step.array)[0]
-            words = product.m * product.k * product.calls * way.pack_heads * (group > 1)
-        if product.op == "av" and np.any(np.asarray(way.splits) > 1):
-            sums = product.m * product.n * product.calls * (way.splits > 1)
-            yield "av", "sram", "energy_j", 2 * sums * storage.sum_bits * sram.bit_j
-        if np.any(way.pipelined) and system.engine(product.op) == "pim":
-            words = words + product.m * (product.k + product.n) * product.calls * way.pipelined * (way.batch > 1)
-        if np.any(words):
-            yield product.op, "sram", "energy_j", words * word_j
+            bits = product.m * product.k * product.calls * way.pack_heads * (group > 1) * storage.act_bits
+        if cut and product.op == "av":
+            bits = bits + product.m * product.n * product.calls * (way.splits > 1) * storage.sum_bits
+        if turning and system.engine(product.op) == "pim":
+            words = product.m * (product.k + product.n) * product.calls
+            bits = bits + words * way.pipelined * (way.batch > 1) * storage.act_bits
+        if np.any(bits):
+            yield product.op, "sram", "energy_j", 2 * bits * sram.bit_j
+            yield product.op, "sram", "busy_s", 2 * bits / (sram.port_bits * system.array.rate_hz)
 
 
 def dram_entries(system: System, on_array: Sequence[Product], everything: Sequence[Product]) -> Iterator[Entry]:
@@ -119,7 +127,6 @@ def dram_entries(system: System, on_array: Sequence[Product], everything: Sequen
         weights, activations = _array_traffic(system, product)
         if product.kind == "attention":
             yield from _cache_moved(system, product.op, weights)
-            yield from _converted(storage, product.op, weights)
         else:
             yield from _moved(system, product.op, "dram_weights", weights * (1 - resident))
         yield from _moved(system, product.op, "dram_activations", activations)
@@ -127,6 +134,7 @@ def dram_entries(system: System, on_array: Sequence[Product], everything: Sequen
         if product.op in ("k", "v"):
             grown = product.m * product.n * product.calls * storage.cached_bits / 8
             yield from _cache_moved(system, product.op, grown)
+            yield from _converted(storage, product.op, product.m * product.n * product.calls)
 
 
 def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
@@ -144,7 +152,7 @@ def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
     spilled_in = product.m * product.k * act / 8 > sram.inputs_bytes
     spilled_out = product.m * product.n * act / 8 > sram.results_bytes
     activations = (words["inputs"] * spilled_in + words["results"] * spilled_out) * act / 8
-    again = 1 if product.held is False else 1 - product.held * fits
+    again = 1 - (product.held > 0) * (product.held * bits / 8 <= sram.weights_bytes)
     return words["weights"] * bits / 8 * product.calls / users * again, activations * product.calls
 
 
@@ -166,13 +174,12 @@ def _cache_moved(system: System, op: str, size_bytes: Value) -> Iterator[Entry]:
         yield op, "kv_store", "busy_s", size_bytes * 8 / kv.bandwidth_bps
 
 
-def _converted(storage: Storage, op: str, size_bytes: Value) -> Iterator[Entry]:
-    """Yield the energy of bringing cached numbers to the bits of activations. It keeps pace with the memory they come
-    from.
+def _converted(storage: Storage, op: str, numbers: Value) -> Iterator[Entry]:
+    """Yield the energy of bringing cached numbers to the bits of activations as the array reads them, or back as they
+    are made. It keeps pace with either.
     """
     if np.any(np.isfinite(storage.kv_group)):
-        numbers = size_bytes * 8 / storage.cached_bits * np.isfinite(storage.kv_group)
-        yield op, "nonlinear", "energy_j", numbers * storage.kv_convert_j
+        yield op, "nonlinear", "energy_j", numbers * np.isfinite(storage.kv_group) * storage.kv_convert_j
 
 
 def _weights_bytes(storage: Storage, products: Sequence[Product]) -> Value:
@@ -233,7 +240,7 @@ def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[E
 
 
 #: Products with one input; the first of them on the crossbars brings it there.
-_SAME_INPUT = (("q", "k", "v"), ("x",), ("ff1", "gate"), ("ff2",), ("lm_head",))
+_SAME_INPUT = (("q", "k", "v"), ("k_up",), ("v_up",), ("x",), ("ff1", "gate"), ("ff2",), ("lm_head",))
 
 
 def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
@@ -303,7 +310,8 @@ def digital_area(system: System) -> Iterator[Entry]:
         yield "block", "stream", "area_m2", (array.pe_area_m2 + more) * array.rows * array.cols * array.arrays
     if sram is not None and sram.area_m2 is not None:
         stated = np.isfinite(sram.port_bits) * np.minimum(sram.port_bits, _WIDEST)
-        yield "block", "sram", "area_m2", sram.area_m2 + stated * sram.port_bit_area_m2
+        wires = stated * np.maximum(1.0, array.rate_hz / sram.port_rate_hz)  # a faster array takes as many more of them
+        yield "block", "sram", "area_m2", sram.area_m2 + wires * sram.port_bit_area_m2
     if system.nonlinear is not None and system.nonlinear.area_m2 is not None:
         yield "block", "nonlinear", "area_m2", system.nonlinear.area_m2
     if kv is not None:

@@ -30,7 +30,7 @@ class Product:
     shared: Value = 1
     experts: Value = 1
     active: Value = 1
-    held: Value = False
+    held: Value = 0
 
     @property
     def calls(self) -> Value:
@@ -83,10 +83,12 @@ def products(
     vectors = together(tokens, way)
     latent = np.any(np.asarray(decoder.latent_dim))
     table = [*(_latent_projections(decoder) if latent else _projections(decoder)), ("x", heads * hd, d, 1)]
+    heads_apart = {"experts": heads, "active": heads}  # matrices of their own, side by side
     blocks = [
-        Product(op=op, kind=PRODUCT_KINDS[op], m=vectors, k=k, n=n, count=count, blocks=decoder.n_layers)
+        Product(op=op, kind=PRODUCT_KINDS[op], m=vectors, k=k, n=n, count=count, blocks=decoder.n_layers,
+                **(heads_apart if op in ("k_up", "v_up") else {}))
         for op, k, n, count in table
-    ]
+    ]  # fmt: skip
     blocks[-1:-1] = _attention(decoder, context_len, tokens, way)  # data reaches the output projection last
     active, each = routed(decoder, vectors)
     blocks += [
@@ -126,8 +128,8 @@ def _latent_projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value
         ("q", d, heads * (hd + rope), 1),
         ("k", d, np.where(latent > 0, latent + rope, kv), 1),
         ("v", d, kv, 1 - there),
-        ("k_up", hd, wide, heads * there),
-        ("v_up", wide, hd, heads * there),
+        ("k_up", hd, wide, there),
+        ("v_up", wide, hd, there),
     ]
 
 
@@ -162,19 +164,27 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
     span = attended(decoder, context_len)
     chosen = np.minimum(span, decoder.top_tokens) if np.any(np.isfinite(decoder.top_tokens)) else span
     part = chosen if isinstance(way.splits, int) and way.splits == 1 else ceil_div(chosen, way.splits)
-    count = kv_heads * group * way.batch * way.splits
-    # heads that choose for themselves read other tokens, and share none
-    shared = np.where(chosen < span, 1.0, group) if chosen is not span else group
-    table = [("score", key, part, count), ("av", part, value, count)]
+    count, shared = kv_heads * group * way.batch * way.splits, group
+    before = key * part * (decoder.latent_dim > 0)
+    table = [("score", rows, key, part, count, shared, 0), ("av", rows, part, value, count, shared, before)]
     if chosen is not span:
+        picks = chosen < span
+        # heads and tokens that choose for themselves read other keys: they share none, and are rows of products of their own
+        each = 1 + picks * (tokens - 1)
+        own = {"rows": rows / each, "count": count * each, "shared": shared + picks * (1 - shared)}
+        table = [
+            (op, own["rows"], k, n, own["count"], own["shared"], held)
+            for op, _, k, n, _, _, held in table
+        ]  # fmt: skip
         # bounds are the least and the greatest of each number of a page's keys: two products a page
         bounds = 2 * ceil_div(span, decoder.page)
-        table.insert(0, ("select", key, bounds, kv_heads * group * way.batch * (chosen < span)))
+        table.insert(0, ("select", rows, key, bounds, kv_heads * group * way.batch * picks, group, 0))
     return [
-        Product(op=op, kind=PRODUCT_KINDS[op], m=rows, k=k, n=n, count=times, blocks=decoder.n_layers,
-                shared=group if op == "select" else shared, held=(decoder.latent_dim > 0) if op == "av" else False)
-        for op, k, n, times in table
-    ]  # fmt: skip
+        Product(
+            op=op, kind=PRODUCT_KINDS[op], m=m, k=k, n=n, count=times, blocks=decoder.n_layers, shared=users, held=held
+        )
+        for op, m, k, n, times, users, held in table
+    ]
 
 
 def attended(decoder: Decoder, context_len: Value) -> Value:
@@ -221,7 +231,7 @@ def elementwise(
         ("activation", "gelu", ff * (1 - gated)),
         ("activation", "silu", ff * gated),
         ("residual", "residual", (1 + decoder.experts_per_token) * d),
-        *_of_remedies(decoder, context_len, span, chosen, way),
+        *_of_remedies(decoder, context_len, tokens, span, chosen, way),
     ]
     vectors = together(tokens, way)
     return [
@@ -231,7 +241,7 @@ def elementwise(
 
 
 def _of_remedies(
-    decoder: Decoder, context_len: Value, span: Value, chosen: Value, way: Decoding
+    decoder: Decoder, context_len: Value, tokens: Value, span: Value, chosen: Value, way: Decoding
 ) -> list[tuple[str, str, Value]]:
     """Return (op, function, elements) of what a cut context, a choice of tokens and sinks take more, where there are
     any.
@@ -240,8 +250,8 @@ def _of_remedies(
     if np.any(np.asarray(way.splits) > 1):
         table.append(("av", "reduction", decoder.n_heads * value * way.splits * (way.splits > 1)))
     if chosen is not span and np.any(np.isfinite(decoder.top_tokens)):
-        choosing = np.where(np.asarray(way.pack_heads), kv_heads, decoder.n_heads)
-        table.append(("select", "choice", choosing * ceil_div(span, decoder.page) * (chosen < span)))
+        table.append(("select", "choice", decoder.n_heads * ceil_div(span, decoder.page) * (chosen < span)))
     if np.any(np.asarray(decoder.sinks) > 0):
-        table.append(("score", "turn", kv_heads * key * decoder.sinks * (span < context_len)))
+        once = (span < context_len) / tokens  # a step turns them once, whatever number of tokens it checks
+        table.append(("score", "turn", kv_heads * key * decoder.sinks * once))
     return table

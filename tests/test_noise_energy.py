@@ -1,6 +1,4 @@
-"""Energy against accuracy: converters the catalog has are its own, the published design is evaluate's, fronts are
-fronts.
-"""
+"""Energy against accuracy: converters the catalog has are its own, the published design is evaluate's, fronts are fronts."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""Models beyond dense multi-head decoders: limits that hold to the last bit, and what experts, windows and bits
-conserve.
-"""
+"""Models beyond dense multi-head decoders: limits that hold to the last bit, and what experts, windows and bits conserve."""
 
 from dataclasses import replace
 

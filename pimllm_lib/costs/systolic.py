@@ -75,7 +75,7 @@ def groups(dataflow: Value, m: Value, k: Value, *, rows: Value, row_groups: Valu
     """
     if isinstance(row_groups, int) and row_groups == 1:
         return 1
-    return np.clip(np.floor(rows / pick(dataflow, os=m, ws=k, **{"is": k})), 1, row_groups)
+    return np.clip(np.floor(rows / np.ceil(pick(dataflow, os=m, ws=k, **{"is": k}))), 1, row_groups)
 
 
 def work_cycles(

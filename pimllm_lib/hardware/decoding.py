@@ -1,10 +1,20 @@
-"""How a machine decodes: how many sequences at once, how their attention is cut and packed, and what is guessed ahead."""
+"""How a machine decodes: how many sequences at once, how their attention is cut and packed, and what is guessed ahead.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.parts import Value, part, require, require_counts, require_flags, require_inner, require_positive
+from pimllm_lib.parts import (
+    Value,
+    numeric,
+    part,
+    require,
+    require_counts,
+    require_flags,
+    require_inner,
+    require_positive,
+)
 
 
 @part
@@ -25,7 +35,8 @@ class Speculation:
         """Refuse a draft of no tokens or no blocks, and chances that are none."""
         require_counts(self, ("draft_len", "draft_layers"))
         require_positive(self, ("acceptance",), or_zero=True)
-        require(np.asarray(self.acceptance <= 1), "Speculation.acceptance", self.acceptance, "a chance from 0 to 1")
+        numeric("Speculation.acceptance", self.acceptance, "a chance from 0 to 1")
+        require(self.acceptance <= 1, "Speculation.acceptance", self.acceptance, "a chance from 0 to 1")
 
     @property
     def accepted(self) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Name, Value, part, require, require_counts, require_paid, require_positive
+from pimllm_lib.parts import Name, Value, numeric, part, require, require_counts, require_paid, require_positive
 
 SOFTMAXES = ("consmax", "conventional")
 
@@ -16,7 +16,8 @@ class Sram:
 
     bit_j: energy of one bit read or written; leakage_w: of all of it; area_m2: None where it is not known. port_bits:
     bits that it and the array exchange in a cycle of the array (infinite: as many as are asked for, as the published
-    simulations have it); port_bit_area_m2: area of the wires and drivers of each.
+    simulations have it); port_bit_area_m2: area of the wires and drivers of each, at an array of at most port_rate_hz;
+    a faster one takes as many more.
     """
 
     name: str
@@ -28,12 +29,16 @@ class Sram:
     area_m2: Value | None = None
     port_bits: Value = np.inf
     port_bit_area_m2: Value = 0.0
+    port_rate_hz: Value = np.inf
 
     def __post_init__(self) -> None:
         """Refuse a memory that cannot exist, and ports of a stated width that take no room."""
         known = ("area_m2",) if self.area_m2 is not None else ()
         require_positive(self, ("inputs_bytes", "weights_bytes", "results_bytes", "bit_j", "leakage_w", *known))
         require_positive(self, ("port_bit_area_m2",), or_zero=True)
+        for name in ("port_bits", "port_rate_hz"):
+            numeric(f"Sram.{name}", getattr(self, name), "a number above 0; inf for no limit")
+        require(self.port_rate_hz > 0, "Sram.port_rate_hz", self.port_rate_hz, "a number above 0; inf for no limit")
         require(self.port_bits > 0, "Sram.port_bits", self.port_bits, "a number above 0; inf for no limit")
         require_paid(self, np.isfinite(self.port_bits), ("port_bit_area_m2",), "port_bits is stated")
 
@@ -96,6 +101,7 @@ class Storage:
         """Refuse widths that cannot be, and scales that cost nothing."""
         require_positive(self, ("weight_bits", "kv_bits", "act_bits", "sum_bits", "head_bits"))
         require_positive(self, ("kv_scale_bits", "kv_convert_j"), or_zero=True)
+        numeric("Storage.kv_group", self.kv_group, "at least 1; inf for no scales")
         require(self.kv_group >= 1, "Storage.kv_group", self.kv_group, "at least 1; inf for no scales")
         require_paid(self, np.isfinite(self.kv_group), ("kv_scale_bits", "kv_convert_j"), "kv_group is stated")
 

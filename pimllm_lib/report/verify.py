@@ -1,4 +1,5 @@
-"""Whether an archive can be believed: its bytes, what they say of themselves, and whether its numbers come out again."""
+"""Whether an archive can be believed: its bytes, what they say of themselves, and whether its numbers come out again.
+"""
 
 from __future__ import annotations
 

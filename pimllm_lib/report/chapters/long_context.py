@@ -1,4 +1,5 @@
-"""Chapter 10, long contexts: remedies alone, stacked and searched. What is computed; tables and figures are elsewhere."""
+"""Chapter 10, long contexts: remedies alone, stacked and searched. What is computed; tables and figures are elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -279,7 +280,8 @@ def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int
 
 
 def _waiting_w(system: System, model: Decoder) -> float:
-    """Return what the tiles of a machine draw while nothing runs on them, which is charged only where something does."""
+    """Return what the tiles of a machine draw while nothing runs on them, which is charged only where something does.
+    """
     assert system.pim is not None
     ds = evaluate(system=system, model=model, context_len=1, conventions=CONVENTIONS, detail="component",
                   variables=["static_power_w"])  # fmt: skip

@@ -1,4 +1,5 @@
-"""Chapter 10: the smallest change of the published hybrid that keeps its rate, in the area that its digital half has."""
+"""Chapter 10: the smallest change of the published hybrid that keeps its rate, in the area that its digital half has.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +97,8 @@ def _shaped(shape: xr.DataArray) -> dict[str, Any]:
 
 
 def _clocked(home: System, clock: xr.DataArray) -> dict[str, Any]:
-    """Return the array at a clock: energies and areas lie between those of the two catalog arrays, linear in the clock."""
+    """Return the array at a clock: energies and areas lie between those of the two catalog arrays, linear in the clock.
+    """
     fast, slow = catalog.parts["edge-32x32-800mhz"], home.array
     share = (clock - slow.rate_hz) / (fast.rate_hz - slow.rate_hz)
     names = ("active_pe_energy_j", "idle_pe_energy_j", "pe_area_m2", "group_area_m2", "group_pe_energy_j", "shadow_area_m2",

@@ -157,7 +157,8 @@ def recommended(designs: xr.Dataset, *, kept: float, near: int) -> Sentence:
 
 
 def strict(setting: Setting, *, kept: float, near: int) -> Sentence:
-    """Return what becomes of the same demand on the rate as published: whether the cache can be read that fast at all."""
+    """Return what becomes of the same demand on the rate as published: whether the cache can be read that fast at all.
+    """
     model = setting.decoders[0]
     rate = summary(evaluate(system="pim-llm", model=model, context_len=near, conventions="as-published",
                             variables=["latency_s"])).tokens_per_s.item()  # fmt: skip
