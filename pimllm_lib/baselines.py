@@ -59,8 +59,7 @@ class VectorUnit:
         cls, array: SystolicArray, *, lanes: Value | None = None, name: str | None = None, dram: Dram | None = None,
         storage: Storage | None = None,
     ) -> VectorUnit:  # fmt: skip
-        """Return a unit of an array's PEs, all of them unless told how many, at its clock and energy of a working PE.
-        """
+        """Return a unit of an array's PEs, all of them unless told how many, at its clock and energy of a working PE."""
         count = array.rows * array.cols if lanes is None else lanes
         return cls(
             name=f"vector-{count}" if name is None else name, lanes=count, rate_hz=array.rate_hz,

@@ -96,8 +96,7 @@ ORDER = (
 
 
 def walk() -> list[Conventions]:
-    """Return the way from as-published through corrected to full-system; each differs from the one before in one field.
-    """
+    """Return the way from as-published through corrected to full-system; each differs from the one before in one field."""
     steps = [AS_PUBLISHED]
     for name in ORDER:
         sign = "-" if name in SLIPS else "+"

@@ -78,8 +78,7 @@ def _values(measure: Callable[[xr.Dataset], xr.DataArray], args: dict[str, Any],
 
 
 def _search(values: Callable[[Any], Any], level: float, last: int) -> float:
-    """Return the first of 1 ... last at which values reach a level: many at once, then between the two that enclose it.
-    """
+    """Return the first of 1 ... last at which values reach a level: many at once, then between the two that enclose it."""
     if values([last]) < level:
         return float("nan")
     low, high = 0, last  # below the level at low, if low is a context at all; not below it at high

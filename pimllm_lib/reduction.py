@@ -1,5 +1,4 @@
-"""What is kept of a sweep: every point, the Pareto front, the best few, or quantiles. Part by part, then of the parts.
-"""
+"""What is kept of a sweep: every point, the Pareto front, the best few, or quantiles. Part by part, then of the parts."""
 
 from __future__ import annotations
 

@@ -151,8 +151,7 @@ def put(system: Any, model: Any, names: Sequence[str]) -> tuple[System, Decoder]
 
 
 def provisioned(system: System) -> System:
-    """Return the machine with ports of its on-chip memory as wide as its arrays ask for in a cycle, which takes area.
-    """
+    """Return the machine with ports of its on-chip memory as wide as its arrays ask for in a cycle, which takes area."""
     return system if system.sram is None else with_fields(system, {"sram.port_bits": port_bits(system)})
 
 

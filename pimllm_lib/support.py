@@ -26,8 +26,7 @@ NEEDED_BY = (
 
 
 def surrounding_entries(system: System, step: Step, on_array: Sequence[Product], wanted: set[str]) -> Iterator[Entry]:
-    """Yield what surrounds the engines, as far as the conventions count it. Raises BadInput for a part that is missing.
-    """
+    """Yield what surrounds the engines, as far as the conventions count it. Raises BadInput for a part that is missing."""
     counting = step.counting
     require_parts(system, counting)
     if "area_m2" in wanted:
@@ -65,8 +64,7 @@ def require_areas(system: Any) -> None:
 
 
 def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
-    """Yield the energy of the array's accesses to on-chip memory, and their time where its ports have a stated width.
-    """
+    """Yield the energy of the array's accesses to on-chip memory, and their time where its ports have a stated width."""
     array, sram, storage = system.array, system.sram, system.storage
     assert sram is not None
     assert storage is not None

@@ -72,8 +72,7 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
 
 
 def _assigned(study: Study, chunk: Chunk) -> tuple[Any, tuple[Decoder, ...], Conventions]:
-    """Return system, models and conventions with the fields of a chunk set. Raises BadInput for one that is not there.
-    """
+    """Return system, models and conventions with the fields of a chunk set. Raises BadInput for one that is not there."""
     changes: dict[str, dict[str, Any]] = {"system": {}, "model": {}, "conventions": {}}
     for field, value in study.space.values(chunk).items():
         kind, _, path = field.partition(".")

@@ -160,8 +160,7 @@ def factor(constant: Constant, apart: Collection[str] = ()) -> str:
 
 
 def factors(drawn: Sequence[Constant], apart: Collection[str] = ()) -> list[str]:
-    """Return what is drawn independently, in the order of the constants. Raises UnknownName for what is not together.
-    """
+    """Return what is drawn independently, in the order of the constants. Raises UnknownName for what is not together."""
     for name in apart:
         if name not in TOGETHER:
             raise unknown("constants that move together", name, TOGETHER)
@@ -210,8 +209,7 @@ def _along(values: Any) -> xr.DataArray:
 
 
 def machine(system: System, values: Mapping[str, Any]) -> System:
-    """Return a system with each constant at its value wherever the system has the part; a draw is thus the same in all.
-    """
+    """Return a system with each constant at its value wherever the system has the part; a draw is thus the same in all."""
     for path, part in list(_parts(system)):
         for f in fields(part):
             if f"{part.name}.{f.name}" in values:
@@ -220,8 +218,7 @@ def machine(system: System, values: Mapping[str, Any]) -> System:
 
 
 def machines(values: Mapping[str, Any]) -> list[System]:
-    """Return the machines compared, with their constants at the given values. Raises UnknownName for one that none has.
-    """
+    """Return the machines compared, with their constants at the given values. Raises UnknownName for one that none has."""
     systems = [catalog.systems[name] for name in SYSTEMS]
     known = {f"{part.name}.{f.name}" for system in systems for _, part in _parts(system) for f in fields(part)}
     for name in values:

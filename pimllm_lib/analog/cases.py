@@ -133,8 +133,7 @@ def _number(value: Any) -> Any:
 
 
 def ranges(case: Case, checkpoint: Checkpoint, calibrating: np.ndarray) -> dict[str, float | None]:
-    """Return the full scale of each matrix's converters, from tokens (windows, length) that are used for nothing else.
-    """
+    """Return the full scale of each matrix's converters, from tokens (windows, length) that are used for nothing else."""
     found = calibrate(checkpoint, calibrating, case.crossbar, case.readout)
     return dict.fromkeys(found, max(scale or 0.0 for scale in found.values())) if case.shared and found else found
 

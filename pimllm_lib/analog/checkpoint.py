@@ -45,8 +45,7 @@ class Checkpoint:
     stored: Mapping[str, tensors.Tensor] = field(repr=False)
 
     def embedding(self) -> np.ndarray:
-        """Return the embedding (vocab, d_model), float32. Raises BadInput where it holds NaN or infinity, as all below.
-        """
+        """Return the embedding (vocab, d_model), float32. Raises BadInput where it holds NaN or infinity, as all below."""
         return self._floats(layout.EMBEDDING)
 
     def block(self, index: int) -> Block:

@@ -69,8 +69,7 @@ def bits_per_byte(losses: np.ndarray, size: int) -> float:
 
 
 def expected_losses(checkpoint: Checkpoint, documents: np.ndarray, prepare: Prepare = exact) -> np.ndarray:
-    """Return the mean loss in nats of each generated document's body, over the law and not over what was drawn from it.
-    """
+    """Return the mean loss in nats of each generated document's body, over the law and not over what was drawn from it."""
     law = source.law(documents) / source.TOTAL
     scores = logits(checkpoint, documents, prepare)[:, source.CLASSES - 1 : -1].astype(np.float64)
     guess = np.exp(scores - scores.max(axis=-1, keepdims=True))

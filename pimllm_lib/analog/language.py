@@ -139,8 +139,7 @@ def _rotation(length: int, head_dim: int, theta: float) -> np.ndarray:
 
 
 def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, rotation: np.ndarray, head_dim: int) -> np.ndarray:
-    """Return causal attention of (windows, length, heads x head_dim), each key-value head for a group of query heads.
-    """
+    """Return causal attention of (windows, length, heads x head_dim), each key-value head for a group of query heads."""
     windows, length, _ = q.shape
     q, k, v = (a.reshape(windows, length, -1, head_dim).transpose(0, 2, 1, 3) for a in (q, k, v))
     q, k = _turned(q, rotation) * np.float32(head_dim**-0.5), _turned(k, rotation)

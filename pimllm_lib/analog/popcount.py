@@ -80,8 +80,7 @@ def _counted(
 
 @cache
 def _compiled() -> Any:  # noqa: C901 - loops that a compiler is to see whole
-    """Return the same as `_counted` in machine code: outputs side by side, so that a processor counts several at once.
-    """
+    """Return the same as `_counted` in machine code: outputs side by side, so that a processor counts several at once."""
     numba, extending = import_module("numba"), import_module("numba.extending")
 
     @extending.intrinsic  # type: ignore[untyped-decorator, unused-ignore]

@@ -39,8 +39,7 @@ SAMPLE, TERMS = 64, 16
 
 
 def cells(on: tuple[float, float], leak: tuple[float, float], *, density: float, off: float) -> float:
-    """Return equation (1). on, leak: shift of the mean and variance of an on- and an off-cell, in on-cell conductances.
-    """
+    """Return equation (1). on, leak: shift of the mean and variance of an on- and an off-cell, in on-cell conductances."""
     bias = (on[0] - leak[0]) / (1 - off)
     return bias**2 + (density * on[1] + (2 - density) * leak[1]) / (density * (1 - off) ** 2)
 

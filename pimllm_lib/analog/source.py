@@ -72,8 +72,7 @@ def documents(count: int, seed: int) -> np.ndarray:
 
 
 def law(tokens: np.ndarray) -> np.ndarray:
-    """Return the exact law of every body symbol of documents, as whole multiples of 1 / TOTAL: (count, BODY, SYMBOLS).
-    """
+    """Return the exact law of every body symbol of documents, as whole multiples of 1 / TOTAL: (count, BODY, SYMBOLS)."""
     known, lists, body = tables(), *_parts(tokens)
     return np.stack([_next(*_last(body[:t], body.shape[1]), lists, known) for t in range(BODY)], axis=1)
 

@@ -20,8 +20,7 @@ import numpy as np
 
 
 def ladder(conductance: np.ndarray, wire_ohm: float) -> np.ndarray:
-    """Return the factor u on each cell, solved exactly. conductance: (rows, cols) in siemens, the last row at the foot.
-    """
+    """Return the factor u on each cell, solved exactly. conductance: (rows, cols) in siemens, the last row at the foot."""
     rows, load = len(conductance), conductance.astype(np.float64) * wire_ohm
     diagonal = load + 2.0
     diagonal[0] -= 1.0  # nothing above the topmost cell

@@ -1,5 +1,4 @@
-"""How a machine decodes: how many sequences at once, how their attention is cut and packed, and what is guessed ahead.
-"""
+"""How a machine decodes: how many sequences at once, how their attention is cut and packed, and what is guessed ahead."""
 
 from __future__ import annotations
 

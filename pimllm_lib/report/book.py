@@ -77,8 +77,7 @@ def _config() -> dict[str, Any]:
 
 
 def stamp() -> str:
-    """Return what every page says of its origin; the commit is where it was rendered, and alone differs between builds.
-    """
+    """Return what every page says of its origin; the commit is where it was rendered, and alone differs between builds."""
     hashes = f"sources {provenance.sources_hash()} · archive {manifest.hash_of(DATA)[:16]}"
     return f"pimllm {__version__} · {hashes} · commit {commit()}"
 

@@ -41,8 +41,7 @@ def earlier() -> pd.DataFrame:
 
 
 def earlier_values() -> xr.Dataset:
-    """Return the printed numbers of earlier accelerators in SI units along model and context_len, the largest of each.
-    """
+    """Return the printed numbers of earlier accelerators in SI units along model and context_len, the largest of each."""
     rows = earlier()
     value = rows.value.astype(float) / rows.unit.map(SCALES)
     table = rows.assign(value=value, context_len=rows.context_len.astype(int))
@@ -128,8 +127,7 @@ def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
 
 
 def answers(model: str, contexts: list[int], conventions: str) -> xr.Dataset | None:
-    """Return a dataset that can answer the published numbers about one model, None where the memory does not hold it.
-    """
+    """Return a dataset that can answer the published numbers about one model, None where the memory does not hold it."""
     both = ["tpu-llm", "pim-llm"]
     try:
         ds = evaluate(system=both, model=model, context_len=contexts, conventions=conventions, detail="component")

@@ -144,8 +144,7 @@ def _described(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _deposit(published: date) -> dict[str, Any]:
-    """Return the metadata of a deposit, as Zenodo's interface takes it. It has no identifier: the repository gives one.
-    """
+    """Return the metadata of a deposit, as Zenodo's interface takes it. It has no identifier: the repository gives one."""
     return {
         "metadata": {
             "upload_type": "dataset", "title": f"{TITLE} (pimllm {__version__})", "description": SUMMARY,

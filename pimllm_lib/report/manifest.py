@@ -51,8 +51,7 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def parse(text: bytes, where: object = NAME) -> dict[str, Entry]:
-    """Return file name -> entry of a manifest. Raises BadInput when it is damaged or names a file outside its folder.
-    """
+    """Return file name -> entry of a manifest. Raises BadInput when it is damaged or names a file outside its folder."""
     try:
         content = json.loads(text)
         body = {key: value for key, value in content.items() if key != "digest"}

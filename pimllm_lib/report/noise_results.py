@@ -179,8 +179,7 @@ def _one(
 
 
 def crossing(at: NDArray[Any], rise: NDArray[Any], level: float) -> NDArray[Any]:
-    """Return where each column of rises (settings, columns) first exceeds a level, settings growing: see `thresholds`.
-    """
+    """Return where each column of rises (settings, columns) first exceeds a level, settings growing: see `thresholds`."""
     over, columns = rise > level, np.arange(rise.shape[1])
     first = over.argmax(axis=0)
     before = np.maximum(first - 1, 0)
@@ -193,8 +192,7 @@ def crossing(at: NDArray[Any], rise: NDArray[Any], level: float) -> NDArray[Any]
 
 
 def fewest(at: NDArray[Any], rise: NDArray[Any], level: float) -> NDArray[Any]:
-    """Return the fewest bits of each column (settings, columns), bits growing, from which on no rise exceeds the level.
-    """
+    """Return the fewest bits of each column (settings, columns), bits growing, from which on no rise exceeds the level."""
     fine = np.logical_and.accumulate((rise <= level)[::-1], axis=0)[::-1]
     return np.where(fine.all(axis=0), 0.0, np.where(fine.any(axis=0), at[fine.argmax(axis=0)], np.inf))
 

@@ -37,8 +37,7 @@ def found(
 
 
 def archived() -> dict[str, xr.Dataset]:
-    """Return the archived studies by name. Raises BadInput where one is missing or is not of the description beside it.
-    """
+    """Return the archived studies by name. Raises BadInput where one is missing or is not of the description beside it."""
     found = {name: archive.load(paths.STUDIES / f"{name}.nc") for name in NAMES}
     for name, ds in found.items():
         if archive.parameters(ds) != json.loads(json.dumps(parameters.from_file(paths.STUDIES / f"{name}.yaml"))):
@@ -101,8 +100,7 @@ def with_others(
 
 
 def agreement(found: Mapping[str, xr.Dataset]) -> tuple[int, int]:
-    """Return for how many of the cases studies agree with the archived ones: their intervals overlap. And of how many.
-    """
+    """Return for how many of the cases studies agree with the archived ones: their intervals overlap. And of how many."""
     own, kept = results(found), results(archived())
     common = [case for case in own.case.values if case in kept.case.values]
     a, b = own.sel(case=common), kept.sel(case=common)

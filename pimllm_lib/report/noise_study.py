@@ -1,5 +1,4 @@
-"""A noise study: a trained model for each training seed, tried on a text case by case, chip by chip. A kind of `sweep`.
-"""
+"""A noise study: a trained model for each training seed, tried on a text case by case, chip by chip. A kind of `sweep`."""
 
 from __future__ import annotations
 
@@ -78,8 +77,7 @@ class Study:
 
 
 def of(spec: Mapping[str, Any]) -> Study:
-    """Return the study that a table describes: `curves`, and under `noise` any of `KEYS`. Raises BadInput for another.
-    """
+    """Return the study that a table describes: `curves`, and under `noise` any of `KEYS`. Raises BadInput for another."""
     given = spec.get("noise") or {}
     if not isinstance(given, Mapping):
         raise BadInput(f"noise is {clip(given)}; wanted a table")
@@ -112,8 +110,7 @@ def one_chip(study: Study) -> Study:
 
 
 def compute(study: Study, chunk: Chunk) -> xr.Dataset:
-    """Return the losses of one case and training seed for each chip, block of text by block, and its noise to signal.
-    """
+    """Return the losses of one case and training seed for each chip, block of text by block, and its noise to signal."""
     (_, at, _), (_, seed, _) = chunk.slices
     case = study.cases[at]
     model, tokens, calibrating, header = _setting(study.folder(seed, case), study.text, study.windows)

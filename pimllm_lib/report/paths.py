@@ -1,5 +1,4 @@
-"""Where things lie: in a checkout, or inside an installed package, which carries the notebooks and the printed numbers.
-"""
+"""Where things lie: in a checkout, or inside an installed package, which carries the notebooks and the printed numbers."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ def users(text: str) -> Path:
 
 
 def archive(folder: str | None) -> Path:
-    """Return the archive that is meant: the named folder, else the checkout's. Raises BadInput where there is neither.
-    """
+    """Return the archive that is meant: the named folder, else the checkout's. Raises BadInput where there is neither."""
     if folder is None and not IN_CHECKOUT:
         raise BadInput("an installed package has no archive of its own; wanted --archive DIR (see 'pimllm fetch')")
     path = DATA if folder is None else users(folder)

@@ -1,5 +1,4 @@
-"""Figures that more than one chapter uses: Dataset in, Figure out. Labels and units come from the dataset's attributes.
-"""
+"""Figures that more than one chapter uses: Dataset in, Figure out. Labels and units come from the dataset's attributes."""
 
 from __future__ import annotations
 

@@ -55,8 +55,7 @@ def read(folder: Path, *, windows: int) -> xr.Dataset:
 
 
 def held_out(windows: int) -> np.ndarray:
-    """Return windows of the held-out docstrings, spread over all of them: (windows, 128). Raises BadInput for too many.
-    """
+    """Return windows of the held-out docstrings, spread over all of them: (windows, 128). Raises BadInput for too many."""
     found = corpus.windows(corpus.named("docstrings").held_out, recipes.Recipe.window)
     if not 0 < windows <= min(len(found), source.PARTS["held_out"][0]):
         raise BadInput(f"windows is {windows}; wanted 1 to {min(len(found), source.PARTS['held_out'][0])}")

@@ -1,5 +1,4 @@
-"""Turn an executed notebook into a page of the book: answer first; at the end where it comes from and what can be had.
-"""
+"""Turn an executed notebook into a page of the book: answer first; at the end where it comes from and what can be had."""
 
 from __future__ import annotations
 

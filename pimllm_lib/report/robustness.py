@@ -68,8 +68,7 @@ def _evaluated(
 
 
 def bands(drawn: xr.Dataset, nominal: xr.Dataset) -> xr.Dataset:
-    """Return headlines along `band`: at the catalog's own values, and the values below which `BANDS` of the draws lie.
-    """
+    """Return headlines along `band`: at the catalog's own values, and the values below which `BANDS` of the draws lie."""
     spread = drawn.quantile(list(BANDS.values()), "sample", keep_attrs=True).rename(quantile="band")
     both = xr.concat(
         [nominal.assign_coords(band="catalog"), spread.assign_coords(band=list(BANDS))], "band", join="exact"
@@ -188,8 +187,7 @@ def explained(drawn: Sequence[Constant], at: Sequence[Case], *, points: int, see
 
 
 def swings(drawn: Sequence[Constant], at: Sequence[Case]) -> xr.Dataset:
-    """Return each of `MAIN` with one constant at an end of its range, over the nominal: output, case, constant and end.
-    """
+    """Return each of `MAIN` with one constant at an end of its range, over the nominal: output, case, constant and end."""
     coords = {"constant": [constant.name for constant in drawn], "end": ["low", "high"]}
 
     def pairs(values: Any) -> xr.Dataset:  # the last sample has every constant at the catalog's value

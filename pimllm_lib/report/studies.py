@@ -58,8 +58,7 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
 
 
 def _claim(plan: Plan, into: Path) -> str:
-    """Write what is studied into the folder, return its sources. Raises BadInput when something else is studied there.
-    """
+    """Write what is studied into the folder, return its sources. Raises BadInput when something else is studied there."""
     mine = {
         "pimllm": __version__, "sources": sources_hash(), "study": plan.spec, "of": plan.identity,
         "chunks": plan.space.count,

@@ -54,8 +54,7 @@ class Plan:
 
 
 def read(path: Path) -> Plan:
-    """Return the study in a YAML file. Raises BadInput, naming the file and the key, for anything that cannot be run.
-    """
+    """Return the study in a YAML file. Raises BadInput, naming the file and the key, for anything that cannot be run."""
     spec = parameters.from_file(path)
     try:
         for key in spec:

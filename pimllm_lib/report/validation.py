@@ -97,8 +97,7 @@ def blocks(models: list[str]) -> xr.Dataset:
 
 
 def measured() -> pd.DataFrame:
-    """Return data/macros.csv: measured efficiency and breakdown of fabricated macros, as quoted where they were read.
-    """
+    """Return data/macros.csv: measured efficiency and breakdown of fabricated macros, as quoted where they were read."""
     return pd.read_csv(DATA / "macros.csv", keep_default_na=False)
 
 
@@ -144,8 +143,7 @@ def _mac(bar: Crossbar, act_bits: Value) -> list[float]:
 
 
 def _ends(cell: Cell, field: str) -> list[Cell]:
-    """Return the cell with one constant at either end of its range; where a constant has none, the cell itself twice.
-    """
+    """Return the cell with one constant at either end of its range; where a constant has none, the cell itself twice."""
     entry = catalog.parts.entries[cell.name][field]
     ends = entry.get("range", [entry["value"]] * 2)
     return [replace(cell, **{field: end * UNITS[entry["unit"]][1]}) for end in ends]

@@ -1,5 +1,4 @@
-"""Whether an archive can be believed: its bytes, what they say of themselves, and whether its numbers come out again.
-"""
+"""Whether an archive can be believed: its bytes, what they say of themselves, and whether its numbers come out again."""
 
 from __future__ import annotations
 

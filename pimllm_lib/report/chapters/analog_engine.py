@@ -83,8 +83,7 @@ def _seeds(ds: xr.Dataset) -> list[str]:
 
 
 def _against_twin(ds: xr.Dataset) -> tuple[float, float]:
-    """Return by how many percent the ternary models' perplexity differs, and the standard error of seeds and windows.
-    """
+    """Return by how many percent the ternary models' perplexity differs, and the standard error of seeds and windows."""
     loss = ds.held_out_loss.sel(corpus="docstrings")
     apart = (loss.sel(reader=_seeds(ds)) - loss.sel(reader="full precision")).transpose("reader", "text_window")
     of_seeds = float(apart.mean("text_window").std("reader", ddof=1)) / np.sqrt(apart.reader.size)

@@ -191,8 +191,7 @@ def hypothesis(pairs: xr.DataArray) -> Sentence:
 
 
 def operations_answer(ops: xr.Dataset) -> Sentence:
-    """Return the answer of the page: the range of PIM-LLM, and its leads over what is printed for earlier accelerators.
-    """
+    """Return the answer of the page: the range of PIM-LLM, and its leads over what is printed for earlier accelerators."""
     fast = ops.sel(system="pim-llm")
     rate, efficiency = in_print(fast.ops_per_s), in_print(fast.ops_per_j)
     leads = [_lead(ops, row) for row in earlier().to_dict("records") if _there(ops, row)]

@@ -154,8 +154,7 @@ def _span(ratios: xr.DataArray) -> str:
 
 
 def prefill_turn(compared: xr.Dataset) -> Sentence:
-    """Return where another dataflow than output stationary takes the fewest cycles in prefill, and the most it saves.
-    """
+    """Return where another dataflow than output stationary takes the fewest cycles in prefill, and the most it saves."""
     cycles = compared.cycles.sel(phase="prefill").squeeze("system", drop=True)
     ratios = cycles / cycles.sel(dataflow="os")
     best = ratios.min("dataflow")

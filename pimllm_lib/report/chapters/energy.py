@@ -26,8 +26,7 @@ _TILES = ("buffers", "ADC", "crossbar", "DAC", "digital")
 
 
 def gains(compared: xr.Dataset) -> Figure:
-    """Draw tokens per joule of PIM-LLM over those of TPU-LLM, a line a model: as published and corrected side by side.
-    """
+    """Draw tokens per joule of PIM-LLM over those of TPU-LLM, a line a model: as published and corrected side by side."""
     ratio = 1 + compared.energy_gain.sel(system="pim-llm", conventions=["as-published", "corrected"])
     contexts, colour = ratio.context_len.values, SYSTEM_COLOURS["pim-llm"]
     with style():
@@ -158,8 +157,7 @@ def _short(value: float) -> str:
 
 
 def gating_table(compared: xr.Dataset) -> Table:
-    """Return tokens per joule over the baseline for shares of static power that waiting tiles draw: a column a context.
-    """
+    """Return tokens per joule over the baseline for shares of static power that waiting tiles draw: a column a context."""
     ratio = 1 + compared.energy_gain.sel(system="pim-llm").squeeze("model", drop=True)
     frame = ratio.transpose("gated_share", "context_len").to_pandas().map(lambda value: f"{value:.3g}")
     frame.index = [f"{100 * share:g} %" for share in ratio.gated_share.values]

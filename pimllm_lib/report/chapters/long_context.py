@@ -1,30 +1,27 @@
-"""Chapter 10, long contexts: remedies alone, stacked and searched. What is computed; tables and figures are elsewhere.
-"""
+"""Chapter 10, long contexts: remedies alone, stacked and searched. What is computed; tables and figures are elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, remedies
+from pimllm_lib import remedies
 from pimllm_lib.bounds import cache_floor, decode_bounds
 from pimllm_lib.crossing import crossings
-from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.generation import generate
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
-from pimllm_lib.metrics import summary
 from pimllm_lib.parts import with_field
+from pimllm_lib.report.chapters.long_setting import CONVENTIONS, Setting
 from pimllm_lib.schema import SUBSYSTEMS, annotate
 from pimllm_lib.system import evaluate
 from pimllm_lib.workload import cache_words
 
-CONVENTIONS = "full-system"
 #: A remedy goes on a stack while it gains at least so much.
 LEAST_GAIN = 0.01
 #: What does not go on the stack -> why.
@@ -37,56 +34,7 @@ APART = {
     "keys and values in 2 bits": "nobody has published what a one-bit model makes of it",
 }
 
-MACHINES = ["published", "improved"]
 _STACKED = ("tokens_per_s", "tokens_per_j", "floor_tokens_per_s", "floor_tokens_per_j")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What every part of the chapter asks about. gib: off-chip memory, enough for the longest cache; at: the
-    context of rankings, the longest of the paper; far: one beyond it, at which remedies are stacked."""
-
-    models: tuple[str, ...]
-    context_len: tuple[int, ...]
-    gib: float
-    at: int
-    far: int
-
-    def __post_init__(self) -> None:
-        """Refuse contexts of rankings that are not evaluated."""
-        for name in ("at", "far"):
-            if (got := getattr(self, name)) not in self.context_len:
-                raise BadInput(f"{name} is {clip(got)}; wanted one of context_len, {clip(list(self.context_len))}")
-
-    @property
-    def decoders(self) -> list[Decoder]:
-        """The models, from the catalog or from files."""
-        return [catalog.model(name) for name in self.models]
-
-    @property
-    def hybrid(self) -> System:
-        """The published hybrid with so much off-chip memory, and ports of its on-chip memory as wide as its array asks
-        for.
-        """
-        return remedies.provisioned(with_field(catalog.systems["pim-llm"], "dram.capacity_bytes", self.gib * 2.0**30))
-
-    def put(self, decoder: Decoder, names: Sequence[str], context_len: int | None = None) -> tuple[System, Decoder]:
-        """Return the hybrid and a model with remedies; a memory for the cache is as large as a context asks for, given
-        one.
-        """
-        system, model = remedies.put(self.hybrid, decoder, names)
-        if system.kv is not None and system.storage is not None and context_len is not None:
-            words = cache_words(model, context_len, system.decoding)
-            system = with_field(system, "kv.capacity_bytes", float(words * system.storage.cached_bits / 8))
-        return system, model
-
-    def measured(self, system: System, model: Decoder, context_len: Sequence[int]) -> xr.Dataset:
-        """Return rate, efficiency, power and area of a machine, along context_len."""
-        ds = evaluate(system=system, model=model, context_len=list(context_len), conventions=CONVENTIONS,
-                      variables=["latency_s", "energy_j", "area_m2"])  # fmt: skip
-        found = summary(ds).squeeze(["system", "model"], drop=True)
-        kept = found.assign(power_w=found.energy_j / found.latency_s)
-        return annotate(kept[["tokens_per_s", "tokens_per_j", "power_w", "area_m2"]])
 
 
 def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
@@ -113,13 +61,10 @@ def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
         gained = {f"more_{name}": more[name] for name in ("tokens_per_s", "area_m2", "power_w")}
         return found[["tokens_per_s", "tokens_per_j"]].assign(gained).reindex(remedy=names)
 
-    return annotate(_over_models(setting, lambda decoder: _both(lambda under: on(decoder, under), exact)))
+    def both(decoder: Decoder) -> xr.Dataset:
+        return xr.concat([on(decoder, []), on(decoder, exact)], xr.Variable("machine", ["published", "improved"]))
 
-
-def _both(made: Callable[[Sequence[str]], xr.Dataset], exact: Sequence[str]) -> xr.Dataset:
-    """Return what is made of the published machine and of the improved one, along `machine`."""
-    both: xr.Dataset = xr.concat([made([]), made(exact)], xr.Variable("machine", MACHINES))
-    return both
+    return annotate(_over_models(setting, both))
 
 
 def _over_models(setting: Setting, made: Any) -> xr.Dataset:
@@ -214,7 +159,10 @@ def full_memory(setting: Setting, gib: float = 16.0) -> dict[str, float]:
     """Return for each model the context whose cache alone fills a memory of a size."""
     storage = setting.hybrid.storage
     assert storage is not None
-    return {d.name: gib * 2.0**30 / float(cache_words(d, 1) * storage.cached_bits / 8) for d in setting.decoders}
+    return {
+        d.name: gib * 2.0**30 / float(cache_words(replace(d, window=np.inf), 1) * storage.cached_bits / 8)
+        for d in setting.decoders
+    }
 
 
 def roofline(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
@@ -243,18 +191,18 @@ def roofline(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
 
 
 def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
-    """Return where decoding changes its character, as published and with the remedies that compute the same
-    ("improved").
+    """Return where decoding changes its character: dimensions model and machine; see `crossing.crossings`."""
 
-    Dimensions model and machine; see `crossing.crossings`.
-    """
+    def one(decoder: Decoder) -> xr.Dataset:
+        machines = setting.machines(decoder, exact)
+        rows = [
+            crossings(system=system, model=model, conventions=CONVENTIONS, longest=max(setting.context_len))
+            for system, model in machines.values()
+        ]
+        named = [row.squeeze(["system", "model"], drop=True) for row in rows]
+        return xr.concat(named, xr.Variable("machine", list(machines)))
 
-    def one(decoder: Decoder, names: Sequence[str]) -> xr.Dataset:
-        system, model = setting.put(decoder, names)
-        found = crossings(system=system, model=model, conventions=CONVENTIONS, longest=max(setting.context_len))
-        return found.squeeze(["system", "model"], drop=True)
-
-    return annotate(_over_models(setting, lambda decoder: _both(lambda names: one(decoder, names), exact)))
+    return annotate(_over_models(setting, one))
 
 
 def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int) -> xr.Dataset:
@@ -265,23 +213,25 @@ def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int
     off-chip memory, while the tiles wait at what they draw switched off.
     """
 
-    def one(decoder: Decoder, names: Sequence[str]) -> xr.Dataset:
-        system, model = setting.put(decoder, names)
-        asked: dict[str, Any] = {"prompt": prompt, "new_tokens": new_tokens, "conventions": CONVENTIONS}
-        on_array = replace(system, routing=dict.fromkeys(system.routing, "array"))
-        args: dict[str, Any] = {"system": system, "model": model} | asked
-        own, lent = generate(**args), generate(**args, reader=on_array)
-        lent["answer_j"] = lent.answer_j + _waiting_w(system, model) * lent.time_to_first_token_s
-        return xr.concat([own, lent], xr.Variable("reader", ["crossbars", "array"])).squeeze(
-            ["system", "model"], drop=True
-        )
+    asked: dict[str, Any] = {"prompt": prompt, "new_tokens": new_tokens, "conventions": CONVENTIONS}
 
-    return annotate(_over_models(setting, lambda decoder: _both(lambda names: one(decoder, names), exact)))
+    def read(system: System, model: Decoder) -> xr.Dataset:
+        on_array = replace(system, routing=dict.fromkeys(system.routing, "array"))
+        own = generate(system=system, model=model, **asked)
+        lent = generate(system=system, model=model, reader=on_array, **asked)
+        lent["answer_j"] = lent.answer_j + _waiting_w(system, model) * lent.time_to_first_token_s
+        both = xr.concat([own, lent], xr.Variable("reader", ["crossbars", "array"]))
+        return both.squeeze(["system", "model"], drop=True)
+
+    def one(decoder: Decoder) -> xr.Dataset:
+        machines = setting.machines(decoder, exact)
+        return xr.concat([read(*machine) for machine in machines.values()], xr.Variable("machine", list(machines)))
+
+    return annotate(_over_models(setting, one))
 
 
 def _waiting_w(system: System, model: Decoder) -> float:
-    """Return what the tiles of a machine draw while nothing runs on them, which is charged only where something does.
-    """
+    """Return what the tiles of a machine draw while nothing runs on them, which is charged only where something does."""
     assert system.pim is not None
     ds = evaluate(system=system, model=model, context_len=1, conventions=CONVENTIONS, detail="component",
                   variables=["static_power_w"])  # fmt: skip
@@ -290,7 +240,8 @@ def _waiting_w(system: System, model: Decoder) -> float:
 
 
 def gathered(stacked: xr.Dataset, found: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
-    """Return everything the chapter computes as one dataset; the contexts of the rankings are along ranked_at."""
-    ranked = found.rename(context_len="ranked_at")
+    """Return everything the chapter computes as one dataset; rankings are along ranked_at, and
+    under is the machine that remedies are put on."""
+    ranked = found.rename(context_len="ranked_at", machine="under")
     ranked["ranked_at"].attrs = {"long_name": "context length of a ranking", "units": "tokens"}
-    return annotate(xr.merge([stacked, ranked, *others], combine_attrs="drop_conflicts"))
+    return annotate(xr.merge([stacked, ranked, *others], join="exact", combine_attrs="drop_conflicts"))

@@ -1,5 +1,4 @@
-"""Chapter 10: the smallest change of the published hybrid that keeps its rate, in the area that its digital half has.
-"""
+"""Chapter 10: the smallest change of the published hybrid that keeps its rate, in the area that its digital half has."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 from pimllm_lib.parts import Value, with_fields
-from pimllm_lib.report.chapters.long_context import CONVENTIONS
+from pimllm_lib.report.chapters.long_setting import CONVENTIONS
 from pimllm_lib.schema import annotate
 from pimllm_lib.support import digital_area
 from pimllm_lib.system import evaluate
@@ -97,8 +96,7 @@ def _shaped(shape: xr.DataArray) -> dict[str, Any]:
 
 
 def _clocked(home: System, clock: xr.DataArray) -> dict[str, Any]:
-    """Return the array at a clock: energies and areas lie between those of the two catalog arrays, linear in the clock.
-    """
+    """Return the array at a clock: energies and areas lie between those of the two catalog arrays, linear in the clock."""
     fast, slow = catalog.parts["edge-32x32-800mhz"], home.array
     share = (clock - slow.rate_hz) / (fast.rate_hz - slow.rate_hz)
     names = ("active_pe_energy_j", "idle_pe_energy_j", "pe_area_m2", "group_area_m2", "group_pe_energy_j", "shadow_area_m2",
@@ -117,49 +115,59 @@ def _of_parts(names: xr.DataArray, field: str) -> xr.DataArray:
     return names.copy(data=[getattr(catalog.parts[str(name)], field) for name in names.values])
 
 
-def search(model: Decoder, *, kept: float, near: int, at: int) -> xr.Dataset:
-    """Return rate and efficiency of all designs at a context, and the rate they are to reach.
-
-    design_tokens_per_s, design_tokens_per_j: along the knobs; target_tokens_per_s: the published machine's at `near`,
-    times `kept`.
-    """
-    ds = evaluate(system=space().system, model=model, context_len=at, conventions=CONVENTIONS,
+def _rates(system: System, model: Decoder, context_len: int) -> xr.Dataset:
+    """Return rate and efficiency of one model, along the axes of a machine."""
+    ds = evaluate(system=system, model=model, context_len=context_len, conventions=CONVENTIONS,
                   variables=["latency_s", "energy_j"])  # fmt: skip
-    home = evaluate(system=remedies.provisioned(catalog.systems["pim-llm"]), model=model, context_len=near,
-                    conventions=CONVENTIONS, variables=["latency_s"])  # fmt: skip
     cost = ds.squeeze(["system", "model", "context_len"], drop=True)
-    return xr.Dataset({
-        "design_tokens_per_s": 1 / cost.latency_s, "design_tokens_per_j": 1 / cost.energy_j,
-        "target_tokens_per_s": kept / home.latency_s.squeeze(drop=True),
-    })  # fmt: skip
+    return xr.Dataset({"tokens_per_s": 1 / cost.latency_s, "tokens_per_j": 1 / cost.energy_j})
+
+
+def search(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> xr.Dataset:
+    """Return rate and efficiency of all designs at a context, and the rate they are to reach: dimension model and the
+    knobs.
+
+    design_tokens_per_s, design_tokens_per_j; own_tokens_per_s: the design's rate at `near`; target_tokens_per_s: the
+    published machine's rate there, times `kept`.
+    """
+    every, home = space(), remedies.provisioned(catalog.systems["pim-llm"])
+    rows = []
+    for model in models:
+        there, short = _rates(every.system, model, at), _rates(every.system, model, near)
+        rows.append(xr.Dataset({
+            "design_tokens_per_s": there.tokens_per_s, "design_tokens_per_j": there.tokens_per_j,
+            "own_tokens_per_s": short.tokens_per_s,
+            "target_tokens_per_s": kept * _rates(home, model, near).tokens_per_s,
+        }))  # fmt: skip
+    found: xr.Dataset = xr.concat(rows, xr.Variable("model", [model.name for model in models]))
+    return found
 
 
 def smallest(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> xr.Dataset:
     """Return the designs with the fewest changes that reach the target for every model, the most efficient first.
 
-    Dimensions model and design; design_tokens_per_s, design_tokens_per_j, target_tokens_per_s, and sram_share, what the
-    design leaves of the on-chip memory. The labels say what is changed. A design that alters what is computed, or what
-    has to be bought beside the chip, counts only where no other reaches the target. Attribute points: designs tried;
-    reaching: those among them that reach every target. Raises BadInput when none does.
+    Dimensions model and design, with what `search` returns; sram_share: what a design leaves of the on-chip memory;
+    best_tokens_per_s: the rate of the fastest design of each cache and each memory, which only here may differ from the
+    published ones. The labels say what is changed. Attributes points: designs tried; reaching: how many reach every
+    target. Raises BadInput when none does.
     """
-    every = space()
-    found = [search(model, kept=kept, near=near, at=at) for model in models]
-    names = xr.Variable("model", [model.name for model in models])
-    ds = xr.concat([xr.broadcast(one)[0] for one in found], names)
-    fits, share = xr.broadcast(every.changes, every.sram_share, ds.design_tokens_per_s.isel(model=0))[:2]
-    reached = (ds.design_tokens_per_s >= ds.target_tokens_per_s).all("model") & fits.notnull()
-    within = reached & ~_beyond(fits)
-    pool = within if within.any() else reached
-    if not pool.any():
-        raise BadInput(f"no design of {fits.size} keeps {kept:.0%} of its rate at {at} tokens; wanted a smaller share")
-    best = pool & (fits == fits.where(pool).min())
-    flat = ds.assign(sram_share=share).stack(design=list(KNOBS)).isel(design=np.flatnonzero(_flat(best)))
+    every, found = space(), search(models, kept=kept, near=near, at=at)
+    own = ~_beyond(every.changes) & every.changes.notnull()
+    reached = (found.design_tokens_per_s >= found.target_tokens_per_s).all("model") & own
+    if not reached.any():
+        raise BadInput(
+            f"no design of {every.changes.size} keeps {kept:.0%} of its rate at {at} tokens; wanted a smaller share"
+        )
+    best = reached & (every.changes == every.changes.where(reached).min())
+    varied = ("design_tokens_per_s", "design_tokens_per_j", "own_tokens_per_s")
+    wide = found[[*varied]].assign(sram_share=every.sram_share.broadcast_like(every.changes))
+    flat = wide.stack(design=list(KNOBS)).isel(design=np.flatnonzero(_flat(best)))
     labels = [_label(dict(zip(KNOBS, point, strict=True))) for point in flat.design.values]
     flat = flat.drop_vars(["design", *KNOBS]).assign_coords(design=labels)
     rank = np.argsort(-np.log(flat.design_tokens_per_j).mean("model").values)
-    target = flat.target_tokens_per_s.isel(design=0, drop=True)
-    ranked = flat.isel(design=rank).assign(target_tokens_per_s=target)
-    return annotate(ranked.assign_attrs(points=fits.size, reaching=int(reached.sum())))
+    fastest = found.design_tokens_per_s.where(every.changes.notnull()).max([d for d in KNOBS if d not in BEYOND])
+    ranked = flat.isel(design=rank).assign(target_tokens_per_s=found.target_tokens_per_s, best_tokens_per_s=fastest)
+    return annotate(ranked.assign_attrs(points=every.changes.size, reaching=int(reached.sum())))
 
 
 def _beyond(like: xr.DataArray) -> xr.DataArray:
@@ -188,13 +196,11 @@ def draws(
 ) -> xr.Dataset:
     """Return what uncertain constants do to the share of its rate that a machine keeps: dimensions model and quantile.
 
-    kept_rate: rate at a context over that of the published machine `near`, both with the same draw of every constant;
-    holding_share: share of draws in which it is at least `kept`.
+    kept_rate: rate at a context over that of the published machine `near`, both with the same draw of every part they
+    share; holding_share: share of draws in which it is at least `kept`.
     """
-    found = uncertainty.constants([system.name, "pim-llm"])
-    values = uncertainty.sampled(found, draws=count, seed=seed)
-    tied = {f"{mine}.{field}": values[f"{theirs}.{field}"] * scale for mine, theirs, field, scale in _derived(system)}
-    machines = [uncertainty.machine(item, values | tied) for item in (catalog.systems["pim-llm"], system)]
+    values = uncertainty.sampled(uncertainty.constants(["pim-llm", system.name]), draws=count, seed=seed)
+    machines = [uncertainty.machine(item, values) for item in (catalog.systems["pim-llm"], system)]
     rows = []
     for model in models:
         rates = [
@@ -207,13 +213,3 @@ def draws(
             "kept_rate": ratio.quantile([0.05, 0.5, 0.95], dim="sample"), "holding_share": (ratio >= kept).mean("sample"),
         }))  # fmt: skip
     return annotate(xr.concat(rows, xr.Variable("model", [model.name for model in models])))
-
-
-def _derived(system: System) -> list[tuple[str, str, str, float]]:
-    """Return (part, catalog part, field, scale) of the on-chip memory that is made of the published one's."""
-    home = catalog.systems["pim-llm"].sram
-    assert home is not None
-    assert system.sram is not None
-    own = system.sram
-    fields = {"leakage_w", "area_m2", "bit_j"}
-    return [(own.name, home.name, field, getattr(own, field) / getattr(home, field)) for field in sorted(fields)]

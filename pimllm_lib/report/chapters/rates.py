@@ -16,8 +16,7 @@ _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 def rates_and_speedup(compared: xr.Dataset, claims: pd.DataFrame) -> Figure:
-    """Draw the decoding rates of both systems and the speed-up over context, a line a model, published values as rings.
-    """
+    """Draw the decoding rates of both systems and the speed-up over context, a line a model, published values as rings."""
     fast = compared.sel(system="pim-llm")
     contexts = compared.context_len.values
     with style():

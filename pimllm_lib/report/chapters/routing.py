@@ -19,8 +19,7 @@ _GREY = "#777777"
 
 
 def routings(rates: xr.DataArray) -> Figure:
-    """Draw decoding rates over context, a line for each routing, with its gain over the first at the shortest context.
-    """
+    """Draw decoding rates over context, a line for each routing, with its gain over the first at the shortest context."""
     lines = rates.squeeze("model", drop=True)
     contexts, names = lines.context_len.values, [str(name) for name in lines.system.values]
     colours = {name: SYSTEM_COLOURS.get(name, _GREY) for name in names}
@@ -62,8 +61,7 @@ def leads(rates: xr.DataArray, same_unit: xr.DataArray, unit: str) -> xr.DataArr
 
 
 def lead_over_baselines(lead: xr.DataArray) -> Figure:
-    """Draw the lead over every baseline on a log axis, a row each: filled at the shortest context, open at the longest.
-    """
+    """Draw the lead over every baseline on a log axis, a row each: filled at the shortest context, open at the longest."""
     names = [str(name) for name in lead.baseline.values]
     ends = {int(lead.context_len.values[i]): lead.isel(context_len=i) for i in (0, -1)}
     with style():

@@ -100,8 +100,7 @@ def causes(ds: xr.Dataset, case: int = 0) -> Figure:
 
 
 def _tornado(ax: Axes, swing: xr.DataArray) -> None:
-    """Draw the constants that move an output most: blue towards the lower end of the range, orange towards the upper.
-    """
+    """Draw the constants that move an output most: blue towards the lower end of the range, orange towards the upper."""
     size = xr.apply_ufunc(np.abs, np.log(swing)).max("end")
     names = swing.constant.values[np.argsort(-size.values)[:_SHOWN]]
     for y, name in enumerate(names):

@@ -56,8 +56,7 @@ def _readable(field: str, value: float) -> str:
 
 
 def headline_table(ds: xr.Dataset) -> Table:
-    """Return the bands of every headline at the first and the last context: catalog's own value, then 5, 50 and 95 %.
-    """
+    """Return the bands of every headline at the first and the last context: catalog's own value, then 5, 50 and 95 %."""
     rows = []
     for model in ds.model.values:
         for n in dict.fromkeys(int(ds.context_len.values[i]) for i in (0, -1)):
@@ -83,8 +82,7 @@ def sign_table(ds: xr.Dataset) -> Table:
 
 
 def by_quantity(ds: xr.Dataset) -> Table:
-    """Return for each quantity that is claimed what holding means, and how many claims hold in most, some and no draws.
-    """
+    """Return for each quantity that is claimed what holding means, and how many claims hold in most, some and no draws."""
     kinds = published().set_index("id").quantity.loc[ds.claim.values].to_numpy()
     rows = []
     for quantity in dict.fromkeys(kinds):
