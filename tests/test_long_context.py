@@ -146,7 +146,7 @@ def test_the_published_machine_is_a_point_of_the_space():
     first = {name: values[0] for name, values in long_designs.KNOBS.items()}
     assert every.changes.sel(first).item() == 0
     assert every.sram_share.sel(shape=first["shape"], clock=first["clock"]).max().item() == 1.0
-    found = long_designs.search(pl.catalog.models["opt-125m"], **ASKED).sel(first)
+    found = long_designs.search([pl.catalog.models["opt-125m"]], **ASKED).sel(first).isel(model=0)
     ds = pl.evaluate(system=remedies.provisioned(PIM), model="opt-125m", context_len=4096, conventions="full-system")
     assert 1 / found.design_tokens_per_s.item() == pytest.approx(ds.latency_s.item(), rel=1e-12)
     # the clock may be any, so the array is charged by its PEs and not by the one energy that was reported
