@@ -164,27 +164,25 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
     span = attended(decoder, context_len)
     chosen = np.minimum(span, decoder.top_tokens) if np.any(np.isfinite(decoder.top_tokens)) else span
     part = chosen if isinstance(way.splits, int) and way.splits == 1 else ceil_div(chosen, way.splits)
-    count, shared = kv_heads * group * way.batch * way.splits, group
+    sequences, shared, m = kv_heads * group * way.batch, group, rows
     before = key * part * (decoder.latent_dim > 0)
-    table = [("score", rows, key, part, count, shared, 0), ("av", rows, part, value, count, shared, before)]
+    table = []
     if chosen is not span:
-        picks = chosen < span
+        # bounds are the least and the greatest of each number of a page's keys: two products a page
+        picks, bounds = chosen < span, 2 * ceil_div(span, decoder.page)
+        table.append(("select", rows, key, bounds, sequences * picks, group, 0))
         # heads and tokens that choose for themselves read other keys: they share none, and are rows of products of their own
         each = 1 + picks * (tokens - 1)
-        own = {"rows": rows / each, "count": count * each, "shared": shared + picks * (1 - shared)}
-        table = [
-            (op, own["rows"], k, n, own["count"], own["shared"], held)
-            for op, _, k, n, _, _, held in table
-        ]  # fmt: skip
-        # bounds are the least and the greatest of each number of a page's keys: two products a page
-        bounds = 2 * ceil_div(span, decoder.page)
-        table.insert(0, ("select", rows, key, bounds, kv_heads * group * way.batch * picks, group, 0))
-    return [
-        Product(
-            op=op, kind=PRODUCT_KINDS[op], m=m, k=k, n=n, count=times, blocks=decoder.n_layers, shared=users, held=held
-        )
-        for op, m, k, n, times, users, held in table
+        m, sequences, shared = rows / each, sequences * each, shared + picks * (1 - shared)
+    table += [
+        ("score", m, key, part, sequences * way.splits, shared, 0),
+        ("av", m, part, value, sequences * way.splits, shared, before),
     ]
+    return [
+        Product(op=op, kind=PRODUCT_KINDS[op], m=rows, k=k, n=n, count=count, blocks=decoder.n_layers, shared=users,
+                held=held)
+        for op, rows, k, n, count, users, held in table
+    ]  # fmt: skip
 
 
 def attended(decoder: Decoder, context_len: Value) -> Value:

@@ -68,7 +68,12 @@ def _times(factor: float) -> str:
 def _signed(value: float) -> str:
     if value == 0:
         return "0"
-    return f"{value:+,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:+.3g}"
+    return ("+" if value > 0 else "-") + _spaced(abs(value))
+
+
+def _spaced(value: float) -> str:
+    """Return a number with three digits or, from a thousand on, whole, its thousands apart."""
+    return f"{value:,.0f}".replace(",", "\u202f") if value >= 1000 else f"{value:.3g}"
 
 
 def stack_table(stacked: xr.Dataset, setting: Setting) -> Table:
@@ -112,6 +117,6 @@ def answer_table(told: xr.Dataset) -> Table:
                 rows.append({
                     "model": model, "machine": machine, "prompt read on": reader,
                     "first token, s": f"{here.time_to_first_token_s.item():.3g}",
-                    "answer, s": f"{here.answer_s.item():.3g}", "answer, J": f"{here.answer_j.item():.3g}",
+                    "answer, s": f"{here.answer_s.item():.3g}", "answer, J": _spaced(here.answer_j.item()),
                 })  # fmt: skip
     return Table(pd.DataFrame(rows), long=True)
