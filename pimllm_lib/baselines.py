@@ -98,8 +98,8 @@ def lanes_at_power(power_w: Value, array: SystolicArray) -> Value:
 
 
 def equal_units(ds: xr.Dataset, array: SystolicArray, *, blocks: int) -> list[VectorUnit]:
-    """Return vector units that are given what the crossbar tiles take: their peak power, the area of one decoder
-    block's tiles, the area of all.
+    """Return vector units that are given what the crossbar tiles take: their peak power, the area of one decoder block's
+    tiles, the area of all.
 
     ds: one system and one model, split by component. blocks: decoder blocks of the model. The peak power is that of
     `metrics.power`, a mean over the working time of the hungriest product. Units smaller than one lane get one.

@@ -22,7 +22,7 @@ from pimllm_lib.parts import Value
 from pimllm_lib.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
 from pimllm_lib.step import tokens_of
 from pimllm_lib.system import evaluate
-from pimllm_lib.workload import attended, cached
+from pimllm_lib.workload import attended, token_words
 
 #: What may bound decoding -> meaning.
 BOUNDS = {
@@ -105,7 +105,6 @@ def _floor_s(system: System, model: Decoder, context_len: Value) -> Value:
     storage, store = system.storage, system.kv or system.dram
     assert storage is not None
     assert store is not None
-    heads, key, value = cached(model)
     chosen = np.minimum(attended(model, context_len), model.top_tokens)
-    words = heads * chosen * (key + np.where(model.latent_dim > 0, 0, value)) * model.n_layers * system.decoding.batch
+    words = chosen * token_words(model) * system.decoding.batch
     return words * storage.cached_bits / store.bandwidth_bps / tokens_of(system.decoding)

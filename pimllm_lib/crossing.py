@@ -49,11 +49,11 @@ def first_context(
     measure: Callable[[xr.Dataset], xr.DataArray], level: Any, *, system: Any, model: Any,
     conventions: Any = "corrected", longest: int = 2**15,
 ) -> xr.DataArray:  # fmt: skip
-    """Return the smallest context length at which a measure reaches a level, for each system and model; NaN where it
-    does not up to `longest`.
+    """Return the smallest context length at which a measure reaches a level, for each system and model; NaN where it does
+    not up to `longest`.
 
-    measure: from a dataset split by op, with the one variable latency_s, to one number a context, which must not fall
-    with context. level: a number, or a DataArray along system and model.
+    measure: from a dataset split by op, with the one variable latency_s, to one number a context, which must not fall with
+    context. level: a number, or a DataArray along system and model.
     """
     last, levels = contexts(longest)[0], xr.DataArray(level)
     systems = [catalog.system(item) for item in listed(system)]

@@ -23,10 +23,10 @@ def summary(ds: xr.Dataset) -> xr.Dataset:
     """Return per-step totals with the figures of merit that the dataset's variables and detail allow.
 
     tokens_per_s = 1 / latency_s; tokens_per_j = 1 / energy_j; utilisation = MACs done by the array over its PE-cycles
-    (as `cycles` counts them, one short for each product); sram_words_per_mac and register_accesses_per_mac, both for
-    each MAC done by the array. From a dataset split by op also projection_share and projection_cycle_share; the latter
-    counts the last cycle of each product, which `cycles` leaves out, and is NaN where the array does nothing. From a
-    dataset split by component array_share and analog_share, both of latency.
+    (as `cycles` counts them, one short for each product); sram_words_per_mac and register_accesses_per_mac, both for each
+    MAC done by the array. From a dataset split by op also projection_share and projection_cycle_share; the latter counts
+    the last cycle of each product, which `cycles` leaves out, and is NaN where the array does nothing. From a dataset
+    split by component array_share and analog_share, both of latency.
     """
     whole = total(ds)
     merits = {}
@@ -63,8 +63,8 @@ def _projection_shares(ds: xr.Dataset) -> dict[str, xr.DataArray]:
 def compare(ds: xr.Dataset, baseline: str = "tpu-llm") -> xr.Dataset:
     """Return a summary with each system held against one of them: speedup, energy_gain, break_even_tokens.
 
-    break_even_tokens is infinite where a system saves no energy. Raises BadInput when the baseline is not in it, or it
-    is no summary.
+    break_even_tokens is infinite where a system saves no energy. Raises BadInput when the baseline is not in it, or it is
+    no summary.
     """
     if baseline not in ds.system.values:
         raise BadInput(f"there is no system {baseline!r} to compare with; wanted it evaluated too")
@@ -85,8 +85,8 @@ def compare(ds: xr.Dataset, baseline: str = "tpu-llm") -> xr.Dataset:
 def operations(ds: xr.Dataset) -> xr.Dataset:
     """Return a summary with operations per second and per joule, one operation being one multiply-accumulate.
 
-    ops_per_s = macs x tokens_per_s, ops_per_j = macs x tokens_per_j. In units of 1e9 they are what others print as GOPS
-    and as GOPS/W. Raises BadInput when the dataset is no summary.
+    ops_per_s = macs x tokens_per_s, ops_per_j = macs x tokens_per_j. In units of 1e9 they are what others print as GOPS and
+    as GOPS/W. Raises BadInput when the dataset is no summary.
     """
     for name in ("macs", "tokens_per_s", "tokens_per_j"):
         if name not in ds:
@@ -95,8 +95,7 @@ def operations(ds: xr.Dataset) -> xr.Dataset:
 
 
 def lead(ds: xr.Dataset, printed: xr.Dataset) -> xr.Dataset:
-    """Return operations with each rate over a printed one of the same model and context: ops_per_s_lead,
-    ops_per_j_lead.
+    """Return operations with each rate over a printed one of the same model and context: ops_per_s_lead, ops_per_j_lead.
 
     printed: ops_per_s and ops_per_j, either or both, along model and context_len. NaN where nothing is printed.
     """
@@ -116,8 +115,7 @@ def share(ds: xr.Dataset, variable: str, dim: str) -> xr.DataArray:
 def by_part(ds: xr.Dataset, variable: str, groups: dict[str, tuple[str, ...]]) -> xr.DataArray:
     """Return an extensive variable by groups of components, op summed out: dimension `part` in place of `component`.
 
-    groups: part -> components, such as `schema.LATENCY_PARTS`. Raises BadInput when the dataset is not split by
-    component.
+    groups: part -> components, such as `schema.LATENCY_PARTS`. Raises BadInput when the dataset is not split by component.
     """
     split = _need(ds, "component")[variable]
     table = split.sum("op") if "op" in split.dims else split
@@ -133,9 +131,9 @@ def battery(ds: xr.Dataset, *, battery_wh: float, tokens_per_word: float) -> xr.
 def power(ds: xr.Dataset) -> xr.Dataset:
     """Return mean and peak power by subsystem, from a dataset split by component.
 
-    Dimensions: those of the dataset, op and component replaced by subsystem (`schema.SUBSYSTEMS`). power_w = energy of
-    the subsystem over the time of the step; peak_power_w = the most energy over working time among its products, 0
-    where it does no work of its own time. power_density_w_m2 = peak power over area, NaN without area.
+    Dimensions: those of the dataset, op and component replaced by subsystem (`schema.SUBSYSTEMS`). power_w = energy of the
+    subsystem over the time of the step; peak_power_w = the most energy over working time among its products, 0 where it
+    does no work of its own time. power_density_w_m2 = peak power over area, NaN without area.
     """
     split = _need(ds, "op", "component")
     for name in ("latency_s", "busy_s", "energy_j", "area_m2"):

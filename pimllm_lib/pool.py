@@ -28,11 +28,10 @@ ANSWER_S = 4
 def executor(
     jobs: int = 1, scheduler: str | None = None, version: Callable[[], str] = str
 ) -> Iterator[Executor | None]:
-    """Give what evaluates chunks: None for this process, else processes of this machine or the workers of a Dask
-    cluster.
+    """Give what evaluates chunks: None for this process, else processes of this machine or the workers of a Dask cluster.
 
-    version: what says of a machine which sources it has; every worker must say the same as this one. Raises BadInput
-    when Dask is not installed, and when scheduler or workers do not answer or have other sources.
+    version: what says of a machine which sources it has; every worker must say the same as this one.
+    Raises BadInput when Dask is not installed, and when scheduler or workers do not answer or have other sources.
     """
     if scheduler is not None:
         with _cluster(scheduler) as client:

@@ -114,11 +114,9 @@ def _rounded(costs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the indices, growing, of the points that no other point is at least as good as in all costs and better in
-    one.
+    """Return the indices, growing, of the points that no other point is at least as good as in all costs and better in one.
 
-    costs: shape (points, objectives), less is better. Of equal points the first is kept. A point with NaN is never
-    kept.
+    costs: shape (points, objectives), less is better. Of equal points the first is kept. A point with NaN is never kept.
     """
     alive = np.flatnonzero(_undominated(costs))
     order = alive[np.lexsort(costs[alive].T[::-1])]  # by the first cost, then the second, ...: no later one dominates

@@ -1,7 +1,7 @@
 """A space of designs: which fields vary, over which values or ranges, and its points cut into chunks.
 
-Points of a grid lie along one dimension for each axis, so that evaluating a chunk of them broadcasts. Points of a
-sample lie along the dimension `sample`. What a chunk holds follows from the space alone, never from who evaluates it.
+Points of a grid lie along one dimension for each axis, so that evaluating a chunk of them broadcasts. Points of a sample lie
+along the dimension `sample`. What a chunk holds follows from the space alone, never from who evaluates it.
 """
 
 from __future__ import annotations
@@ -148,9 +148,7 @@ class Space:
             yield Chunk(i, block)
 
     def _steps(self) -> dict[str, int]:
-        """Return how many values of each axis of a grid go into one chunk: as many of the last axes as there is room
-        for.
-        """
+        """Return how many values of each axis of a grid go into one chunk: as many of the last axes as there is room for."""
         steps, room = {}, self.chunk
         grid = [axis for axis in self.axes if isinstance(axis, Axis)]
         fixed = [axis for axis in grid if not axis.broadcasts]  # these vary slowest

@@ -34,8 +34,9 @@ def surrounding_entries(system: System, step: Step, on_array: Sequence[Product],
     if counting.memory:
         yield from sram_entries(system, on_array)
         yield from staging_entries(system, step)
-        yield from dram_entries(system, on_array, step.products())
-        yield from capacity_entries(system, on_array, step.cache_words())
+        weights = _fetched_bytes(system, on_array)
+        yield from dram_entries(system, on_array, step.products(), fetched=weights > 0)
+        yield from capacity_entries(system, weights, step.cache_words())
     if counting.nonlinear:
         yield from nonlinear_entries(system, step.elementwise())
     if counting.transfers:
@@ -110,7 +111,9 @@ def staging_entries(system: System, step: Step) -> Iterator[Entry]:
             yield product.op, "sram", "busy_s", 2 * bits / (sram.port_bits * system.array.rate_hz)
 
 
-def dram_entries(system: System, on_array: Sequence[Product], everything: Sequence[Product]) -> Iterator[Entry]:
+def dram_entries(
+    system: System, on_array: Sequence[Product], everything: Sequence[Product], *, fetched: Value
+) -> Iterator[Entry]:
     """Yield off-chip traffic: weights and cache for the array, activations too large for the chip, the cache's growth.
 
     Weights that fit on the chip all together are there already; of experts that do not, the active ones come in. A
@@ -118,15 +121,12 @@ def dram_entries(system: System, on_array: Sequence[Product], everything: Sequen
     """
     storage = system.storage
     assert storage is not None
-    held = _weights_bytes(storage, on_array)
-    assert system.sram is not None
-    resident = held <= system.sram.weights_bytes
     for product in on_array:
         weights, activations = _array_traffic(system, product)
         if product.kind == "attention":
             yield from _cache_moved(system, product.op, weights)
         else:
-            yield from _moved(system, product.op, "dram_weights", weights * (1 - resident))
+            yield from _moved(system, product.op, "dram_weights", weights * fetched)
         yield from _moved(system, product.op, "dram_activations", activations)
     for product in everything:
         if product.op in ("k", "v"):
@@ -180,27 +180,29 @@ def _converted(storage: Storage, op: str, numbers: Value) -> Iterator[Entry]:
         yield op, "nonlinear", "energy_j", numbers * np.isfinite(storage.kv_group) * storage.kv_convert_j
 
 
-def _weights_bytes(storage: Storage, products: Sequence[Product]) -> Value:
-    """Return the bytes of all weights the array works with, those of idle experts too."""
+def _fetched_bytes(system: System, products: Sequence[Product]) -> Value:
+    """Return the bytes of weights that are in off-chip memory: all the array works with, those of idle experts too, or none
+    where they fit on the chip together.
+    """
+    storage, sram = system.storage, system.sram
+    assert storage is not None
+    assert sram is not None
     total: Any = 0.0
     for product in products:
         if product.kind != "attention":
             total = total + product.k * product.n * product.matrices * storage.operand_bits(product.kind) / 8
-    return total
+    return total * (total > sram.weights_bytes)
 
 
-def capacity_entries(system: System, on_array: Sequence[Product], words: Value) -> Iterator[Entry]:
+def capacity_entries(system: System, weights: Value, words: Value) -> Iterator[Entry]:
     """Yield the size of the cache. Raises BadInput, with how much is too much, when a memory does not hold it.
 
-    words: numbers in it. Weights that fit on the chip are not in off-chip memory.
+    weights: bytes of weights in off-chip memory; words: numbers in the cache.
     """
-    storage, sram, dram = system.storage, system.sram, system.dram
+    storage, dram = system.storage, system.dram
     assert storage is not None
-    assert sram is not None
     assert dram is not None
     cache = words * storage.cached_bits / 8
-    weights = _weights_bytes(storage, on_array)
-    weights = weights * (1 - (weights <= sram.weights_bytes))
     if system.kv is None:
         _require_room(f"{system.name}.dram", dram, "weights and key-value cache", weights + cache)
     else:

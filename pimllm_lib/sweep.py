@@ -1,8 +1,8 @@
 """Sweeps: every point of a space evaluated, chunk by chunk, in this process, in several, or on a Dask cluster.
 
-A chunk is evaluated as one broadcast and reduced at once. Memory is bounded by the chunk where a front or the best few
-are kept; all points and quantiles need room for every metric of every point at the end. What comes out does not depend
-on who evaluated which chunk, or in which order.
+A chunk is evaluated as one broadcast and reduced at once. Memory is bounded by the chunk where a front or the best few are
+kept; all points and quantiles need room for every metric of every point at the end. What comes out does not depend on who
+evaluated which chunk, or in which order.
 """
 
 from __future__ import annotations

@@ -145,13 +145,17 @@ def cached(decoder: Decoder) -> tuple[Value, Value, Value]:
     return np.where(there, 1, decoder.n_kv_heads), key, np.where(there, decoder.latent_dim, decoder.head_dim)
 
 
+def token_words(decoder: Decoder) -> Value:
+    """Return the numbers that a token leaves in the caches of all blocks."""
+    heads, key, value = cached(decoder)
+    return heads * (key + np.where(decoder.latent_dim > 0, 0, value)) * decoder.n_layers
+
+
 def cache_words(decoder: Decoder, context_len: Value, way: Decoding = ONE_BY_ONE) -> Value:
     """Return the numbers in the key-value caches of all blocks and sequences, bounds of pages included."""
-    heads, key, value = cached(decoder)
-    span = attended(decoder, context_len)
-    own = key + np.where(decoder.latent_dim > 0, 0, value)
-    bounds = 2 * ceil_div(span, decoder.page) * key * np.isfinite(decoder.top_tokens)
-    return (span * own + bounds) * heads * decoder.n_layers * way.batch
+    (heads, key, _), span = cached(decoder), attended(decoder, context_len)
+    bounds = 2 * ceil_div(span, decoder.page) * key * heads * decoder.n_layers * np.isfinite(decoder.top_tokens)
+    return (span * token_words(decoder) + bounds) * way.batch
 
 
 def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decoding) -> list[Product]:

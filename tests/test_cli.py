@@ -198,3 +198,40 @@ def test_a_reader_that_stops_reading_is_no_error():
     program = Path(sys.executable).with_name("pimllm")
     done = subprocess.run(f"{program} parts | head -n 1", shell=True, capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_remedies_are_put_on_every_system_and_model(capsys):
+    point = ["--context", "4096", "--conventions", "full-system", "--json"]
+    pair = ["--system", "pim-llm", "--system", "tpu-llm", "--model", "opt-6.7b", "--model", "llama-3-8b"]
+    assert main(["evaluate", *pair, *point]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", *pair, *point, "--remedy", "row groups", "--remedy", "speculation"]) == 0
+    changed = json.loads(capsys.readouterr().out)
+    key = ("system", "model")
+    assert sorted([row[k] for k in key] for row in plain) == sorted([row[k] for k in key] for row in changed)
+    before = {(row["system"], row["model"]): row["latency_s"] for row in plain}
+    assert all(row["latency_s"] < before[row["system"], row["model"]] for row in changed)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["row group"], "did you mean 'row groups'?"),
+        (
+            ["row groups", "one row of 1024"],
+            "'one row of 1024' and 'row groups' cannot both be had; wanted one of them",
+        ),
+    ],
+)
+def test_a_remedy_that_cannot_be_had_is_one_line(capsys, names, said):
+    options = [option for name in names for option in ("--remedy", name)]
+    assert main(["evaluate", "--system", "pim-llm", "--model", "opt-125m", *options]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_remedies_are_listed(capsys):
+    assert main(["remedies", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"remedy": "row groups", "one of": "shape", "computes the same": "yes"} in rows

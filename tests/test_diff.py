@@ -69,6 +69,7 @@ def test_labels_that_both_have_are_compared(result):
     assert changes[1].where.startswith("system=tpu-llm, model=opt-1.3b, context_len=256")
 
 
+@pytest.mark.slow
 def test_a_folder_a_file_a_crate_and_a_tag_can_be_compared(tmp_path, capsys):
     data, crate = str(paths.DATA), str(tmp_path / "crate.zip")
     assert main(["export", "--to", crate]) == 0

@@ -392,6 +392,7 @@ def test_a_folder_that_takes_no_files_is_one_line(capsys):
         manifest.publish(files.Path("/proc/pimllm"), {"x.nc": b""})
 
 
+@pytest.mark.slow
 def test_verify_recomputes_and_lists_which_results_move_when_a_constant_of_the_catalog_changes(tmp_path):
     copy = tmp_path / "checkout"
     ignored = shutil.ignore_patterns(".git", ".venv*", "build", "_build", "executed", "__pycache__", ".*_cache")

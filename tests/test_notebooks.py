@@ -45,6 +45,9 @@ SMALL = {
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 
+#: Notebooks that take long with small parameters too: they read the corpus of docstrings.
+LONG = ("11-analog-noise", "16-analog-engine")
+
 
 def cells(slug):
     return json.loads(paths.notebook(slug).read_text())["cells"]
@@ -58,7 +61,9 @@ def source(slug, kind):
     return ["".join(cell["source"]) for cell in cells(slug) if cell["cell_type"] == kind]
 
 
-@pytest.mark.parametrize("slug", paths.slugs())
+@pytest.mark.parametrize(
+    "slug", [pytest.param(slug, marks=pytest.mark.slow) if slug in LONG else slug for slug in paths.slugs()]
+)
 def test_a_notebook_runs_with_small_parameters(slug, tmp_path):
     values = parameters.check(slug, SMALL[slug])
     made = notebooks.run(slug, tmp_path, values)

@@ -18,8 +18,8 @@ from pimllm_lib.llm import Decoder
 class Matrix:
     """The weights of a projection.
 
-    values: (fan_in, fan_out), int8 -1, 0, 1 where ternary, else float32; scale: what a product with them is multiplied
-    by, 1 where not ternary.
+    values: (fan_in, fan_out), int8 -1, 0, 1 where ternary, else float32; scale: what a product with them is multiplied by,
+    1 where not ternary.
     """
 
     values: np.ndarray

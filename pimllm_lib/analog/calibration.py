@@ -14,12 +14,11 @@ BINS = 1 << 14
 
 
 def full_scale(on: Programmed, x: np.ndarray, *, act_bits: int = 8) -> float | None:
-    """Return what a readout by "sigmas" or "quantile" makes of a matrix's sums, in on-cell currents; None for other
-    ranges.
+    """Return what a readout by "sigmas" or "quantile" makes of a matrix's sums, in on-cell currents; None for other ranges.
 
     x: whole activations (tokens, fan_in). The sums are those of every pass, tile and converted line; of lines read
-    apart the larger counts. By sigmas: so many standard deviations beyond the mean's magnitude. By quantile: that share
-    of magnitudes is within, to a part in `BINS` of the largest possible sum.
+    apart the larger counts. By sigmas: so many standard deviations beyond the mean's magnitude. By quantile: that share of
+    magnitudes is within, to a part in `BINS` of the largest possible sum.
     """
     readout = on.readout
     if readout.range not in ("sigmas", "quantile"):

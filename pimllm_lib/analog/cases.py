@@ -31,9 +31,9 @@ _DRAWN = ("variation", "curve_siemens", "stuck_off", "stuck_on", "read_noise", "
 class Case:
     """One point of a study. curve, setting: where it stands; value: the setting where it is a number, else NaN.
 
-    products: one of `PRODUCTS`; only: layer or kind of the matrices that lie on crossbars, None for all; tuned: what
-    follows the name of the checkpoint that is tried in the place of the first; shared: whether all matrices have one
-    range of converters, the largest that any needs.
+    products: one of `PRODUCTS`; only: layer or kind of the matrices that lie on crossbars, None for all; tuned: what follows
+    the name of the checkpoint that is tried in the place of the first; shared: whether all matrices have one range of
+    converters, the largest that any needs.
     """
 
     curve: str
@@ -60,9 +60,7 @@ class Case:
 
 
 def cases(curves: Mapping[str, Any]) -> tuple[Case, ...]:
-    """Return the cases of curves by name, each a table of `KEYS`. Raises BadInput, naming the curve, for what is no
-    case.
-    """
+    """Return the cases of curves by name, each a table of `KEYS`. Raises BadInput, naming the curve, for what is no case."""
     if not isinstance(curves, Mapping) or not curves:
         raise BadInput(f"curves are {clip(curves)}; wanted at least one, with field and values")
     found: list[Case] = []

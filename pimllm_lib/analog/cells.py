@@ -1,7 +1,7 @@
 """Program weights into cells that depart from ideal ones: what each column then carries, in currents of one on-cell.
 
-Draws are keyed by seed, layer, tile and purpose, never by their order: the same seed gives the same cells however the
-work is split, and a new kind of departure leaves the draws of the others as they were.
+Draws are keyed by seed, layer, tile and purpose, never by their order: the same seed gives the same cells however the work
+is split, and a new kind of departure leaves the draws of the others as they were.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Programmed:
     """A matrix in crossbars. Its arrays are numpy's, or torch's where it was moved.
 
     ideal: the weights as asked for, int8 (fan_in, fan_out); lines: the currents that are converted; gain: digital
-    factor on what was read; input_gain: what the inputs' sum enters an output with, which makes minus one of the zeros
-    of single columns; exact: whether all cells are ideal and read without noise, so that sums are whole numbers; masks:
-    then, the weights as bits, see `popcount.masks`, where the DAC gives one bit at a time and the ADC rounds.
+    factor on what was read; input_gain: what the inputs' sum enters an output with, which makes minus one of the zeros of
+    single columns; exact: whether all cells are ideal and read without noise, so that sums are whole numbers; masks: then,
+    the weights as bits, see `popcount.masks`, where the DAC gives one bit at a time and the ADC rounds.
     """
 
     ideal: Any

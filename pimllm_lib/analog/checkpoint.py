@@ -31,8 +31,8 @@ WRITTEN = {"float16": "F16", "float32": "F32"}
 class Checkpoint:
     """A checkpoint on disk: shape and settings in memory, tensors read when asked for, at each call.
 
-    theta: base of the rotary positions; eps: what norms add to the mean square; activation: "relu2" or "silu", of the
-    gate; act_bits: bits of the activations that meet ternary weights.
+    theta: base of the rotary positions; eps: what norms add to the mean square; activation: "relu2" or "silu", of the gate;
+    act_bits: bits of the activations that meet ternary weights.
     """
 
     name: str
@@ -93,9 +93,8 @@ def read(folder: Path) -> Checkpoint:
     Only configuration and headers are read. Ternary weights come packed, or as master weights that are rounded when a
     block is read; a configuration without a mark of either is a model in full precision.
 
-    Raises BadInput for a folder without them, pickled weights, a damaged file, a configuration that is incomplete or
-    asks for what is not modelled here, and a tensor that is missing, of another type or shape, or has no place in the
-    layout.
+    Raises BadInput for a folder without them, pickled weights, a damaged file, a configuration that is incomplete or asks
+    for what is not modelled here, and a tensor that is missing, of another type or shape, or has no place in the layout.
     """
     if not folder.is_dir():
         got = "is a file" if folder.exists() else "does not exist"
@@ -126,8 +125,7 @@ def write(
     embedding, head: (vocab, d_model), the head may be None where tied; float_dtype: float16 or float32, for all but
     scales, which stay float32. Files appear whole or not at all, and the same model gives the same bytes.
 
-    Raises BadInput for shapes that are not the decoder's, values float_dtype cannot hold, and ternary blocks among
-    others.
+    Raises BadInput for shapes that are not the decoder's, values float_dtype cannot hold, and ternary blocks among others.
     """
     require_modelled(decoder, str(folder))
     floats = WRITTEN.get(np.dtype(float_dtype).name)

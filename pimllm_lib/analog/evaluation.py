@@ -22,8 +22,8 @@ def on_crossbars(
 ) -> Prepare:  # fmt: skip
     """Return what puts each matrix of a model on crossbars, drawn from a device seed.
 
-    full_scales: of each layer's converters, from `calibrate`, where the readout asks for them; only: the layer ("3"),
-    the kind ("down") or both ("3.down") of the matrices that are put there, the others being exact.
+    full_scales: of each layer's converters, from `calibrate`, where the readout asks for them; only: the layer ("3"), the
+    kind ("down") or both ("3.down") of the matrices that are put there, the others being exact.
     """
 
     def prepare(name: str, matrix: Matrix) -> Product:
@@ -41,8 +41,8 @@ def calibrate(
 ) -> dict[str, float | None]:
     """Return the full scale of each layer's converters, from tokens (windows, length) that are used for nothing else.
 
-    Cells are ideal here: a range is chosen with the design, before any one chip is written. Of many tokens the first
-    chunk counts.
+    Cells are ideal here: a range is chosen with the design, before any one chip is written. Of many tokens the first chunk
+    counts.
     """
     found: dict[str, float | None] = {}
     if readout.range not in ("sigmas", "quantile"):

@@ -1,7 +1,7 @@
 """The Hugging Face layout of BitNet checkpoints: which tensors there must be, by name, number type and shape.
 
-Names are those of the public `transformers` library (models/bitnet and integrations/bitnet), and of the older code
-published with 1bitLLM/bitnet_b1_58.
+Names are those of the public `transformers` library (models/bitnet and integrations/bitnet), and of the older code published
+with 1bitLLM/bitnet_b1_58.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def ternarise(weights: np.ndarray) -> tuple[np.ndarray, float]:
 def pack(values: np.ndarray, what: str = "weights") -> np.ndarray:
     """Return ternary weights (fan_in, fan_out) as bytes (fan_out / 4, fan_in).
 
-    Each is stored one higher, as 0, 1 or 2. Bits 2i and 2i + 1 hold the i-th quarter of the outputs, not every fourth
-    one. Raises BadInput, naming `what`, for another value or a number of outputs that is no multiple of 4.
+    Each is stored one higher, as 0, 1 or 2. Bits 2i and 2i + 1 hold the i-th quarter of the outputs, not every fourth one.
+    Raises BadInput, naming `what`, for another value or a number of outputs that is no multiple of 4.
 
     >>> pack(np.array([[-1, 0, 1, 1]], np.int8)).tolist() == [[0b10_10_01_00]]
     True

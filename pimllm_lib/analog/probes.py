@@ -1,6 +1,4 @@
-"""Every departure of a crossbar by itself: what it is, what closed form predicts of it, and what the engine makes of
-it.
-"""
+"""Every departure of a crossbar by itself: what it is, what closed form predicts of it, and what the engine makes of it."""
 
 from __future__ import annotations
 

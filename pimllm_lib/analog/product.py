@@ -1,9 +1,9 @@
 """The matrix-vector product that a crossbar gives, by two engines behind one function.
 
 *Folded* multiplies once with what the cells hold. It is exact where conversion is ideal: all else is linear, and the
-Gaussian noise of many reads is one draw of their joint variance. *Per plane* does what the machine does, pass by pass
-and tile by tile: sum, convert, shift, add. It is always exact. Where sums are whole numbers, two passes share one
-product, or bits are counted (`popcount`), to the same result.
+Gaussian noise of many reads is one draw of their joint variance. *Per plane* does what the machine does, pass by pass and
+tile by tile: sum, convert, shift, add. It is always exact. Where sums are whole numbers, two passes share one product, or
+bits are counted (`popcount`), to the same result.
 
 The same code runs on numpy arrays and, through the array API, on torch tensors.
 """
@@ -37,8 +37,8 @@ def multiply(
     """Return activations times a programmed matrix as the crossbar gives it: float32 (tokens, fan_out).
 
     x: whole activations (tokens, fan_in), integers or floats without fraction; reach: full scale found by
-    `calibration.full_scale`, for a readout that asks for one; engine: "folded", "per-plane", or "auto", which folds
-    where that is exact; first: number of the first token, which says what noise it gets.
+    `calibration.full_scale`, for a readout that asks for one; engine: "folded", "per-plane", or "auto", which folds where
+    that is exact; first: number of the first token, which says what noise it gets.
 
     Raises BadInput for another shape, an activation of too many bits, more inputs than float32 sums hold, and for
     "folded" where conversion is not ideal.

@@ -1,22 +1,19 @@
 """Noise-to-signal ratio of a crossbar's product: predicted in closed form, and measured.
 
-NSR = E|y' - y|^2 / E|y|^2, y = sum_k w_k x_k over K independent inputs, w ternary with density r (the share that is not
-0), signs even. The signal is r K E[x^2]. With o the ratio of off- to on-conductance, a weight is the difference of two
+NSR = E|y' - y|^2 / E|y|^2, y = sum_k w_k x_k over K independent inputs, w ternary with density r (the share that is
+not 0), signs even. The signal is r K E[x^2]. With o the ratio of off- to on-conductance, a weight is the difference of two
 cells over 1 - o.
 
 *Cells.* Let an on-cell have mean conductance 1 + m1 and variance v1, an off-cell o + m0 and v0, all independent. The
-weight's error is (m1 - m0) / (1 - o) times the weight, and a spread of v1 + v0 where it is +-1 and of 2 v0 where it is
-0, so
+weight's error is (m1 - m0) / (1 - o) times the weight, and a spread of v1 + v0 where it is +-1 and of 2 v0 where it is 0, so
 
     NSR = ((m1 - m0) / (1 - o))^2 + (r v1 + (2 - r) v0) / (r (1 - o)^2).                                 (1)
 
-*Reads.* Noise drawn at each of the passes p, which count s_p, adds squares: sum_p s_p^2 d_p^2 stands in the place of
-x^2. *Converters.* One error a pass and tile, all independent: T E[e^2] sum_p s_p^2 / (r K E[x^2]), T = K / R tiles.
-(2)
+*Reads.* Noise drawn at each of the passes p, which count s_p, adds squares: sum_p s_p^2 d_p^2 stands in the place of x^2.
+*Converters.* One error a pass and tile, all independent: T E[e^2] sum_p s_p^2 / (r K E[x^2]), T = K / R tiles.   (2)
 
 All forms are for tiles that are full. None of it depends on K but through the largest activation, by which a token is
-scaled: errors add up as the signal does. Only what all tiles share, such as the bow of a converter's curve, grows with
-them.
+scaled: errors add up as the signal does. Only what all tiles share, such as the bow of a converter's curve, grows with them.
 """
 
 from __future__ import annotations
@@ -63,8 +60,7 @@ def programming(devices: Devices, *, density: float, off: float) -> float:
 
 
 def stuck(devices: Devices, *, density: float) -> float:
-    """Return the NSR of stuck cells: at off, on-cells are lost; at on, off-cells cancel a weight or make one of
-    nothing.
+    """Return the NSR of stuck cells: at off, on-cells are lost; at on, off-cells cancel a weight or make one of nothing.
 
     A weight of +-1 loses its value by either of its cells, one of 0 gets a value by either. Two faults in one pair are
     counted as two errors, to first order.
@@ -103,17 +99,15 @@ def reads(devices: Devices, gain: float, *, density: float, off: float) -> float
 
 
 def conversions(error: float, x: np.ndarray, crossbar: Crossbar, readout: Readout, *, density: float) -> float:
-    """Return equation (2) for a mean square error of one conversion, in squared on-cell currents, the same in all
-    passes.
-    """
+    """Return equation (2) for a mean square error of one conversion, in squared on-cell currents, the same in all passes."""
     return _over_signal(error * sum(s * s for s in _weights(crossbar, readout)) / crossbar.rows, x, density)
 
 
 def step_error(lsb: int) -> float:
     """Return the mean square error of rounding whole sums to a multiple of a whole number, ties to the even code.
 
-    Residues are alike. Those of an odd step run to (lsb - 1) / 2 on both sides, and their mean square is (lsb^2 - 1) /
-    12; of those of an even one the last lies half-way, and it is (lsb^2 + 2) / 12. Smooth sums would have lsb^2 / 12.
+    Residues are alike. Those of an odd step run to (lsb - 1) / 2 on both sides, and their mean square is (lsb^2 - 1) / 12;
+    of those of an even one the last lies half-way, and it is (lsb^2 + 2) / 12. Smooth sums would have lsb^2 / 12.
     """
     return (lsb**2 - 1) / 12 if lsb % 2 else (lsb**2 + 2) / 12
 
@@ -123,8 +117,7 @@ def curve(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *
 
     Sums a and b of two passes share their inputs, so they are correlated, by rho. With H_n the orthonormal Hermite
     polynomials and c_n = E[e(a) H_n(a / sigma_a)], the error e obeys E[e(a) e(b)] = sum_n rho^n c_n(a) c_n(b) (Mehler).
-    c_0, the mean, is the same in all tiles: it adds up, while the rest adds in squares. Spreads are those of each
-    token.
+    c_0, the mean, is the same in all tiles: it adds up, while the rest adds in squares. Spreads are those of each token.
     """
     weights, error = np.array(_weights(crossbar, readout)), 0.0
     tiles = x.shape[1] // crossbar.rows

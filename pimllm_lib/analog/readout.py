@@ -94,8 +94,8 @@ class Converter:
     def convert(self, current: Any, *, clip: bool = True) -> Any:
         """Return the numbers read for currents, in steps.
 
-        current: in steps too, and overwritten where it is numpy's, since half of the time goes into memory; clip:
-        whether it may leave the range.
+        current: in steps too, and overwritten where it is numpy's, since half of the time goes into memory; clip: whether it
+        may leave the range.
         """
         xp = array_namespace(current)
         if clip:
@@ -119,9 +119,7 @@ def largest_sum(on: Programmed, act_bits: int) -> float:
 
 
 def _on_cell(on: Programmed) -> float:
-    """Return the current of an on-cell in a converted line: all of it where a column is read by itself, off-current
-    too.
-    """
+    """Return the current of an on-cell in a converted line: all of it where a column is read by itself, off-current too."""
     cell = on.crossbar.cell
     return cell.high_ohm / (cell.high_ohm - cell.low_ohm) if len(on.lines) > 1 else 1.0
 
@@ -152,8 +150,7 @@ def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter |
 
 
 def _levels(on: Programmed, bits: int, low: int) -> np.ndarray | None:
-    """Return what each code counts for: itself, a parabolic bow, and a random walk; code 0 counts 0, the ends are in
-    line.
+    """Return what each code counts for: itself, a parabolic bow, and a random walk; code 0 counts 0, the ends are in line.
 
     Neglected: that every converter has a curve of its own; those of a matrix share one.
     """

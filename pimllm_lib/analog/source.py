@@ -5,9 +5,9 @@ this document. The next body symbol, given the last two (x1, before it x2) and t
 
     P = (BIGRAM bigram[x1] + TRIGRAM trigram[class(x2), class(x1)] + HEADER favourites[class(x1), header[class(x1)]]) / 16
 
-The header's term is the long-range one: half of the weight hangs on a token up to a whole document ago, which one step
-of attention can find. All probabilities are whole multiples of 2**-16 and all draws are raw words of PCG64, so the same
-seed gives the same bytes wherever it runs.
+The header's term is the long-range one: half of the weight hangs on a token up to a whole document ago, which one step of
+attention can find. All probabilities are whole multiples of 2**-16 and all draws are raw words of PCG64, so the same seed
+gives the same bytes wherever it runs.
 """
 
 from __future__ import annotations

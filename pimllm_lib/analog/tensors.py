@@ -139,8 +139,7 @@ def write(
 ) -> None:
     """Write a file of the tensors in `kinds`, name -> (number type, shape), from `parts`, taken in any order.
 
-    Wide numbers come first, so that each lies where its width divides its address. The same tensors give the same
-    bytes.
+    Wide numbers come first, so that each lies where its width divides its address. The same tensors give the same bytes.
     """
     size = {name: math.prod(shape) * np.dtype(STORED[dtype]).itemsize for name, (dtype, shape) in kinds.items()}
     order = sorted(kinds, key=lambda name: (-np.dtype(STORED[kinds[name][0]]).itemsize, name))

@@ -31,8 +31,8 @@ class Text:
 def tokens(content: bytes, name: str, folder: Path, vocabulary: int) -> Text:
     """Return a UTF-8 text as tokens of the checkpoint in a folder: of its tokenizer.json, or bytes where it knows 256.
 
-    Raises BadInput for a text that is not UTF-8, for another vocabulary without tokenizer.json, for one that is
-    damaged, and where the package that reads it is missing.
+    Raises BadInput for a text that is not UTF-8, for another vocabulary without tokenizer.json, for one that is damaged,
+    and where the package that reads it is missing.
     """
     try:
         text = content.decode("utf-8")

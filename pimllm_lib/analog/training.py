@@ -1,12 +1,11 @@
 """Train the ternary language model and its full-precision twin, on a CPU or a GPU. Needs PyTorch, the extra `train`.
 
-A decoder as BitNet b1.58 describes it: ternary projections scaled by their mean magnitude, activations of 8 bits scaled
-by each token's largest, gradients straight through both, an extra norm before the two output projections, squared ReLU
-gates, rotary positions and grouped-query heads. Sources: Ma et al. 2024 (arXiv:2402.17764) and the BitNet b1.58 2B4T
-report (arXiv:2504.12285).
+A decoder as BitNet b1.58 describes it: ternary projections scaled by their mean magnitude, activations of 8 bits scaled by
+each token's largest, gradients straight through both, an extra norm before the two output projections, squared ReLU gates,
+rotary positions and grouped-query heads. Sources: Ma et al. 2024 (arXiv:2402.17764) and the BitNet b1.58 2B4T report
+(arXiv:2504.12285).
 
-Every draw is keyed by seed and step, and the state is on disk, so an interrupted run goes on as if nothing had
-happened.
+Every draw is keyed by seed and step, and the state is on disk, so an interrupted run goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -226,8 +225,7 @@ def _held(state: Path, recipe: Recipe, device: str) -> dict[str, Any]:
 def fit(
     recipe: Recipe, corpus: Corpus, state: Path, *, device: str = "cpu", every: int = 100, progress: Any = None
 ) -> Run:
-    """Return the run after all steps of the recipe, going on from `state` where there is one, saved there every so
-    often.
+    """Return the run after all steps of the recipe, going on from `state` where there is one, saved there every so often.
 
     progress: called with the number of steps done, at each.
     """

@@ -23,9 +23,8 @@ CALIBRATION, SHARE = 1024, 1 / 8
 class Trial:
     """What came out. Bits per byte: with exact products, with crossbars that give nothing, and for each device seed.
 
-    tokens, size: predicted tokens and the bytes they stand for; calibration: tokens the readout's range was chosen
-    from, 0 where it needs none; perplexity_changes: for each seed exp(loss - clean loss) - 1, in %, losses being nats a
-    token.
+    tokens, size: predicted tokens and the bytes they stand for; calibration: tokens the readout's range was chosen from, 0
+    where it needs none; perplexity_changes: for each seed exp(loss - clean loss) - 1, in %, losses being nats a token.
     """
 
     tokens: int
@@ -46,8 +45,8 @@ def run(
     window: tokens that are read at once, of which all but the first are predicted; calibration: where a readout whose
     range comes from data takes it from; by default an eighth at the end of the text, which is then not evaluated.
 
-    Raises BadInput for a model in full precision, a text that is too short, a calibration that the readout has no use
-    for, and where a number is not finite.
+    Raises BadInput for a model in full precision, a text that is too short, a calibration that the readout has no use for,
+    and where a number is not finite.
     """
     if not checkpoint.storage.ternary:
         raise BadInput(f"{checkpoint.name} has weights in full precision; wanted ternary ones, as crossbars hold")

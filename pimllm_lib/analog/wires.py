@@ -1,12 +1,12 @@
 """The drop along a bit line: every cell sees a little less voltage than the driver gives.
 
-One column of cells hangs on a wire of resistance r from cell to cell, read at its foot by a virtual ground; rows are
-driven, to the read voltage or to zero. Node i of the wire obeys
+One column of cells hangs on a wire of resistance r from cell to cell, read at its foot by a virtual ground; rows are driven,
+to the read voltage or to zero. Node i of the wire obeys
 
     G[i] (V[i] - v[i]) = (v[i] - v[i-1]) / r + (v[i] - v[i+1]) / r,        v below the foot = 0.
 
-The current at the foot is linear in V, so the drop is a factor on each cell: with L the ladder's Laplacian and D =
-diag(G), u = (L + D)^-1 L 1 and the current is sum(G u V). To first order in r,
+The current at the foot is linear in V, so the drop is a factor on each cell: with L the ladder's Laplacian and D = diag(G),
+u = (L + D)^-1 L 1 and the current is sum(G u V). To first order in r,
 
     u[i] = 1 - r * sum_j G[j] (R - max(i, j)).
 

@@ -24,8 +24,7 @@ def is_catalogs(item: Any, field: str) -> bool:
 def departures(item: Any) -> dict[str, str]:
     """Return `name.field` -> value for each value of a system, a model or conventions that is not the catalog's.
 
-    The field of a part bears the name of its system before it. An object with `costs` that is no System is one
-    departure.
+    The field of a part bears the name of its system before it. An object with `costs` that is no System is one departure.
     """
     if isinstance(item, System):
         return dict(_of_system(item))

@@ -26,6 +26,8 @@ def _add_evaluate(commands: Any) -> None:
     add("--context", action="append", metavar="TOKENS", help=f"tokens in the cache (default {' '.join(CONTEXTS)})")
     add("--conventions", action="append", metavar="NAME|FILE", help="accounting (default corrected)")
     add("--array", metavar="NAME|FILE", help="use this systolic array instead of the system's own")
+    add("--remedy", action="append", metavar="NAME",
+        help="put a remedy for long contexts on every system and model, in order; see `pimllm remedies`")  # fmt: skip
     out = parser.add_mutually_exclusive_group()
     out.add_argument("--json", action="store_true", help="print a JSON list of objects")
     out.add_argument("--csv", action="store_true", help="print comma-separated values")
@@ -39,7 +41,6 @@ def evaluate(args: argparse.Namespace) -> None:
 
     from pimllm_lib import catalog, metrics
     from pimllm_lib.hardware import SystolicArray
-    from pimllm_lib.system import evaluate
 
     systems = [catalog.system(name) for name in args.system or ["tpu-llm"]]
     if args.array is not None:
@@ -47,13 +48,29 @@ def evaluate(args: argparse.Namespace) -> None:
         systems = [replace(system, array=array) for system in systems]
     conventions = args.conventions or ["corrected"]
     contexts = [_context(text) for text in args.context or CONTEXTS]
-    ds = metrics.summary(evaluate(system=systems, model=args.model, context_len=contexts, conventions=conventions))
+    point = {"context_len": contexts, "conventions": conventions}
+    ds = metrics.summary(_evaluated(systems, args.model, args.remedy or [], point))
     if args.netcdf is not None:
         from pimllm_lib.report.archive import write
 
         print(write(ds, Path(args.netcdf)))
     else:
         _print_evaluation(ds, args)
+
+
+def _evaluated(systems: list[Any], models: list[str], names: list[str], point: dict[str, Any]) -> Any:
+    """Return what every pair of a system and a model costs, with remedies put on where some are named."""
+    import xarray as xr
+
+    from pimllm_lib import catalog, remedies
+    from pimllm_lib.system import evaluate
+
+    if not names:
+        return evaluate(system=systems, model=models, **point)
+    decoders = [catalog.model(name) for name in models]
+    pairs = [[remedies.put(system, decoder, names) for system in systems] for decoder in decoders]
+    made = [evaluate(system=[s for s, _ in row], model=row[0][1], **point) for row in pairs]
+    return xr.concat(made, "model", data_vars="minimal", join="exact", combine_attrs="drop_conflicts")
 
 
 def _context(text: str) -> Any:

@@ -64,8 +64,20 @@ def systems(args: argparse.Namespace) -> None:
     printing.rows(rows, as_json=args.json)
 
 
+def remedies(args: argparse.Namespace) -> None:
+    """Print the remedies for long contexts."""
+    from pimllm_lib.remedies import REMEDIES
+
+    rows = [
+        {"remedy": name, "one of": remedy.slot, "computes the same": "yes" if remedy.exact else "no"}
+        for name, remedy in REMEDIES.items()
+    ]
+    printing.rows(rows, as_json=args.json)
+
+
 COMMANDS = (
     _adder("models", "list the language models of the catalog", models),
     _adder("parts", "list the hardware parts of the catalog, each quantity with its source", parts),
+    _adder("remedies", "list the remedies for long contexts, of each kind one can be had", remedies),
     _adder("systems", "list the accelerators of the catalog", systems),
 )

@@ -3,8 +3,8 @@
 A matrix of fan_in x fan_out one-bit weights is cut into crossbars of rows x cols, the crossbars fill tiles, and every
 tile works at the same time. Activations enter bit by bit (`dac.bits` at once), columns share converters, partial sums
 are joined inside a tile, merged between tiles and sent on. Latency is that of the fullest tile; energy is power times
-the time each part works, for every tile as if it were as full as the fullest. Source: the behaviour-level model of
-MNSIM 2.0 (Zhu et al. 2023), re-derived from its public output and checked component by component.
+the time each part works, for every tile as if it were as full as the fullest. Source: the behaviour-level model of MNSIM
+2.0 (Zhu et al. 2023), re-derived from its public output and checked component by component.
 
 Neglected, as there: energy on the links between PEs and tiles, the conversion of digital parts to one technology node,
 and anything analog that would change the result.
@@ -136,8 +136,8 @@ def used_converters(on: Layout, bar: Crossbar) -> tuple[Value, Value]:
 def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, output_buffer: Value) -> dict[str, Value]:
     """Return the energy of one product by component, in joules.
 
-    input_buffer, output_buffer: sizes in bytes of the buffers in every tile. Buffers are charged power, leakage
-    included, for the time both directions take, as published.
+    input_buffer, output_buffer: sizes in bytes of the buffers in every tile. Buffers are charged power, leakage included,
+    for the time both directions take, as published.
     """
     bar, side, time = tile.crossbar, tile.periphery, computing_times(on, tile)
     dacs, adcs = used_converters(on, bar)
@@ -239,8 +239,8 @@ def area(on: Layout, *, tile: Tile, input_buffer: Value, output_buffer: Value) -
 def programming(fan_in: Value, fan_out: Value, *, bar: Crossbar, program_rows: Value) -> dict[str, Value]:
     """Return cells, energy (J) and time (s) to write a matrix once, each pulse followed by a verifying read.
 
-    program_rows: crossbar rows written at once in the whole machine. The energy of the verifying reads is neglected; it
-    is three orders below that of a pulse.
+    program_rows: crossbar rows written at once in the whole machine. The energy of the verifying reads is neglected; it is
+    three orders below that of a pulse.
     """
     copies, cell = bar.polarity * slices(bar), bar.cell
     rows = copies * ceil_div(fan_out, bar.cols) * fan_in

@@ -1,8 +1,8 @@
 """Where tiles lie on the grid, and how many hops their results travel.
 
-The matrices of a block take consecutive tiles in the order of their use. Each has an aggregator tile, where partial
-sums are merged and from where the result goes to the next matrix. Source: the tile placement of MNSIM 2.0 (Zhu et al.
-2023), re-derived from its public output; checked against a brute-force search.
+The matrices of a block take consecutive tiles in the order of their use. Each has an aggregator tile, where partial sums
+are merged and from where the result goes to the next matrix. Source: the tile placement of MNSIM 2.0 (Zhu et al. 2023),
+re-derived from its public output; checked against a brute-force search.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def hops(
     """Return for each matrix the hops to merge its partial sums and the hops to send its result to the next one.
 
     tiles: tiles of each matrix, in order; 0 leaves a matrix out. Numbers or arrays, evaluated once for each distinct
-    combination. The last matrix sends nothing. copies: how many of each matrix there are, one unless given; neighbours
-    with copies lie together, the first copy of each and then the second, and the farthest copy counts. Raises BadInput,
-    with the tiles needed, when they do not fit the grid.
+    combination. The last matrix sends nothing. copies: how many of each matrix there are, one unless given; neighbours with
+    copies lie together, the first copy of each and then the second, and the farthest copy counts. Raises BadInput, with
+    the tiles needed, when they do not fit the grid.
     """
     plain = all(np.all(np.asarray(n) == 1) for n in copies)
     columns = np.broadcast_arrays(*tiles, *(() if plain else copies), grid_side, tiles_per_bank)
@@ -96,9 +96,9 @@ def _nearest(own: Tiles, targets: Tiles | list[Tiles]) -> tuple[int, int]:
 def positions(n: int, *, side: int, bank: int, walk: str) -> NDArray[np.int64]:
     """Return row and column of the first n tiles, shape (n, 2).
 
-    l-shell: shells around the corner, as published: shell s holds the tiles s^2 to (s+1)^2 - 1 and runs along one edge
-    of the square and back along the other, in turns. row-major: row after row. banks: banks of `bank` tiles, each row-
-    major in the most square block that holds it, the banks themselves on an l-shell without end.
+    l-shell: shells around the corner, as published: shell s holds the tiles s^2 to (s+1)^2 - 1 and runs along one edge of
+    the square and back along the other, in turns. row-major: row after row. banks: banks of `bank` tiles, each row-major
+    in the most square block that holds it, the banks themselves on an l-shell without end.
     """
     index = np.arange(n)
     if walk == "row-major":

@@ -22,16 +22,15 @@ class Devices:
     """The statistics of cells as they are programmed and read. The default is ideal cells.
 
     variation: standard deviation of a programmed conductance over its target, drawn from `law` ("normal", cut at 0, or
-    "lognormal" of the same mean); curve_siemens: a published standard deviation as coefficients of the powers of G /
-    full_siemens, G being the target, where an on-cell is taken to lie at full_siemens; both add in squares. stuck_off,
-    stuck_on: chance of a cell to be stuck at its high and at its low resistance. read_noise: standard deviation of a
-    cell's current over its mean, drawn at each read; output_noise: that of the current a converter sees, in on-cell
-    currents. drift, drift_spread: mean and standard deviation over cells of the exponent by which conductance falls
-    with time, never below 0; drift_time: time since programming over the time at which the exponent starts to count (1:
-    no drift); compensated: one gain a matrix, its programmed over its present sum of conductances. spares: columns
-    beside those of a crossbar, each in the place of one where a test finds more cells stuck at a wrong value. wire_ohm:
-    resistance of a bit line from cell to cell; drop: how its loss is worked out, "ladder" or "first-order", see
-    `analog.wires`.
+    "lognormal" of the same mean); curve_siemens: a published standard deviation as coefficients of the powers of
+    G / full_siemens, G being the target, where an on-cell is taken to lie at full_siemens; both add in squares.
+    stuck_off, stuck_on: chance of a cell to be stuck at its high and at its low resistance. read_noise: standard deviation
+    of a cell's current over its mean, drawn at each read; output_noise: that of the current a converter sees, in on-cell
+    currents. drift, drift_spread: mean and standard deviation over cells of the exponent by which conductance falls with
+    time, never below 0; drift_time: time since programming over the time at which the exponent starts to count (1: no
+    drift); compensated: one gain a matrix, its programmed over its present sum of conductances. spares: columns beside
+    those of a crossbar, each in the place of one where a test finds more cells stuck at a wrong value. wire_ohm: resistance
+    of a bit line from cell to cell; drop: how its loss is worked out, "ladder" or "first-order", see `analog.wires`.
     """
 
     name: str
@@ -80,9 +79,9 @@ class Readout:
     encoding: "twos-complement" planes, of which the top one counts negative, or "sign-magnitude", whose pulses have the
     activation's sign; each plane is as many bits as the crossbar's DAC applies at once. sensing: a differential pair is
     subtracted before conversion ("pair") or each "column" is converted. range: what sets the converter's full scale:
-    "ideal" converters do not round; "worst-case" takes every row on; "fixed" makes a step lsb on-cell currents;
-    "sigmas" and "quantile" take so many standard deviations, or that quantile of the magnitude, of a matrix's sums in
-    calibration. inl, dnl: bow of the transfer curve and standard deviation of its steps, in steps.
+    "ideal" converters do not round; "worst-case" takes every row on; "fixed" makes a step lsb on-cell currents; "sigmas" and
+    "quantile" take so many standard deviations, or that quantile of the magnitude, of a matrix's sums in calibration.
+    inl, dnl: bow of the transfer curve and standard deviation of its steps, in steps.
     """
 
     name: str

@@ -36,11 +36,10 @@ def save(
 ) -> Path:
     """Write a result as `<into>/<slug>.nc` and return the path.
 
-    tolerance: by which a repeated run may differ, relative; source: what it came from by hash, where that is no
-    notebook.
+    tolerance: by which a repeated run may differ, relative; source: what it came from by hash, where that is no notebook.
 
-    Attributes say what it is: title, licence, tolerance, and the provenance as one JSON string. Raises BadInput when
-    the folder cannot be written.
+    Attributes say what it is: title, licence, tolerance, and the provenance as one JSON string.
+    Raises BadInput when the folder cannot be written.
     """
     record = provenance.record(slug, parameters, ds.attrs, source)
     final = ds.drop_attrs(deep=False).assign_attrs(

@@ -73,9 +73,9 @@ def verdict(claim: dict[str, str], computed: float) -> str:
 def check(ds: xr.Dataset) -> pd.DataFrame:
     """Return the claims a dataset can answer: claim, where, published, computed, ratio, verdict.
 
-    A row is answered when the dataset has its quantity as a variable and its system, model and context as labels, and
-    was counted as published, alone or selected from several conventions. Both numbers are in the unit of print: shares
-    and gains in percent, operations in GOPS.
+    A row is answered when the dataset has its quantity as a variable and its system, model and context as labels, and was
+    counted as published, alone or selected from several conventions.
+    Both numbers are in the unit of print: shares and gains in percent, operations in GOPS.
     """
     rows = [_row(claim, ds) for claim in published().to_dict("records") if _answers(ds, claim)]
     columns = ["id", "claim", "where", "published", "computed", "ratio", "verdict"]
@@ -144,8 +144,8 @@ def merits(compared: xr.Dataset) -> xr.Dataset:
 def every() -> pd.DataFrame:
     """Return every published number with what the library computes under each preset, the verdict, and the reason.
 
-    Columns: claim, where, published, one for each preset, ratio (as-published over published), verdict, committed,
-    reason. A preset under which a number cannot be had, such as a model too large for memory, has NaN.
+    Columns: claim, where, published, one for each preset, ratio (as-published over published), verdict, committed, reason.
+    A preset under which a number cannot be had, such as a model too large for memory, has NaN.
     """
     rows = published()
     found = {name: _answered(rows, name) for name in PRESETS}

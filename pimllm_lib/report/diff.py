@@ -16,9 +16,8 @@ from pimllm_lib.report import archive
 class Change:
     """One way in which a result departs from an earlier one.
 
-    kind: "moved" for numbers, else what is said in `text`: "only in one", "labels", "parameters", "dimensions",
-    "units". moved of count values differ, the one that differs most by `relative` of its old value, at `where`, from
-    old to new.
+    kind: "moved" for numbers, else what is said in `text`: "only in one", "labels", "parameters", "dimensions", "units".
+    moved of count values differ, the one that differs most by `relative` of its old value, at `where`, from old to new.
     """
 
     result: str
@@ -75,8 +74,8 @@ def archives(old: Mapping[str, xr.Dataset], new: Mapping[str, xr.Dataset]) -> li
 def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
     """Return what moved from one result to another of the same name; nothing when they agree.
 
-    Values agree within the old result's own relative tolerance. Where the two cover different labels, the labels that
-    both have are compared, and the difference in labels is a change of its own.
+    Values agree within the old result's own relative tolerance. Where the two cover different labels, the labels that both
+    have are compared, and the difference in labels is a change of its own.
     """
     return [*_parameters(name, old, new), *_labels(name, old, new), *_values(name, old, new)]
 

@@ -47,8 +47,8 @@ _SUBJECT_NAME = "PIM-LLM: A High-Throughput Hybrid PIM Architecture for 1-bit LL
 def export(folder: Path, target: Path) -> Path:
     """Write an archive with notebooks, library, environment and licence as an RO-Crate 1.1 zip file. Returns the path.
 
-    Equal contents give equal bytes, for a released version. Raises BadInput for an archive that is damaged, and for a
-    target that exists or cannot be written.
+    Equal contents give equal bytes, for a released version. Raises BadInput for an archive that is damaged, and for a target
+    that exists or cannot be written.
     """
     if target.exists():
         raise BadInput(f"{target} is there already; wanted a new file name")

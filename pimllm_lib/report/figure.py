@@ -68,8 +68,8 @@ def end_labels(
 ) -> None:
     """Write (y, text, colour) labels at one end of lines on a log axis, moved apart until none overlap.
 
-    side: "right" writes beyond the last point, "left" before the first. gap: least distance of two labels, as a share
-    of the axis height.
+    side: "right" writes beyond the last point, "left" before the first. gap: least distance of two labels, as a share of
+    the axis height.
     """
     low, high = np.log10(ax.get_ylim())
     places = sorted(((np.log10(y) - low) / (high - low), text, colour) for y, text, colour in ends)

@@ -16,8 +16,7 @@ LOCK = ".lock"
 
 
 def write(path: Path, content: bytes) -> Path:
-    """Write a file so that a reader, or a machine that loses power, has the old content or the new one. Returns the
-    path.
+    """Write a file so that a reader, or a machine that loses power, has the old content or the new one. Returns the path.
 
     Raises BadInput when it cannot be written; the old file then stays.
     """

@@ -18,8 +18,7 @@ from pimllm_lib.report import archive, files, manifest, notebooks, parameters, p
 def run(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, *, progress: bool) -> Iterator[Path]:
     """Run notebooks with checked values, `at_once` at a time, and yield their executed copies as they come.
 
-    Raises NotebookFailed: one after the other, at the first that fails; side by side, after the rest ran, for all that
-    did.
+    Raises NotebookFailed: one after the other, at the first that fails; side by side, after the rest ran, for all that did.
     """
     if min(at_once, len(work)) > 1:
         yield from _side_by_side(work, into, at_once, progress)
@@ -61,8 +60,7 @@ def _process(name: str, values: Mapping[str, Any], into: Path) -> subprocess.Com
 
 
 def renew(slugs: Sequence[str], executed: Path, into: Path) -> list[Path]:
-    """Put executed results into an archive, all at once, with printed numbers, checkpoints and studies that they rest
-    on.
+    """Put executed results into an archive, all at once, with printed numbers, checkpoints and studies that they rest on.
 
     With all notebooks, results whose file is gone leave the manifest. Returns the paths of the datasets.
     """

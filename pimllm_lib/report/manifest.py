@@ -1,9 +1,8 @@
 """What belongs to an archive, by size and hash; and how files are put into one so that it holds at every moment.
 
-An archive is a folder with a `manifest.json`, which names each file with its size and SHA-256 and has a digest of
-itself. Files are renewed in three steps: the manifest announces the new content beside the old one, the files are
-replaced, the manifest settles on what is there. Whoever reads in between, or after a run was killed, finds files that
-the manifest knows.
+An archive is a folder with a `manifest.json`, which names each file with its size and SHA-256 and has a digest of itself.
+Files are renewed in three steps: the manifest announces the new content beside the old one, the files are replaced, the
+manifest settles on what is there. Whoever reads in between, or after a run was killed, finds files that the manifest knows.
 """
 
 from __future__ import annotations
@@ -107,11 +106,10 @@ def names(folder: Path) -> dict[str, Path]:
 
 
 def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False) -> list[Path]:
-    """Put files into an archive so that it holds at every moment, also when this process is killed. Returns their
-    paths.
+    """Put files into an archive so that it holds at every moment, also when this process is killed. Returns their paths.
 
-    whole: the contents are the whole archive; a file that is gone is no longer listed. Raises BadInput when the folder
-    cannot be written or its manifest is damaged; what was there before then stays.
+    whole: the contents are the whole archive; a file that is gone is no longer listed.
+    Raises BadInput when the folder cannot be written or its manifest is damaged; what was there before then stays.
     """
     with files.locked(folder):
         entries = _settled(folder)

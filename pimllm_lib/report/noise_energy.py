@@ -1,8 +1,8 @@
 """Energy against accuracy: what the resolution, sharing and rate of the converters cost, and what they spoil.
 
-Neglected: the rise of perplexity depends on the resolution alone; what a slower converter would gain by settling, and
-what converters shared by more columns would change by their mismatch, is left out. Activations cost their bits of two's
-complement passes, also where the crossbars whose perplexity was read take sign and magnitude. The rise is read from a
+Neglected: the rise of perplexity depends on the resolution alone; what a slower converter would gain by settling, and what
+converters shared by more columns would change by their mismatch, is left out. Activations cost their bits of
+two's complement passes, also where the crossbars whose perplexity was read take sign and magnitude. The rise is read from a
 model small enough to be trained here, the energy is that of the model given.
 """
 
@@ -55,9 +55,9 @@ def of(ds: xr.Dataset, *, model: str, context_len: int) -> xr.Dataset:
 def converters(bits: Sequence[int]) -> tuple[Adc, ...]:
     """Return a converter for each resolution: the catalog's own, or one named "interpolated" or "extrapolated".
 
-    The logarithms of power (W), rate (Hz) and area (m2) are taken to be linear in bits between neighbouring catalog
-    parts, and to go on so beyond the outermost two: an assumption, not a published converter. With it the rate goes on
-    growing beyond 8 bits. Raises BadInput for no bits, bits twice, and bits that are no whole number from 1 to 16.
+    The logarithms of power (W), rate (Hz) and area (m2) are taken to be linear in bits between neighbouring catalog parts,
+    and to go on so beyond the outermost two: an assumption, not a published converter. With it the rate goes on growing
+    beyond 8 bits. Raises BadInput for no bits, bits twice, and bits that are no whole number from 1 to 16.
     """
     wrong = [b for b in bits if isinstance(b, bool) or not isinstance(b, int | np.integer) or not 1 <= b <= MAX_BITS]
     if wrong or not len(bits) or len(set(bits)) < len(bits):
@@ -83,8 +83,8 @@ def _converter(bits: int) -> Adc:
 def designs(bits: Sequence[int], *, model: str, context_len: int) -> xr.Dataset:
     """Return energy_j and tokens_per_s of one token: (conventions, adc_bits, adcs_per_crossbar, adc_rate_share).
 
-    A share of the rate scales clock and power alike, so that a conversion costs the same energy: an assumption. All
-    else is pim-llm as it is. Raises BadInput as `converters`, and where the published 8 bits are not among them.
+    A share of the rate scales clock and power alike, so that a conversion costs the same energy: an assumption. All else
+    is pim-llm as it is. Raises BadInput as `converters`, and where the published 8 bits are not among them.
     """
     made = converters(bits)
     if HOME["adc_bits"] not in bits:

@@ -1,9 +1,7 @@
-"""The law of noise: the loss rises by kappa times the noise-to-signal ratio of the products. Where it holds, where it
-fails.
+"""The law of noise: the loss rises by kappa times the noise-to-signal ratio of the products. Where it holds, where it fails.
 
-One kappa is taken from the curve of variation and then asked for everything else. Finer, each kind of matrix has its
-own, from studies that put one kind on crossbars alone. Ratios are those measured in the trained matrices, with their
-activations.
+One kappa is taken from the curve of variation and then asked for everything else. Finer, each kind of matrix has its own,
+from studies that put one kind on crossbars alone. Ratios are those measured in the trained matrices, with their activations.
 """
 
 from __future__ import annotations
@@ -103,8 +101,7 @@ def _kinds(ds: xr.Dataset) -> dict[str, float]:
 
 
 def shapes(width: int, inner: int) -> list[tuple[int, int]]:
-    """Return inputs and outputs of a full tile, and of the projections of a layer of a width, its FFN of an inner
-    width.
+    """Return inputs and outputs of a full tile, and of the projections of a layer of a width, its FFN of an inner width.
 
     Raises BadInput for widths that are no whole numbers of tiles.
     """

@@ -55,8 +55,7 @@ _FOUND = ("remedy_effect", "remedy_effect_low", "remedy_effect_high", "models_ef
 def effects(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Return for each comparison the perplexity of the remedy over that of its control, less one: (remedy,).
 
-    Paired by model, chip and text. Comparisons that the studies do not have, of models of one's own for one, are left
-    out.
+    Paired by model, chip and text. Comparisons that the studies do not have, of models of one's own for one, are left out.
     """
     rows = [
         (name, item)

@@ -30,8 +30,8 @@ def losses(ds: xr.Dataset) -> xr.DataArray:
 def rises(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.DataArray:
     """Return the loss of each case less that of the same model with exact products, in nats a token: paired, NaN-free.
 
-    A case whose chips do not differ stands for every chip. Cases without crossbars to try are left out but for the one
-    that has none: (case, training_seed, device_seed, text_block).
+    A case whose chips do not differ stands for every chip. Cases without crossbars to try are left out but for the one that
+    has none: (case, training_seed, device_seed, text_block).
     """
     tried = [case for case in cases(spec["curves"]) if case.products != "exact"]
     clean = {case.tuned: case.name for case in cases(spec["curves"]) if case.products == "exact"}
@@ -46,11 +46,9 @@ def rises(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.DataArray:
 def weights(
     models: int, chips: int, blocks: int, *, resamples: int, hold: bool, seed: int = 0
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return what each resample gives (resamples, models, chips), and text (resamples, blocks): a hierarchical
-    bootstrap.
+    """Return what each resample gives (resamples, models, chips), and text (resamples, blocks): a hierarchical bootstrap.
 
-    Models are drawn with replacement, then chips within each, then blocks of text, which all share. hold: keep the
-    models.
+    Models are drawn with replacement, then chips within each, then blocks of text, which all share. hold: keep the models.
     """
     rng = np.random.default_rng(seed)
     drawn = np.tile(np.arange(models), (resamples, 1)) if hold else rng.integers(models, size=(resamples, models))
@@ -61,9 +59,7 @@ def weights(
 
 
 def resampled(rise: xr.DataArray, *, resamples: int = RESAMPLES, hold: bool = False) -> NDArray[Any]:
-    """Return the mean rise of each case in each resample: (case, resamples). All cases share the draws, so they
-    compare.
-    """
+    """Return the mean rise of each case in each resample: (case, resamples). All cases share the draws, so they compare."""
     chips, text = weights(*rise.shape[1:], resamples=resamples, hold=hold)
     return np.asarray(np.einsum("ctdb,rtd,rb->cr", rise.values, chips, text, optimize=True))
 
@@ -84,8 +80,7 @@ def by_models(means: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def summary(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
-    """Return for each case the rise of the perplexity and its intervals: over everything, with models held, by
-    Student's t.
+    """Return for each case the rise of the perplexity and its intervals: over everything, with models held, by Student's t.
 
     The last is that of the models' own means alone; a bootstrap of three cannot reach beyond them.
     """
@@ -119,11 +114,11 @@ def summary(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
 def thresholds(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
     """Return where each curve reaches a rise of 1 and of 10 %, with its intervals: (curve_name, level).
 
-    Between tried settings the logarithm of the rise is taken to be linear in that of the setting. Where the rise before
-    is none, the threshold is NaN and its interval those two settings. It is 0 where even the first setting exceeds the
-    level, and infinite where the last does not. Along bits it is the fewest with which, and with any more, the rise
-    stays within the level: 0 where all tried do, infinite where none does. The interval by models is that of Student's
-    t, of logarithms where the setting is no number of bits; NaN where a model has no threshold among the settings.
+    Between tried settings the logarithm of the rise is taken to be linear in that of the setting. Where the rise before is
+    none, the threshold is NaN and its interval those two settings. It is 0 where even the first setting exceeds the level,
+    and infinite where the last does not. Along bits it is the fewest with which, and with any more, the rise stays
+    within the level: 0 where all tried do, infinite where none does. The interval by models is that of Student's t, of
+    logarithms where the setting is no number of bits; NaN where a model has no threshold among the settings.
     """
     rise, tried = rises(ds, spec), {case.name: case for case in cases(spec["curves"])}
     drawn = np.expm1(resampled(rise))

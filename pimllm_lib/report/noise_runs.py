@@ -25,9 +25,7 @@ NAMES = ("noise-cells", "noise-converters", "noise-combined", "noise-matrices")
 def found(
     *, checkpoints: Sequence[str], text: str, windows: int, device_seeds: int, jobs: int, recompute: bool
 ) -> dict[str, xr.Dataset]:
-    """Return the archived studies, or ones computed now: smaller, of other models or text, or, to recompute, as
-    archived.
-    """
+    """Return the archived studies, or ones computed now: smaller, of other models or text, or, to recompute, as archived."""
     if recompute:
         return computed(specs(checkpoints=(), text="docstrings", windows=0, device_seeds=0), jobs=jobs)
     if not (checkpoints or device_seeds or text != "docstrings"):

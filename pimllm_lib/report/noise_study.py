@@ -35,8 +35,8 @@ TOLERANCE = 1e-3
 class Study:
     """What is tried. checkpoints: folders, one a training seed; text: held-out docstrings by name, or a UTF-8 file.
 
-    windows: of the text, `recipes.Recipe.window` tokens each, which every chip reads; device_seeds: chips of each case
-    whose chips differ.
+    windows: of the text, `recipes.Recipe.window` tokens each, which every chip reads; device_seeds: chips of each case whose
+    chips differ.
     """
 
     checkpoints: tuple[str, ...]
@@ -188,8 +188,8 @@ def _own_text(name: str, folder: Path, model: Checkpoint) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _setting(folder: Path, name: str, windows: int) -> tuple[Checkpoint, np.ndarray, np.ndarray, int]:
-    """Return a checkpoint, the windows it is tried on, those that ranges are chosen from, none of the same text, and
-    how many tokens of a window are given.
+    """Return a checkpoint, the windows it is tried on, those that ranges are chosen from, none of the same text, and how
+    many tokens of a window are given.
     """
     model, length = _model(folder), recipes.Recipe.window
     if name in corpus.CORPORA:

@@ -20,9 +20,7 @@ _LONGEST_SOCKET = 98
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook cell raised. The text says in up to three lines where and what; `bad_input` that it refused
-    parameters.
-    """
+    """A notebook cell raised. The text says in up to three lines where and what; `bad_input` that it refused parameters."""
 
     def __init__(self, text: str, bad_input: bool = False) -> None:
         """Keep the text for the reader."""

@@ -33,9 +33,7 @@ def slugs() -> list[str]:
 
 
 def notebook(slug: str) -> Path:
-    """Return the path of a notebook of the project, or of a file that is named. Raises UnknownName with the nearest
-    name.
-    """
+    """Return the path of a notebook of the project, or of a file that is named. Raises UnknownName with the nearest name."""
     if slug.endswith(".ipynb"):
         if not Path(slug).is_file():
             raise BadInput(f"{slug} does not exist; wanted a notebook")

@@ -27,8 +27,8 @@ CARRIED = ("fingerprints", "user_values")
 def closure(sources: Iterable[str]) -> list[Path]:
     """Return every library file that code reaches by imports, the catalog's tables and the printed numbers, sorted.
 
-    With the code that reads checkpoints come the checkpoints, with that of noise studies the archived ones. Imports
-    inside functions and under TYPE_CHECKING count too: they name what a lazy import will load.
+    With the code that reads checkpoints come the checkpoints, with that of noise studies the archived ones. Imports inside
+    functions and under TYPE_CHECKING count too: they name what a lazy import will load.
     """
     found: set[Path] = set()
     todo = [module for source in sources for module in _imports(source)]
@@ -53,8 +53,7 @@ def source_hash(slug: str, path: Path | None = None) -> str:
 
 
 def sources_hash() -> str:
-    """Return 16 hex digits over everything that results can depend on: all notebooks, the library, the tables, the
-    lock.
+    """Return 16 hex digits over everything that results can depend on: all notebooks, the library, the tables, the lock.
 
     Of the archived studies it has what they are of, not what came out: their results depend on it.
     """
@@ -86,8 +85,8 @@ def _own_cells(slug: str) -> list[str]:
 def record(slug: str, parameters: dict[str, Any], attributes: Mapping[str, Any], source: str = "") -> str:
     """Return the provenance of a result as one JSON string: no commit and no clock, so equal runs give equal files.
 
-    attributes: those of the dataset, of which `fingerprints` and `user_values` say what was evaluated; source: the hash
-    of what a result of no notebook depends on.
+    attributes: those of the dataset, of which `fingerprints` and `user_values` say what was evaluated; source: the hash of
+    what a result of no notebook depends on.
     """
     content = {
         "result": slug,

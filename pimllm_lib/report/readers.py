@@ -30,12 +30,10 @@ READERS = {
 
 
 def read(folder: Path, *, windows: int) -> xr.Dataset:
-    """Return the loss of each reader on each window, in nats a token, and its perplexity; NaN where there is no such
-    reader.
+    """Return the loss of each reader on each window, in nats a token, and its perplexity; NaN where there is no such reader.
 
-    folder: checkpoints by name; windows: of held-out text, spread over all of it, and as many documents of the
-    generated source, of which the loss is that over the law. Raises BadInput for checkpoints that are not what their
-    records say.
+    folder: checkpoints by name; windows: of held-out text, spread over all of it, and as many documents of the generated
+    source, of which the loss is that over the law. Raises BadInput for checkpoints that are not what their records say.
     """
     tokens, drawn = held_out(windows), source.documents(windows, source.PARTS["held_out"][1])
     law = source.law(drawn) / source.TOTAL

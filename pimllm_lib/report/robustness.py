@@ -46,8 +46,8 @@ _EVALUATIONS: tuple[tuple[tuple[str, ...], str, frozenset[str]], ...] = (
 def headlines(values: Mapping[str, Any], *, model: Any, context_len: Any) -> xr.Dataset:
     """Return `OUTPUTS` of the whole machines for constants at the given values (the catalog's where not given).
 
-    speedup, energy_gain and tile_area_m2 are of pim-llm, the first two against tpu-llm. Both machines have the same
-    digital parts, so tiles and what serves them take the difference of the areas.
+    speedup, energy_gain and tile_area_m2 are of pim-llm, the first two against tpu-llm. Both machines have the same digital
+    parts, so tiles and what serves them take the difference of the areas.
     """
     found = compare(
         summary(_evaluated(values, model, context_len, ("latency_s", "energy_j", "area_m2", "program_j"))), SYSTEMS[0]

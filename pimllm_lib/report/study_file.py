@@ -35,9 +35,8 @@ Work = Callable[[Chunk], xr.Dataset]
 class Plan:
     """A study ready to run: its name and text, its space, what evaluates a chunk, what reduces the whole.
 
-    identity: what is studied, by content, also where the text names a file; own: values of it that are not the
-    catalog's; finish: what is done to the whole at the end, if anything; tolerance: by which a repeated run may differ,
-    relative.
+    identity: what is studied, by content, also where the text names a file; own: values of it that are not the catalog's;
+    finish: what is done to the whole at the end, if anything; tolerance: by which a repeated run may differ, relative.
     """
 
     name: str

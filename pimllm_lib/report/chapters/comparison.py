@@ -43,8 +43,8 @@ def in_print(values: xr.DataArray) -> xr.DataArray:
 
 
 def operations(ops: xr.Dataset) -> Figure:
-    """Draw operations per second and per joule of both systems, a row for each model and context, printed values as
-    rings and earlier accelerators as diamonds.
+    """Draw operations per second and per joule of both systems, a row for each model and context, printed values as rings
+    and earlier accelerators as diamonds.
     """
     points = [(str(m), int(n)) for m in ops.model.values for n in ops.context_len.values]
     with style():
@@ -109,8 +109,8 @@ def _marks(ax: Axes, rows: pd.DataFrame, points: list[tuple[str, int]], marker: 
 def pairings(as_published: xr.Dataset, own_shapes: xr.Dataset) -> xr.DataArray:
     """Return printed over computed, less one, when operations of one model are multiplied by rates of another.
 
-    as_published, own_shapes: summaries of pim-llm under the study's shapes and under the models' own. Operations come
-    from both, rates from the first. Dimensions: claim, counts (whose operations), rates (whose rates).
+    as_published, own_shapes: summaries of pim-llm under the study's shapes and under the models' own. Operations come from
+    both, rates from the first. Dimensions: claim, counts (whose operations), rates (whose rates).
     """
     rows = published()
     rows = rows[(rows.model == _QUESTIONED) & rows.quantity.isin(UNITS.keys()) & (rows.verdict == "differs")]
@@ -223,8 +223,8 @@ def _digits(value: float) -> str:
 
 
 def by_conventions(ops: xr.Dataset) -> Table:
-    """Return operations at the points of earlier accelerators under each set of conventions, and at the first point of
-    all where none of theirs was evaluated.
+    """Return operations at the points of earlier accelerators under each set of conventions, and at the first point of all
+    where none of theirs was evaluated.
     """
     rivals = [row for row in earlier().to_dict("records") if _there(ops, row)]
     points = [(row["model"], int(row["context_len"])) for row in rivals]

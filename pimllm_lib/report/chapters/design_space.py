@@ -106,8 +106,7 @@ def published(model: str, context_len: int) -> xr.Dataset:
 def best_within(front: xr.Dataset, watts: Sequence[float], mm2: Sequence[float]) -> xr.Dataset:
     """Return the fastest design of a front within each budget of mean power and area; NaN and "" where there is none.
 
-    The fastest within a budget is on the front of rate, power and area: whatever beats it in all three is within it
-    too.
+    The fastest within a budget is on the front of rate, power and area: whatever beats it in all three is within it too.
     """
     rate, power, area = (front[name].values for name in ("tokens_per_s", "power_w", "area_m2"))
     shape = (len(watts), len(mm2))

@@ -15,7 +15,7 @@ from pimllm_lib.reduction import Reduction
 from pimllm_lib.report.chapters.design_space import MM2, better
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, label, log_ticks, style
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, spaced
 from pimllm_lib.space import Axis, Space
 from pimllm_lib.system import evaluate
 
@@ -38,11 +38,11 @@ def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
     for mm2 in best.area_budget.values:
         found = best.budget_design.sel(area_budget=mm2)
         if (found < 0).all():
-            rows.append({"mm² at most": _spaced(mm2), "W at most": "any", "tokens/s": "none"})
+            rows.append({"mm² at most": spaced(mm2), "W at most": "any", "tokens/s": "none"})
             continue
         for watts in best.power_budget.values:
             at = int(found.sel(power_budget=watts))
-            row = {"mm² at most": _spaced(mm2), "W at most": f"{watts:g}"}
+            row = {"mm² at most": spaced(mm2), "W at most": f"{watts:g}"}
             rows.append(row | (_told(front.isel(design=at)) if at >= 0 else {"tokens/s": "none"}))
     return Table(pd.DataFrame(rows).fillna(""), long=True)
 
@@ -58,7 +58,7 @@ def _told(design: xr.Dataset) -> dict[str, str]:
     )
     return {
         "tokens/s": f"{design.tokens_per_s.item():.3g}", "tokens/J": f"{design.tokens_per_j.item():.3g}",
-        "W": f"{design.power_w.item():.3g}", "mm²": _spaced(design.area_m2.item() * MM2), "design": made,
+        "W": f"{design.power_w.item():.3g}", "mm²": spaced(design.area_m2.item() * MM2), "design": made,
     }  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
     home, above = both.sel(system="pim-llm"), better(front, both)
     point = f"{front.model.values[0]} at {front.context_len.values[0]} tokens, the whole machine counted"
     head = (
-        f"**Of {_spaced(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
+        f"**Of {spaced(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
         f"joule, power and area ({point})."
     )
     if not above.sizes["design"]:
@@ -143,8 +143,8 @@ def smallest(front: xr.Dataset) -> Sentence:
     )
     cells = 2 * (ds.macs - ds.array_macs).item() * cell.area_m2 * MM2
     return Sentence(
-        f"The smallest of these designs takes {_spaced(front.area_m2.min().item() * MM2)} mm². The cells of {model.name} "
-        f"alone, two of {cell.area_m2 * 1e12:.3g} µm² for each weight, take {_spaced(cells)} mm²: no choice of converters "
+        f"The smallest of these designs takes {spaced(front.area_m2.min().item() * MM2)} mm². The cells of {model.name} "
+        f"alone, two of {cell.area_m2 * 1e12:.3g} µm² for each weight, take {spaced(cells)} mm²: no choice of converters "
         "or arrays goes below."
     )
 
@@ -153,7 +153,3 @@ def _plain(name: str, value: Any) -> str:
     """Return a label of a knob, rates in the unit they are spoken of."""
     scale, unit = {"hz": (1e6, " MHz"), "bps": (1e9, " Gbit/s")}.get(name.rpartition("_")[2], (1.0, ""))
     return value if isinstance(value, str) else f"{value / scale:g}{unit}"
-
-
-def _spaced(value: float) -> str:
-    return f"{value:,.0f}".replace(",", "\u00a0")

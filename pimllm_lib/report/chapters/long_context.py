@@ -20,7 +20,7 @@ from pimllm_lib.parts import with_field
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS, Setting
 from pimllm_lib.schema import SUBSYSTEMS, annotate
 from pimllm_lib.system import evaluate
-from pimllm_lib.workload import cache_words
+from pimllm_lib.workload import token_words
 
 #: A remedy goes on a stack while it gains at least so much.
 LEAST_GAIN = 0.01
@@ -159,10 +159,7 @@ def full_memory(setting: Setting, gib: float = 16.0) -> dict[str, float]:
     """Return for each model the context whose cache alone fills a memory of a size."""
     storage = setting.hybrid.storage
     assert storage is not None
-    return {
-        d.name: gib * 2.0**30 / float(cache_words(replace(d, window=np.inf), 1) * storage.cached_bits / 8)
-        for d in setting.decoders
-    }
+    return {d.name: gib * 2.0**30 / float(token_words(d) * storage.cached_bits / 8) for d in setting.decoders}
 
 
 def roofline(setting: Setting, exact: Sequence[str]) -> xr.Dataset:

@@ -12,7 +12,7 @@ from pimllm_lib import catalog, remedies
 from pimllm_lib.bounds import cache_floor
 from pimllm_lib.metrics import summary
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS, RECOMMENDED, Setting
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, spaced
 from pimllm_lib.system import evaluate
 
 
@@ -56,7 +56,7 @@ def recommended(designs: xr.Dataset, setting: Setting, *, kept: float, near: int
     best, model = designs.isel(design=0), setting.decoders[0]
     over = (best.design_tokens_per_s / best.target_tokens_per_s * kept).min().item()
     own = best.design_tokens_per_s / best.own_tokens_per_s
-    points, reaching = (f"{designs.attrs[name]:,}".replace(",", " ") for name in ("points", "reaching"))
+    points, reaching = (spaced(designs.attrs[name]) for name in ("points", "reaching"))
     least = designs.design.values[int(designs.sram_share.argmax("design"))]
     ds = evaluate(system=setting.hybrid, model=model, context_len=near, conventions=CONVENTIONS, detail="op",
                   variables=["latency_s"])  # fmt: skip

@@ -12,6 +12,7 @@ from pimllm_lib import remedies
 from pimllm_lib.report.chapters.design_space import MM2
 from pimllm_lib.report.chapters.long_setting import Setting
 from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import spaced
 
 #: Beyond this nothing is gained that a reader could see.
 _EQUAL = 0.005
@@ -68,12 +69,7 @@ def _times(factor: float) -> str:
 def _signed(value: float) -> str:
     if value == 0:
         return "0"
-    return ("+" if value > 0 else "-") + _spaced(abs(value))
-
-
-def _spaced(value: float) -> str:
-    """Return a number with three digits or, from a thousand on, whole, its thousands apart."""
-    return f"{value:,.0f}".replace(",", "\u202f") if value >= 1000 else f"{value:.3g}"
+    return ("+" if value > 0 else "-") + spaced(abs(value))
 
 
 def stack_table(stacked: xr.Dataset, setting: Setting) -> Table:
@@ -117,6 +113,6 @@ def answer_table(told: xr.Dataset) -> Table:
                 rows.append({
                     "model": model, "machine": machine, "prompt read on": reader,
                     "first token, s": f"{here.time_to_first_token_s.item():.3g}",
-                    "answer, s": f"{here.answer_s.item():.3g}", "answer, J": _spaced(here.answer_j.item()),
+                    "answer, s": f"{here.answer_s.item():.3g}", "answer, J": spaced(here.answer_j.item()),
                 })  # fmt: skip
     return Table(pd.DataFrame(rows), long=True)

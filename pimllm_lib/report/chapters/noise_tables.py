@@ -57,9 +57,7 @@ def baseline(ds: xr.Dataset) -> Sentence:
 
 
 def thresholds(ds: xr.Dataset) -> Table:
-    """Return each curve's thresholds with their intervals, by bootstrap and by models, and the trials behind its
-    points.
-    """
+    """Return each curve's thresholds with their intervals, by bootstrap and by models, and the trials behind its points."""
     rows = []
     for curve in map(str, ds.curve_name.values):
         at, mine = ds.sel(curve_name=curve), ds.sel(case=ds.curve == curve)

@@ -70,8 +70,8 @@ def _within(tick: float, rates: xr.DataArray) -> bool:
 
 
 def array_shapes(summary: xr.Dataset, hybrid: xr.Dataset) -> Figure:
-    """Draw the decoding rate of one model at one context over the rows of the baseline's array, at an equal number of
-    PEs, with the hybrid beside it.
+    """Draw the decoding rate of one model at one context over the rows of the baseline's array, at an equal number of PEs,
+    with the hybrid beside it.
     """
     rates, rival = summary.tokens_per_s.squeeze(), hybrid.tokens_per_s.item()
     rows, pes = rates.array_rows.values, summary.pe_count.squeeze().values

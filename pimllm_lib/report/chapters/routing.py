@@ -11,7 +11,7 @@ from pimllm_lib.baselines import VectorUnit
 from pimllm_lib.metrics import power
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.report.text import Sentence, spaced, where
 from pimllm_lib.schema import SUBSYSTEMS
 
 _PIM = SYSTEM_COLOURS["pim-llm"]
@@ -47,8 +47,7 @@ def routings(rates: xr.DataArray) -> Figure:
 def leads(rates: xr.DataArray, same_unit: xr.DataArray, unit: str) -> xr.DataArray:
     """Return the rate of pim-llm over each baseline: dimensions baseline and context_len.
 
-    same_unit: rates of pim-llm with its attention on the vector unit called `unit`; its lead over that unit is the
-    last.
+    same_unit: rates of pim-llm with its attention on the vector unit called `unit`; its lead over that unit is the last.
     """
     rates = rates.squeeze("model")
     baselines = [str(name) for name in rates.system.values if name != "pim-llm"]
@@ -97,7 +96,7 @@ def _digits(value: float) -> str:
     """Return a ratio with two digits, a small one as one over a number."""
     if value >= 0.1:
         return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-    return f"1/{_spaced(float(f'{1 / value:.2g}'))}"
+    return f"1/{spaced(float(f'{1 / value:.2g}'))}"
 
 
 def baseline_table(summary: xr.Dataset, units: list[VectorUnit]) -> Table:
@@ -106,18 +105,13 @@ def baseline_table(summary: xr.Dataset, units: list[VectorUnit]) -> Table:
     rows = []
     for name in map(str, whole.system.values):
         cell = whole.sel(system=name)
-        row = {"machine": name, "PEs or lanes": _spaced(lanes.get(name, cell.pe_count.item()))}
+        row = {"machine": name, "PEs or lanes": spaced(lanes.get(name, cell.pe_count.item()))}
         for i in dict.fromkeys((0, whole.sizes["context_len"] - 1)):
             here = cell.isel(context_len=i)
             for variable, unit in (("tokens_per_s", "tokens/s"), ("tokens_per_j", "tokens/J")):
-                row[f"{unit} at {here.context_len.item()}"] = _spaced(here[variable].item())
+                row[f"{unit} at {here.context_len.item()}"] = spaced(here[variable].item())
         rows.append(row)
     return Table(pd.DataFrame(rows), long=True)
-
-
-def _spaced(value: float) -> str:
-    """Return a number with three digits or, from a thousand on, whole, its thousands apart."""
-    return f"{value:,.0f}".replace(",", " ") if value >= 1000 else f"{value:.3g}"
 
 
 def routing_answer(lead: xr.DataArray, unit: str, baseline: str = "tpu-llm") -> Sentence:
@@ -137,8 +131,8 @@ def budgets(tiles: xr.Dataset, units: list[VectorUnit]) -> Sentence:
     """Return what the crossbar tiles draw and take, and how many multipliers each unit has for it."""
     peak = power(tiles).peak_power_w.sel(subsystem="pim").max().item()
     area = tiles.area_m2.sel(component=list(SUBSYSTEMS["pim"])).isel(context_len=0).sum().item()
-    counts = "; ".join(f"{unit.name}, {_spaced(unit.lanes)}" for unit in units)
+    counts = "; ".join(f"{unit.name}, {spaced(unit.lanes)}" for unit in units)
     return Sentence(
         f"The hungriest product on the crossbars of {tiles.model.item()} draws {peak:.2g} W over its working time, and the "
-        f"tiles of all blocks take {_spaced(1e4 * area)} cm². Multipliers for that: {counts}."
+        f"tiles of all blocks take {spaced(1e4 * area)} cm². Multipliers for that: {counts}."
     )
