@@ -31,8 +31,7 @@ Changes = Mapping[str, Any]
 class Remedy:
     """A named change. slot: of remedies with the same slot a machine can have one; exact: whether it computes the same.
 
-    of_system, of_model: field -> value of what changes, given the machine and the model as they are. A remedy that
-    changes nothing of a model where it has nothing to do there says so by an empty mapping.
+    of_system, of_model: field -> value of what changes, given the machine and the model as they are.
     """
 
     name: str

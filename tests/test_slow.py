@@ -17,10 +17,9 @@ from pimllm_lib.report import archive, manifest, paths, verify
 pytestmark = pytest.mark.slow
 SLUG = "01-operation-share"
 RUN = [sys.executable, "-m", "pimllm_lib", "run", SLUG, "-p", "models", "['opt-125m']", "-p", "context_len", "[8]"]
-#: What is not part of a checkout.
-IGNORED = shutil.ignore_patterns(
-    ".git", ".venv*", "build", "_build", "executed", "dist", "__pycache__", ".*_cache", ".lock"
-)
+#: What is not part of a checkout, and the notebooks that were executed in it.
+BUILT, EXECUTED = (".git", ".venv*", "build", "_build", "dist", "__pycache__", ".*_cache", ".lock"), "executed"
+IGNORED = shutil.ignore_patterns(*BUILT, EXECUTED)
 
 
 def command(*words, **options):
@@ -81,14 +80,24 @@ def test_the_wheel_runs_and_verifies_in_an_empty_environment(tmp_path):
 
 def test_two_builds_of_the_book_from_the_same_sources_differ_in_the_stamped_commit_alone(tmp_path):
     built = []
-    for name in ("one", "a longer name, two"):
+    # notebooks executed here before, if there are any, and all of them executed anew elsewhere
+    for name, left_out in (("one", BUILT), ("a longer name, two", (*BUILT, EXECUTED))):
         root = tmp_path / name
-        shutil.copytree(paths.ROOT, root, ignore=IGNORED)
+        shutil.copytree(paths.ROOT, root, ignore=shutil.ignore_patterns(*left_out))
         command("git", "init", "--quiet", cwd=root)
         command("git", "add", ".", cwd=root)
         who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
         command("git", *who, "commit", "--quiet", "--message", name, cwd=root)
-        command(sys.executable, "-m", "pimllm_lib", "book", cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+        command(
+            sys.executable,
+            "-m",
+            "pimllm_lib",
+            "book",
+            "--jobs",
+            "2",
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )
         html = root / "book" / "_build" / "html"
         built.append({path.relative_to(html): path.read_bytes() for path in sorted(html.rglob("*")) if path.is_file()})
     one, two = built
