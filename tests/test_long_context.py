@@ -10,9 +10,10 @@ from pimllm_lib import remedies
 from pimllm_lib.cli import main
 from pimllm_lib.errors import BadInput
 from pimllm_lib.report.chapters import long_context, long_designs
+from pimllm_lib.report.chapters.long_setting import Setting
 from pimllm_lib.workload import cache_words
 
-SETTING = long_context.Setting(("opt-125m", "llama-3-8b"), (128, 4096), gib=64, at=128, far=4096)
+SETTING = Setting(("opt-125m", "llama-3-8b"), (128, 4096), gib=64, at=128, far=4096)
 ASKED = {"kept": 0.8, "near": 128, "at": 4096}
 PIM = pl.catalog.systems["pim-llm"]
 
@@ -203,3 +204,15 @@ def test_a_model_file_may_have_a_window_and_latents(capsys, tmp_path):
     path.write_text(MODEL + "window = 100\nsinks = 4\nlatent_dim = 32\nrope_dim = 8\n")
     assert main(["evaluate", "--model", str(path), "--context", "128", "--conventions", "full-system"]) == 0
     assert "mine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("at", "far", "said"),
+    [
+        (1024, 4096, r"at is 1024; wanted one of context_len, \[128, 4096\]"),
+        (128, 128, "at and far are both 128; wanted two"),
+    ],
+)
+def test_contexts_of_rankings_are_two_of_those_evaluated(at, far, said):
+    with pytest.raises(BadInput, match=said):
+        Setting(("opt-125m",), (128, 4096), 16.0, at, far)

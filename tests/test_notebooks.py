@@ -34,7 +34,7 @@ SMALL = {
     "16-analog-engine": {"fan_in": "[256]", "device_seeds": "2", "tokens": "32", "outputs": "32", "windows": "4"},
     "11-analog-noise": {"again": "['variation 0.1']", "widths": "[256, 512]", "model": "opt-125m", "context_len": "16"},
     "10-long-context": {
-        "models": "['opt-125m', 'llama-3-8b']",
+        "models": "['opt-125m']",
         "context_len": "[128, 4096]",
         "at": "128",
         "far": "4096",

@@ -68,10 +68,7 @@ def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
 
 
 def _over_models(setting: Setting, made: Any) -> xr.Dataset:
-    every: xr.Dataset = xr.concat(
-        [made(decoder) for decoder in setting.decoders],
-        xr.Variable("model", [decoder.name for decoder in setting.decoders]),
-    )
+    every: xr.Dataset = xr.concat([made(d).expand_dims(model=[d.name]) for d in setting.decoders], "model")
     return every
 
 
@@ -181,10 +178,13 @@ def roofline(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
             "row groups": wide,
             "improved": setting.put(decoder, exact),
         }
-        rows = [decode_bounds(system=s, model=m, context_len=list(setting.context_len)) for s, m in machines.values()]
+        rows = [
+            decode_bounds(system=s, model=m, context_len=list(setting.context_len)).reset_coords("decides")
+            for s, m in machines.values()
+        ]
         return xr.concat(rows, xr.Variable("way", list(machines)))
 
-    return _over_models(setting, one)
+    return _over_models(setting, one).set_coords("decides")
 
 
 def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:

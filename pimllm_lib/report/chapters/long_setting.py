@@ -38,6 +38,8 @@ class Setting:
         for name in ("at", "far"):
             if (got := getattr(self, name)) not in self.context_len:
                 raise BadInput(f"{name} is {clip(got)}; wanted one of context_len, {clip(list(self.context_len))}")
+        if self.at == self.far:
+            raise BadInput(f"at and far are both {self.at}; wanted two contexts of context_len")
 
     @property
     def decoders(self) -> list[Decoder]:
