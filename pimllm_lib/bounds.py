@@ -41,11 +41,15 @@ def decode_bounds(*, system: Any, model: Any, context_len: Any, conventions: Any
 
     Dimensions context_len and bound, with `bound_s`; the coordinate `decides` names one of `BOUNDS`: other work where
     it takes longer than attention; else a memory, where attention waits for it; else the largest part of the array's
-    time. Memory counts only where the conventions count it.
+    time. Memory counts only where the conventions count it. system, model: objects, catalog names or paths, one of each
+    and without axes; raises BadInput for others, and for a system that is not made of parts.
     """
+    system = _made_of_parts(system)
     ds = evaluate(system=system, model=model, context_len=context_len, conventions=conventions, detail="component",
                   variables=["latency_s", "busy_s", "array_macs"])  # fmt: skip
     whole = ds.squeeze(["system", "model"], drop=True)
+    if set(whole.dims) - {"context_len", "op", "component"}:
+        raise BadInput(f"{system.name} or the model has an axis; wanted one value of each number")
     attention = whole.sel(op=list(ATTENTION_OPS)).sum("op")
     parts = attention.busy_s
     computing = attention.array_macs.sum("component") / (whole.pe_count * system.array.rate_hz)
@@ -58,8 +62,6 @@ def decode_bounds(*, system: Any, model: Any, context_len: Any, conventions: Any
         "cache memory": parts.sel(component=["dram_kv", *SUBSYSTEMS["kv_store"]]).sum("component"),
     }
     table = xr.concat(list(times.values()), xr.Variable("bound", list(times)))
-    if set(table.dims) != {"bound", "context_len"}:
-        raise BadInput(f"{system.name} or the model has an axis; wanted one value of each number")
     deciding = [
         _deciding(dict(zip(times, column, strict=True))) for column in table.transpose("context_len", ...).values
     ]

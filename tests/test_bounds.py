@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import pimllm_lib as pl
 from pimllm_lib import remedies
+from pimllm_lib.baselines import VectorUnit
 from pimllm_lib.bounds import BOUNDS, cache_floor, decode_bounds
+from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Speculation
 from pimllm_lib.parts import with_fields
 
@@ -148,3 +150,15 @@ def test_memory_bounds_are_nothing_where_the_conventions_leave_memory_out():
     found = decode_bounds(system=PIM, model=OPT, context_len=[128], conventions="corrected")
     assert found.bound_s.sel(bound=["SRAM", "cache memory"]).values.ravel().tolist() == [0, 0]
     assert found.decides.item() == "idle"
+
+
+def test_bounds_take_catalog_names_and_refuse_axes_and_machines_without_parts():
+    named = decode_bounds(system="pim-llm", model="opt-125m", context_len=[128, 4096])
+    assert named.identical(decode_bounds(system=PIM, model=pl.catalog.models["opt-125m"], context_len=[128, 4096]))
+    wide = with_fields(PIM, {"array.row_groups": pl.axis(groups=[1, 32])})
+    with pytest.raises(BadInput, match="pim-llm or the model has an axis; wanted one value of each number"):
+        decode_bounds(system=wide, model="opt-125m", context_len=128)
+    unit = VectorUnit.like(TPU.array)
+    for asked in (decode_bounds, cache_floor):
+        with pytest.raises(BadInput, match="vector-1024 has no storage or no memory for the cache"):
+            asked(system=unit, model="opt-125m", context_len=[128])
