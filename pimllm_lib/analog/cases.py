@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pimllm_lib import catalog, hardware
+from pimllm_lib.analog.attention import in_cells, require_cacheable
 from pimllm_lib.analog.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.evaluation import calibrate, on_crossbars
-from pimllm_lib.analog.language import Prepare, Product, exact, hidden, zeroed
+from pimllm_lib.analog.language import Attend, Prepare, Product, attend, exact, hidden, zeroed
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 from pimllm_lib.parts import with_fields
@@ -21,8 +22,8 @@ from pimllm_lib.parts import with_fields
 PARTS = {"crossbar": "crossbar-256", "devices": "cells-ideal", "readout": "readout-ideal"}
 WAYS = ("products", "only", "tuned", "shared")
 KEYS = ("field", "values", "set", *PARTS, *WAYS)
-#: What products a case has: on crossbars, exact, or nothing at all.
-PRODUCTS = ("crossbars", "exact", "zeroed")
+#: What products a case has: projections on crossbars, attention on crossbars ("cached"), both; exact ones, or none at all.
+PRODUCTS = ("crossbars", "cached", "both", "exact", "zeroed")
 #: Statistics that make two chips of one case differ.
 _DRAWN = ("variation", "curve_siemens", "stuck_off", "stuck_on", "read_noise", "output_noise", "drift_spread")
 
@@ -56,7 +57,7 @@ class Case:
     def drawn(self) -> bool:
         """Whether chips differ; else one stands for all."""
         random = any(getattr(self.devices, name) for name in _DRAWN) or bool(self.readout.dnl)
-        return self.products == "crossbars" and random
+        return self.products in ("crossbars", "cached", "both") and random
 
 
 def cases(curves: Mapping[str, Any]) -> tuple[Case, ...]:
@@ -115,6 +116,8 @@ def _case(curve: str, value: Any, fixed: dict[str, Any], changes: dict[str, Any]
     for key, kind in (("only", str), ("tuned", str), ("shared", bool)):
         if key in ways and not isinstance(ways[key], kind):
             raise BadInput(f"{key} is {clip(ways[key])}; wanted {'a name' if kind is str else 'true or false'}")
+    if ways.get("products") in ("cached", "both"):
+        require_cacheable(parts["crossbar"], parts["readout"])
     number = _number(value)
     at = float(number) if isinstance(number, int | float) and not isinstance(number, bool) else math.nan
     return Case(curve=curve, setting=str(value), value=at, **parts, **ways)
@@ -138,9 +141,17 @@ def ranges(case: Case, checkpoint: Checkpoint, calibrating: np.ndarray) -> dict[
 
 def prepared(case: Case, scales: Mapping[str, float | None], seed: int) -> Prepare:
     """Return what a case makes of each matrix of a model, drawn from a device seed."""
-    if case.products != "crossbars":
-        return exact if case.products == "exact" else zeroed
-    return on_crossbars(case.crossbar, case.devices, case.readout, seed=seed, full_scales=scales, only=case.only)
+    if case.products not in ("crossbars", "both"):
+        return zeroed if case.products == "zeroed" else exact
+    bar = replace(case.crossbar, weight_bits=2) if case.products == "both" else case.crossbar
+    return on_crossbars(bar, case.devices, case.readout, seed=seed, full_scales=scales, only=case.only)
+
+
+def attending(case: Case, seed: int) -> Attend:
+    """Return what a case makes of attention, drawn from a device seed."""
+    if case.products not in ("cached", "both"):
+        return attend
+    return in_cells(case.crossbar, case.devices, case.readout, seed=seed)
 
 
 def noise_to_signal(case: Case, checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Run a BitNet-style decoder on numpy, its projections on crossbars or exact. Attention, norms and head stay digital.
+"""Run a BitNet-style decoder on numpy, its projections and its attention on crossbars or exact. Norms and head stay digital.
 
 Layer by layer over all of the text, so a model of which only one block fits into memory runs too.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +19,9 @@ from pimllm_lib.errors import BadInput
 Product: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
 #: Layer and kind, such as "3.down", and its matrix -> what it does.
 Prepare: TypeAlias = Callable[[str, Matrix], Product]
+#: Number of the block, queries (windows, KV heads, group, length, head_dim), scaled, keys and values (windows, KV heads,
+#: length, head_dim), number of the first window -> weighted values, shaped as the queries.
+Attend: TypeAlias = Callable[[int, np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 #: Tokens of a chunk, as many as a cache holds: activations of one are held at a time, beside the residual stream of all.
 CHUNK = 1024
 
@@ -33,19 +37,44 @@ def zeroed(_: str, matrix: Matrix) -> Product:
     return lambda x, first: np.zeros((len(x), matrix.values.shape[1]), dtype=np.float32)
 
 
+def attend(_: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int) -> np.ndarray:
+    """Return exact causal attention, each key-value head for a group of query heads."""
+    return np.asarray(causal(q @ k[:, :, None].transpose(0, 1, 2, 4, 3)) @ v[:, :, None])
+
+
+def causal(scores: np.ndarray) -> np.ndarray:
+    """Return the softmax of scores (..., queries, keys) over the keys up to each query's own; overwrites them."""
+    scores += np.triu(np.full(scores.shape[-2:], -np.inf, dtype=np.float32), 1)
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def quantised(x: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return whole numbers of so many bits, float32 (..., n), and what each row was multiplied with, (..., 1)."""
+    largest = (1 << (bits - 1)) - 1
+    scale = largest / np.maximum(np.abs(x).max(axis=-1, keepdims=True), 1e-5)
+    whole = x * scale
+    np.clip(np.rint(whole, out=whole), -largest - 1, largest, out=whole)
+    return whole, scale
+
+
 def logits(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact) -> np.ndarray:
     """Return logits (windows, length, vocabulary), float32, of tokens (windows, length)."""
     stream = hidden(checkpoint, tokens, prepare)
     return np.asarray((stream.reshape(-1, stream.shape[-1]) @ checkpoint.head().T).reshape(*tokens.shape, -1))
 
 
-def losses(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, *, header: int = 0) -> np.ndarray:
+def losses(
+    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, *, header: int = 0, attention: Attend = attend
+) -> np.ndarray:
     """Return the negative log-likelihood in nats of each token given those before, (windows, predicted).
 
     header: tokens at the start of each window that are given; the first token always is.
     """
     start = max(header, 1)
-    stream, head = hidden(checkpoint, tokens, prepare)[:, start - 1 : -1], checkpoint.head().T
+    stream, head = hidden(checkpoint, tokens, prepare, attention)[:, start - 1 : -1], checkpoint.head().T
     flat, targets = stream.reshape(-1, stream.shape[-1]), tokens[:, start:].reshape(-1)
     out, step = np.empty(len(flat)), max((1 << 24) // head.shape[1], 1)
     for at in range(0, len(flat), step):
@@ -56,7 +85,9 @@ def losses(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact,
     return out.reshape(len(tokens), -1)
 
 
-def hidden(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact) -> np.ndarray:
+def hidden(
+    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, attention: Attend = attend
+) -> np.ndarray:
     """Return the normed residual stream after the last block, float32 (windows, length, d_model).
 
     Raises BadInput for tokens outside the vocabulary and outputs that are not finite.
@@ -69,7 +100,7 @@ def hidden(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact)
     rotation = _rotation(length, checkpoint.decoder.head_dim, checkpoint.theta)
     step = max(CHUNK // length, 1)
     for index in range(checkpoint.decoder.n_layers):
-        layer = _Layer.of(checkpoint, index, prepare)
+        layer = _Layer.of(checkpoint, index, prepare, attention)
         for at in range(0, windows, step):
             stream[at : at + step] = layer.run(stream[at : at + step], rotation, at * length)
     if not np.isfinite(stream).all():
@@ -84,21 +115,22 @@ class _Layer:
     checkpoint: Checkpoint
     block: Block
     products: dict[str, Product]
+    attention: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, index: int, prepare: Prepare) -> _Layer:
+    def of(cls, checkpoint: Checkpoint, index: int, prepare: Prepare, attention: Attend) -> _Layer:
         block = checkpoint.block(index)
         products = {
             kind: prepare(f"{index}.{kind}", matrix) if matrix.ternary else exact(kind, matrix)
             for kind, matrix in block.matrices.items()
         }
-        return cls(checkpoint, block, products)
+        return cls(checkpoint, block, products, partial(attention, index))
 
     def run(self, x: np.ndarray, rotation: np.ndarray, first: int) -> np.ndarray:
         """Return the residual stream (windows, length, d_model) after the block; first: number of its first token."""
         h = self._norm("input", x)
         q, k, v = self._project(("q", "k", "v"), h, first)
-        seen = _attention(q, k, v, rotation, self.checkpoint.decoder.head_dim)
+        seen = self._attended(q, k, v, rotation, first // x.shape[1])
         x = x + self._project(("o",), self._norm("attention", seen), first)[0]
         gate, up = self._project(("gate", "up"), self._norm("post", x), first)
         active = np.maximum(gate, 0) ** 2 if self.checkpoint.activation == "relu2" else gate / (1 + np.exp(-gate))
@@ -108,15 +140,20 @@ class _Layer:
         gain = self.block.norms.get(name)
         return x if gain is None else norm(x, gain, self.checkpoint.eps)
 
+    def _attended(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, rotation: np.ndarray, first: int) -> np.ndarray:
+        """Return what is seen, (windows, length, heads x head_dim), by queries and keys turned to their positions."""
+        (windows, length, _), width = q.shape, self.checkpoint.decoder.head_dim
+        q, k, v = (a.reshape(windows, length, -1, width).transpose(0, 2, 1, 3) for a in (q, k, v))
+        q, k = _turned(q, rotation) * np.float32(width**-0.5), _turned(k, rotation)
+        seen = self.attention(q.reshape(windows, k.shape[1], -1, length, width), k, v, first)
+        return seen.reshape(windows, -1, length, width).transpose(0, 2, 1, 3).reshape(windows, length, -1)
+
     def _project(self, kinds: tuple[str, ...], x: np.ndarray, first: int) -> list[np.ndarray]:
         """Return one input through several matrices, quantised once."""
         flat = x.reshape(-1, x.shape[-1])
         if not self.block.matrices[kinds[0]].ternary:
             return [self.products[kind](flat, first).reshape(*x.shape[:-1], -1) for kind in kinds]
-        largest = (1 << (self.checkpoint.act_bits - 1)) - 1
-        scale = largest / np.maximum(np.abs(flat).max(axis=1, keepdims=True), 1e-5)
-        whole = flat * scale
-        np.clip(np.rint(whole, out=whole), -largest - 1, largest, out=whole)
+        whole, scale = quantised(flat, self.checkpoint.act_bits)
         found = [self.products[kind](whole, first) for kind in kinds]
         for kind, out in zip(kinds, found, strict=True):
             out *= np.float32(self.block.matrices[kind].scale) / scale
@@ -136,21 +173,6 @@ def _rotation(length: int, head_dim: int, theta: float) -> np.ndarray:
     speeds = theta ** (-np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
     angles = np.arange(length, dtype=np.float32)[:, None] * speeds.astype(np.float32)
     return np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-
-
-def _attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, rotation: np.ndarray, head_dim: int) -> np.ndarray:
-    """Return causal attention of (windows, length, heads x head_dim), each key-value head for a group of query heads."""
-    windows, length, _ = q.shape
-    q, k, v = (a.reshape(windows, length, -1, head_dim).transpose(0, 2, 1, 3) for a in (q, k, v))
-    q, k = _turned(q, rotation) * np.float32(head_dim**-0.5), _turned(k, rotation)
-    groups = q.reshape(windows, k.shape[1], -1, length, head_dim)
-    scores = groups @ k[:, :, None].transpose(0, 1, 2, 4, 3)
-    scores += np.triu(np.full((length, length), -np.inf, dtype=np.float32), 1)
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    heads = (scores @ v[:, :, None]).reshape(windows, -1, length, head_dim)
-    return np.asarray(heads.transpose(0, 2, 1, 3).reshape(windows, length, -1))
 
 
 def _turned(x: np.ndarray, rotation: np.ndarray) -> np.ndarray:

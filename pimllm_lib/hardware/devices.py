@@ -81,7 +81,8 @@ class Readout:
     subtracted before conversion ("pair") or each "column" is converted. range: what sets the converter's full scale:
     "ideal" converters do not round; "worst-case" takes every row on; "fixed" makes a step lsb on-cell currents; "sigmas" and
     "quantile" take so many standard deviations, or that quantile of the magnitude, of a matrix's sums in calibration.
-    inl, dnl: bow of the transfer curve and standard deviation of its steps, in steps.
+    inl, dnl: bow of the transfer curve and standard deviation of its steps, in steps. softmax_bits: bits of a softmax output
+    that is applied to values in cells.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Readout:
     quantile: Value = 0.9999
     inl: Value = 0.0
     dnl: Value = 0.0
+    softmax_bits: Value = 8
 
     def __post_init__(self) -> None:
         """Refuse a readout that cannot exist."""
@@ -102,6 +104,9 @@ class Readout:
         require(self.quantile <= 1, "Readout.quantile", self.quantile, "a share above 0, up to 1")
         require_positive(self, ("dnl",), or_zero=True)
         numeric("Readout.inl", self.inl, "a number of steps")
+        numeric("Readout.softmax_bits", self.softmax_bits, "1 to 15 bits")
+        whole = self.softmax_bits % 1 == 0
+        require(whole and 1 <= self.softmax_bits <= 15, "Readout.softmax_bits", self.softmax_bits, "1 to 15 bits")
 
 
 def _listed(item: object, **valid: Iterable[str]) -> None:

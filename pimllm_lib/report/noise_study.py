@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.analog import checkpoint, corpus, recipes, text
-from pimllm_lib.analog.cases import Case, cases, noise_to_signal, prepared, ranges
+from pimllm_lib.analog.cases import Case, attending, cases, noise_to_signal, prepared, ranges
 from pimllm_lib.analog.checkpoint import Checkpoint
 from pimllm_lib.analog.language import losses
 from pimllm_lib.errors import BadInput, clip, unknown
@@ -117,7 +117,8 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
     scales = ranges(case, model, calibrating)
     found = np.full((study.device_seeds, min(BLOCKS, len(tokens))), np.nan)
     for chip in range(study.device_seeds if case.drawn else 1):
-        lost = losses(model, tokens, prepared(case, scales, chip), header=header).mean(axis=1)
+        on, attention = prepared(case, scales, chip), attending(case, chip)
+        lost = losses(model, tokens, on, header=header, attention=attention).mean(axis=1)
         found[chip] = [part.mean() for part in np.array_split(lost, found.shape[1])]
     ratios = noise_to_signal(case, model, tokens[:PROBING], prepared(case, scales, 0))
     data = {
