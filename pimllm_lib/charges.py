@@ -14,7 +14,8 @@ from pimllm_lib.conventions import Conventions
 from pimllm_lib.costs import memory
 from pimllm_lib.engines import Entry, array_entries, pim_entries
 from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.hardware import ENGINES, System
+from pimllm_lib.hardware import ENGINES, KvPim, System
+from pimllm_lib.kv_engine import kv_entries, late_writes, require_kept
 from pimllm_lib.ledger import Ledger
 from pimllm_lib.parts import Value, numeric, require
 from pimllm_lib.schema import ATTENTION_OPS, PRODUCT_KINDS, STANDING, SUBSYSTEMS, VARIABLES
@@ -40,6 +41,8 @@ def tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str], 
     for i, (once, times) in enumerate(decoding_passes(step, way) if decode else [(step, 1)]):
         _count_products(once, ledger, times)
         _charge(system, once, times, ledger, tally, standing=i == 0)
+    if system.in_memory and system.kv_pim is not None and "latency_s" in ledger.wanted:
+        _wait_for_writes(system.kv_pim, step, ledger)
     if step.counting.static_power and "energy_j" in names:
         _charge_waiting(system, step, tally, ledger)
     array = system.array
@@ -129,13 +132,24 @@ def _side(system: System, op: str) -> str:
     """Return the half that an op keeps busy in turns with the other: "pim" or "array", "" for neither."""
     if op == "lm_head" or op == "block":
         return ""
-    engine = system.engine(op) if op in PRODUCT_KINDS else "array"
-    return engine if engine == "pim" or op in ATTENTION_OPS or op not in PRODUCT_KINDS else ""
+    if op in PRODUCT_KINDS and system.engine(op) == "pim":
+        return "pim"
+    return "array" if op in ATTENTION_OPS or op not in PRODUCT_KINDS else ""
+
+
+def _wait_for_writes(kv: KvPim, step: Step, ledger: Ledger) -> None:
+    """Add the wait for keys and values that are still being written when the next step comes to them.
+
+    Raises BadInput where cells forget within a step.
+    """
+    ledger.add("latency_s", "block", "kv_cells", late_writes(kv, step, ledger.whole("latency_s")))
+    require_kept(kv, ledger.whole("latency_s"))
 
 
 def _charge_waiting(system: System, step: Step, tally: _Tally, ledger: Ledger) -> None:
     """Add the static energy of a whole step, which needs the time of all the rest."""
-    share = system.pim.gated_share if step.counting.power_gating and system.pim is not None else 1.0
+    tiles = system.pim or system.kv_pim
+    share = tiles.gated_share if step.counting.power_gating and tiles is not None else 1.0
     token_s = ledger.whole("latency_s")
     for op, component, variable, value in static_entries(tally.standing, tally.worked, token_s, tiles_share=share):
         ledger.add(variable, op, component, value)
@@ -183,10 +197,12 @@ def _checked(system: Any, step: Step) -> Mapping[str, Mapping[str, Value]]:
 
 def _entries(system: System, step: Step, wanted: set[str]) -> Iterator[Entry]:
     """Yield what the products cost, each on the engine it is routed to, and what surrounds the engines."""
-    on_array, on_pim = ([p for p in step.products(e) if system.engine(p.op) == e] for e in ENGINES)
+    on_array, on_pim, on_kv = ([p for p in step.products(e) if system.engine(p.op) == e] for e in ENGINES)
     yield from array_entries(system.array, on_array, wanted)
     if on_pim and system.pim is not None:
         yield from pim_entries(system.pim, on_pim, step.counting, wanted)
+    if on_kv and system.kv_pim is not None:
+        yield from kv_entries(system.kv_pim, step, on_kv, wanted)
     yield from surrounding_entries(system, step, on_array, wanted)
 
 

@@ -81,6 +81,7 @@ COMPONENTS: dict[str, str] = {
     "dram_weights": "weights from off-chip memory",
     "dram_kv": "key-value cache in off-chip memory",
     "kv_store": "key-value cache in a memory of its own",
+    "kv_cells": "keys and values being written into cells that multiply",
     "dram_activations": "activations that do not fit on the chip",
     "stall": "waiting for off-chip memory",
     "nonlinear": "softmax, norms, activation functions, residual additions",
@@ -103,6 +104,7 @@ SUBSYSTEMS: dict[str, tuple[str, ...]] = {
     "sram": ("sram",),
     "dram": ("dram_weights", "dram_kv", "dram_activations", "standby"),
     "kv_store": ("kv_store",),
+    "kv_cells": ("kv_cells",),
     "nonlinear": ("nonlinear",),
     "bus": ("bus", "issue"),
     "static": ("leakage",),
@@ -117,7 +119,7 @@ LATENCY_PARTS: dict[str, tuple[str, ...]] = {
     "digital": ("registers", "mux", "shift_add", "joint"),
     "others": (
         "post_processing", "input_distributor", "global_buffer", "controller", *SUBSYSTEMS["sram"], *SUBSYSTEMS["dram"],
-        "kv_store", "stall", "nonlinear", "bus", "issue", "leakage", "external", "rounding",
+        "kv_store", "kv_cells", "stall", "nonlinear", "bus", "issue", "leakage", "external", "rounding",
     ),
 }  # fmt: skip
 #: The same for the energy of a token.
@@ -128,7 +130,7 @@ ENERGY_PARTS: dict[str, tuple[str, ...]] = {
     "crossbar": ("crossbar",),
     "buffers": ("buffer",),
     "digital": LATENCY_PARTS["digital"],
-    "memory": ("sram", "dram_weights", "dram_kv", "dram_activations", "kv_store"),
+    "memory": ("sram", "dram_weights", "dram_kv", "dram_activations", "kv_store", "kv_cells"),
     "static": ("leakage", "standby"),
     "others": (
         *LATENCY_PARTS["network"], "post_processing", "input_distributor", "global_buffer", "controller", "stall",

@@ -129,7 +129,7 @@ def dram_entries(
             yield from _moved(system, product.op, "dram_weights", weights * fetched)
         yield from _moved(system, product.op, "dram_activations", activations)
     for product in everything:
-        if product.op in ("k", "v"):
+        if product.op in ("k", "v") and not system.in_memory:
             grown = product.m * product.n * product.calls * storage.cached_bits / 8
             yield from _cache_moved(system, product.op, grown)
             yield from _converted(storage, product.op, product.m * product.n * product.calls)
@@ -202,6 +202,9 @@ def capacity_entries(system: System, weights: Value, words: Value) -> Iterator[E
     storage, dram = system.storage, system.dram
     assert storage is not None
     assert dram is not None
+    if system.in_memory:
+        _require_room(f"{system.name}.dram", dram, "weights", weights)
+        return
     cache = words * storage.cached_bits / 8
     if system.kv is None:
         _require_room(f"{system.name}.dram", dram, "weights and key-value cache", weights + cache)
@@ -240,22 +243,24 @@ def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[E
 
 
 #: Products with one input; the first of them on the crossbars brings it there.
-_SAME_INPUT = (("q", "k", "v"), ("k_up",), ("v_up",), ("x",), ("ff1", "gate"), ("ff2",), ("lm_head",))
+_SAME_INPUT = (
+    ("q", "k", "v"), ("k_up",), ("score",), ("av",), ("v_up",), ("x",), ("ff1", "gate"), ("ff2",), ("lm_head",),
+)  # fmt: skip
 
 
 def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
     """Yield vectors between the halves, where there are two, and the start of each product.
 
     The nonlinear units are on the digital side, so every input of the crossbars comes from there and every result goes
-    back. Products that share an input share its transfer; every active expert is sent its own.
+    back, scores and what softmax makes of them among them. Products that share an input share its transfer; every active expert is sent its own.
     """
     bus, storage = system.bus, system.storage
     assert bus is not None
     assert storage is not None
-    on_pim = [product.op for product in products if system.engine(product.op) == "pim"]
-    bringing = {next((op for op in ops if op in on_pim), None) for ops in _SAME_INPUT}
+    analog = [product.op for product in products if system.engine(product.op) != "array"]
+    bringing = {next((op for op in ops if op in analog), None) for ops in _SAME_INPUT}
     for product in products:
-        if product.op in on_pim:
+        if product.op in analog:
             words = product.m * (product.n + (product.k if product.op in bringing else 0))
             bits = words * product.calls * storage.act_bits
             yield product.op, "bus", "busy_s", bits / bus.rate_bps

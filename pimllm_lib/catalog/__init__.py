@@ -30,7 +30,7 @@ _PARTS: dict[str, type[Any]] = {
 _SYSTEM_PARTS: dict[str, type[Any]] = {
     "array": hardware.SystolicArray, "pim": hardware.Pim, "sram": hardware.Sram, "dram": hardware.Dram,
     "storage": hardware.Storage, "nonlinear": hardware.Nonlinear, "bus": hardware.Bus,
-    "kv": hardware.KvStore, "decoding": hardware.Decoding,
+    "kv": hardware.KvStore, "kv_pim": hardware.KvPim, "decoding": hardware.Decoding,
 }  # fmt: skip
 
 

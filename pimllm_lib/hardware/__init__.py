@@ -1,6 +1,7 @@
 """Frozen hardware parts and the accelerators made of them. Parts hold numbers; the catalog knows their sources."""
 
 from pimllm_lib.hardware.analog import Adc, Auxiliary, Buffer, Cell, Crossbar, Dac, Periphery, Pim, Tile
+from pimllm_lib.hardware.attention import KvPim, Technology
 from pimllm_lib.hardware.decoding import ONE_BY_ONE, Decoding, Speculation
 from pimllm_lib.hardware.devices import Devices, Readout
 from pimllm_lib.hardware.digital import SystolicArray
@@ -9,6 +10,6 @@ from pimllm_lib.hardware.memory import Bus, Dram, KvStore, Nonlinear, Sram, Stor
 
 __all__ = [
     "ENGINES", "ONE_BY_ONE", "Adc", "Auxiliary", "Buffer", "Bus", "Cell", "Crossbar", "Dac", "Decoding", "Devices", "Dram",
-    "KvStore", "Nonlinear", "Periphery", "Pim", "Readout", "Speculation", "Sram", "Storage", "System", "SystolicArray",
-    "Tile",
+    "KvPim", "KvStore", "Nonlinear", "Periphery", "Pim", "Readout", "Speculation", "Sram", "Storage", "System",
+    "SystolicArray", "Technology", "Tile",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import field
 
 from pimllm_lib.errors import BadInput, unknown
 from pimllm_lib.hardware.analog import Pim
+from pimllm_lib.hardware.attention import KvPim
 from pimllm_lib.hardware.decoding import ONE_BY_ONE, Decoding
 from pimllm_lib.hardware.digital import SystolicArray
 from pimllm_lib.hardware.memory import Bus, Dram, KvStore, Nonlinear, Sram, Storage
@@ -14,7 +15,7 @@ from pimllm_lib.parts import part, require, require_inner
 from pimllm_lib.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS
 
 #: Engines a product can be routed to: the fields of `System` that do work.
-ENGINES = ("array", "pim")
+ENGINES = ("array", "pim", "kv_pim")
 
 
 @part
@@ -22,11 +23,12 @@ class System:
     """An accelerator: its engines, and the engine that each kind of product goes to.
 
     array: a systolic array; pim: analog crossbar tiles, None where there are none. sram, dram, storage, nonlinear, bus:
-    the machine around them, wanted by conventions that count it. kv: a memory for the key-value cache alone, None where
-    that lies in dram. decoding: how a step is organised. routing: kind -> engine, every kind of `schema.KINDS` once; a
-    product of `schema.PRODUCT_KINDS` may stand beside them and then goes its own way: {"projection": "array", "ff1":
-    "pim", ...}. Raises BadInput for a kind left out, a name that is no kind, product or engine, attention routed to
-    crossbars (their weights are written once), and an engine the system does not have.
+    the machine around them, wanted by conventions that count it. kv_pim: crossbars that hold keys and values; kv: a
+    memory for the key-value cache alone; None of either where that lies in dram. decoding: how a step is organised.
+    routing: kind -> engine, every kind of `schema.KINDS` once; a product of `schema.PRODUCT_KINDS` may stand beside them
+    and then goes its own way: {"projection": "array", "ff1": "pim", ...}. Raises BadInput for a kind left out, a name
+    that is no kind, product or engine, attention routed to crossbars of weights (which are written once) or in part to
+    those of keys and values, anything else routed to these, and an engine the system does not have.
     """
 
     name: str
@@ -38,13 +40,14 @@ class System:
     nonlinear: Nonlinear | None = None
     bus: Bus | None = None
     kv: KvStore | None = None
+    kv_pim: KvPim | None = None
     decoding: Decoding = ONE_BY_ONE
     routing: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(KINDS, "array"))
 
     def __post_init__(self) -> None:
         """Refuse parts of a wrong class, and routing that names nothing or leaves a kind out."""
         inner = {"pim": Pim, "sram": Sram, "dram": Dram, "storage": Storage, "nonlinear": Nonlinear, "bus": Bus,
-                 "kv": KvStore}  # fmt: skip
+                 "kv": KvStore, "kv_pim": KvPim}  # fmt: skip
         require_inner(
             self,
             array=SystolicArray,
@@ -58,13 +61,25 @@ class System:
                 raise unknown(f"engine in {self.name}.routing.{name}", engine, ENGINES)
             if getattr(self, engine) is None:
                 raise BadInput(f"{self.name}.routing sends {name} to {engine}, and {self.name} has none; wanted one")
-            if engine == "pim" and PRODUCT_KINDS.get(name, name) == "attention":
-                raise BadInput(
-                    f"{self.name}.routing.{name} is 'pim'; wanted array: the key-value cache changes with every token, "
-                    "and writing crossbars is not modelled"
-                )
+            self._require_home(name, engine)
         left = [kind for kind in KINDS if kind not in self.routing]
         require(not left, f"{self.name}.routing", dict(self.routing), f"an engine for {', '.join(left)} too")
+        together = {self.engine(op) for op in ATTENTION_OPS}
+        whole = "kv_pim" not in together or len(together) == 1
+        require(whole, f"{self.name}.routing", dict(self.routing), "all attention on kv_pim, or none")
+        if self.kv is not None and self.kv_pim is not None:
+            raise BadInput(f"{self.name} has kv and kv_pim; wanted one place for the key-value cache")
+
+    def _require_home(self, name: str, engine: str) -> None:
+        """Refuse attention on crossbars of weights, and anything else on those of keys and values."""
+        attention = PRODUCT_KINDS.get(name, name) == "attention"
+        if engine == "pim" and attention:
+            raise BadInput(
+                f"{self.name}.routing.{name} is 'pim'; wanted array or kv_pim: the key-value cache changes with every token, "
+                "and the crossbars of pim are written once"
+            )
+        if engine == "kv_pim" and not attention:
+            raise BadInput(f"{self.name}.routing.{name} is 'kv_pim'; wanted array or pim: it holds keys and values")
 
     def engine(self, op: str) -> str:
         """Return the engine a product goes to: its own, or that of its kind."""
@@ -72,6 +87,11 @@ class System:
 
     @property
     def hybrid(self) -> bool:
-        """Whether any projection runs on another engine than attention."""
+        """Whether attention runs on the array and any projection does not."""
         projections = [op for op, kind in PRODUCT_KINDS.items() if kind == "projection"]
-        return any(self.engine(op) != self.engine(ATTENTION_OPS[0]) for op in projections)
+        return self.engine(ATTENTION_OPS[0]) == "array" and any(self.engine(op) != "array" for op in projections)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether attention runs where keys and values lie."""
+        return self.engine(ATTENTION_OPS[0]) == "kv_pim"

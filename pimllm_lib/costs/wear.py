@@ -1,0 +1,96 @@
+"""Writing keys and values into memory cells: how much, how long, at what energy, and how long the cells last.
+
+Every token leaves a column of keys and a row of values in the crossbars of each head. A slot is the place of one token.
+Cells differ: the cycles one survives follow a Weibull distribution whose median is the technology's endurance.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pimllm_lib.errors import unknown
+from pimllm_lib.parts import Value, ceil_div
+
+#: How slots are given to tokens.
+ALLOCATIONS = ("in-place", "ring", "levelled")
+
+
+def written(kv_heads: Value, head_dim: Value, blocks: Value, *, bits: Value, cells: Value) -> dict[str, Value]:
+    """Return the bits and the cells that one token's keys and values take: bits and cells of each number."""
+    numbers = 2 * kv_heads * head_dim * blocks
+    return {"bits": numbers * bits, "cells": numbers * cells}
+
+
+def write_time(
+    cells: Value, parallel: Value, *, pulses: Value, pulse_s: Value, verify_s: Value, erase_s: Value = 0.0,
+    erased: Value = 1,
+) -> Value:  # fmt: skip
+    """Return the time to write a line of cells in one crossbar, so many at once, each pulse followed by a verifying
+    read, and its part of erasing `erased` lines together, in seconds.
+    """
+    return ceil_div(cells, parallel) * pulses * (pulse_s + verify_s) + erase_s / erased
+
+
+def write_energy(
+    cells: Value, *, pulses: Value, pulse_j: Value, erase_j: Value = 0.0, beside: Value = 0.0, half_select_j: Value = 0.0
+) -> Value:
+    """Return the energy to write cells, in joules; beside: cells that share a pulsed line with each and are not written.
+
+    Neglected: the verifying reads, three orders below a pulse.
+    """
+    return cells * (pulses * (pulse_j + beside * half_select_j) + erase_j)
+
+
+def refresh(cells: Value, lines: Value, *, line_s: Value, cell_j: Value, retention_s: Value) -> dict[str, Value]:
+    """Return the power (W) of writing cells again once every retention time, and the share of time a crossbar is busy
+    with it: lines of it, one after another. Both are 0 where cells keep what they hold.
+    """
+    return {"power_w": cells * cell_j / retention_s, "share": lines * line_s / retention_s}
+
+
+def slot_writes(
+    allocation: str, capacity: Value, *, conversation: Value, spare: Value = 0.0, gap: Value = 100.0
+) -> dict[str, Value]:
+    """Return the writes that the busiest slots get for each token written, and the share of slots that get as many.
+
+    capacity: slots; conversation: tokens from one empty cache to the next. "in-place": a token lies at its position, every
+    conversation begins at slot 0 and wraps around where it is longer than there are slots. "ring": the next token takes
+    the next slot, across conversations. "levelled": the ring turns through `spare` times as many more slots, and one
+    token in `gap` is moved. Raises UnknownName for another allocation. Source of levelling by one move in so many
+    writes: Start-Gap (Qureshi et al. 2009).
+    """
+    if allocation not in ALLOCATIONS:
+        raise unknown("allocation", allocation, ALLOCATIONS)
+    if allocation == "in-place":
+        rounds = ceil_div(conversation, capacity)
+        last = conversation - (rounds - 1) * capacity  # slots that the last round reaches
+        return {"writes": rounds / conversation, "share": last / capacity}
+    slots = capacity * (1 + spare) if allocation == "levelled" else capacity
+    more = 1 + 1 / gap if allocation == "levelled" else 1.0
+    return {"writes": more / slots, "share": 1.0 + 0.0 * slots}
+
+
+def first_failure(endurance: Value, shape: Value, cells: Value) -> Value:
+    """Return the cycles at which the first of so many cells has failed with a chance of one half.
+
+    The least of N Weibull lives is Weibull with the same shape: endurance N^(-1 / shape).
+    """
+    return endurance * cells ** (-1 / shape)
+
+
+def failed_share(endurance: Value, shape: Value, share: Value) -> Value:
+    """Return the cycles after which a share of the cells has failed, on average; infinite for a share of 1 or more.
+
+    1 - 2^-((n / endurance)^shape) = share, since half have failed at the endurance.
+    """
+    left = np.maximum(1.0 - np.asarray(share, dtype=float), 0.0)
+    with np.errstate(divide="ignore"):
+        return endurance * (-np.log2(left)) ** (1 / shape)
+
+
+def survival(cycles: Value, endurance: Value, shape: Value) -> Any:
+    """Return the chance that one cell survives so many cycles."""
+    return np.exp(-math.log(2) * (cycles / endurance) ** shape)
