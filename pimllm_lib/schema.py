@@ -273,6 +273,9 @@ VARIABLES: dict[str, Variable] = {
     "stack_floor_tokens_per_j": Variable("tokens/J", "efficiency of reading the cache alone", extensive=False),
     "bound_s": Variable("s", "time that one bound alone takes for a token", extensive=False),
     "floor_tokens_per_s": Variable("tokens/s", "rate at which the attended cache is read once a step", extensive=False),
+    "cell_writes": Variable("1", "writes of the busiest cells of keys and values for each token written", extensive=False),
+    "first_failure_years": Variable("year", "time until one cell has failed with a chance of one half", extensive=False),
+    "worn_years": Variable("year", "time until one in a hundred cells has failed, on average", extensive=False),
     "thriftier_share": Variable("1", "share of draws in which PIM-LLM decodes more tokens a joule", extensive=False),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 FEMTO, PICO, NANO, MICRO, MILLI = 1e-15, 1e-12, 1e-9, 1e-6, 1e-3
 KILO, MEGA, GIGA = 1e3, 1e6, 1e9
 KIB, MIB, GIB = 1024.0, 1024.0**2, 1024.0**3
-HOUR = 3600.0
+HOUR, YEAR = 3600.0, 365.25 * 86400.0
 
 #: Symbol -> (SI symbol, factor). "1" is a plain count.
 UNITS: dict[str, tuple[str, float]] = {

@@ -6,9 +6,6 @@ Cells differ: the cycles one survives follow a Weibull distribution whose median
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 
 from pimllm_lib.errors import unknown
@@ -56,21 +53,22 @@ def slot_writes(
 ) -> dict[str, Value]:
     """Return the writes that the busiest slots get for each token written, and the share of slots that get as many.
 
-    capacity: slots; conversation: tokens from one empty cache to the next. "in-place": a token lies at its position, every
-    conversation begins at slot 0 and wraps around where it is longer than there are slots. "ring": the next token takes
-    the next slot, across conversations. "levelled": the ring turns through `spare` times as many more slots, and one
-    token in `gap` is moved. Raises UnknownName for another allocation. Source of levelling by one move in so many
-    writes: Start-Gap (Qureshi et al. 2009).
+    capacity: slots; conversation: tokens from one empty cache to the next. "in-place": a token lies at its position, so that
+    every conversation begins at slot 0; those longer than there are slots go round. "ring": the next token takes the next
+    slot, across conversations. "levelled": the ring turns through `spare` times as many more slots, and one token in
+    `gap` is moved. Raises UnknownName for another allocation. Source of levelling by one move in so many writes:
+    Start-Gap (Qureshi et al. 2009).
+
+    Neglected: that conversations which go round end at different slots; over many of them this evens out.
     """
     if allocation not in ALLOCATIONS:
         raise unknown("allocation", allocation, ALLOCATIONS)
     if allocation == "in-place":
-        rounds = ceil_div(conversation, capacity)
-        last = conversation - (rounds - 1) * capacity  # slots that the last round reaches
-        return {"writes": rounds / conversation, "share": last / capacity}
-    slots = capacity * (1 + spare) if allocation == "levelled" else capacity
-    more = 1 + 1 / gap if allocation == "levelled" else 1.0
-    return {"writes": more / slots, "share": 1.0 + 0.0 * slots}
+        reached = np.minimum(conversation, capacity)
+        return {"writes": 1 / reached, "share": reached / capacity}
+    levelled = allocation == "levelled"
+    slots = capacity * (1 + spare) if levelled else capacity
+    return {"writes": (1 + 1 / gap if levelled else 1.0) / slots, "share": 1.0 + 0.0 * slots}
 
 
 def first_failure(endurance: Value, shape: Value, cells: Value) -> Value:
@@ -89,8 +87,3 @@ def failed_share(endurance: Value, shape: Value, share: Value) -> Value:
     left = np.maximum(1.0 - np.asarray(share, dtype=float), 0.0)
     with np.errstate(divide="ignore"):
         return endurance * (-np.log2(left)) ** (1 / shape)
-
-
-def survival(cycles: Value, endurance: Value, shape: Value) -> Any:
-    """Return the chance that one cell survives so many cycles."""
-    return np.exp(-math.log(2) * (cycles / endurance) ** shape)
