@@ -18,7 +18,8 @@ STATUSES = {
     "assumed": "chosen here, for the reason given",
     "fitted": "fitted here, to the values given",
 }
-_KEYS = {"value", "unit", "source", "status", "where", "range", "note"}
+#: Keys of an entry. n: how many published values the range spans and the value is the median of.
+_KEYS = {"value", "unit", "source", "status", "where", "range", "note", "n"}
 #: No description of a machine or a model is larger; a larger file is the wrong file.
 MAX_BYTES = 1 << 20
 
