@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from pimllm_lib import __version__
-from pimllm_lib.commands import evaluation, listing, noise, results, running, sharing, sweeping, training
+from pimllm_lib.commands import evaluation, listing, noise, results, running, sharing, sweeping, training, wear
 from pimllm_lib.errors import BadInput, one_line
 
 
@@ -53,7 +53,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"pimllm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (listing, evaluation, noise, running, sweeping, results, sharing, training):
+    for module in (listing, evaluation, wear, noise, running, sweeping, results, sharing, training):
         for add in module.COMMANDS:
             add(commands)
     return parser

@@ -47,7 +47,7 @@ def evaluate(args: argparse.Namespace) -> None:
         array = catalog.part(args.array, SystolicArray)
         systems = [replace(system, array=array) for system in systems]
     conventions = args.conventions or ["corrected"]
-    contexts = [_context(text) for text in args.context or CONTEXTS]
+    contexts = [context(text) for text in args.context or CONTEXTS]
     point = {"context_len": contexts, "conventions": conventions}
     ds = metrics.summary(_evaluated(systems, args.model, args.remedy or [], point))
     if args.netcdf is not None:
@@ -73,11 +73,12 @@ def _evaluated(systems: list[Any], models: list[str], names: list[str], point: d
     return xr.concat(made, "model", data_vars="minimal", join="exact", combine_attrs="drop_conflicts")
 
 
-def _context(text: str) -> Any:
+def context(text: str) -> Any:
+    """Return a context length of the command line as a number; as it is, for `evaluate` to refuse, where it is none."""
     try:
         return int(text)
     except ValueError:
-        return text  # evaluate says what is wrong with it
+        return text
 
 
 def _print_evaluation(ds: Any, args: argparse.Namespace) -> None:
@@ -114,7 +115,7 @@ def explain(args: argparse.Namespace) -> None:
     from pimllm_lib.report.explain import explain
 
     where = {"system": args.system, "model": args.model, "conventions": args.conventions}
-    print("\n".join(map(one_line, explain(args.variable, context_len=_context(args.context), **where))))
+    print("\n".join(map(one_line, explain(args.variable, context_len=context(args.context), **where))))
 
 
 def _add_claims(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""The noise studies of chapter 11: those archived, smaller ones computed now, and trials of the archived ones again."""
+"""Noise studies of chapters: those archived, smaller ones computed now, and trials of the archived ones again."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from pimllm_lib.report.noise_remedies import effects
 from pimllm_lib.report.noise_results import joined, summary, thresholds
 from pimllm_lib.schema import annotate
 
-#: The studies, in the order in which they are told of.
+#: The studies of chapter 11, in the order in which they are told of; that of chapter 12.
+KV = "kv-cells"
 NAMES = ("noise-cells", "noise-converters", "noise-combined", "noise-matrices")
 
 
 def found(
-    *, checkpoints: Sequence[str], text: str, windows: int, device_seeds: int, jobs: int, recompute: bool
-) -> dict[str, xr.Dataset]:
+    names: Sequence[str] = NAMES, *, checkpoints: Sequence[str] = (), text: str = "docstrings", windows: int = 0,
+    device_seeds: int, jobs: int, recompute: bool,
+) -> dict[str, xr.Dataset]:  # fmt: skip
     """Return the archived studies, or ones computed now: smaller, of other models or text, or, to recompute, as archived."""
     if recompute:
-        return computed(specs(checkpoints=(), text="docstrings", windows=0, device_seeds=0), jobs=jobs)
+        return computed(specs(names, checkpoints=(), text="docstrings", windows=0, device_seeds=0), jobs=jobs)
     if not (checkpoints or device_seeds or text != "docstrings"):
-        return archived()
-    wanted = specs(checkpoints=checkpoints, text=text, windows=windows, device_seeds=device_seeds)
+        return archived(names)
+    wanted = specs(names, checkpoints=checkpoints, text=text, windows=windows, device_seeds=device_seeds)
     return computed(wanted, jobs=jobs)
 
 
-def archived() -> dict[str, xr.Dataset]:
+def archived(names: Sequence[str] = NAMES) -> dict[str, xr.Dataset]:
     """Return the archived studies by name. Raises BadInput where one is missing or is not of the description beside it."""
-    found = {name: archive.load(paths.STUDIES / f"{name}.nc") for name in NAMES}
+    found = {name: archive.load(paths.STUDIES / f"{name}.nc") for name in names}
     for name, ds in found.items():
         if archive.parameters(ds) != json.loads(json.dumps(parameters.from_file(paths.STUDIES / f"{name}.yaml"))):
             raise BadInput(
@@ -45,13 +47,15 @@ def archived() -> dict[str, xr.Dataset]:
     return found
 
 
-def specs(*, checkpoints: Sequence[str], text: str, windows: int, device_seeds: int) -> dict[str, dict[str, Any]]:
+def specs(
+    names: Sequence[str] = NAMES, *, checkpoints: Sequence[str], text: str, windows: int, device_seeds: int
+) -> dict[str, dict[str, Any]]:
     """Return the studies as tables, with another size, and other models and text where they are given.
 
     Models of one's own have no tuned versions, so those curves are left out. 0 leaves a size as it is archived.
     """
     found = {}
-    for name in NAMES:
+    for name in names:
         spec = parameters.from_file(paths.STUDIES / f"{name}.yaml")
         sizes = {"windows": windows, "device_seeds": min(device_seeds, spec["noise"]["device_seeds"])}
         spec["noise"] |= {key: size for key, size in sizes.items() if size} | {"text": text}
@@ -87,6 +91,13 @@ def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
         ds[name].attrs["long_name"] = said
     of = {key: next(iter(found.values())).attrs[key] for key in ("checkpoints", "text")}
     return annotate(ds.assign_attrs(of))
+
+
+def of_attention(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
+    """Return a rise for each case of the study of keys and values in cells, and some archived trials again."""
+    ds = found[KV]
+    rises = summary(ds, archive.parameters(ds)).drop_vars(("noise_to_signal", "matrix"))
+    return annotate(rises.assign(again(found, names).data_vars) if names else rises)
 
 
 def with_others(

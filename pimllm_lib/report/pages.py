@@ -6,11 +6,11 @@ from dataclasses import replace
 from inspect import getdoc, signature
 from pathlib import Path
 
-from pimllm_lib import __version__, catalog, metrics
-from pimllm_lib.analog import calibration, cells, checkpoint, docstrings, evaluation, language, product, source
+from pimllm_lib import __version__, catalog, endurance, metrics, technologies
+from pimllm_lib.analog import attention, calibration, cells, checkpoint, docstrings, evaluation, language, product, source
 from pimllm_lib.axes import axis
 from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
-from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic
+from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
 from pimllm_lib.flips import flip
 from pimllm_lib.generation import generate
 from pimllm_lib.parts import with_field
@@ -57,10 +57,13 @@ _PUBLIC = (
     ("costs.systolic.register_accesses", systolic.register_accesses), ("costs.crossbar.layout", crossbar.layout),
     ("costs.crossbar.latency", crossbar.latency), ("costs.crossbar.energy", crossbar.energy),
     ("costs.placement.hops", placement.hops), ("costs.memory.dram_words", memory.dram_words),
-    ("costs.nonlinear.times", nonlinear.times), ("analog.cells.program", cells.program),
+    ("costs.nonlinear.times", nonlinear.times), ("costs.wear.slot_writes", wear.slot_writes),
+    ("costs.wear.failed_share", wear.failed_share), ("endurance.lifetimes", endurance.lifetimes),
+    ("technologies.spread", technologies.spread), ("technologies.fitted", technologies.fitted), ("analog.cells.program", cells.program),
     ("analog.product.multiply", product.multiply), ("analog.calibration.full_scale", calibration.full_scale),
     ("analog.checkpoint.read", checkpoint.read), ("analog.checkpoint.write", checkpoint.write),
-    ("analog.language.losses", language.losses), ("analog.evaluation.on_crossbars", evaluation.on_crossbars),
+    ("analog.language.losses", language.losses), ("analog.attention.in_cells", attention.in_cells),
+    ("analog.evaluation.on_crossbars", evaluation.on_crossbars),
     ("analog.evaluation.calibrate", evaluation.calibrate), ("analog.source.documents", source.documents),
     ("analog.docstrings.corpus", docstrings.corpus),
 )  # fmt: skip
