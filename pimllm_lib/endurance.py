@@ -106,7 +106,9 @@ def _one(
     ends: dict[str, Value] = {"first_failure_years": np.inf, "worn_years": np.inf}
     for store, slots, share in _stores(kv, tokens, use):
         conversation = (use.prompt + use.answer) * share if use.prompt else np.inf
-        found = wear.slot_writes(allocation, np.maximum(slots, 1), conversation=np.maximum(conversation, 1), **levelling)
+        found = wear.slot_writes(
+            allocation, np.maximum(slots, 1), conversation=np.maximum(conversation, 1), **levelling
+        )
         tech, used = store.technology, (slots > 0) & (share > 0)
         cycles_s = found["writes"] * written_s * share * tech.cycles_per_write + store.refreshed / tech.retention_s
         cells = slots * found["share"] * number_cells(store) * wear.written(

@@ -72,6 +72,7 @@ class _Place:
         groups = product.count / product.shared  # heads of keys and values, of every sequence
         self.sharing = _sharing(kv, width, lines, groups)
         self.banks = ceil_div(groups, self.sharing) * product.blocks * self.there
+        self.vectors = product.calls * product.m * self.there
         side = np.ceil(np.sqrt(self.on.tiles))  # a bank lies on a square, its results meet in the middle
         self.merge_hops = 0.0 if keys else (self.on.tiles > 1) * side
         self.sizes = {
@@ -98,39 +99,47 @@ class _Place:
         return sum(self.times(step).values()) * self.turns()
 
     def entries(self, step: Step, counts: Value, wanted: set[str]) -> Iterator[Entry]:
-        """Yield time, energy, area and static power; time as far as it counts beside other crossbars."""
-        op, vectors = self.product.op, self.product.calls * self.product.m * self.there
+        """Yield time, as far as it counts beside other crossbars, energy, area and static power, as far as wanted."""
         if wanted & {"busy_s", "latency_s"}:
-            for component, value in self.times(step).items():
-                yield op, component, "busy_s", value * self.turns() * counts
-            yield op, "stall", "latency_s", self._refreshing() * self.busy_s(step) * counts
+            yield from self._time(step, counts)
         if "energy_j" in wanted:
-            for component, value in crossbar.energy(
-                self.on, tile=self.tile, act_bits=self.bits, **self.sizes
-            ).items():
-                yield op, component, "energy_j", value * vectors
-            for component, part, number in self._auxiliary(step):
-                yield op, component, "energy_j", part.power_w * part.delay_s * number * vectors
+            yield from self._energy(step)
         if wanted & {"tiles", "area_m2"}:
-            yield op, "crossbar", "tiles", self.on.tiles * self.banks
-            for component, value in crossbar.area(self.on, tile=self.tile, **self.sizes).items():
-                yield op, component, "area_m2", value * self.banks
-            for component, part, number in self._auxiliary(step):
-                yield op, component, "area_m2", part.area_m2 * number * self.banks
+            yield from self._standing(step)
         if "static_power_w" in wanted:
-            yield from self._static(step, vectors)
+            yield from self._static(step)
 
-    def _static(self, step: Step, vectors: Value) -> Iterator[Entry]:
+    def _time(self, step: Step, counts: Value) -> Iterator[Entry]:
+        for component, value in self.times(step).items():
+            yield self.product.op, component, "busy_s", value * self.turns() * counts
+        yield self.product.op, "stall", "latency_s", self._refreshing() * self.busy_s(step) * counts
+
+    def _energy(self, step: Step) -> Iterator[Entry]:
+        spent = crossbar.energy(self.on, tile=self.tile, act_bits=self.bits, **self.sizes)
+        for component, part, number in self._auxiliary(step):
+            spent[component] = part.power_w * part.delay_s * number
+        for component, value in spent.items():
+            yield self.product.op, component, "energy_j", value * self.vectors
+
+    def _standing(self, step: Step) -> Iterator[Entry]:
+        yield self.product.op, "crossbar", "tiles", self.on.tiles * self.banks
+        takes = crossbar.area(self.on, tile=self.tile, **self.sizes)
+        for component, part, number in self._auxiliary(step):
+            takes[component] = part.area_m2 * number
+        for component, value in takes.items():
+            yield self.product.op, component, "area_m2", value * self.banks
+
+    def _static(self, step: Step) -> Iterator[Entry]:
         op, on, tile = self.product.op, self.on, self.tile
         leaking = on.tiles * crossbar.leakage(on, tile.buffer, self.sizes["input_buffer"], self.sizes["output_buffer"])
         words = crossbar.buffer_times(on, tile=tile, act_bits=self.bits)
-        yield op, "buffer", "static_power_w", leaking * self.banks
         used = 2 * words["input"] + words["output_read"] + words["output_write"]
-        yield op, "buffer", "worked_j", leaking * vectors * used
+        yield op, "buffer", "static_power_w", leaking * self.banks
+        yield op, "buffer", "worked_j", leaking * self.vectors * used
         if step.counting.static_power:
             waiting = crossbar.idle_converters(on, tile)
             yield op, "adc", "static_power_w", waiting * self.banks
-            yield op, "adc", "worked_j", waiting * vectors * crossbar.computing_times(on, tile)["adc"]
+            yield op, "adc", "worked_j", waiting * self.vectors * crossbar.computing_times(on, tile)["adc"]
 
     def _auxiliary(self, step: Step) -> Iterator[tuple[str, Auxiliary, Value]]:
         if step.counting.auxiliary_parts:
@@ -189,7 +198,10 @@ def _token_write(kv: KvPim, decoder: Decoder) -> tuple[dict[str, Value], Value]:
     """Return the time to write the keys and the values of one token in a block, which go on at once, and the energy."""
     tech, bar = kv.technology, kv.filled.crossbar
     wide = decoder.head_dim
-    held = {"k": _sharing(kv, wide, bar.rows, decoder.n_kv_heads), "v": _sharing(kv, wide, bar.cols, decoder.n_kv_heads)}
+    held = {
+        "k": _sharing(kv, wide, bar.rows, decoder.n_kv_heads),
+        "v": _sharing(kv, wide, bar.cols, decoder.n_kv_heads),
+    }
     parallel = {"k": tech.column_parallel, "v": tech.row_parallel}
     beside = {"k": bar.cols - 1, "v": bar.rows - 1}  # a pulse on a row of one cell of a column, and the other way round
     pulse = {"pulses": bar.cell.write_pulses, "pulse_s": bar.cell.write_s, "verify_s": crossbar.read_time(bar)}
@@ -242,9 +254,13 @@ def kept_w(kv: KvPim, step: Step) -> Value:
     for store, tokens in ((kv, span - latest), (kv.hot, latest)):
         if store is not None:
             decoder = step.array
-            cells = wear.written(
-                decoder.n_kv_heads, decoder.head_dim, decoder.n_layers, bits=0, cells=number_cells(store)
-            )["cells"] * tokens * step.way.batch
+            cells = (
+                wear.written(decoder.n_kv_heads, decoder.head_dim, decoder.n_layers, bits=0, cells=number_cells(store))[
+                    "cells"
+                ]
+                * tokens
+                * step.way.batch
+            )
             total = total + cells * store.technology.leakage_w + _refresh(store, cells)["power_w"]
     return total
 

@@ -273,8 +273,12 @@ VARIABLES: dict[str, Variable] = {
     "stack_floor_tokens_per_j": Variable("tokens/J", "efficiency of reading the cache alone", extensive=False),
     "bound_s": Variable("s", "time that one bound alone takes for a token", extensive=False),
     "floor_tokens_per_s": Variable("tokens/s", "rate at which the attended cache is read once a step", extensive=False),
-    "cell_writes": Variable("1", "writes of the busiest cells of keys and values for each token written", extensive=False),
-    "first_failure_years": Variable("year", "time until one cell has failed with a chance of one half", extensive=False),
+    "cell_writes": Variable(
+        "1", "writes of the busiest cells of keys and values for each token written", extensive=False
+    ),
+    "first_failure_years": Variable(
+        "year", "time until one cell has failed with a chance of one half", extensive=False
+    ),
     "worn_years": Variable("year", "time until one in a hundred cells has failed, on average", extensive=False),
     "kv_area_m2": Variable("m2", "area of the crossbars of keys and values", extensive=False),
     "write_share": Variable("1", "share of a token's energy that writing its keys and values takes", extensive=False),
@@ -282,15 +286,25 @@ VARIABLES: dict[str, Variable] = {
     "needed_endurance": Variable("1", "write cycles needed so that crossbars last", extensive=False),
     "break_even_write_j": Variable("J", "energy to write a cell at which a token takes as much", extensive=False),
     "efficiency_ratio": Variable("1", "tokens a joule over those of the recommended hybrid", extensive=False),
+    "gated_efficiency_ratio": Variable("1", "the same by what gated tiles draw", extensive=False),
+    "time_share": Variable("1", "share of a token's time", extensive=False),
+    "attention_j": Variable("J", "energy of attention products, with what they move", extensive=False),
+    "engines_attention_j": Variable("J", "energy of attention products by the engines alone", extensive=False),
+    "engines_write_share": Variable("1", "share of energy that writing takes, by the engines alone", extensive=False),
     "engines_tokens_per_s": Variable("tokens/s", "rate of the engines alone", extensive=False),
-    "mixed_worn_years": Variable("year", "time until one in a hundred cells has failed, with a hot window", extensive=False),
+    "mixed_worn_years": Variable(
+        "year", "time until one in a hundred cells has failed, with a hot window", extensive=False
+    ),
     **{
         f"{of}_{name}": Variable(unit, f"{meaning}, {said}", extensive=False)
         for of, said in (("technology", "by technology"), ("bits", "by bits"), ("mixed", "with a hot window"))
         for name, unit, meaning in (
-            ("tokens_per_s", "tokens/s", "decoding rate"), ("tokens_per_j", "tokens/J", "tokens for each joule"),
-            ("area_m2", "m2", "area of the machine"), ("kv_area_m2", "m2", "area of the crossbars of keys and values"),
+            ("tokens_per_s", "tokens/s", "decoding rate"),
+            ("tokens_per_j", "tokens/J", "tokens for each joule"),
+            ("area_m2", "m2", "area of the machine"),
+            ("kv_area_m2", "m2", "area of the crossbars of keys and values"),
             ("write_share", "1", "share of a token's energy that writing takes"),
+            ("attention_j", "J", "energy of attention products, with what they move"),
         )
     },
     "thriftier_share": Variable("1", "share of draws in which PIM-LLM decodes more tokens a joule", extensive=False),

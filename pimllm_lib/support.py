@@ -251,8 +251,9 @@ _SAME_INPUT = (
 def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
     """Yield vectors between the halves, where there are two, and the start of each product.
 
-    The nonlinear units are on the digital side, so every input of the crossbars comes from there and every result goes
-    back, scores and what softmax makes of them among them. Products that share an input share its transfer; every active expert is sent its own.
+    The nonlinear units are on the digital side, so every input of the crossbars comes from there and every result
+    goes back, scores and what softmax makes of them among them. Products that share an input share its transfer;
+    every active expert is sent its own.
     """
     bus, storage = system.bus, system.storage
     assert bus is not None

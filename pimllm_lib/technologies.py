@@ -51,7 +51,7 @@ def spread(name: str) -> Technology:
 
 
 def _ends(part: str, field: str, entry: dict[str, Any]) -> np.ndarray:
-    low, high = (entry["range"] if field in MORE_IS_BETTER else entry["range"][::-1])
+    low, high = entry["range"] if field in MORE_IS_BETTER else entry["range"][::-1]
     found = [quantity(part, field, entry | {"value": value}, "Value") for value in (low, entry["value"], high)]
     return np.array(found, dtype=float)
 

@@ -101,7 +101,9 @@ def test_a_hot_window_of_all_tokens_is_the_hot_technology_alone():
 def test_a_token_that_leaves_the_hot_window_is_written_again():
     hot = replace(KV, name="hot", technology=pl.catalog.parts["sram-cim"])
     mixed = cost(with_fields(PIM, {"kv_pim.hot": hot, "kv_pim.hot_tokens": 1024}), conventions="corrected")
-    both = [cost(with_field(PIM, "kv_pim.technology", t), conventions="corrected") for t in (KV.technology, hot.technology)]
+    both = [
+        cost(with_field(PIM, "kv_pim.technology", t), conventions="corrected") for t in (KV.technology, hot.technology)
+    ]
     joules = [ds.energy_j.sel(component="kv_cells").sum().item() for ds in both]
     assert mixed.energy_j.sel(component="kv_cells").sum().item() == pytest.approx(sum(joules))
 
@@ -202,13 +204,16 @@ def test_what_is_not_modelled_in_memory_is_refused(changes, model, words):
 
 
 def test_a_bad_technology_in_a_file_is_one_line_on_the_command_line(tmp_path, capsys):
-    text = 'part = "Technology"\ncell = "cell-rram"\nendurance = { value = 0, unit = "1", source = "us", status = "assumed" }\n'
-    (tmp_path / "mine.toml").write_text(text)
+    def said(**values):
+        return "".join(
+            f'{k} = {{ value = {v}, unit = "1", source = "us", status = "assumed" }}\n' for k, v in values.items()
+        )
+
+    (tmp_path / "mine.toml").write_text('part = "Technology"\ncell = "cell-rram"\n' + said(endurance=0))
     (tmp_path / "kv.toml").write_text(
         'part = "KvPim"\ntile = "tile-kv"\ntechnology = "./mine.toml"\npost_processing = "post-processing"\n'
-        'input_distributor = "input-distributor"\n'
-        + "".join(f'{f} = {{ value = 8, unit = "1", source = "us", status = "assumed" }}\n' for f in ("act_bits", "softmax_bits"))
-        + 'network_bps = { value = 20, unit = "Gbit/s", source = "us", status = "assumed" }\n'
+        'input_distributor = "input-distributor"\n' + said(act_bits=8, softmax_bits=8)
+        + said(network_bps=20).replace('"1"', '"Gbit/s"')
     )  # fmt: skip
     (tmp_path / "s.toml").write_text(
         'array = "edge-32x32"\npim = "pim-published"\nkv_pim = "./kv.toml"\n'

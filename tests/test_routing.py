@@ -139,7 +139,7 @@ def test_what_the_analog_half_has_once_has_its_area_once():
         (ON_ARRAY | {"f1": "pim"}, "unknown kind of product in pim-llm.routing 'f1', did you mean 'ff1'"),
         (ON_ARRAY | {"softmax": "array"}, "unknown kind of product in pim-llm.routing 'softmax'"),
         (ON_ARRAY | {"ff1": "pin"}, "unknown engine in pim-llm.routing.ff1 'pin', did you mean 'pim'"),
-        (ON_ARRAY | {"score": "pim"}, "pim-llm.routing.score is 'pim'; wanted array: the key-value cache"),
+        (ON_ARRAY | {"score": "pim"}, "pim-llm.routing.score is 'pim'; wanted array or kv_pim: the key-value cache"),
         (dict.fromkeys(PRODUCT_KINDS, "array"), "wanted an engine for projection, attention, head too"),
     ],
 )

@@ -81,7 +81,7 @@ class _Cells:
         step = np.maximum(shares.max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / most
         applied = np.rint(shares / step)
         seen = self.read(applied, values, f"{where}.v", int(self.readout.softmax_bits) + 1)
-        return (seen * step).reshape(q.shape)
+        return np.asarray((seen * step).reshape(q.shape))
 
     def read(self, x: np.ndarray, whole: np.ndarray, where: str, act_bits: int) -> np.ndarray:
         """Return inputs (n, k) times whole numbers (k, m) in cells, slice by slice."""

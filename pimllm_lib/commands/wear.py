@@ -11,8 +11,8 @@ from pimllm_lib.commands import printing
 def _add_lifetime(commands: Any) -> None:
     parser = commands.add_parser(
         "lifetime", help="how long crossbars of keys and values last",
-        description="Print how long crossbars that hold keys and values last, for technologies of the catalog from the worse "
-        "to the better end of what is published. --technology and --context may repeat.",
+        description="Print how long crossbars that hold keys and values last, for technologies of the catalog from the "
+        "worse to the better end of what is published. --technology and --context may repeat.",
         epilog="example: pimllm lifetime --model llama-3-8b --technology rram --technology pcm --context 4096",
     )  # fmt: skip
     add = parser.add_argument

@@ -32,7 +32,13 @@ def write_time(
 
 
 def write_energy(
-    cells: Value, *, pulses: Value, pulse_j: Value, erase_j: Value = 0.0, beside: Value = 0.0, half_select_j: Value = 0.0
+    cells: Value,
+    *,
+    pulses: Value,
+    pulse_j: Value,
+    erase_j: Value = 0.0,
+    beside: Value = 0.0,
+    half_select_j: Value = 0.0,
 ) -> Value:
     """Return the energy to write cells, in joules; beside: cells that share a pulsed line with each and are not written.
 

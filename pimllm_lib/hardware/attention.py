@@ -21,7 +21,8 @@ from pimllm_lib.parts import (
 
 @part
 class Technology:
-    """A memory technology: its cell, and how it is written, ages and forgets. Writing time, energy and pulses are the cell's.
+    """A memory technology: its cell, and how it is written, ages and forgets. Time, energy and pulses of a write are the
+    cell's.
 
     endurance: write cycles that half of the cells survive (infinite: no mechanism of wear); weibull_shape: slope of the
     distribution of cells around it; cycles_per_write: how many of these cycles a verified write takes. retention_s: time

@@ -75,8 +75,8 @@ class System:
         attention = PRODUCT_KINDS.get(name, name) == "attention"
         if engine == "pim" and attention:
             raise BadInput(
-                f"{self.name}.routing.{name} is 'pim'; wanted array or kv_pim: the key-value cache changes with every token, "
-                "and the crossbars of pim are written once"
+                f"{self.name}.routing.{name} is 'pim'; wanted array or kv_pim: the key-value cache changes with every "
+                "token, and the crossbars of pim are written once"
             )
         if engine == "kv_pim" and not attention:
             raise BadInput(f"{self.name}.routing.{name} is 'kv_pim'; wanted array or pim: it holds keys and values")

@@ -7,7 +7,17 @@ from inspect import getdoc, signature
 from pathlib import Path
 
 from pimllm_lib import __version__, catalog, endurance, metrics, technologies
-from pimllm_lib.analog import attention, calibration, cells, checkpoint, docstrings, evaluation, language, product, source
+from pimllm_lib.analog import (
+    attention,
+    calibration,
+    cells,
+    checkpoint,
+    docstrings,
+    evaluation,
+    language,
+    product,
+    source,
+)
 from pimllm_lib.axes import axis
 from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
@@ -59,7 +69,8 @@ _PUBLIC = (
     ("costs.placement.hops", placement.hops), ("costs.memory.dram_words", memory.dram_words),
     ("costs.nonlinear.times", nonlinear.times), ("costs.wear.slot_writes", wear.slot_writes),
     ("costs.wear.failed_share", wear.failed_share), ("endurance.lifetimes", endurance.lifetimes),
-    ("technologies.spread", technologies.spread), ("technologies.fitted", technologies.fitted), ("analog.cells.program", cells.program),
+    ("technologies.spread", technologies.spread), ("technologies.fitted", technologies.fitted),
+    ("analog.cells.program", cells.program),
     ("analog.product.multiply", product.multiply), ("analog.calibration.full_scale", calibration.full_scale),
     ("analog.checkpoint.read", checkpoint.read), ("analog.checkpoint.write", checkpoint.write),
     ("analog.language.losses", language.losses), ("analog.attention.in_cells", attention.in_cells),

@@ -10,10 +10,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from pimllm_lib import catalog, technologies
 from pimllm_lib.report.chapters.long_figures import short
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, log_ticks, style
 
 _COLOURS = {
     "published": SYSTEM_COLOURS["pim-llm"], "recommended": "#CC79A7", "improved": "#009E73", "in memory": "#0072B2",
@@ -77,7 +78,9 @@ def years(rows: xr.Dataset, allocation: str = "ring") -> Figure:
         for ax, use in zip(axes[0], uses, strict=True):
             for place, name in enumerate(names):
                 _bars(ax, worn.sel(technology=name, use=use), len(names) - 1 - place)
-            ax.set(xscale="log", xlim=(_YEARS[0] / 2, _YEARS[1] * 2), title=use, xlabel="Years until 1 % of the cells fail")
+            ax.set(
+                xscale="log", xlim=(_YEARS[0] / 2, _YEARS[1] * 2), title=use, xlabel="Years until 1 % of the cells fail"
+            )
             ax.title.set_fontsize(10)
             log_ticks(ax, "x", [1e-3, 1e-1, 1e1, 1e3, 1e5])
             ax.set_xticklabels(["0.001", "0.1", "10", "1000", "$10^5$"])
@@ -106,7 +109,9 @@ def _bars(ax: Axes, mine: xr.DataArray, place: int) -> None:
         ax.text(_YEARS[0], place, "no wear", color=_GREY, va="center", fontsize=9)
         return
     for i, shade in zip(range(mine.sizes["row_context"]), _SHADES, strict=False):
-        low, middle, high = (np.clip(mine.sel(estimate=e).isel(row_context=i).item(), *_YEARS) for e in technologies.ESTIMATES)
+        low, middle, high = (
+            np.clip(mine.sel(estimate=e).isel(row_context=i).item(), *_YEARS) for e in technologies.ESTIMATES
+        )
         at = place + 0.22 * (1 - i)
         ax.plot([low, high], [at, at], "-", color=shade, lw=1.2)
         ax.plot([middle], [at], ">" if middle == _YEARS[1] else "o", color=shade, ms=4)
@@ -127,6 +132,10 @@ def contours(needed: xr.Dataset, ratio: xr.Dataset, use: str, lasting: float) ->
     gain = ratio.efficiency_ratio.isel(model=0).transpose("cell_write_j", "context_len")
     with style():
         drawn, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.6))
+        for ax in (left, right):  # before any contour is named, so that its name lies on it
+            ax.set(xscale="log", yscale="log", xlabel="Context (tokens)", xlim=(contexts[0], contexts[-1]))
+        left.set_ylim(cycles[0], cycles[-1])
+        right.set_ylim(float(gain.cell_write_j[0]), float(gain.cell_write_j[-1]))
         levels = [0.1, 1, lasting, 100, 1e4]
         drawn_years = left.contour(contexts, cycles, lasts, levels=sorted(levels), colors=_GREY, linewidths=1.1)
         left.clabel(drawn_years, fmt=lambda value: f"{value:g} years", fontsize=8)
@@ -134,14 +143,15 @@ def contours(needed: xr.Dataset, ratio: xr.Dataset, use: str, lasting: float) ->
         left.set(ylabel="Endurance of a cell (cycles)", title=f"Lasts, {use}")
         _beside(left, {name: catalog.parts[name].endurance for name in technologies.names()})
         low, high = float(gain.min()), float(gain.max())
-        lines = [level for level in (0.1, 0.3, 0.7, 0.95, 1.0, 1.05, 1.5, 2, 2.5) if low < level < high]
+        lines = [level for level in (0.3, 0.7, 0.95, 1.0, 1.05, 1.5, 2.5) if low < level < high]
         drawn_gain = right.contour(contexts, gain.cell_write_j, gain, levels=lines, colors=_GREY, linewidths=1.1)
         right.clabel(drawn_gain, fmt=lambda value: f"{value:g} x", fontsize=8)
         right.contourf(contexts, gain.cell_write_j, gain, levels=[1, max(high, 1.001)], colors=["#56B4E9"], alpha=0.18)
         right.set(ylabel="Energy to write a cell (J)", title="Tokens/J over the recommended hybrid")
-        _beside(right, {n: catalog.parts[n].cell.write_j * catalog.parts[n].cell.write_pulses for n in technologies.names()})
+        _beside(
+            right, {n: catalog.parts[n].cell.write_j * catalog.parts[n].cell.write_pulses for n in technologies.names()}
+        )
         for ax in (left, right):
-            ax.set(xscale="log", yscale="log", xlabel="Context (tokens)")
             ax.title.set_fontsize(10)
             _context_ticks(ax, contexts)
         plt.close(drawn)
@@ -155,12 +165,8 @@ def contours(needed: xr.Dataset, ratio: xr.Dataset, use: str, lasting: float) ->
 
 def _beside(ax: Axes, values: dict[str, float]) -> None:
     """Name technologies at their median at the right edge, moved apart where they crowd."""
-    from pimllm_lib.report.figure import end_labels
-
-    ax.set_yscale("log")
     low, high = ax.get_ylim()
     inside = [(value, name, "#333333") for name, value in values.items() if low <= value <= high]
-    ax.set_xlim(ax.get_xlim())
     for value, _, _ in inside:
         ax.plot([1.0, 1.02], [value, value], transform=ax.get_yaxis_transform(), color="#333333", lw=0.8, clip_on=False)
     end_labels(ax, inside, ax.get_xlim()[1], gap=0.05)
@@ -175,9 +181,11 @@ def accuracy(study: xr.Dataset, bits: Sequence[int] = (8, 4, 3)) -> Figure:
         drawn, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.2), sharey=True, width_ratios=(1, 1.25))
         for n, shade in zip(bits, _SHADES[::-1], strict=False):
             mine = _curve(study, f"variation, {n} bits").sortby("value")
-            left.fill_between(mine.value, 100 * mine.perplexity_rise_low, 100 * mine.perplexity_rise_high, color=shade, alpha=0.2)
+            left.fill_between(
+                mine.value, 100 * mine.perplexity_rise_low, 100 * mine.perplexity_rise_high, color=shade, alpha=0.2
+            )
             left.plot(mine.value, 100 * mine.perplexity_rise, f"-{markers[n]}", color=shade, ms=4, label=f"{n} bits")
-            cells = xr.concat([_curve(study, f"cells, {n} bits"), _curve(study, f"on/off 2, {n} bits")], "case")
+            cells = _curve(study, f"cells, {n} bits", f"on/off 2, {n} bits")
             at = np.arange(cells.sizes["case"])
             right.errorbar(
                 at + 0.2 * (1 - list(bits).index(n)), 100 * cells.perplexity_rise,
@@ -186,14 +194,14 @@ def accuracy(study: xr.Dataset, bits: Sequence[int] = (8, 4, 3)) -> Figure:
                 fmt=markers[n], color=shade, ms=4, lw=1, ls="none",
             )  # fmt: skip
             right.set_xticks(at, [str(s).removeprefix("cells-") for s in cells.setting.values], rotation=40, ha="right")
-        left.set(yscale="symlog", xlabel="Standard deviation of a written conductance over its target",
+        left.set(yscale="symlog", xlabel="Spread of a written conductance over its target",
                  ylabel="Rise of the perplexity (%)")  # fmt: skip
         left.set_yscale("symlog", linthresh=0.5)
         for ax in (left, right):
             ax.set_ylim(-0.3, 200)
-            ax.yaxis.set_major_locator(plt.FixedLocator([0, 0.5, 1, 3, 10, 30, 100]))
-            ax.yaxis.set_major_formatter(plt.FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.yaxis.set_minor_locator(plt.NullLocator())
+            ax.yaxis.set_major_locator(FixedLocator([0, 0.5, 1, 3, 10, 30, 100]))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_locator(NullLocator())
             ax.axhline(1, color=_GREY, lw=0.8, ls=(0, (4, 3)), zorder=0)
         left.legend(frameon=False, title="keys and values of")
         plt.close(drawn)
@@ -201,5 +209,5 @@ def accuracy(study: xr.Dataset, bits: Sequence[int] = (8, 4, 3)) -> Figure:
                   "cells as published, with 95 % intervals.")  # fmt: skip
 
 
-def _curve(study: xr.Dataset, name: str) -> xr.Dataset:
-    return study.sel(case=[str(c) for c, of in zip(study.case.values, study.curve.values, strict=True) if of == name])
+def _curve(study: xr.Dataset, *names: str) -> xr.Dataset:
+    return study.sel(case=[str(c) for c, of in zip(study.case.values, study.curve.values, strict=True) if of in names])

@@ -18,7 +18,7 @@ from pimllm_lib.kv_engine import number_cells
 from pimllm_lib.llm import Decoder
 from pimllm_lib.metrics import summary
 from pimllm_lib.parts import with_field, with_fields
-from pimllm_lib.schema import ATTENTION_OPS, annotate
+from pimllm_lib.schema import ATTENTION_OPS, PROJECTION_OPS, annotate
 from pimllm_lib.system import evaluate
 
 CONVENTIONS = "full-system"
@@ -54,7 +54,9 @@ class Setting:
         """Refuse rows at contexts that are not evaluated, an unknown technology, and no time to last."""
         for n in self.row_context:
             if n not in self.context_len:
-                raise BadInput(f"row_context has {clip(n)}; wanted contexts of context_len, {clip(list(self.context_len))}")
+                raise BadInput(
+                    f"row_context has {clip(n)}; wanted contexts of context_len, {clip(list(self.context_len))}"
+                )
         technologies.spread(self.technology)
         if not self.lasting > 0:
             raise BadInput(f"lasting is {clip(self.lasting)}; wanted years above 0")
@@ -88,16 +90,9 @@ class Setting:
 JOULES = tuple(float(x) for x in np.logspace(-15, -6, 28))
 
 
-def parts() -> list[str]:
-    """Return the catalog parts that the chapter adds, technologies beside their cells."""
-    cells = [catalog.parts[name].cell.name for name in technologies.names()]
-    pairs = [part for pair in zip(technologies.names(), cells, strict=True) for part in pair]
-    return ["kv-rram", "crossbar-kv8", *pairs]
-
-
 def measured(system: System, model: Decoder, context_len: Sequence[int], conventions: str = CONVENTIONS) -> xr.Dataset:
     """Return rate, efficiency and area of a machine along context_len: of the whole, and of the crossbars of keys and
-    values; and the share of energy that writing these takes.
+    values; the energy of attention products with what they move; and the share of energy that writing takes.
     """
     ds = evaluate(system=system, model=model, context_len=list(context_len), conventions=conventions,
                   detail="component", variables=["latency_s", "energy_j", "area_m2"])  # fmt: skip
@@ -105,7 +100,8 @@ def measured(system: System, model: Decoder, context_len: Sequence[int], convent
     found = summary(one)[["tokens_per_s", "tokens_per_j", "area_m2"]]
     written = one.energy_j.sel(component="kv_cells", drop=True).sum("op") / one.energy_j.sum(["op", "component"])
     held = one.area_m2.sel(op=list(ATTENTION_OPS)).sum(["op", "component"])
-    return annotate(found.assign(write_share=written, kv_area_m2=held))
+    attention = one.energy_j.sel(op=list(ATTENTION_OPS)).sum(["op", "component"])
+    return annotate(found.assign(write_share=written, kv_area_m2=held, attention_j=attention))
 
 
 def _over_models(setting: Setting, made: Any) -> xr.Dataset:
@@ -150,14 +146,16 @@ def by_technology(setting: Setting) -> xr.Dataset:
 
 #: Quantities of which a table says how many values were published.
 QUANTITIES = ("endurance", "write_j", "write_s", "retention_s", "area_m2")
-_COSTS = ("tokens_per_s", "tokens_per_j", "area_m2", "kv_area_m2", "write_share")
+_COSTS = ("tokens_per_s", "tokens_per_j", "area_m2", "kv_area_m2", "write_share", "attention_j")
 
 
 def _without_false_ends(row: xr.Dataset, name: str) -> xr.Dataset:
     """Return a row with NaN for both ends of what has no interval."""
-    middle = xr.DataArray([e == "median" for e in technologies.ESTIMATES], {"estimate": list(technologies.ESTIMATES)})
+    names = list(technologies.ESTIMATES)
+    middle = xr.DataArray([e == "median" for e in names], {"estimate": names})
     behind = {"tokens_per_s": "tokens_per_s", "tokens_per_j": "tokens_per_j", "write_share": "tokens_per_j",
-              "area_m2": "area_m2", "kv_area_m2": "area_m2", "worn_years": "years", "first_failure_years": "years"}  # fmt: skip
+              "attention_j": "tokens_per_j", "area_m2": "area_m2", "kv_area_m2": "area_m2", "worn_years": "years",
+              "first_failure_years": "years"}  # fmt: skip
     for variable, result in behind.items():
         value = row[variable] if "estimate" in row[variable].dims else row[variable] + 0 * middle
         row[variable] = value if technologies.has_interval(name, result) else value.where(middle)
@@ -194,7 +192,9 @@ def mixed(setting: Setting, cold: Sequence[str], hot_tokens: Sequence[int], hot:
 
     def one(decoder: Decoder) -> xr.Dataset:
         rows = [
-            xr.concat([row(decoder, name, tokens) for tokens in hot_tokens], xr.Variable("hot_tokens", list(hot_tokens)))
+            xr.concat(
+                [row(decoder, name, tokens) for tokens in hot_tokens], xr.Variable("hot_tokens", list(hot_tokens))
+            )
             for name in cold
         ]
         return xr.concat(rows, xr.Variable("cold", list(cold)))
@@ -249,17 +249,66 @@ def swept(setting: Setting, joules: Sequence[float]) -> xr.Dataset:
 
 
 def published_way(setting: Setting) -> xr.Dataset:
-    """Return the rates of hybrid and attention in memory as the engines alone have them: dimensions model, counted and
-    row_context.
+    """Return what the engines alone have: dimensions model, row_context, and counted or technology.
+
+    engines_tokens_per_s, engines_attention_j: of the hybrids and of attention in memory; engines_write_share: what
+    writing takes of a token's energy, by technology.
     """
 
+    def alone(system: System, decoder: Decoder) -> xr.Dataset:
+        return measured(system, decoder, setting.row_context, "corrected").rename(context_len="row_context")
+
     def one(decoder: Decoder) -> xr.Dataset:
-        rows = [
-            measured(system, decoder, setting.row_context, "corrected").tokens_per_s
-            for system in (setting.home("pim-llm"), setting.in_memory())
-        ]
-        both = xr.concat(rows, xr.Variable("counted", ["published", "in memory"]))
-        return xr.Dataset({"engines_tokens_per_s": both.rename(context_len="row_context")})
+        machines = {"published": setting.home("pim-llm"), "recommended": setting.home("pim-llm-groups"),
+                    "in memory": setting.in_memory()}  # fmt: skip
+        rows = [alone(system, decoder)[["tokens_per_s", "attention_j"]] for system in machines.values()]
+        names = technologies.names()
+        shares = [alone(setting.in_memory(name), decoder).write_share for name in names]
+        both = xr.concat(rows, xr.Variable("counted", list(machines)))
+        return both.rename(tokens_per_s="engines_tokens_per_s", attention_j="engines_attention_j").assign(
+            engines_write_share=xr.concat(shares, xr.Variable("technology", names))
+        )
+
+    return _over_models(setting, one)
+
+
+def gating(setting: Setting, shares: Sequence[float]) -> xr.Dataset:
+    """Return the efficiency of attention in memory over that of the recommended machine, along gated_share: what tiles
+    that are switched off still draw, those of weights too.
+    """
+
+    def ratio(decoder: Decoder, share: float) -> xr.DataArray:
+        held, home = (
+            measured(with_field(system, "pim.gated_share", share), decoder, setting.row_context).tokens_per_j
+            for system in (setting.in_memory(), setting.home("pim-llm-groups"))
+        )
+        found: xr.DataArray = (held / home).rename(context_len="row_context")
+        return found
+
+    def one(decoder: Decoder) -> xr.Dataset:
+        rows = [ratio(decoder, share) for share in shares]
+        return xr.Dataset({"gated_efficiency_ratio": xr.concat(rows, xr.Variable("gated_share", list(shares)))})
+
+    return _over_models(setting, one)
+
+
+def times(setting: Setting) -> xr.Dataset:
+    """Return the share of a token's time in memory by what takes it: dimensions model, part and row_context."""
+
+    def one(decoder: Decoder) -> xr.Dataset:
+        ds = evaluate(system=setting.in_memory(), model=decoder, context_len=list(setting.row_context),
+                      conventions=CONVENTIONS, detail="component", variables=["latency_s"])  # fmt: skip
+        spent = ds.latency_s.squeeze(["system", "model"], drop=True).rename(context_len="row_context")
+        whole, bus = spent.sum(["op", "component"]), spent.sel(component="bus").sum("op")
+        by_op = spent.drop_sel(component="bus").sum("component")
+        parts = {
+            "output head": by_op.sel(op="lm_head"), "projections": by_op.sel(op=list(PROJECTION_OPS)).sum("op"),
+            "crossbars of keys and values": by_op.sel(op=list(ATTENTION_OPS)).sum("op"), "softmax": by_op.sel(op="softmax"),
+            "vectors between the halves": bus,
+        }  # fmt: skip
+        table = xr.concat([value.drop_vars("op", errors="ignore") for value in parts.values()],
+                          xr.Variable("part", list(parts)))  # fmt: skip
+        return xr.Dataset({"time_share": table.drop_vars("component", errors="ignore") / whole})
 
     return _over_models(setting, one)
 
@@ -269,10 +318,12 @@ def gathered(*parts: xr.Dataset, study: xr.Dataset) -> xr.Dataset:
     labels: Mapping[str, str] = {
         "machine": "where attention is done", "technology": "memory technology of keys and values",
         "estimate": "ends of the published ranges: worse, median, better", "row_context": "context length of a row",
-        "use": "how the machine is used", "allocation": "how slots are given to tokens", "quantity": "quantity of a technology",
+        "use": "how the machine is used", "allocation": "how slots are given to tokens",
+        "quantity": "quantity of a technology",
         "kv_bits": "bits of a key or value", "cold": "technology behind the hot window", "hot_tokens": "tokens in SRAM",
         "against": "machine it breaks even with", "cell_write_j": "energy to write a cell", "case": "what is tried",
-        "counted": "machine, its engines alone",
+        "counted": "machine, its engines alone", "gated_share": "share of static power that a gated tile draws",
+        "part": "what takes a token's time",
     }  # fmt: skip
     whole = xr.merge([*parts, study], join="exact", combine_attrs="drop_conflicts", compat="no_conflicts")
     for name, said in labels.items():

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_lib import catalog
 from pimllm_lib.report.chapters.analog_noise import percent
 from pimllm_lib.report.chapters.design_space import MM2
 from pimllm_lib.report.chapters.kv_memory import ENGINES_ALONE
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, spaced
+from pimllm_lib.technologies import names as catalog_names
 
 _FULL, _PHONE = "answers without pause", "a phone"
 
@@ -27,10 +29,33 @@ def _span(values: xr.DataArray, said: Any = spaced) -> str:
 
 def _years(value: float) -> str:
     """Return years as they are said: hours and days below one, no more digits than they deserve."""
-    for size, unit in ((1 / 8766, "h"), (1 / 365.25, "d")):
+    for size, unit in ((1 / 31557600, "s"), (1 / 525960, "min"), (1 / 8766, "h"), (1 / 365.25, "d")):
         if value < 40 * size:
             return f"{value / size:.2g} {unit}"
     return f"{float(f'{value:.2g}'):.3g} y" if value < 1e4 else f"1e{np.log10(value):.0f} y"
+
+
+#: Quantities of a technology or its cell that the page lists; the parameters page has all.
+_LISTED = ("endurance", "weibull_shape", "retention_s", "row_parallel", "leakage_w", "half_select_j", "erase_s", "write_s",
+           "write_j", "write_pulses", "area_m2", "low_ohm", "high_ohm")  # fmt: skip
+
+
+def inputs() -> Table:
+    """Return the main quantities of every technology: value, range, how many were published, status, source and where."""
+    rows = []
+    for name in catalog_names():
+        tables = (catalog.parts.entries[name], catalog.parts.entries[catalog.parts[name].cell.name])
+        for field in _LISTED:
+            entry = next((table[field] for table in tables if field in table), None)
+            if entry is not None:
+                unit = "" if entry["unit"] == "1" else f" {entry['unit']}"
+                ends = " to ".join(f"{end:.3g}" for end in entry["range"]) if "range" in entry else "one value"
+                rows.append({
+                    "technology": name, "quantity": field, "value": f"{entry['value']:.3g}{unit}", "range": ends,
+                    "n": entry.get("n", ""), "status": entry["status"].replace("_", " "), "source": entry["source"],
+                    "where": entry.get("where") or entry.get("note", ""),
+                })  # fmt: skip
+    return Table(pd.DataFrame(rows), long=True)
 
 
 def technologies(rows: xr.Dataset) -> Table:
@@ -127,28 +152,33 @@ def accuracy(study: xr.Dataset) -> Table:
     return Table(pd.DataFrame(rows), long=True)
 
 
-def statements(rows: xr.Dataset, machines: xr.Dataset, study: xr.Dataset, technology: str, context: int) -> Table:
+def statements(rows: xr.Dataset, alone: xr.Dataset, study: xr.Dataset, technology: str, context: int) -> Table:
     """Return why attention was left out of memory, and what is computed, for the first model."""
     here = rows.isel(model=0).sel(technology=technology, row_context=context, estimate="median")
     share = rows.technology_write_share.isel(model=0).sel(row_context=context)
     worst = share.sel(estimate=["low", "median"]).max()
+    engines_share = alone.engines_write_share.isel(model=0).sel(row_context=context)
+    dear = str(engines_share.technology.values[int(engines_share.argmax())])
     rise = {b: study.perplexity_rise.sel(case=f"bits {b}").item() for b in (8, 4)}
     ring = here.worn_years.sel(allocation="ring")
     lasting = [str(n) for n in rows.technology.values
                if rows.worn_years.isel(model=0).sel(technology=n, row_context=context, estimate="median", allocation="ring",
                                                     use=_FULL).item() > 5]  # fmt: skip
-    return Table(pd.DataFrame([
+    reasons = [
         {"reason": "attention takes 8-bit integers", "where": "section I, in the words of the paper",
-         "computed": f"Seven one-bit slices hold them: the perplexity rises by {percent(rise[8])} with ideal cells of 8 bits, "
-                     f"{percent(rise[4])} of 4."},
+         "computed": f"Seven one-bit slices hold them: with ideal cells the perplexity rises by {percent(rise[8])} at "
+                     f"8 bits, {percent(rise[4])} at 4."},
         {"reason": "energy of writing", "where": "a public summary of the paper; its passage was not read here",
          "computed": f"{100 * here.technology_write_share.item():.2g} % of a token's energy in {technology} at {context} "
-                     f"tokens; {100 * worst.item():.2g} % in the worst technology at the worst end."},
+                     f"tokens, {100 * worst.item():.2g} % in the worst technology at the worst end. By the engines alone "
+                     f"{100 * engines_share.sel(technology=technology).item():.2g} %, at most "
+                     f"{100 * engines_share.max().item():.2g} % ({dear})."},
         {"reason": "endurance of the devices", "where": "the same",
          "computed": f"One in a hundred {technology} cells has failed after {_years(ring.sel(use=_FULL).item())} of answers "
                      f"without pause, {_years(ring.sel(use=_PHONE).item())} on a phone. Beyond five years without pause: "
                      f"{', '.join(lasting)}."},
-    ]), long=True)  # fmt: skip
+    ]  # fmt: skip
+    return Table(pd.DataFrame(reasons), long=True)
 
 
 def answer(rows: xr.Dataset, machines: xr.Dataset, technology: str, contexts: tuple[int, int]) -> Sentence:
@@ -161,10 +191,12 @@ def answer(rows: xr.Dataset, machines: xr.Dataset, technology: str, contexts: tu
         here = rows.worn_years.isel(model=0).sel(technology=name, row_context=contexts[0], allocation="ring", use=_FULL)
         return _span(here, _years)
 
-    share = rows.technology_write_share.isel(model=0).sel(technology=technology, row_context=contexts[0], estimate="median")
+    share = rows.technology_write_share.isel(model=0).sel(
+        technology=technology, row_context=contexts[0], estimate="median"
+    )
     return Sentence(
-        f"**It is the endurance of some cells that keeps attention out of memory, and no longer the energy of writing: in "
-        f"crossbars {model} decodes {near.sel(machine='in memory').item():.3g} tokens/s at {contexts[0]} tokens and "
+        f"**It is the endurance of some cells, and not the energy of writing, that speaks against attention in memory: "
+        f"there {model} decodes {near.sel(machine='in memory').item():.3g} tokens/s at {contexts[0]} tokens and "
         f"{far.sel(machine='in memory').item():.3g} at {contexts[1]}, where the best hybrid of chapter 10 has "
         f"{near.sel(machine='improved').item():.3g} and {far.sel(machine='improved').item():.3g}, writing takes "
         f"{100 * share.item():.1g} % of the energy of a token, and one in a hundred RRAM cells has failed after "
@@ -175,24 +207,65 @@ def answer(rows: xr.Dataset, machines: xr.Dataset, technology: str, contexts: tu
     )
 
 
-def engines(found: xr.Dataset, contexts: tuple[int, int]) -> Sentence:
-    """Return the gain as the published accounting has it."""
+def engines(found: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int]) -> Sentence:
+    """Return the gain as the published accounting has it, and what attention itself takes in either way of counting."""
     told = []
     for model in map(str, found.model.values):
         mine = found.engines_tokens_per_s.sel(model=model)
         ratio = mine.sel(counted="in memory") / mine.sel(counted="published")
-        told.append(f"{model} {ratio.sel(row_context=contexts[0]).item():.3g} and {ratio.sel(row_context=contexts[1]).item():.3g}")
+        told.append(f"{model} {' and '.join(f'{ratio.sel(row_context=n).item():.3g}' for n in contexts)}")
+    alone = 1e3 * found.engines_attention_j.isel(model=0).sel(row_context=contexts[0])
+    whole = 1e3 * machines.attention_j.isel(model=0).sel(context_len=contexts[0])
+    names = ("published", "recommended", "in memory")
     return Sentence(
-        f"Counted as the paper counts, by the engines alone (`corrected`), attention in memory decodes so many times as fast "
-        f"as PIM-LLM at {contexts[0]} and {contexts[1]} tokens: {'; '.join(told)}."
+        f"Counted as the paper counts, by the engines alone (`corrected`), attention in memory decodes so many times as "
+        f"fast as PIM-LLM at {contexts[0]} and {contexts[1]} tokens: {'; '.join(told)}. Attention itself, "
+        f"{', '.join(names)}, takes {', '.join(f'{alone.sel(counted=n).item():.2g}' for n in names)} mJ of "
+        f"{found.model.values[0]} at {contexts[0]} tokens that way, and "
+        f"{', '.join(f'{whole.sel(machine=n).item():.2g}' for n in names)} mJ with the cache read from memory: in crossbars "
+        "each score is converted once for every slice of a key and every bit of a query, on the array the cache comes from "
+        "off the chip."
+    )
+
+
+def times(found: xr.Dataset) -> Sentence:
+    """Return what takes the time of a token of the first model in memory, at the shortest and at the longest row."""
+    mine, told = found.time_share.isel(model=0), []
+    for n in mine.row_context.values[[0, -1]]:
+        parts = sorted(zip(mine.sel(row_context=n).values, map(str, mine.part.values), strict=True), reverse=True)
+        said = [f"{part} {100 * share:.0f} %" for share, part in parts if share > 0.005]
+        told.append(f"at {n} tokens {', '.join(said)}")
+    return Sentence(f"Of the time of a token of {found.model.values[0]} in memory, {'; '.join(told)}.")
+
+
+def gating(found: xr.Dataset) -> Sentence:
+    """Return how the efficiency depends on what tiles draw when they are switched off."""
+    mine = found.gated_efficiency_ratio.isel(model=0, row_context=-1)
+    pairs = zip(mine.gated_share.values, mine.values, strict=True)
+    told = ", ".join(f"{value:.2g} times with {100 * share:g} %" for share, value in pairs)
+    return Sentence(
+        f"At {mine.row_context.item()} tokens attention in memory has so many times the tokens/J of the recommended "
+        f"machine, by the share of their static power that switched-off tiles still draw: {told}."
     )
 
 
 def write_energy(found: xr.Dataset, context: int) -> Sentence:
     """Return how far write energy is from mattering."""
     here = found.break_even_write_j.isel(model=0).sel(context_len=context)
+    dear = max(catalog_names(), key=_pulses_j)
+    alone = here.sel(against=ENGINES_ALONE).item()
+    said = (
+        "by the engines alone at none: reading the crossbars takes more than the array does"
+        if np.isnan(alone) else f"by the engines alone at {alone:.1e} J"
+    )  # fmt: skip
     return Sentence(
         f"At {context} tokens {found.model.values[0]} breaks even with the published hybrid at "
-        f"{here.sel(against='published').item():.1e} J to write a cell, whole machines counted, and at "
-        f"{here.sel(against=ENGINES_ALONE).item():.1e} J by the engines alone. The dearest cell here, flash, takes 1e-10 J."
+        f"{here.sel(against='published').item():.1e} J to write a cell, whole machines counted; {said}. The dearest "
+        f"write here, of {dear}, takes {_pulses_j(dear):.1e} J."
     )
+
+
+def _pulses_j(name: str) -> float:
+    """Return the energy to write a cell of a technology, all pulses of it."""
+    cell = catalog.parts[name].cell
+    return float(cell.write_pulses * cell.write_j)

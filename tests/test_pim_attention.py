@@ -1,0 +1,158 @@
+"""Chapter 12: rows of technologies, machines beside one another, the device needed, and the command."""
+
+import json
+
+import numpy as np
+import pytest
+
+import pimllm_lib as pl
+from pimllm_lib import technologies
+from pimllm_lib.cli import main
+from pimllm_lib.endurance import lifetimes, uses
+from pimllm_lib.errors import BadInput
+from pimllm_lib.parts import with_fields
+from pimllm_lib.report.chapters import kv_memory, kv_tables
+from pimllm_lib.report.chapters.kv_memory import ENGINES_ALONE, Setting
+
+USES = uses(prompt=512, answer=64, minutes_per_day=16)
+SETTING = Setting(("opt-125m", "llama-3-8b"), (128, 4096, 32768), (128, 4096), "rram", 64.0, USES, 5.0)
+
+
+@pytest.fixture(scope="module")
+def machines():
+    return kv_memory.compared(SETTING)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return kv_memory.by_technology(SETTING)
+
+
+def test_reading_alone_bounds_attention_in_memory_which_beats_the_cache_off_chip_at_long_contexts(machines):
+    rate = machines.tokens_per_s
+    assert (rate.sel(machine="in memory") <= rate.sel(machine="reading alone") * (1 + 1e-9)).all()
+    assert (machines.tokens_per_j.sel(machine="in memory") < machines.tokens_per_j.sel(machine="reading alone")).all()
+    far = rate.sel(context_len=32768, model="llama-3-8b")
+    assert far.sel(machine="in memory") > far.sel(machine="improved") > far.sel(machine="published")
+
+
+def test_each_machine_is_the_one_it_is_called(machines):
+    home = with_fields(pl.catalog.systems["pim-llm-groups"], {"dram.capacity_bytes": 2.0**36})
+    ds = pl.evaluate(system=home, model="llama-3-8b", context_len=[128, 4096, 32768], conventions="full-system")
+    np.testing.assert_allclose(
+        machines.tokens_per_s.sel(machine="recommended", model="llama-3-8b"), 1 / ds.latency_s.squeeze(), rtol=1e-12
+    )
+
+
+def test_a_row_has_every_technology_context_and_estimate(rows):
+    assert rows.technology.values.tolist() == technologies.names()
+    assert rows.estimate.values.tolist() == ["low", "median", "high"]
+    middle = rows.sel(estimate="median")
+    for name in ("technology_tokens_per_s", "technology_tokens_per_j", "technology_area_m2", "worn_years"):
+        assert middle[name].notnull().all(), name
+
+
+def test_rows_are_the_machines_and_lifetimes_themselves(rows, machines):
+    for name in ("tokens_per_s", "tokens_per_j", "area_m2", "write_share"):
+        row = rows[f"technology_{name}"].sel(technology="rram", estimate="median")
+        held = machines[name].sel(machine="in memory", context_len=row.row_context.values)
+        np.testing.assert_allclose(
+            row.transpose("model", "row_context"), held.transpose("model", "context_len"), rtol=1e-12
+        )
+    years = lifetimes(system=SETTING.in_memory("pcm"), model="opt-125m", context_len=4096, uses=USES).worn_years
+    row = rows.worn_years.sel(technology="pcm", model="opt-125m", row_context=4096, estimate="median")
+    np.testing.assert_allclose(row.transpose("use", "allocation"), years.squeeze().transpose("use", "allocation"))
+
+
+def test_what_no_publication_spans_has_no_interval(rows):
+    ends = rows.worn_years.sel(estimate=["low", "high"])
+    for name in technologies.names():
+        there = ends.sel(technology=name).notnull()
+        assert there.all() if technologies.has_interval(name, "years") else not there.any(), name
+    assert "no interval" in str(kv_tables.technologies(rows))
+    counts = rows.published_values.sel(quantity="endurance")
+    assert counts.sel(technology="fefet") == 14
+    assert counts.sel(technology="oxide-gain-cell") == 0
+
+
+def test_lifetimes_grow_from_the_worse_to_the_better_end(rows):
+    years = rows.worn_years.sel(technology=["rram", "pcm", "stt-mram", "sot-mram", "fefet", "flash"])
+    low, middle, high = (years.sel(estimate=e) for e in technologies.ESTIMATES)
+    assert (low < middle).all()
+    assert (middle < high).all()
+
+
+def test_the_device_that_is_needed_lasts_as_long_as_is_asked(machines):
+    found = kv_memory.needed(SETTING, machines)
+    at = found.needed_endurance.sel(model="llama-3-8b", context_len=4096)
+    cycles = at.sel(use="answers without pause").item()
+    unit = {"kv_pim.technology.endurance": cycles, "kv_pim.technology.weibull_shape": 2.0, "kv_pim.refreshed": False}
+    years = lifetimes(system=with_fields(SETTING.in_memory(), unit), model="llama-3-8b", context_len=4096, uses=USES)
+    worn = years.worn_years.sel(allocation="ring", use="answers without pause")
+    assert worn.item() == pytest.approx(5.0)
+    # the break-even write energy makes both machines take as much
+    joules = found.break_even_write_j.sel(model="opt-125m", context_len=32768, against="published").item()
+    dear = {"kv_pim.technology.cell.write_j": joules, "kv_pim.technology.cell.write_pulses": 1}
+    system = with_fields(SETTING.in_memory(), dear)
+    spent = kv_memory.measured(system, pl.catalog.models["opt-125m"], [32768]).tokens_per_j.item()
+    published = machines.tokens_per_j.sel(model="opt-125m", machine="published", context_len=32768).item()
+    assert spent == pytest.approx(published, rel=1e-6)
+    assert ENGINES_ALONE in found.against.values
+
+
+def test_fewer_bits_take_less_room_and_the_parts_of_a_token_sum_to_it():
+    bits = kv_memory.by_bits(SETTING)
+    assert (bits.bits_kv_area_m2.diff("kv_bits") < 0).all()
+    shares = kv_memory.times(SETTING).time_share.sum("part")
+    assert ((shares > 0.97) & (shares <= 1 + 1e-9)).all()
+
+
+def test_a_window_longer_than_a_conversation_keeps_all_writes_from_what_lies_behind():
+    found = kv_memory.mixed(SETTING, ["rram"], [0, 256, 1024])
+    years = found.mixed_worn_years.sel(
+        cold="rram", use="a phone", allocation="ring", row_context=4096, model="llama-3-8b"
+    )
+    assert years.sel(hot_tokens=0) < years.sel(hot_tokens=256) < years.sel(hot_tokens=1024) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"row_context": (64,)}, "row_context has 64; wanted contexts of context_len"),
+        ({"technology": "ram"}, "unknown part 'ram'"),
+        ({"technology": "adc-8bit"}, "wanted a Technology"),
+        ({"lasting": 0.0}, "lasting is 0.0; wanted years above 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(changed, words):
+    with pytest.raises(BadInput, match=words):
+        Setting(**(vars(SETTING) | changed))
+
+
+def test_lifetimes_are_printed_for_a_technology_from_worse_to_better(capsys):
+    argv = ["lifetime", "--model", "opt-125m", "--technology", "rram", "--technology", "edram", "--context", "512"]
+    assert main([*argv, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    rram = [
+        r["worn_years"] for r in rows if (r["technology"], r["use"], r["allocation"]) == ("rram", "a phone", "ring")
+    ]
+    assert [r["estimate"] for r in rows if r["technology"] == "rram"][:3] == ["low", "median", "high"]
+    assert rram == sorted(rram)
+    assert {r["worn_years"] for r in rows if r["technology"] == "edram"} == {None}
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--technology", "rrram"], "unknown part 'rrram', did you mean 'rram'"),
+        (["--system", "pim-llm"], "pim-llm has no crossbars for keys and values; wanted a system with kv_pim"),
+        (["--minutes", "2000"], "minutes_per_day is 2000.0; wanted above 0, up to 1440"),
+        (["--answer", "0"], "answer of answers without pause is 0; wanted a whole number of at least 1"),
+        (["--context", "many"], "context_len is 'many'; wanted a whole number of tokens"),
+    ],
+)
+def test_a_lifetime_that_cannot_be_is_one_line(argv, words, capsys):
+    assert main(["lifetime", "--model", "opt-125m", *argv]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert words in err
