@@ -76,7 +76,8 @@ def test_what_no_publication_spans_has_no_interval(rows):
 
 
 def test_lifetimes_grow_from_the_worse_to_the_better_end(rows):
-    years = rows.worn_years.sel(technology=["rram", "pcm", "stt-mram", "sot-mram", "fefet", "flash"])
+    # flash is left out: at its worse end it is so slow to write that it lasts longer
+    years = rows.worn_years.sel(technology=["rram", "pcm", "stt-mram", "sot-mram", "fefet"])
     low, middle, high = (years.sel(estimate=e) for e in technologies.ESTIMATES)
     assert (low < middle).all()
     assert (middle < high).all()
