@@ -55,12 +55,10 @@ def test_a_row_has_every_technology_context_and_estimate(rows):
 def test_rows_are_the_machines_and_lifetimes_themselves(rows, machines):
     for name in ("tokens_per_s", "tokens_per_j", "area_m2", "write_share"):
         row = rows[f"technology_{name}"].sel(technology="rram", estimate="median")
-        held = machines[name].sel(machine="in memory", context_len=row.row_context.values)
-        np.testing.assert_allclose(
-            row.transpose("model", "row_context"), held.transpose("model", "context_len"), rtol=1e-12
-        )
+        held = machines[name].sel(machine="in memory")
+        np.testing.assert_allclose(row.transpose(*held.dims), held, rtol=1e-12)
     years = lifetimes(system=SETTING.in_memory("pcm"), model="opt-125m", context_len=4096, uses=USES).worn_years
-    row = rows.worn_years.sel(technology="pcm", model="opt-125m", row_context=4096, estimate="median")
+    row = rows.worn_years.sel(technology="pcm", model="opt-125m", context_len=4096, estimate="median")
     np.testing.assert_allclose(row.transpose("use", "allocation"), years.squeeze().transpose("use", "allocation"))
 
 
@@ -111,7 +109,7 @@ def test_fewer_bits_take_less_room_and_the_parts_of_a_token_sum_to_it():
 def test_a_window_longer_than_a_conversation_keeps_all_writes_from_what_lies_behind():
     found = kv_memory.mixed(SETTING, ["rram"], [0, 256, 1024])
     years = found.mixed_worn_years.sel(
-        cold="rram", use="a phone", allocation="ring", row_context=4096, model="llama-3-8b"
+        cold="rram", use="a phone", allocation="ring", context_len=4096, model="llama-3-8b"
     )
     assert years.sel(hot_tokens=0) < years.sel(hot_tokens=256) < years.sel(hot_tokens=1024) == np.inf
 

@@ -88,16 +88,16 @@ def years(rows: xr.Dataset, allocation: str = "ring") -> Figure:
         axes[0, 0].set_yticks(range(len(names)), names[::-1])
         handles = [
             Line2D([], [], color=shade, marker="o", lw=1.4, label=f"{n} tokens of context")
-            for n, shade in zip(rows.row_context.values, _SHADES, strict=False)
+            for n, shade in zip(rows.context_len.values, _SHADES, strict=False)
         ]
         handles.append(Line2D([], [], color=_GREY, lw=0.8, ls=":", label="5 years"))
         drawn.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
         plt.close(drawn)
-    middle = worn.sel(use=uses[0], estimate="median").isel(row_context=len(rows.row_context) // 2)
+    middle = worn.sel(use=uses[0], estimate="median").isel(context_len=len(rows.context_len) // 2)
     told = ", ".join(f"{name} {_said(middle.sel(technology=name).item())}" for name in names)
     return Figure(
         drawn, f"Years until one in a hundred cells has failed, by technology and context, on a {allocation}. Medians for "
-        f"{uses[0]} at {middle.row_context.item()} tokens: {told}."
+        f"{uses[0]} at {middle.context_len.item()} tokens: {told}."
     )  # fmt: skip
 
 
@@ -108,9 +108,9 @@ def _bars(ax: Axes, mine: xr.DataArray, place: int) -> None:
     if np.isinf(mine.sel(estimate="median")).all():
         ax.text(_YEARS[0], place, "no wear", color=_GREY, va="center", fontsize=9)
         return
-    for i, shade in zip(range(mine.sizes["row_context"]), _SHADES, strict=False):
+    for i, shade in zip(range(mine.sizes["context_len"]), _SHADES, strict=False):
         low, middle, high = (
-            np.clip(mine.sel(estimate=e).isel(row_context=i).item(), *_YEARS) for e in technologies.ESTIMATES
+            np.clip(mine.sel(estimate=e).isel(context_len=i).item(), *_YEARS) for e in technologies.ESTIMATES
         )
         at = place + 0.22 * (1 - i)
         ax.plot([low, high], [at, at], "-", color=shade, lw=1.2)

@@ -38,7 +38,7 @@ _FREE = {f"kv_pim.technology.cell.{name}": 1e-40 for name in ("write_s", "write_
 
 @dataclass(frozen=True)
 class Setting:
-    """What every part of the chapter asks about. row_context: contexts of the rows of technologies; gib: off-chip memory;
+    """What every part of the chapter asks about. row_context: contexts that tables show; gib: off-chip memory;
     technology: what keys and values lie in where only one is shown; lasting: years that a machine is to last.
     """
 
@@ -60,6 +60,11 @@ class Setting:
         technologies.spread(self.technology)
         if not self.lasting > 0:
             raise BadInput(f"lasting is {clip(self.lasting)}; wanted years above 0")
+
+    @property
+    def shown(self) -> dict[str, list[int]]:
+        """The contexts of the tables, to select from a result."""
+        return {"context_len": list(self.row_context)}
 
     @property
     def decoders(self) -> list[Decoder]:
@@ -119,7 +124,7 @@ def compared(setting: Setting) -> xr.Dataset:
 
 
 def by_technology(setting: Setting) -> xr.Dataset:
-    """Return a row for each technology: dimensions model, technology, estimate, row_context, and use and allocation for
+    """Return a row for each technology: dimensions model, technology, estimate, context_len, and use and allocation for
     lifetimes.
 
     NaN at both ends where no quantity behind a result has a range, see `technologies.BEHIND`.
@@ -127,9 +132,9 @@ def by_technology(setting: Setting) -> xr.Dataset:
 
     def row(decoder: Decoder, name: str) -> xr.Dataset:
         spread = technologies.fitted(setting.home(IN_MEMORY), technologies.spread(name))
-        costs = measured(spread, decoder, setting.row_context)
-        years = lifetimes(system=spread, model=decoder, context_len=setting.row_context, uses=setting.uses)
-        whole = xr.merge([costs, years]).rename(context_len="row_context")
+        costs = measured(spread, decoder, setting.context_len)
+        years = lifetimes(system=spread, model=decoder, context_len=setting.context_len, uses=setting.uses)
+        whole = xr.merge([costs, years])
         if "estimate" not in whole.dims:
             whole = whole.expand_dims(estimate=list(technologies.ESTIMATES))
         return _without_false_ends(whole, name)
@@ -168,17 +173,17 @@ def _named(ds: xr.Dataset, prefix: str) -> xr.Dataset:
 
 
 def by_bits(setting: Setting, bits: Sequence[int] = (8, 4, 3)) -> xr.Dataset:
-    """Return what keys and values of fewer bits do: dimensions model, kv_bits and row_context."""
+    """Return what keys and values of fewer bits do: dimensions model, kv_bits and context_len."""
     system = with_field(setting.in_memory(), "kv_pim.tile.crossbar.weight_bits", axis(kv_bits=list(bits)))
 
     def one(decoder: Decoder) -> xr.Dataset:
-        return measured(system, decoder, setting.row_context).rename(context_len="row_context")
+        return measured(system, decoder, setting.context_len)
 
     return annotate(_named(_over_models(setting, one), "bits"))
 
 
 def mixed(setting: Setting, cold: Sequence[str], hot_tokens: Sequence[int], hot: str = "sram-cim") -> xr.Dataset:
-    """Return what a hot window does: dimensions model, cold, hot_tokens, row_context, and use and allocation."""
+    """Return what a hot window does: dimensions model, cold, hot_tokens, context_len, and use and allocation."""
 
     def row(decoder: Decoder, name: str, tokens: int) -> xr.Dataset:
         system = setting.in_memory(name)
@@ -186,9 +191,9 @@ def mixed(setting: Setting, cold: Sequence[str], hot_tokens: Sequence[int], hot:
         if tokens:
             window = replace(system.kv_pim, name=hot, technology=catalog.parts[hot])
             system = with_fields(system, {"kv_pim.hot": window, "kv_pim.hot_tokens": tokens})
-        years = lifetimes(system=system, model=decoder, context_len=setting.row_context, uses=setting.uses)
-        costs = measured(system, decoder, setting.row_context).assign(worn_years=years.worn_years)
-        return costs.rename(context_len="row_context", worn_years="mixed_worn_years")
+        years = lifetimes(system=system, model=decoder, context_len=setting.context_len, uses=setting.uses)
+        costs = measured(system, decoder, setting.context_len).assign(worn_years=years.worn_years)
+        return costs.rename(worn_years="mixed_worn_years")
 
     def one(decoder: Decoder) -> xr.Dataset:
         rows = [
@@ -249,14 +254,14 @@ def swept(setting: Setting, joules: Sequence[float]) -> xr.Dataset:
 
 
 def published_way(setting: Setting) -> xr.Dataset:
-    """Return what the engines alone have: dimensions model, row_context, and counted or technology.
+    """Return what the engines alone have: dimensions model, context_len, and counted or technology.
 
     engines_tokens_per_s, engines_attention_j: of the hybrids and of attention in memory; engines_write_share: what
     writing takes of a token's energy, by technology.
     """
 
     def alone(system: System, decoder: Decoder) -> xr.Dataset:
-        return measured(system, decoder, setting.row_context, "corrected").rename(context_len="row_context")
+        return measured(system, decoder, setting.context_len, "corrected")
 
     def one(decoder: Decoder) -> xr.Dataset:
         machines = {"published": setting.home("pim-llm"), "recommended": setting.home("pim-llm-groups"),
@@ -279,10 +284,10 @@ def gating(setting: Setting, shares: Sequence[float]) -> xr.Dataset:
 
     def ratio(decoder: Decoder, share: float) -> xr.DataArray:
         held, home = (
-            measured(with_field(system, "pim.gated_share", share), decoder, setting.row_context).tokens_per_j
+            measured(with_field(system, "pim.gated_share", share), decoder, setting.context_len).tokens_per_j
             for system in (setting.in_memory(), setting.home("pim-llm-groups"))
         )
-        found: xr.DataArray = (held / home).rename(context_len="row_context")
+        found: xr.DataArray = held / home
         return found
 
     def one(decoder: Decoder) -> xr.Dataset:
@@ -293,12 +298,12 @@ def gating(setting: Setting, shares: Sequence[float]) -> xr.Dataset:
 
 
 def times(setting: Setting) -> xr.Dataset:
-    """Return the share of a token's time in memory by what takes it: dimensions model, part and row_context."""
+    """Return the share of a token's time in memory by what takes it: dimensions model, part and context_len."""
 
     def one(decoder: Decoder) -> xr.Dataset:
-        ds = evaluate(system=setting.in_memory(), model=decoder, context_len=list(setting.row_context),
+        ds = evaluate(system=setting.in_memory(), model=decoder, context_len=list(setting.context_len),
                       conventions=CONVENTIONS, detail="component", variables=["latency_s"])  # fmt: skip
-        spent = ds.latency_s.squeeze(["system", "model"], drop=True).rename(context_len="row_context")
+        spent = ds.latency_s.squeeze(["system", "model"], drop=True)
         whole, bus = spent.sum(["op", "component"]), spent.sel(component="bus").sum("op")
         by_op = spent.drop_sel(component="bus").sum("component")
         parts = {
@@ -317,7 +322,7 @@ def gathered(*parts: xr.Dataset, study: xr.Dataset) -> xr.Dataset:
     """Return everything the chapter computes as one dataset."""
     labels: Mapping[str, str] = {
         "machine": "where attention is done", "technology": "memory technology of keys and values",
-        "estimate": "ends of the published ranges: worse, median, better", "row_context": "context length of a row",
+        "estimate": "ends of the published ranges: worse, median, better",
         "use": "how the machine is used", "allocation": "how slots are given to tokens",
         "quantity": "quantity of a technology",
         "kv_bits": "bits of a key or value", "cold": "technology behind the hot window", "hot_tokens": "tokens in SRAM",

@@ -63,8 +63,8 @@ def technologies(rows: xr.Dataset) -> Table:
     found, counts = rows.isel(model=0), rows.published_values
     table = []
     for name in map(str, rows.technology.values):
-        for n in rows.row_context.values:
-            here = found.sel(technology=name, row_context=n)
+        for n in rows.context_len.values:
+            here = found.sel(technology=name, context_len=n)
             ring = here.worn_years.sel(allocation="ring")
             table.append({
                 "technology": name, "context": int(n),
@@ -80,7 +80,7 @@ def technologies(rows: xr.Dataset) -> Table:
 
 def placing(rows: xr.Dataset, setting_technology: str, context: int) -> Table:
     """Return how the placing of tokens changes when cells fail: the first, and one in a hundred."""
-    here = rows.isel(model=0).sel(technology=setting_technology, row_context=context, estimate="median")
+    here = rows.isel(model=0).sel(technology=setting_technology, context_len=context, estimate="median")
     table = [
         {"allocation": str(name), "use": str(use),
          "writes of the busiest cells a token": f"1 in {1 / here.cell_writes.sel(allocation=name, use=use).item():.0f}",
@@ -97,15 +97,15 @@ def bits(found: xr.Dataset) -> Table:
         {"bits of a key or value": int(b), "context": int(n),
          "tokens/s": spaced(here.bits_tokens_per_s.item()), "tokens/J": spaced(here.bits_tokens_per_j.item()),
          "mm² of crossbars": spaced(here.bits_kv_area_m2.item() * MM2)}
-        for b in found.kv_bits.values for n in found.row_context.values
-        for here in [found.isel(model=0).sel(kv_bits=b, row_context=n)]
+        for b in found.kv_bits.values for n in found.context_len.values
+        for here in [found.isel(model=0).sel(kv_bits=b, context_len=n)]
     ]  # fmt: skip
     return Table(pd.DataFrame(rows))
 
 
 def mixed(found: xr.Dataset) -> Table:
     """Return what a hot window in SRAM does at the longest row, for the first model."""
-    last = found.isel(model=0, row_context=-1).sel(allocation="ring")
+    last = found.isel(model=0, context_len=-1).sel(allocation="ring")
     rows = [
         {"behind it": str(name), "tokens in SRAM": int(n), "tokens/s": spaced(here.mixed_tokens_per_s.item()),
          "tokens/J": spaced(here.mixed_tokens_per_j.item()), "mm² of crossbars": spaced(here.mixed_kv_area_m2.item() * MM2),
@@ -154,15 +154,15 @@ def accuracy(study: xr.Dataset) -> Table:
 
 def statements(rows: xr.Dataset, alone: xr.Dataset, study: xr.Dataset, technology: str, context: int) -> Table:
     """Return why attention was left out of memory, and what is computed, for the first model."""
-    here = rows.isel(model=0).sel(technology=technology, row_context=context, estimate="median")
-    share = rows.technology_write_share.isel(model=0).sel(row_context=context)
+    here = rows.isel(model=0).sel(technology=technology, context_len=context, estimate="median")
+    share = rows.technology_write_share.isel(model=0).sel(context_len=context)
     worst = share.sel(estimate=["low", "median"]).max()
-    engines_share = alone.engines_write_share.isel(model=0).sel(row_context=context)
-    dear = str(engines_share.technology.values[int(engines_share.argmax())])
+    engines_share = alone.engines_write_share.isel(model=0).sel(context_len=context)
+    dear = str(engines_share.technology.values[int(engines_share.argmax("technology"))])
     rise = {b: study.perplexity_rise.sel(case=f"bits {b}").item() for b in (8, 4)}
     ring = here.worn_years.sel(allocation="ring")
     lasting = [str(n) for n in rows.technology.values
-               if rows.worn_years.isel(model=0).sel(technology=n, row_context=context, estimate="median", allocation="ring",
+               if rows.worn_years.isel(model=0).sel(technology=n, context_len=context, estimate="median", allocation="ring",
                                                     use=_FULL).item() > 5]  # fmt: skip
     reasons = [
         {"reason": "attention takes 8-bit integers", "where": "section I, in the words of the paper",
@@ -188,11 +188,11 @@ def answer(rows: xr.Dataset, machines: xr.Dataset, technology: str, contexts: tu
     near_j, far_j = (machines.tokens_per_j.isel(model=0).sel(context_len=n) for n in contexts)
 
     def years(name: str) -> str:
-        here = rows.worn_years.isel(model=0).sel(technology=name, row_context=contexts[0], allocation="ring", use=_FULL)
+        here = rows.worn_years.isel(model=0).sel(technology=name, context_len=contexts[0], allocation="ring", use=_FULL)
         return _span(here, _years)
 
     share = rows.technology_write_share.isel(model=0).sel(
-        technology=technology, row_context=contexts[0], estimate="median"
+        technology=technology, context_len=contexts[0], estimate="median"
     )
     return Sentence(
         f"**It is the endurance of some cells, and not the energy of writing, that speaks against attention in memory: "
@@ -213,8 +213,8 @@ def engines(found: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int]) 
     for model in map(str, found.model.values):
         mine = found.engines_tokens_per_s.sel(model=model)
         ratio = mine.sel(counted="in memory") / mine.sel(counted="published")
-        told.append(f"{model} {' and '.join(f'{ratio.sel(row_context=n).item():.3g}' for n in contexts)}")
-    alone = 1e3 * found.engines_attention_j.isel(model=0).sel(row_context=contexts[0])
+        told.append(f"{model} {' and '.join(f'{ratio.sel(context_len=n).item():.3g}' for n in contexts)}")
+    alone = 1e3 * found.engines_attention_j.isel(model=0).sel(context_len=contexts[0])
     whole = 1e3 * machines.attention_j.isel(model=0).sel(context_len=contexts[0])
     names = ("published", "recommended", "in memory")
     return Sentence(
@@ -231,8 +231,8 @@ def engines(found: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int]) 
 def times(found: xr.Dataset) -> Sentence:
     """Return what takes the time of a token of the first model in memory, at the shortest and at the longest row."""
     mine, told = found.time_share.isel(model=0), []
-    for n in mine.row_context.values[[0, -1]]:
-        parts = sorted(zip(mine.sel(row_context=n).values, map(str, mine.part.values), strict=True), reverse=True)
+    for n in mine.context_len.values[[0, -1]]:
+        parts = sorted(zip(mine.sel(context_len=n).values, map(str, mine.part.values), strict=True), reverse=True)
         said = [f"{part} {100 * share:.0f} %" for share, part in parts if share > 0.005]
         told.append(f"at {n} tokens {', '.join(said)}")
     return Sentence(f"Of the time of a token of {found.model.values[0]} in memory, {'; '.join(told)}.")
@@ -240,11 +240,11 @@ def times(found: xr.Dataset) -> Sentence:
 
 def gating(found: xr.Dataset) -> Sentence:
     """Return how the efficiency depends on what tiles draw when they are switched off."""
-    mine = found.gated_efficiency_ratio.isel(model=0, row_context=-1)
+    mine = found.gated_efficiency_ratio.isel(model=0, context_len=-1)
     pairs = zip(mine.gated_share.values, mine.values, strict=True)
     told = ", ".join(f"{value:.2g} times with {100 * share:g} %" for share, value in pairs)
     return Sentence(
-        f"At {mine.row_context.item()} tokens attention in memory has so many times the tokens/J of the recommended "
+        f"At {mine.context_len.item()} tokens attention in memory has so many times the tokens/J of the recommended "
         f"machine, by the share of their static power that switched-off tiles still draw: {told}."
     )
 
