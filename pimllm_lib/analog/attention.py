@@ -39,7 +39,7 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
     def attend(layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int) -> np.ndarray:
         found = np.empty_like(q)
         for window, head in np.ndindex(k.shape[:2]):
-            where = f"{layer}.{head}.{first + window}"
+            where = (f"{layer}.{head}", f".{first + window}")
             found[window, head] = cells.attend(q[window, head], k[window, head], v[window, head], where)
         return found
 
@@ -70,26 +70,29 @@ class _Cells:
     readout: Readout
     seed: int
 
-    def attend(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, where: str) -> np.ndarray:
-        """Return weighted values (group, length, head_dim) of one head and window."""
+    def attend(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, where: tuple[str, str]) -> np.ndarray:
+        """Return weighted values (group, length, head_dim) of one head and window; where: both of their names."""
         bits, (group, length, width) = int(self.crossbar.weight_bits), q.shape
         (keys, key_scale), (values, value_scale) = quantised(k, bits), quantised(v, bits)
         asked, scale = quantised(q.reshape(-1, width), ACT_BITS)
-        scores = self.read(asked, keys.T, f"{where}.k", ACT_BITS) / (scale * key_scale.T)
+        scores = self.read(asked, keys.T, "k", where, ACT_BITS) / (scale * key_scale.T)
         shares = causal(scores.reshape(group, length, length)).reshape(-1, length) / value_scale.T
         most = (1 << int(self.readout.softmax_bits)) - 1
         step = np.maximum(shares.max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / most
         applied = np.rint(shares / step)
-        seen = self.read(applied, values, f"{where}.v", int(self.readout.softmax_bits) + 1)
+        seen = self.read(applied, values, "v", where, int(self.readout.softmax_bits) + 1)
         return np.asarray((seen * step).reshape(q.shape))
 
-    def read(self, x: np.ndarray, whole: np.ndarray, where: str, act_bits: int) -> np.ndarray:
-        """Return inputs (n, k) times whole numbers (k, m) in cells, slice by slice."""
+    def read(self, x: np.ndarray, whole: np.ndarray, kind: str, where: tuple[str, str], act_bits: int) -> np.ndarray:
+        """Return inputs (n, k) times whole numbers (k, m) in cells, slice by slice. Every window is written to the same
+        cells.
+        """
         out = np.zeros((len(x), whole.shape[1]), dtype=np.float32)
         for place, part in enumerate(slices(whole, int(self.crossbar.weight_bits))):
+            cells = f"{where[0]}.{kind}.{place}"
             on = program(
                 part, crossbar=replace(self.crossbar, weight_bits=2), devices=self.devices, readout=self.readout,
-                seed=self.seed, layer=f"{where}.{place}",
+                seed=self.seed, layer=cells + where[1], place=cells,
             )  # fmt: skip
             out += np.float32(1 << place) * multiply(on, x, act_bits=act_bits)
         return out

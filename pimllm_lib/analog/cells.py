@@ -56,9 +56,13 @@ class Programmed:
 
 
 def program(
-    weights: np.ndarray, *, crossbar: Crossbar, devices: Devices, readout: Readout, seed: int = 0, layer: str = ""
-) -> Programmed:
+    weights: np.ndarray, *, crossbar: Crossbar, devices: Devices, readout: Readout, seed: int = 0, layer: str = "",
+    place: str | None = None,
+) -> Programmed:  # fmt: skip
     """Return weights of -1, 0 and 1, (fan_in, fan_out), as cells hold them.
+
+    layer: what is written, which says how its cells come out; place: the cells that it is written to, of which some are
+    stuck whatever is written; the layer's own unless given.
 
     polarity 2 holds ternary weights in differential pairs, of which both cells are off for 0. polarity 1 holds binary
     weights, on for 1 and off for -1, beside a reference column of off-cells that is subtracted before conversion and
@@ -77,7 +81,9 @@ def program(
         np.where(on, np.float32(1), np.float32(off)) for on in ([weights > 0, weights < 0] if pair else [weights > 0])
     ]
     ideal = not any(vars(devices)[name] for name in _DEPARTURES)
-    cells, gain = (asked, 1.0) if ideal else _departed(asked, crossbar, devices, seed, layer)
+    cells, gain = (
+        (asked, 1.0) if ideal else _departed(asked, crossbar, devices, seed, layer, layer if place is None else place)
+    )
     lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
     exact = ideal and len(lines) == 1 and not devices.read_noise
     masks = None
@@ -108,6 +114,10 @@ def _lines(
 _DEPARTURES = ("variation", "curve_siemens", "stuck_off", "stuck_on", "drift", "drift_spread", "wire_ohm")
 
 
+#: Draws that belong to cells, and not to what is written to them.
+_OF_CELLS = ("stuck", "spares")
+
+
 def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
     """Return whether weights lie in pairs. Raises BadInput where the crossbar cannot hold them."""
     if weights.ndim != 2 or not weights.size:
@@ -126,7 +136,7 @@ def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
 
 
 def _departed(
-    asked: list[np.ndarray], crossbar: Crossbar, devices: Devices, seed: int, layer: str
+    asked: list[np.ndarray], crossbar: Crossbar, devices: Devices, seed: int, layer: str, place: str
 ) -> tuple[list[np.ndarray], float]:
     """Return the cells' conductances over that of an on-cell, and the gain that makes up for drift where asked for."""
     sides, before, after = [], 0.0, 0.0
@@ -135,7 +145,7 @@ def _departed(
         for row, col, tile in tiles(target.shape, crossbar):
 
             def draw(purpose: str, where: tuple[int, int, int] = (side, row, col)) -> np.random.Generator:
-                return generator(seed, layer, purpose, *where)
+                return generator(seed, place if purpose in _OF_CELLS else layer, purpose, *where)
 
             written = _written(target[tile], crossbar, devices, draw)
             aged = _aged(written, devices, draw)
