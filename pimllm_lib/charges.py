@@ -15,7 +15,8 @@ from pimllm_lib.costs import memory
 from pimllm_lib.engines import Entry, array_entries, pim_entries
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.hardware import ENGINES, KvPim, System
-from pimllm_lib.kv_engine import kv_entries, late_writes, require_kept
+from pimllm_lib.kv_engine import kv_entries
+from pimllm_lib.kv_writing import late_writes, require_kept
 from pimllm_lib.ledger import Ledger
 from pimllm_lib.parts import Value, numeric, require
 from pimllm_lib.schema import ATTENTION_OPS, PRODUCT_KINDS, STANDING, SUBSYSTEMS, VARIABLES
@@ -140,10 +141,10 @@ def _side(system: System, op: str) -> str:
 def _wait_for_writes(kv: KvPim, step: Step, ledger: Ledger) -> None:
     """Add the wait for keys and values that are still being written when the next step comes to them.
 
-    Raises BadInput where cells forget within a step.
+    Raises BadInput where cells forget what is attended to.
     """
     ledger.add("latency_s", "block", "kv_cells", late_writes(kv, step, ledger.whole("latency_s")))
-    require_kept(kv, ledger.whole("latency_s"))
+    require_kept(kv, step, ledger.whole("latency_s"))
 
 
 def _charge_waiting(system: System, step: Step, tally: _Tally, ledger: Ledger) -> None:

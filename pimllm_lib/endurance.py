@@ -15,7 +15,7 @@ from pimllm_lib.axes import Frame
 from pimllm_lib.costs import wear
 from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import KvPim, System
-from pimllm_lib.kv_engine import number_cells
+from pimllm_lib.kv_writing import token_cells
 from pimllm_lib.llm import Decoder
 from pimllm_lib.parts import Value
 from pimllm_lib.schema import annotate
@@ -49,7 +49,12 @@ class Use:
 
 
 def uses(*, prompt: int, answer: int, minutes_per_day: float) -> tuple[Use, ...]:
-    """Return decoding without end, answers without pause, and answers for so many minutes a day."""
+    """Return decoding without end, answers without pause, and answers for so many minutes a day.
+
+    Raises BadInput for a prompt or an answer of less than a token, and for minutes that a day does not have.
+    """
+    if isinstance(prompt, bool) or not isinstance(prompt, int) or prompt < 1:
+        raise BadInput(f"prompt is {clip(prompt)}; wanted a whole number of at least 1")
     if not 0 < minutes_per_day <= 1440:
         raise BadInput(f"minutes_per_day is {clip(minutes_per_day)}; wanted above 0, up to 1440")
     return (
@@ -64,76 +69,84 @@ def lifetimes(
 ) -> xr.Dataset:  # fmt: skip
     """Return the years until cells of keys and values fail: dimensions context_len, axes of the system, use, allocation.
 
-    A machine has slots for the tokens that a context attends to. cell_writes: writes of the busiest cells for each token;
-    first_failure_years: when one of them has failed with a chance of one half; worn_years: when `WORN` of all have, on
-    average. Of a hot window and what lies behind it the sooner counts. spare, gap: see `wear.slot_writes`. system: one
-    with attention in memory; model: one. Raises BadInput for others.
+    A machine has slots for the tokens that a context attends to, in every sequence that it decodes together.
+    cell_writes: writes of the busiest cells for each token; first_failure_years: when one of them has failed with a
+    chance of one half; worn_years: when `WORN` of all have, on average. Of a hot window and what lies behind it the
+    sooner counts. spare, gap: see `wear.slot_writes`. system: one with attention in memory; model: one. Raises BadInput
+    for others.
+
+    Answers are decoded at the context of their middle, or at all there is room for. Neglected: that a prompt longer than
+    the room is read with less to attend to.
     """
     system, model = catalog.system(system), catalog.model(model)
     if not isinstance(system, System) or system.kv_pim is None or not system.in_memory:
         raise BadInput(f"{system.name} has attention elsewhere; wanted one with attention on kv_pim")
     lengths = contexts(context_len)
     frame = Frame.over([system, model], context_len=lengths)
-    tokens = attended(frame.align_part(model), frame.along("context_len", np.asarray(lengths, dtype=float)))
+    held = _Held(frame, frame.align_part(system), frame.align_part(model), np.asarray(lengths, dtype=float))
     args = {"system": system, "model": model, "conventions": conventions, "variables": ["latency_s"]}
-    step = _flat(frame, evaluate(context_len=lengths, **args))
-    machine, decoder = frame.align_part(system), frame.align_part(model)
-    assert machine.kv_pim is not None
     rows = []
     for use in uses:
-        first = _flat(frame, evaluate(context_len=use.prompt, phase="prefill", **args)) if use.prompt else 0.0
-        written_s = use.share * (use.prompt + use.answer) / (first + use.answer * step)
-        rows.append([
-            _one(frame, machine.kv_pim, decoder, tokens, written_s, use, name, {"spare": spare, "gap": gap})
-            for name in wear.ALLOCATIONS
-        ])  # fmt: skip
-    named = [xr.concat(row, xr.Variable("allocation", list(wear.ALLOCATIONS))) for row in rows]
-    whole = xr.concat(named, xr.Variable("use", [use.name for use in uses]))
+        found = [held.lasting(use, _written(frame, use, args), name, spare=spare, gap=gap) for name in wear.ALLOCATIONS]
+        rows.append(xr.concat(found, xr.Variable("allocation", list(wear.ALLOCATIONS))))
+    whole = xr.concat(rows, xr.Variable("use", [use.name for use in uses]))
     return annotate(whole.transpose(..., "use", "allocation"))
 
 
-def _flat(frame: Frame, ds: xr.Dataset) -> Any:
-    """Return the time of a step, along the frame's dimensions."""
-    return frame.align(ds.latency_s.squeeze(["system", "model"], drop=True))
+def _written(frame: Frame, use: Use, args: Mapping[str, Any]) -> Value:
+    """Return the tokens that are written in a second to every sequence, along the frame's dimensions."""
+    lengths, batch = frame.labels["context_len"], frame.align(args["system"].decoding.batch)
+    at = [min(n, use.prompt + use.answer // 2) if use.prompt else n for n in lengths]
+    ds = evaluate(context_len=sorted(set(at)), **args).squeeze(["system", "model"], drop=True)
+    step = frame.align(ds.latency_s.sel(context_len=at).assign_coords(context_len=lengths))
+    first: Value = 0.0
+    if use.prompt:
+        ds = evaluate(context_len=use.prompt, phase="prefill", **args)
+        first = frame.align(ds.latency_s.squeeze(["system", "model", "context_len"], drop=True))
+    return use.share * (use.prompt + use.answer) / (batch * (first + use.answer * step))
 
 
-def _one(
-    frame: Frame, kv: KvPim, decoder: Decoder, tokens: Value, written_s: Value, use: Use, allocation: str,
-    levelling: Mapping[str, float],
-) -> xr.Dataset:  # fmt: skip
-    """Return the lifetime with one allocation, from the tokens written in a second."""
-    busiest: Value = 0.0
-    ends: dict[str, Value] = {"first_failure_years": np.inf, "worn_years": np.inf}
-    for store, slots, share in _stores(kv, tokens, use):
-        conversation = (use.prompt + use.answer) * share if use.prompt else np.inf
-        found = wear.slot_writes(
-            allocation, np.maximum(slots, 1), conversation=np.maximum(conversation, 1), **levelling
-        )
-        tech, used = store.technology, (slots > 0) & (share > 0)
-        cycles_s = found["writes"] * written_s * share * tech.cycles_per_write + store.refreshed / tech.retention_s
-        cells = slots * found["share"] * number_cells(store) * wear.written(
-            decoder.n_kv_heads, decoder.head_dim, decoder.n_layers, bits=0, cells=1)["cells"]  # fmt: skip
-        lives = {
-            "first_failure_years": wear.first_failure(tech.endurance, tech.weibull_shape, np.maximum(cells, 1)),
-            "worn_years": wear.failed_share(tech.endurance, tech.weibull_shape, WORN / found["share"]),
-        }
-        with np.errstate(divide="ignore"):
-            years = {name: np.where(used, cycles / (cycles_s * YEAR), np.inf) for name, cycles in lives.items()}
-        ends = {name: np.minimum(ends[name], years[name]) for name in ends}
-        busiest = np.maximum(busiest, found["writes"] * share * used)
-    data = {"cell_writes": busiest} | ends
-    wrapped = {name: frame.wrap(value + frame.zero, ["context_len"]) for name, value in data.items()}
-    used_dims = {dim for dims, _ in wrapped.values() for dim in dims}
-    return xr.Dataset(wrapped, coords={dim: frame.labels[dim] for dim in used_dims})
+@dataclass(frozen=True)
+class _Held:
+    """What holds keys and values, along the frame's dimensions; lengths: contexts."""
 
+    frame: Frame
+    system: System
+    decoder: Decoder
+    lengths: Any
 
-def _stores(kv: KvPim, tokens: Value, use: Use) -> Iterator[tuple[KvPim, Value, Value]]:
-    """Yield crossbars, their slots, and the share of written tokens that comes to each: those of a conversation beyond
-    the hot window.
-    """
-    if kv.hot is None:
-        yield kv, tokens, 1.0
-        return
-    yield kv.hot, np.minimum(tokens, kv.hot_tokens), 1.0
-    length = use.prompt + use.answer if use.prompt else np.inf
-    yield kv, np.maximum(tokens - kv.hot_tokens, 0), np.maximum(0.0, 1 - kv.hot_tokens / length)
+    def stores(self, use: Use) -> Iterator[tuple[KvPim, Value, Value]]:
+        """Yield crossbars, their slots, and the share of written tokens that comes to each: those of a conversation
+        beyond the hot window.
+        """
+        kv, tokens = self.system.kv_pim, attended(self.decoder, self.frame.along("context_len", self.lengths))
+        assert kv is not None
+        if kv.hot is None:
+            yield kv, tokens, 1.0
+            return
+        yield kv.hot, np.minimum(tokens, kv.hot_tokens), 1.0
+        length = use.prompt + use.answer if use.prompt else np.inf
+        yield kv, np.maximum(tokens - kv.hot_tokens, 0), np.maximum(0.0, 1 - kv.hot_tokens / length)
+
+    def lasting(self, use: Use, written_s: Value, allocation: str, **levelling: float) -> xr.Dataset:
+        """Return the lifetime with one allocation, from the tokens written in a second to a sequence."""
+        data: dict[str, Value] = {"cell_writes": 0.0, "first_failure_years": np.inf, "worn_years": np.inf}
+        for store, slots, share in self.stores(use):
+            conversation = (use.prompt + use.answer) * share if use.prompt else np.inf
+            room = {"capacity": np.maximum(slots, 1), "conversation": np.maximum(conversation, 1)}
+            busiest = wear.slot_writes(allocation, **room, **levelling)
+            tech, used = store.technology, (slots > 0) & (share > 0)
+            writes_s = busiest["writes"] * written_s * share + store.refreshed / tech.retention_s
+            cells = busiest["slots"] * token_cells(store, self.decoder) * self.system.decoding.batch
+            cycles = {
+                "first_failure_years": wear.first_failure(tech.endurance, tech.weibull_shape, cells),
+                "worn_years": wear.failed_share(tech.endurance, tech.weibull_shape, WORN / busiest["share"]),
+            }
+            for name, value in cycles.items():
+                with np.errstate(divide="ignore"):
+                    years = np.where(used, value / (writes_s * tech.cycles_per_write * YEAR), np.inf)
+                data[name] = np.minimum(data[name], years)
+            data["cell_writes"] = np.maximum(data["cell_writes"], busiest["writes"] * share * used)
+        wrapped = {name: self.frame.wrap(value + self.frame.zero, ["context_len"]) for name, value in data.items()}
+        dims = {dim for dims, _ in wrapped.values() for dim in dims}
+        return xr.Dataset(wrapped, coords={dim: self.frame.labels[dim] for dim in dims})

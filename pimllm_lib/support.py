@@ -261,9 +261,10 @@ def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
     analog = [product.op for product in products if system.engine(product.op) != "array"]
     bringing = {next((op for op in ops if op in analog), None) for ops in _SAME_INPUT}
     for product in products:
-        if product.op in analog:
-            words = product.m * (product.n + (product.k if product.op in bringing else 0))
-            bits = words * product.calls * storage.act_bits
+        held = system.in_memory and product.op in ("k", "v")  # and on to the crossbars that hold them
+        if product.op in analog or held:
+            there = product.n + (product.k if product.op in bringing else 0) if product.op in analog else 0
+            bits = product.m * (there + product.n * held) * product.calls * storage.act_bits
             yield product.op, "bus", "busy_s", bits / bus.rate_bps
             yield product.op, "bus", "latency_s", bits / bus.rate_bps
             yield product.op, "bus", "energy_j", bits * bus.bit_j

@@ -9,16 +9,16 @@ import pimllm_lib as pl
 from pimllm_lib import technologies
 from pimllm_lib.cli import main
 from pimllm_lib.costs import crossbar
-from pimllm_lib.errors import BadInput
+from pimllm_lib.errors import BadInput, UnknownName
 from pimllm_lib.hardware import KvPim, Speculation
-from pimllm_lib.kv_engine import number_cells
+from pimllm_lib.kv_writing import token_cells
 from pimllm_lib.parts import with_field, with_fields
 
 PIM = pl.catalog.systems["pim-attention"]
 KV = PIM.kv_pim
 MODEL = pl.catalog.models["llama-3-8b"]
 FREE = {f"kv_pim.technology.cell.{name}": 1e-40 for name in ("write_s", "write_j")} | {
-    "kv_pim.technology.endurance": np.inf, "kv_pim.technology.retention_s": np.inf,
+    "kv_pim.technology.endurance": np.inf, "kv_pim.technology.retention_s": np.inf, "kv_pim.technology.verify_j": 0.0,
 }  # fmt: skip
 
 
@@ -55,10 +55,10 @@ def test_a_product_reads_every_crossbar_of_its_head_once_for_each_query():
 def test_writing_takes_the_cells_of_every_key_and_value():
     ds = cost(conventions="corrected")
     cell = KV.filled.crossbar.cell
-    cells = 2 * MODEL.n_kv_heads * MODEL.head_dim * MODEL.n_layers * number_cells(KV)
-    assert number_cells(KV) == 14  # seven slices on both crossbars of a pair
+    cells = 2 * MODEL.n_kv_heads * MODEL.head_dim * MODEL.n_layers * 14  # seven slices on both crossbars of a pair
+    assert token_cells(KV, MODEL) == cells
     joules = ds.energy_j.sel(component="kv_cells").sum().item()
-    assert joules == pytest.approx(cells * cell.write_pulses * cell.write_j)
+    assert joules == pytest.approx(cells * cell.write_pulses * (cell.write_j + KV.technology.verify_j))
 
 
 def test_writes_behind_are_waited_for_where_they_are_longer_than_a_step():
@@ -111,7 +111,7 @@ def test_a_token_that_leaves_the_hot_window_is_written_again():
 def test_keeping_is_leakage_and_writing_again():
     for name, tech in ((n, pl.catalog.parts[n]) for n in ("sram-cim", "edram", "gain-cell")):
         ds = cost(with_field(PIM, "kv_pim.technology", tech))
-        cells = 4096 * 2 * MODEL.n_kv_heads * MODEL.head_dim * MODEL.n_layers * number_cells(KV)
+        cells = 4096 * token_cells(KV, MODEL)
         again = tech.cell.write_j / tech.retention_s
         others = pl.catalog.systems["pim-attention"].dram.standby_w
         watts = ds.static_power_w.sel(component="standby").sum().item() - others
@@ -137,6 +137,20 @@ def test_more_sequences_take_more_crossbars_and_no_more_time_of_attention():
     assert four.latency_s.sel(op="score").sum().item() == pytest.approx(one.latency_s.sel(op="score").sum().item() / 4)
 
 
+def test_a_batch_of_a_model_with_one_head_has_crossbars_of_its_own():
+    one_head = replace(MODEL, name="mqa", n_kv_heads=1)
+    one, two = (cost(with_field(PIM, "decoding.batch", b), one_head, conventions="corrected") for b in (1, 2))
+    assert two.tiles.sel(op="score").sum() == 2 * one.tiles.sel(op="score").sum()
+    assert 2 * two.busy_s.sel(op="score").sum().item() == pytest.approx(one.busy_s.sel(op="score").sum().item())
+
+
+def test_keys_and_values_go_back_over_the_bus_to_the_crossbars_that_hold_them():
+    there, home = cost(), cost(pl.catalog.systems["pim-llm-groups"])
+    more = (there.energy_j - home.energy_j).sel(op=["k", "v"], component="bus").sum().item()
+    words = 2 * MODEL.n_kv_heads * MODEL.head_dim * MODEL.n_layers
+    assert more == pytest.approx(words * PIM.storage.act_bits * PIM.bus.bit_j)
+
+
 def test_no_slip_of_the_published_accounting_is_given_to_a_machine_that_was_not_published():
     assert not PIM.hybrid
     ds = cost(conventions="as-published")
@@ -159,11 +173,26 @@ def test_every_technology_has_a_value_between_its_ends_and_costs_in_that_order()
 
 
 def test_how_many_values_were_published_is_said():
-    assert technologies.published("rram", "endurance") == 4
+    assert technologies.published("rram", "endurance") == 9
+    assert technologies.published("rram", "array_endurance") == 4
     assert technologies.published("oxide-gain-cell", "endurance") == 0
     assert technologies.published("stt-mram", "write_pulses") == 1
-    assert not technologies.has_interval("oxide-gain-cell", "years")
-    assert technologies.has_interval("rram", "tokens_per_s")
+    assert not technologies.has_interval("oxide-gain-cell", ("endurance",))
+    assert not technologies.has_interval("sot-mram", ("area_m2",))  # its range is assumed
+    assert technologies.has_interval("rram", ("write_s",))
+
+
+def test_a_technology_of_ones_own_has_no_ends_and_an_unknown_one_is_named(tmp_path):
+    text = 'part = "Technology"\ncell = "cell-rram"\n'
+    (tmp_path / "mine.toml").write_text(text + 'endurance = { value = 5, unit = "1", source = "us", status = "assumed" }\n')
+    assert technologies.spread(str(tmp_path / "mine.toml")).endurance == 5
+    with pytest.raises(UnknownName, match="unknown technology 'adc-8bit'.*Known: edram, fefet"):
+        technologies.spread("adc-8bit")
+    with pytest.raises(BadInput, match="sot-mram has no array_endurance; wanted one, or all published endurances"):
+        technologies.spread("sot-mram", "arrays and products")
+    arrays, every = (technologies.spread("fefet", p).endurance for p in ("arrays and products", "all published"))
+    assert float(arrays) == 1e5
+    assert every.values.tolist() == [500, 1e10, 1e12]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +219,9 @@ def test_a_machine_that_cannot_be_is_refused(change, words):
     ("changes", "model", "words"),
     [
         ({"kv_pim.refreshed": False, "kv_pim.technology": pl.catalog.parts["edram"]}, {},
-         r"retention_s of edram is 4.5e-05; wanted at least a token's step, 0.03\d* s, or refreshed on"),
+         r"retention_s of edram is 4.5e-05; wanted at least 14\d s, while a token is attended to, or refreshed on"),
+        ({"kv_pim.refreshed": False, "kv_pim.technology.retention_s": 60.0}, {}, "retention_s of rram is 60.0; wanted at least"),
+        ({"decoding.pack_heads": True}, {}, r"heads packed as rows \(pack_heads\)"),
         ({"kv_pim.technology.retention_s": 1e-5}, {}, "the share of time in which rram is written again is"),
         ({"decoding.splits": 2}, {}, r"a context cut into parts \(splits\); wanted it off"),
         ({"decoding.speculation": Speculation(name="s", draft_len=2, acceptance=0.5, draft_layers=1)}, {}, "speculation"),

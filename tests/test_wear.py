@@ -12,7 +12,7 @@ from pimllm_lib.costs import wear
 from pimllm_lib.endurance import Use, lifetimes, uses
 from pimllm_lib.errors import BadInput, UnknownName
 from pimllm_lib.hardware import Technology
-from pimllm_lib.kv_engine import number_cells
+from pimllm_lib.kv_writing import token_cells
 from pimllm_lib.parts import with_field, with_fields
 from pimllm_lib.units import YEAR
 
@@ -42,9 +42,9 @@ def test_a_ring_of_events_writes_the_bits_of_the_closed_form_over_a_hundred_thou
     for _ in range(tokens):
         for ring in rings:
             ring.write()
-    told = wear.written(TINY.n_kv_heads, TINY.head_dim, TINY.n_layers, bits=bits, cells=1)
-    assert told["bits"] == 2 * TINY.n_kv_heads * TINY.head_dim * bits * TINY.n_layers
-    assert sum(ring.keys.sum() + ring.values.sum() for ring in rings) == told["bits"] * tokens
+    told = wear.numbers(TINY.n_kv_heads, TINY.head_dim, TINY.n_layers) * bits
+    assert told == 2 * TINY.n_kv_heads * TINY.head_dim * bits * TINY.n_layers
+    assert sum(ring.keys.sum() + ring.values.sum() for ring in rings) == told * tokens
     each = wear.slot_writes("ring", slots, conversation=2000)["writes"] * tokens
     for ring in rings:
         assert {*np.unique(ring.keys), *np.unique(ring.values)} == {np.floor(each), np.ceil(each)}
@@ -66,7 +66,8 @@ def test_the_busiest_slots_get_what_placing_token_by_token_gives_them(allocation
     count = placed(allocation, slots, conversation, tokens, spare=0.5 * (allocation == "levelled"))
     found = wear.slot_writes(allocation, slots, conversation=conversation, spare=0.5, gap=np.inf)
     assert count.max() / tokens == pytest.approx(found["writes"], rel=1e-3)
-    assert (count > 0.99 * count.max()).mean() == pytest.approx(found["share"])
+    busy = count > 0.99 * count.max()
+    assert (busy.mean(), busy.sum()) == (pytest.approx(found["share"]), pytest.approx(found["slots"]))
 
 
 def test_levelling_takes_one_move_in_so_many_writes():
@@ -107,8 +108,9 @@ def test_more_cells_than_are_worn_out_never_fail():
 def test_writing_a_line_is_what_counting_by_hand_gives():
     line = wear.write_time(256, 64, pulses=3, pulse_s=1e-7, verify_s=5e-8, erase_s=1e-3, erased=256)
     assert line == pytest.approx(4 * 3 * 1.5e-7 + 1e-3 / 256)
-    joules = wear.write_energy(10, pulses=2, pulse_j=1e-12, erase_j=1e-13, beside=255, half_select_j=1e-15)
-    assert joules == pytest.approx(10 * (2 * (1e-12 + 255e-15) + 1e-13))
+    beside = {"beside": 255, "half_select_j": 1e-15}
+    joules = wear.write_energy(10, pulses=2, pulse_j=1e-12, verify_j=2e-13, erase_j=1e-13, **beside)
+    assert joules == pytest.approx(10 * (2 * (1.2e-12 + 255e-15) + 1e-13))
     again = wear.refresh(1000, 256, line_s=1e-7, cell_j=1e-14, retention_s=1e-4)
     assert again == {"power_w": pytest.approx(1e-7), "share": pytest.approx(0.256)}
 
@@ -123,7 +125,7 @@ def test_decoding_without_pause_wears_a_ring_once_for_each_round():
     ds = _years(use=use).squeeze().sel(allocation="ring")
     step = pl.evaluate(system=PIM, model="opt-125m", context_len=128, conventions="full-system").latency_s.item()
     tech, model = PIM.kv_pim.technology, pl.catalog.models["opt-125m"]
-    cells = 128 * 2 * model.n_kv_heads * model.head_dim * model.n_layers * number_cells(PIM.kv_pim)
+    cells = 128 * token_cells(PIM.kv_pim, model)
     cycles = wear.first_failure(tech.endurance, tech.weibull_shape, cells)
     assert ds.cell_writes.item() == 1 / 128
     expected = cycles * 128 * step / YEAR
@@ -136,6 +138,20 @@ def test_a_phone_lasts_as_much_longer_as_it_is_idle_and_the_three_allocations_ar
     np.testing.assert_allclose(ratio, 1440 / 16)
     answers = ds.worn_years.sel(use="answers without pause")
     assert answers.sel(allocation="in-place") < answers.sel(allocation="ring") < answers.sel(allocation="levelled")
+
+
+def test_more_sequences_wear_their_own_cells_at_the_rate_of_each():
+    batch = with_fields(PIM, {"decoding.batch": 4, "kv_pim.refreshed": False})
+    alone = with_field(PIM, "kv_pim.refreshed", False)
+    ends = [_years(system=s, use=(Use("decoding"),)).squeeze().sel(allocation="ring") for s in (alone, batch)]
+    steps = [
+        pl.evaluate(system=s, model="opt-125m", context_len=128, conventions="full-system").latency_s.item() * b
+        for s, b in ((alone, 1), (batch, 4))
+    ]  # of all sequences together
+    assert (ends[1].worn_years / ends[0].worn_years).item() == pytest.approx(steps[1] / steps[0])
+    shape = PIM.kv_pim.technology.weibull_shape
+    ratio = (ends[1].first_failure_years / ends[0].first_failure_years).item()
+    assert ratio == pytest.approx(steps[1] / steps[0] * 4 ** (-1 / shape))
 
 
 def test_a_prompt_is_written_faster_than_it_is_decoded():
@@ -184,6 +200,7 @@ def test_a_technology_that_cannot_be_is_refused(change, words):
     [
         (lambda: Use("mine", answer=0), "answer of mine is 0; wanted a whole number of at least 1"),
         (lambda: Use("mine", share=0), "share of mine is 0; wanted above 0, up to 1"),
+        (lambda: uses(prompt=0, answer=1, minutes_per_day=1), "prompt is 0; wanted a whole number of at least 1"),
         (lambda: uses(prompt=1, answer=1, minutes_per_day=0), "minutes_per_day is 0; wanted above 0, up to 1440"),
         (lambda: _years(system="pim-llm"), "pim-llm has attention elsewhere; wanted one with attention on kv_pim"),
         (lambda: Technology(name="t", cell=None), "Technology.cell is None; wanted a Cell"),

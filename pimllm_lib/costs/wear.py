@@ -15,10 +15,9 @@ from pimllm_lib.parts import Value, ceil_div
 ALLOCATIONS = ("in-place", "ring", "levelled")
 
 
-def written(kv_heads: Value, head_dim: Value, blocks: Value, *, bits: Value, cells: Value) -> dict[str, Value]:
-    """Return the bits and the cells that one token's keys and values take: bits and cells of each number."""
-    numbers = 2 * kv_heads * head_dim * blocks
-    return {"bits": numbers * bits, "cells": numbers * cells}
+def numbers(kv_heads: Value, head_dim: Value, blocks: Value) -> Value:
+    """Return the numbers that a token leaves: a key and a value in every head of every block."""
+    return 2 * kv_heads * head_dim * blocks
 
 
 def write_time(
@@ -32,19 +31,14 @@ def write_time(
 
 
 def write_energy(
-    cells: Value,
-    *,
-    pulses: Value,
-    pulse_j: Value,
-    erase_j: Value = 0.0,
-    beside: Value = 0.0,
+    cells: Value, *, pulses: Value, pulse_j: Value, verify_j: Value = 0.0, erase_j: Value = 0.0, beside: Value = 0.0,
     half_select_j: Value = 0.0,
-) -> Value:
-    """Return the energy to write cells, in joules; beside: cells that share a pulsed line with each and are not written.
+) -> Value:  # fmt: skip
+    """Return the energy to write cells, in joules.
 
-    Neglected: the verifying reads, three orders below a pulse.
+    verify_j: energy of sensing a cell after a pulse; beside: cells that share a pulsed line with each and are not written.
     """
-    return cells * (pulses * (pulse_j + beside * half_select_j) + erase_j)
+    return cells * (pulses * (pulse_j + verify_j + beside * half_select_j) + erase_j)
 
 
 def refresh(cells: Value, lines: Value, *, line_s: Value, cell_j: Value, retention_s: Value) -> dict[str, Value]:
@@ -57,7 +51,8 @@ def refresh(cells: Value, lines: Value, *, line_s: Value, cell_j: Value, retenti
 def slot_writes(
     allocation: str, capacity: Value, *, conversation: Value, spare: Value = 0.0, gap: Value = 100.0
 ) -> dict[str, Value]:
-    """Return the writes that the busiest slots get for each token written, and the share of slots that get as many.
+    """Return the writes that the busiest slots get for each token written, how many these slots are, and their share of
+    all.
 
     capacity: slots; conversation: tokens from one empty cache to the next. "in-place": a token lies at its position, so that
     every conversation begins at slot 0; those longer than there are slots go round. "ring": the next token takes the next
@@ -71,10 +66,10 @@ def slot_writes(
         raise unknown("allocation", allocation, ALLOCATIONS)
     if allocation == "in-place":
         reached = np.minimum(conversation, capacity)
-        return {"writes": 1 / reached, "share": reached / capacity}
+        return {"writes": 1 / reached, "slots": reached, "share": reached / capacity}
     levelled = allocation == "levelled"
     slots = capacity * (1 + spare) if levelled else capacity
-    return {"writes": (1 + 1 / gap if levelled else 1.0) / slots, "share": 1.0 + 0.0 * slots}
+    return {"writes": (1 + 1 / gap if levelled else 1.0) / slots, "slots": slots, "share": 1.0 + 0.0 * slots}
 
 
 def first_failure(endurance: Value, shape: Value, cells: Value) -> Value:

@@ -27,8 +27,10 @@ class Technology:
     endurance: write cycles that half of the cells survive (infinite: no mechanism of wear); weibull_shape: slope of the
     distribution of cells around it; cycles_per_write: how many of these cycles a verified write takes. retention_s: time
     until a cell has to be written again (infinite: as long as it is powered); leakage_w: power of a cell that waits.
-    row_parallel, column_parallel: cells of a row, and of a column, written at once in a crossbar. half_select_j: energy of
-    a pulse in each cell that shares the line being written and is not. erase_s, erase_j: time, and energy of each cell, of
+    row_parallel, column_parallel: cells of a row, and of a column, written at once in a crossbar. verify_j: energy of
+    sensing a cell after a pulse, 0 where none is verified; half_select_j: energy of a pulse in each cell that shares the
+    line being written and is not. array_endurance: the endurance of arrays, products and foundry processes alone (NaN
+    where none was published). erase_s, erase_j: time, and energy of each cell, of
     erasing `erased` tokens together before any of them is written.
     """
 
@@ -41,7 +43,9 @@ class Technology:
     leakage_w: Value = 0.0
     row_parallel: Value = 1
     column_parallel: Value = 1
+    verify_j: Value = 0.0
     half_select_j: Value = 0.0
+    array_endurance: Value = np.nan
     erase_s: Value = 0.0
     erase_j: Value = 0.0
     erased: Value = 1
@@ -53,8 +57,12 @@ class Technology:
             wanted = f"{unit} above 0; inf for no limit"
             numeric(f"Technology.{name}", getattr(self, name), wanted)
             require(getattr(self, name) > 0, f"Technology.{name}", getattr(self, name), wanted)
+        numeric("Technology.array_endurance", self.array_endurance, "cycles above 0; nan for none published")
+        known = np.logical_not(np.isnan(np.asarray(self.array_endurance, dtype=float)))
+        require(np.logical_not(known) | (self.array_endurance > 0), "Technology.array_endurance", self.array_endurance,
+                "cycles above 0; nan for none published")  # fmt: skip
         require_positive(self, ("weibull_shape", "cycles_per_write"))
-        require_positive(self, ("leakage_w", "half_select_j", "erase_s", "erase_j"), or_zero=True)
+        require_positive(self, ("leakage_w", "verify_j", "half_select_j", "erase_s", "erase_j"), or_zero=True)
         require_counts(self, ("row_parallel", "column_parallel", "erased"))
 
 

@@ -14,7 +14,7 @@ from pimllm_lib.axes import axis
 from pimllm_lib.endurance import Use, lifetimes
 from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import System
-from pimllm_lib.kv_engine import number_cells
+from pimllm_lib.kv_writing import token_cells
 from pimllm_lib.llm import Decoder
 from pimllm_lib.metrics import summary
 from pimllm_lib.parts import with_field, with_fields
