@@ -85,16 +85,19 @@ def lifetimes(
     frame = Frame.over([system, model], context_len=lengths)
     held = _Held(frame, frame.align_part(system), frame.align_part(model), np.asarray(lengths, dtype=float))
     args = {"system": system, "model": model, "conventions": conventions, "variables": ["latency_s"]}
-    rows = []
+    rows, rates = [], {}
     for use in uses:
-        found = [held.lasting(use, _written(frame, use, args), name, spare=spare, gap=gap) for name in wear.ALLOCATIONS]
+        if (asked := (use.prompt, use.answer)) not in rates:
+            rates[asked] = _written(frame, use, args)
+        written_s = use.share * rates[asked]
+        found = [held.lasting(use, written_s, name, spare=spare, gap=gap) for name in wear.ALLOCATIONS]
         rows.append(xr.concat(found, xr.Variable("allocation", list(wear.ALLOCATIONS))))
     whole = xr.concat(rows, xr.Variable("use", [use.name for use in uses]))
     return annotate(whole.transpose(..., "use", "allocation"))
 
 
 def _written(frame: Frame, use: Use, args: Mapping[str, Any]) -> Value:
-    """Return the tokens that are written in a second to every sequence, along the frame's dimensions."""
+    """Return the tokens written in a second of use to every sequence, along the frame's dimensions."""
     lengths, batch = frame.labels["context_len"], frame.align(args["system"].decoding.batch)
     at = [min(n, use.prompt + use.answer // 2) if use.prompt else n for n in lengths]
     ds = evaluate(context_len=sorted(set(at)), **args).squeeze(["system", "model"], drop=True)
@@ -103,7 +106,7 @@ def _written(frame: Frame, use: Use, args: Mapping[str, Any]) -> Value:
     if use.prompt:
         ds = evaluate(context_len=use.prompt, phase="prefill", **args)
         first = frame.align(ds.latency_s.squeeze(["system", "model", "context_len"], drop=True))
-    return use.share * (use.prompt + use.answer) / (batch * (first + use.answer * step))
+    return (use.prompt + use.answer) / (batch * (first + use.answer * step))
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,10 @@ def _line_s(kv: KvPim, decoder: Decoder) -> dict[str, Value]:
 def _cell_j(kv: KvPim, decoder: Decoder) -> dict[str, Value]:
     """Return the energy to write the keys and the values of one token in all blocks."""
     tech, bar, cells = kv.technology, kv.filled.crossbar, token_cells(kv, decoder) / 2
-    beside = {"k": bar.cols - 1, "v": bar.rows - 1}  # of a column the cells along each row, of a row those along each column
+    beside = {
+        "k": bar.cols - 1,
+        "v": bar.rows - 1,
+    }  # of a column the cells along each row, of a row those along each column
     return {
         op: wear.write_energy(
             cells, pulses=bar.cell.write_pulses, pulse_j=bar.cell.write_j, verify_j=tech.verify_j, erase_j=tech.erase_j,

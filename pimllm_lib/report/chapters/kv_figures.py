@@ -12,8 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from pimllm_lib import catalog, technologies
-from pimllm_lib.report.chapters.long_figures import short
+from pimllm_lib import technologies
+from pimllm_lib.report.chapters.kv_device import cell_j
+from pimllm_lib.report.chapters.kv_tables import FULL
+from pimllm_lib.report.chapters.kv_tables import years as said
+from pimllm_lib.report.chapters.long_figures import context_ticks, log_axes, short
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, log_ticks, style
 
 _COLOURS = {
@@ -37,9 +40,7 @@ def rates(machines: xr.Dataset) -> Figure:
                     values = machines[variable].sel(model=name, machine=machine)
                     ax.plot(contexts, values, "--" if machine == "improved" else "-", color=colour)
                 ax.set(xscale="log", yscale="log")
-                low, high = (np.log10(end) for end in ax.get_ylim())
-                log_ticks(ax, "y", [10.0**e for e in range(int(np.ceil(low)), int(np.floor(high)) + 1)])
-                _context_ticks(ax, contexts)
+                log_axes(ax, contexts, 3)
                 if variable == "tokens_per_s":
                     ax.set_title(name, fontsize=10)
                 else:
@@ -60,145 +61,128 @@ def rates(machines: xr.Dataset) -> Figure:
     )  # fmt: skip
 
 
-def _context_ticks(ax: Axes, contexts: Any) -> None:
-    ticks = [n for i, n in enumerate(contexts) if i % 3 == 0]
-    log_ticks(ax, "x", ticks)
-    ax.set_xticklabels([short(n) for n in ticks])
-
-
-def years(rows: xr.Dataset, allocation: str = "ring") -> Figure:
-    """Draw the years until one in a hundred cells has failed, a line a technology, a colour a context, for the first
-    model: answers without pause, and a phone.
+def years(rows: xr.Dataset, lasting: float, allocation: str = "ring") -> Figure:
+    """Draw the years of answers without pause until one in a hundred cells has failed, a line a technology, a colour a
+    context, for the first model: by the endurance of arrays and products, and by all that was published.
     """
     names = [str(name) for name in rows.technology.values]
-    uses = [str(use) for use in rows.use.values[1:]]
-    worn = rows.worn_years.isel(model=0).sel(allocation=allocation)
+    worn = rows.worn_years.isel(model=0).sel(allocation=allocation, use=FULL)
     with style():
-        drawn, axes = plt.subplots(1, len(uses), figsize=(9.2, 4.6), sharey=True, squeeze=False)
-        for ax, use in zip(axes[0], uses, strict=True):
-            for place, name in enumerate(names):
-                _bars(ax, worn.sel(technology=name, use=use), len(names) - 1 - place)
-            ax.set(
-                xscale="log", xlim=(_YEARS[0] / 2, _YEARS[1] * 2), title=use, xlabel="Years until 1 % of the cells fail"
-            )
-            ax.title.set_fontsize(10)
+        drawn, axes = plt.subplots(1, rows.sizes["population"], figsize=(9.2, 4.6), sharey=True, squeeze=False)
+        for ax, population in zip(axes[0], map(str, rows.population.values[::-1]), strict=True):
+            for place, name in enumerate(names[::-1]):
+                _bars(ax, worn.sel(technology=name, population=population), place)
+            ax.set(xscale="log", xlim=(_YEARS[0] / 2, _YEARS[1] * 2), xlabel="Years until 1 % of the cells have failed")
+            ax.set_title(f"endurance of {population}", fontsize=10)
             log_ticks(ax, "x", [1e-3, 1e-1, 1e1, 1e3, 1e5])
             ax.set_xticklabels(["0.001", "0.1", "10", "1000", "$10^5$"])
-            ax.axvline(5, color=_GREY, lw=0.8, ls=":")
+            ax.axvline(lasting, color=_GREY, lw=0.8, ls=":")
         axes[0, 0].set_yticks(range(len(names)), names[::-1])
-        handles = [
-            Line2D([], [], color=shade, marker="o", lw=1.4, label=f"{n} tokens of context")
-            for n, shade in zip(rows.context_len.values, _SHADES, strict=False)
-        ]
-        handles.append(Line2D([], [], color=_GREY, lw=0.8, ls=":", label="5 years"))
+        shades = zip(rows.context_len.values, _SHADES, strict=False)
+        handles = [Line2D([], [], color=c, marker="o", lw=1.4, label=f"{n} tokens of context") for n, c in shades]
+        handles.append(Line2D([], [], color=_GREY, lw=0.8, ls=":", label=f"{lasting:g} years"))
         drawn.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
         plt.close(drawn)
-    middle = worn.sel(use=uses[0], estimate="median").isel(context_len=len(rows.context_len) // 2)
-    told = ", ".join(f"{name} {_said(middle.sel(technology=name).item())}" for name in names)
+    middle = worn.sel(estimate="median").isel(context_len=rows.sizes["context_len"] // 2)
+    told = "; ".join(
+        f"{population}: {', '.join(f'{n} {said(middle.sel(technology=n, population=population).item())}' for n in names)}"
+        for population in map(str, rows.population.values)
+    )
     return Figure(
-        drawn, f"Years until one in a hundred cells has failed, by technology and context, on a {allocation}. Medians for "
-        f"{uses[0]} at {middle.context_len.item()} tokens: {told}."
+        drawn, f"Years of answers without pause until one in a hundred cells has failed, on a {allocation}. Medians at "
+        f"{middle.context_len.item()} tokens, {told}."
     )  # fmt: skip
 
 
 def _bars(ax: Axes, mine: xr.DataArray, place: int) -> None:
-    """Draw one technology: a dot at the median, a line from low to high, an arrow beyond the edge; words where nothing
-    wears.
+    """Draw one technology: a dot at the median, an arrow where it is beyond the edge, a line from low to high; words
+    where nothing wears and where nothing was published.
     """
-    if np.isinf(mine.sel(estimate="median")).all():
-        ax.text(_YEARS[0], place, "no wear", color=_GREY, va="center", fontsize=9)
+    middle = mine.sel(estimate="median")
+    if np.isinf(middle).all() or np.isnan(middle).all():
+        ax.text(_YEARS[0], place, "no wear" if np.isinf(middle).all() else "none published", color=_GREY, va="center",
+                fontsize=9)  # fmt: skip
         return
     for i, shade in zip(range(mine.sizes["context_len"]), _SHADES, strict=False):
-        low, middle, high = (
+        low, dot, high = (
             np.clip(mine.sel(estimate=e).isel(context_len=i).item(), *_YEARS) for e in technologies.ESTIMATES
         )
         at = place + 0.22 * (1 - i)
         ax.plot([low, high], [at, at], "-", color=shade, lw=1.2)
-        ax.plot([middle], [at], ">" if middle == _YEARS[1] else "o", color=shade, ms=4)
+        ax.plot([dot], [at], {_YEARS[0]: "<", _YEARS[1]: ">"}.get(float(dot), "o"), color=shade, ms=4)
 
 
-def _said(value: float) -> str:
-    return "none" if np.isinf(value) else f"{value:.2g}"
-
-
-def contours(needed: xr.Dataset, ratio: xr.Dataset, use: str, lasting: float) -> Figure:
-    """Draw the device that would be needed, for the first model: above which endurance it lasts, and below which write
-    energy it decodes more tokens a joule than the recommended hybrid; technologies beside.
+def contours(needed: xr.Dataset, ratio: xr.Dataset, lasting: float) -> Figure:
+    """Draw the device that would be needed, for the first model: above which endurance it lasts answers without pause,
+    and below which write energy it decodes more tokens a joule than the recommended hybrid; technologies beside.
     """
-    contexts = needed.context_len.values
-    cycles = np.logspace(3, 15, 61)
-    unit = needed.needed_endurance.isel(model=0).sel(use=use) / lasting
-    lasts = cycles[:, None] / unit.transpose("context_len").values
+    cycles, contexts = np.logspace(3, 15, 61), needed.context_len.values
+    unit = needed.needed_endurance.isel(model=0).sel(use=FULL)
+    lasts = xr.DataArray(cycles, dims="cycles") / unit * lasting
     gain = ratio.efficiency_ratio.isel(model=0).transpose("cell_write_j", "context_len")
     with style():
         drawn, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.6))
-        for ax in (left, right):  # before any contour is named, so that its name lies on it
-            ax.set(xscale="log", yscale="log", xlabel="Context (tokens)", xlim=(contexts[0], contexts[-1]))
-        left.set_ylim(cycles[0], cycles[-1])
-        right.set_ylim(float(gain.cell_write_j[0]), float(gain.cell_write_j[-1]))
-        levels = [0.1, 1, lasting, 100, 1e4]
-        drawn_years = left.contour(contexts, cycles, lasts, levels=sorted(levels), colors=_GREY, linewidths=1.1)
-        left.clabel(drawn_years, fmt=lambda value: f"{value:g} years", fontsize=8)
-        left.contourf(contexts, cycles, lasts, levels=[lasting, np.inf], colors=["#56B4E9"], alpha=0.18)
-        left.set(ylabel="Endurance of a cell (cycles)", title=f"Lasts, {use}")
-        _beside(left, {name: catalog.parts[name].endurance for name in technologies.names()})
-        low, high = float(gain.min()), float(gain.max())
-        lines = [level for level in (0.3, 0.7, 0.95, 1.0, 1.05, 1.5, 2.5) if low < level < high]
-        drawn_gain = right.contour(contexts, gain.cell_write_j, gain, levels=lines, colors=_GREY, linewidths=1.1)
-        right.clabel(drawn_gain, fmt=lambda value: f"{value:g} x", fontsize=8)
-        right.contourf(contexts, gain.cell_write_j, gain, levels=[1, max(high, 1.001)], colors=["#56B4E9"], alpha=0.18)
-        right.set(ylabel="Energy to write a cell (J)", title="Tokens/J over the recommended hybrid")
-        _beside(
-            right, {n: catalog.parts[n].cell.write_j * catalog.parts[n].cell.write_pulses for n in technologies.names()}
+        _levels(
+            left, contexts, cycles, lasts.values, sorted({0.1, 1.0, float(lasting), 100.0, 1e4}), lasting, "{:g} years"
         )
-        for ax in (left, right):
-            ax.title.set_fontsize(10)
-            _context_ticks(ax, contexts)
+        _levels(
+            right, contexts, gain.cell_write_j.values, gain.values, [0.3, 0.7, 0.95, 1.0, 1.05, 1.5, 2.5], 1.0, "{:g} x"
+        )
+        left.set(ylabel="Endurance of a cell (cycles)")
+        left.set_title(f"Lasts {FULL}", fontsize=10)
+        right.set(ylabel="Energy to write a cell (J)")
+        right.set_title("Tokens/J over the recommended hybrid", fontsize=10)
+        _beside(left, {name: technologies.named(name).endurance for name in technologies.names()})
+        _beside(right, {name: cell_j(name) for name in technologies.names()})
         plt.close(drawn)
-    at = f"{needed.needed_endurance.isel(model=0).sel(use=use).min().item():.2g}"
-    most = f"{needed.needed_endurance.isel(model=0).sel(use=use).max().item():.2g}"
+    ends = f"{unit.min().item():.2g} to {unit.max().item():.2g}"
     return Figure(
-        drawn, f"Contours over context: endurance that lasts ({at} to {most} cycles for {lasting:g} years), and energy to "
-        "write a cell below which attention in memory decodes more tokens a joule than the recommended hybrid."
+        drawn, f"Contours over context: endurance that lasts ({ends} cycles for {lasting:g} years), and energy to write a "
+        "cell below which attention in memory decodes more tokens a joule than the recommended hybrid."
     )  # fmt: skip
+
+
+def _levels(ax: Axes, x: Any, y: Any, values: Any, levels: list[float], enough: float, form: str) -> None:
+    """Draw contours with their names, and shade what is enough."""
+    ax.set(xscale="log", yscale="log", xlabel="Context (tokens)", xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    inside = [level for level in levels if values.min() < level < values.max()]
+    if inside:
+        lines = ax.contour(x, y, values, levels=inside, colors=_GREY, linewidths=1.1)
+        ax.clabel(lines, fmt=form.format, fontsize=8)
+    if values.max() > enough:
+        ax.contourf(x, y, values, levels=[enough, np.inf], colors=["#56B4E9"], alpha=0.18)
+    context_ticks(ax, x, 3)
 
 
 def _beside(ax: Axes, values: dict[str, float]) -> None:
     """Name technologies at their median at the right edge, moved apart where they crowd."""
     low, high = ax.get_ylim()
-    inside = [(value, name, "#333333") for name, value in values.items() if low <= value <= high]
-    for value, _, _ in inside:
-        ax.plot([1.0, 1.02], [value, value], transform=ax.get_yaxis_transform(), color="#333333", lw=0.8, clip_on=False)
+    inside = [(value, name, "#555555") for name, value in values.items() if low <= value <= high]
+    for value, _, colour in inside:
+        ax.plot([1.0, 1.02], [value, value], transform=ax.get_yaxis_transform(), color=colour, lw=0.8, clip_on=False)
     end_labels(ax, inside, ax.get_xlim()[1], gap=0.05)
 
 
 def accuracy(study: xr.Dataset, bits: Sequence[int] = (8, 4, 3)) -> Figure:
-    """Draw the rise of the perplexity along the spread of a write, for keys and values of so many bits, and of cells as
-    published.
+    """Draw the rise of the perplexity along the spread of a write, and for the devices of the catalog, for keys and values
+    of so many bits.
     """
-    markers = {8: "o", 4: "s", 3: "^"}
     with style():
         drawn, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.2), sharey=True, width_ratios=(1, 1.25))
-        for n, shade in zip(bits, _SHADES[::-1], strict=False):
+        for i, (n, shade, marker) in enumerate(zip(bits, _SHADES[::-1], "os^", strict=False)):
             mine = _curve(study, f"variation, {n} bits").sortby("value")
-            left.fill_between(
-                mine.value, 100 * mine.perplexity_rise_low, 100 * mine.perplexity_rise_high, color=shade, alpha=0.2
-            )
-            left.plot(mine.value, 100 * mine.perplexity_rise, f"-{markers[n]}", color=shade, ms=4, label=f"{n} bits")
+            left.fill_between(mine.value, 100 * mine.perplexity_rise_low, 100 * mine.perplexity_rise_high, color=shade,
+                              alpha=0.2, lw=0)  # fmt: skip
+            left.plot(mine.value, 100 * mine.perplexity_rise, f"-{marker}", color=shade, ms=4, label=f"{n} bits")
             cells = _curve(study, f"cells, {n} bits", f"on/off 2, {n} bits")
-            at = np.arange(cells.sizes["case"])
-            right.errorbar(
-                at + 0.2 * (1 - list(bits).index(n)), 100 * cells.perplexity_rise,
-                yerr=100 * np.abs(np.stack([cells.perplexity_rise - cells.perplexity_rise_low,
-                                            cells.perplexity_rise_high - cells.perplexity_rise])),
-                fmt=markers[n], color=shade, ms=4, lw=1, ls="none",
-            )  # fmt: skip
+            at, middle = np.arange(cells.sizes["case"]), 100 * cells.perplexity_rise
+            apart = [middle - 100 * cells.perplexity_rise_low, 100 * cells.perplexity_rise_high - middle]
+            right.errorbar(at + 0.2 * (1 - i), middle, yerr=np.abs(apart), fmt=marker, color=shade, ms=4, lw=1)
             right.set_xticks(at, [str(s).removeprefix("cells-") for s in cells.setting.values], rotation=40, ha="right")
-        left.set(yscale="symlog", xlabel="Spread of a written conductance over its target",
-                 ylabel="Rise of the perplexity (%)")  # fmt: skip
+        left.set(xlabel="Spread of a written conductance over its target", ylabel="Rise of the perplexity (%)")
         left.set_yscale("symlog", linthresh=0.5)
+        left.set_ylim(-0.3, 200)
         for ax in (left, right):
-            ax.set_ylim(-0.3, 200)
             ax.yaxis.set_major_locator(FixedLocator([0, 0.5, 1, 3, 10, 30, 100]))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.yaxis.set_minor_locator(NullLocator())
@@ -206,7 +190,7 @@ def accuracy(study: xr.Dataset, bits: Sequence[int] = (8, 4, 3)) -> Figure:
         left.legend(frameon=False, title="keys and values of")
         plt.close(drawn)
     return Figure(drawn, "Rise of the perplexity with keys and values in analog cells, along the spread of a write and for "
-                  "cells as published, with 95 % intervals.")  # fmt: skip
+                  "devices of the catalog, with 95 % intervals.")  # fmt: skip
 
 
 def _curve(study: xr.Dataset, *names: str) -> xr.Dataset:

@@ -17,7 +17,7 @@ from pimllm_lib.generation import generate
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 from pimllm_lib.parts import with_field
-from pimllm_lib.report.chapters.long_setting import CONVENTIONS, Setting
+from pimllm_lib.report.chapters.long_setting import CONVENTIONS, Setting, over_models
 from pimllm_lib.schema import SUBSYSTEMS, annotate
 from pimllm_lib.system import evaluate
 from pimllm_lib.workload import token_words
@@ -64,12 +64,7 @@ def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
     def both(decoder: Decoder) -> xr.Dataset:
         return xr.concat([on(decoder, []), on(decoder, exact)], xr.Variable("machine", ["published", "improved"]))
 
-    return annotate(_over_models(setting, both))
-
-
-def _over_models(setting: Setting, made: Any) -> xr.Dataset:
-    every: xr.Dataset = xr.concat([made(d).expand_dims(model=[d.name]) for d in setting.decoders], "model")
-    return every
+    return annotate(over_models(setting.decoders, both))
 
 
 def best_set(setting: Setting) -> list[str]:
@@ -142,7 +137,7 @@ def stack(setting: Setting, names: Sequence[str]) -> xr.Dataset:
         floor = xr.concat(floors, "put_on")
         return ds.assign(floor_tokens_per_s=floor, floor_tokens_per_j=floor / watts)[[*_STACKED]]
 
-    return annotate(_over_models(setting, one).rename({name: f"stack_{name}" for name in _STACKED}))
+    return annotate(over_models(setting.decoders, one).rename({name: f"stack_{name}" for name in _STACKED}))
 
 
 def _reading_w(system: System) -> float:
@@ -184,7 +179,7 @@ def roofline(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
         ]
         return xr.concat(rows, xr.Variable("way", list(machines)))
 
-    return _over_models(setting, one).set_coords("decides")
+    return over_models(setting.decoders, one).set_coords("decides")
 
 
 def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
@@ -199,7 +194,7 @@ def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
         named = [row.squeeze(["system", "model"], drop=True) for row in rows]
         return xr.concat(named, xr.Variable("machine", list(machines)))
 
-    return annotate(_over_models(setting, one))
+    return annotate(over_models(setting.decoders, one))
 
 
 def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int) -> xr.Dataset:
@@ -224,7 +219,7 @@ def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int
         machines = setting.machines(decoder, exact)
         return xr.concat([read(*machine) for machine in machines.values()], xr.Variable("machine", list(machines)))
 
-    return annotate(_over_models(setting, one))
+    return annotate(over_models(setting.decoders, one))
 
 
 def _waiting_w(system: System, model: Decoder) -> float:

@@ -54,7 +54,7 @@ def rates(stacked: xr.Dataset, exact: int, holds: dict[str, float]) -> Figure:
                     ax.plot(contexts, mine[variable].isel(put_on=at), "-", color=colour)
                 ax.axvline(holds[name], color=_GREY, lw=0.8, ls=":")
                 ax.set(xscale="log", yscale="log", ylim=(mine[variable].min() / 1.5, 4 * mine[variable].max()))
-                _axes(ax, contexts, 6)
+                log_axes(ax, contexts, 6)
         _legend(drawn)
         plt.close(drawn)
     told = "; ".join(f"{name}: {_ends(stacked.stack_tokens_per_s.sel(model=name), exact)}" for name in names)
@@ -70,9 +70,15 @@ def _ends(rate: xr.DataArray, exact: int) -> str:
     return ", ".join(f"{rate.isel(put_on=at, context_len=-1).item():.2g}" for at in (0, exact, -1))
 
 
-def _axes(ax: Axes, contexts: Any, every: int) -> None:
+def log_axes(ax: Axes, contexts: Any, every: int) -> None:
+    """Put decades on the vertical axis, and every so-manieth context on the horizontal one."""
     low, high = (np.log10(end) for end in ax.get_ylim())
     log_ticks(ax, "y", [10.0**e for e in range(int(np.ceil(low)), int(np.floor(high)) + 1)])
+    context_ticks(ax, contexts, every)
+
+
+def context_ticks(ax: Axes, contexts: Any, every: int) -> None:
+    """Put every so-manieth context on the horizontal axis."""
     ticks = _ticks(contexts, every)
     log_ticks(ax, "x", ticks)
     ax.set_xticklabels([short(n) for n in ticks])
@@ -106,7 +112,7 @@ def roofline(bounds: xr.Dataset) -> Figure:
                 ax.plot(contexts, times.where(times > 0), "--" if name == "cache memory" else "-", color=colour)
             low, high = 1e3 * bounds.bound_s.isel(model=0, way=[0, -1]).quantile([0.02, 1]).values
             ax.set(xscale="log", yscale="log", ylim=(max(low, 1e-2), 2 * high), title=f"{models[0]}, {way}")
-            _axes(ax, contexts, 3)
+            log_axes(ax, contexts, 3)
         axes[0, 0].set_ylabel("Time of a token (ms)")
         for ax, model in zip(axes[1], models, strict=False):
             _regions(ax, bounds.sel(model=model), contexts, named=model == models[0])

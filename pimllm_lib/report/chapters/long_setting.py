@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import xarray as xr
@@ -77,3 +77,9 @@ class Setting:
         found = summary(ds).squeeze(["system", "model"], drop=True)
         kept = found.assign(power_w=found.energy_j / found.latency_s)
         return annotate(kept[["tokens_per_s", "tokens_per_j", "power_w", "area_m2"]])
+
+
+def over_models(decoders: Sequence[Decoder], made: Callable[[Decoder], xr.Dataset]) -> xr.Dataset:
+    """Return what is made of each model, along model."""
+    every: xr.Dataset = xr.concat([made(decoder).expand_dims(model=[decoder.name]) for decoder in decoders], "model")
+    return every
