@@ -23,6 +23,7 @@ from pimllm_lib.system import evaluate
 
 #: Quantities of which a table says how many values were published.
 QUANTITIES = ("endurance", "array_endurance", "write_j", "write_s", "retention_s", "area_m2")
+_LASTING = ["first_failure_years", "worn_years"]
 #: What has an interval where published ranges are behind it.
 _BEHIND = {
     "tokens_per_s": "tokens_per_s", "tokens_per_j": "tokens_per_j", "write_share": "tokens_per_j",
@@ -52,8 +53,9 @@ def by_technology(setting: Setting) -> xr.Dataset:
         costs = measured(spread, decoder, setting.context_len)
         for variable, result in _BEHIND.items():
             costs[variable] = _ended(costs[variable], technologies.has_interval(name, technologies.BEHIND[result]))
-        years = [_years(setting, decoder, name, population) for population in technologies.POPULATIONS]
-        return xr.merge([costs, xr.concat(years, xr.Variable("population", list(technologies.POPULATIONS)))])
+        each = [_years(setting, decoder, name, population) for population in technologies.POPULATIONS]
+        years = xr.concat([ds[_LASTING] for ds in each], xr.Variable("population", list(technologies.POPULATIONS)))
+        return xr.merge([costs, years]).assign(cell_writes=each[0].cell_writes)
 
     def one(decoder: Decoder) -> xr.Dataset:
         names = technologies.names()
@@ -72,10 +74,10 @@ def _years(setting: Setting, decoder: Decoder, name: str, population: str) -> xr
         spread = technologies.spread(name, population)
     except BadInput:  # no array of it was published
         none = lifetimes(system=technologies.fitted(setting.home(IN_MEMORY), technologies.spread(name)), **asked)
-        return none[["first_failure_years", "worn_years"]] * np.nan
+        return none.assign({name: none[name] * np.nan for name in _LASTING})
     years = lifetimes(system=technologies.fitted(setting.home(IN_MEMORY), spread), **asked)
     spanned = technologies.has_interval(name, (field,))
-    return years[["first_failure_years", "worn_years"]].map(lambda value: _ended(value, spanned))
+    return years.assign({name: _ended(years[name], spanned) for name in _LASTING})
 
 
 def _ended(value: xr.DataArray, spanned: bool) -> xr.DataArray:

@@ -47,8 +47,8 @@ def years(value: float) -> str:
     >>> years(0.002), years(12.34), years(2.5e6), years(float("inf"))
     ('18 h', '12 y', '3e6 y', 'never')
     """
-    if np.isinf(value):
-        return "never"
+    if not np.isfinite(value):
+        return "never" if np.isinf(value) else "none published"
     for size, unit in _UNITS:
         if value * YEAR < 40 * size:
             return f"{value * YEAR / size:.2g} {unit}"
