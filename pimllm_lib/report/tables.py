@@ -113,7 +113,7 @@ def all_sources() -> str:
         inner = ", ".join(f"{field}: {value}" for field, value in table.items() if _names_a_part(field, value))
         about = f"{table['part']}: {table['summary']}. {'Made of ' + inner + '. ' if inner else ''}Used by {used}."
         blocks.append(f'<p class="part-name"><strong id="{name}">{name}</strong>, {escape(about)}</p>')
-        rows = [_source_row(field, entry) for field, entry in table.items() if isinstance(entry, dict)]
+        rows = [source_row(field, entry) for field, entry in table.items() if isinstance(entry, dict)]
         blocks.append(Table(pd.DataFrame(rows))._repr_html_() if rows else "")
     return "".join(blocks).replace("\n", "")
 
@@ -122,11 +122,13 @@ def _names_a_part(field: str, value: Any) -> bool:
     return isinstance(value, str) and field not in ("part", "summary")
 
 
-def _source_row(field: str, entry: dict[str, Any]) -> dict[str, str]:
+def source_row(field: str, entry: dict[str, Any]) -> dict[str, str]:
+    """Return a quantity of the catalog for reading: value, range and how many published values it spans, source."""
+    span = " to ".join(f"{x:g}" for x in entry.get("range", []))
     return {
         "quantity": field,
         "value": _with_unit(entry),
-        "range": " to ".join(f"{x:g}" for x in entry.get("range", [])),
+        "range": span + (f"{' ' * bool(span)}(n = {entry['n']})" if "n" in entry else ""),
         "status": entry["status"].replace("_", " "),
         "source": entry["source"],
         "where or why": entry.get("where") or entry.get("note", ""),

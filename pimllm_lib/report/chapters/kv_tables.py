@@ -11,7 +11,7 @@ import xarray as xr
 from pimllm_lib import catalog, technologies
 from pimllm_lib.report.chapters.analog_noise import percent
 from pimllm_lib.report.chapters.design_space import MM2
-from pimllm_lib.report.tables import Table
+from pimllm_lib.report.tables import Table, source_row
 from pimllm_lib.report.text import spaced
 from pimllm_lib.units import HOUR, YEAR
 
@@ -25,19 +25,12 @@ _UNITS = ((1.0, "s"), (60.0, "min"), (HOUR, "h"), (24 * HOUR, "d"))
 
 
 def inputs() -> Table:
-    """Return the main quantities of every technology: value, range, how many were published, status, source and where."""
+    """Return the main quantities of every technology, with their sources."""
     rows = []
     for name in technologies.names():
         tables = (catalog.parts.entries[name], catalog.parts.entries[technologies.named(name).cell.name])
         entries = ((field, table[field]) for field in _LISTED for table in tables if field in table)
-        for field, entry in entries:
-            unit = "" if entry["unit"] == "1" else f" {entry['unit']}"
-            rows.append({
-                "technology": name, "quantity": field, "value": f"{entry['value']:.3g}{unit}",
-                "range": " to ".join(f"{end:.3g}" for end in entry["range"]) if "range" in entry else "none",
-                "n": entry.get("n", ""), "status": entry["status"].replace("_", " "), "source": entry["source"],
-                "where": entry.get("where") or entry.get("note", ""),
-            })  # fmt: skip
+        rows += [{"technology": name} | source_row(field, entry) for field, entry in entries]
     return Table(pd.DataFrame(rows), long=True)
 
 
