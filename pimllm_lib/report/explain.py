@@ -30,6 +30,7 @@ TIMES = {
     "merge": "hops x (1 / rate_hz + bits of a tile's result / network_bps)",
     "transfer": "hops x bits of the result / network_bps",
     "stall": "max(0, bytes x 8 / dram.bandwidth_bps - computing)",
+    "kv_cells": "cells of a line / written at once x cell.write_pulses x (cell.write_s + a read)",
     "bus": "bits / bus.rate_bps",
     "issue": "products started x bus.issue_s",
 }
@@ -44,6 +45,7 @@ ENERGIES = {
     "sram": "bits moved x sram.bit_j",
     "dram_weights": "bytes x 8 x dram.bit_j",
     "dram_kv": "bytes x 8 x dram.bit_j",
+    "kv_cells": "cells x cell.write_pulses x (cell.write_j + verify_j + half-selected cells) + erase_j",
     "bus": "bits x bus.bit_j",
     "leakage": "static power x time of the token, less what is charged while working",
 }
