@@ -37,7 +37,7 @@ SMALL = {
         "models": "['opt-125m']",
         "context_len": "[128, 512, 1024]",
         "row_context": "[128, 512, 1024]",
-        "again": "[]",
+        "again": "['bits 3']",
     },
     "10-long-context": {
         "models": "['opt-125m']",

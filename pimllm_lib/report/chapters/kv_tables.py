@@ -38,10 +38,10 @@ def years(value: float) -> str:
     """Return years as they are said: in smaller units where they are few, no more digits than they deserve.
 
     >>> years(0.002), years(12.34), years(2.6e6), years(float("inf"))
-    ('18 h', '12 y', '3e6 y', 'never')
+    ('18 h', '12 y', '3e6 y', 'never fails')
     """
     if not np.isfinite(value):
-        return "never" if np.isinf(value) else "none published"
+        return "never fails" if np.isinf(value) else "none published"
     for size, unit in _UNITS:
         if value * YEAR < 40 * size:
             return f"{value * YEAR / size:.2g} {unit}"
@@ -52,12 +52,11 @@ def years(value: float) -> str:
 
 def span(values: xr.DataArray, said: Any = spaced) -> str:
     """Return a median with its interval, or with the words that there is none."""
-    low, middle, high = (values.sel(estimate=e).item() for e in technologies.ESTIMATES)
-    if np.isnan(middle):
-        return "none published"
-    if np.isinf(middle):
-        return "no wear"
-    return f"{said(middle)} (no interval)" if np.isnan(low) else f"{said(middle)} ({said(low)} to {said(high)})"
+    ends = [values.sel(estimate=e).item() for e in technologies.ESTIMATES]
+    if not np.isfinite(ends[1]):
+        return "no wear" if np.isinf(ends[1]) else "none published"
+    low, middle, high = (said(end).replace(" ", "\u00a0") for end in ends)  # a line ends beside a number, not in it
+    return f"{middle} (no\u00a0interval)" if np.isnan(ends[0]) else f"{middle} ({low} to {high})"
 
 
 def by_technology(rows: xr.Dataset) -> Table:
@@ -125,10 +124,10 @@ def needed(found: xr.Dataset) -> Table:
         for n in found.context_len.values:
             here = found.sel(model=model, context_len=n)
             row: dict[str, Any] = {"model": model, "context": int(n)}
-            row |= {f"cycles, {use}": f"{here.needed_endurance.sel(use=use).item():.1e}" for use in (FULL, PHONE)}
+            row |= {f"endurance, {use}": f"{here.needed_endurance.sel(use=use).item():.1e}" for use in (FULL, PHONE)}
             for name in map(str, found.against.values):
                 joules = here.break_even_write_j.sel(against=name).item()
-                row[f"J a cell, {name}"] = "none is small enough" if np.isnan(joules) else f"{joules:.1e}"
+                row[f"J a cell, as {name}"] = "none" if np.isnan(joules) else f"{joules:.1e}"
             rows.append(row)
     return Table(pd.DataFrame(rows), long=True)
 
