@@ -11,6 +11,7 @@ from pimllm_lib import catalog
 from pimllm_lib.analog import attention, checkpoint, language
 from pimllm_lib.analog.attention import in_cells, slices
 from pimllm_lib.analog.cases import attending, cases, prepared
+from pimllm_lib.analog.cells import program
 from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
 from pimllm_lib.report import archive, noise_runs, parameters, paths
@@ -88,6 +89,19 @@ def test_chips_differ_by_seed_and_cells_by_token_however_windows_are_split():
     halves = [in_cells(BAR, varied, IDEAL, seed=1)(3, *(p[i : i + 2] for p in parts), 8 + i) for i in (0, 2)]
     np.testing.assert_array_equal(whole, np.concatenate(halves))
     assert (whole != in_cells(BAR, varied, IDEAL, seed=2)(3, *parts, 8)).any()
+
+
+def test_stuck_cells_stay_where_they_are_whatever_is_written_to_them():
+    ones, devices = np.ones((32, 32), dtype=np.int8), Devices(name="stuck", stuck_off=0.2, variation=0.1)
+    bar = replace(BAR, weight_bits=2)
+    first, second = (
+        program(ones, crossbar=bar, devices=devices, readout=IDEAL, layer=text, place="a crossbar").lines[0].weights
+        for text in ("one text", "another")
+    )
+    off = 0.02  # what is stuck off gives as good as nothing, what is written at least half
+    assert ((first < off) == (second < off)).all()
+    assert 0.1 < (first < off).mean() < 0.3
+    assert (first != second)[first > off].all()
 
 
 def test_no_token_sees_a_later_one():
