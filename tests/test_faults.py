@@ -288,6 +288,7 @@ def test_a_change_of_prose_or_of_a_package_makes_a_copy_stale_and_a_given_defaul
     assert notebooks.stale(slug, into, small)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_of_several_goes_on_where_it_stopped(tmp_path, capfd):
     work = ["01-operation-share", "04-latency-breakdown"]
     small = ["-p", "models", "['opt-125m']", "-p", "context_len", "[8]", "--into", str(tmp_path)]
@@ -317,6 +318,7 @@ def test_a_result_made_with_a_users_file_is_never_taken_for_fresh(tmp_path, monk
     assert "mine.d_model" in archive.record(archive.load(tmp_path / "into" / "01-operation-share.nc"))["user_values"]
 
 
+@pytest.mark.slow
 def test_several_notebooks_run_side_by_side_give_the_bytes_of_one_after_the_other(tmp_path, capfd):
     work = {
         "01-operation-share": {"models": ["opt-125m"], "context_len": [8]},
@@ -385,6 +387,7 @@ def test_a_folder_without_write_permission_is_refused_in_one_line_and_stays_as_i
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_folder_that_takes_no_files_is_one_line(capsys):
     assert main(["export", "--to", "/proc/x.zip"]) == 2
     assert "cannot be written" in capsys.readouterr().err

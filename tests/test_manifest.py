@@ -111,6 +111,7 @@ def test_two_writers_at_once_leave_the_whole_work_of_both(tmp_path):
     assert len(manifest.load(tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_in_any_archived_file_is_found_and_named(tmp_path):
     shutil.copytree(paths.DATA, tmp_path / "data", ignore=shutil.ignore_patterns(files.LOCK))
     folder = tmp_path / "data"

@@ -51,8 +51,8 @@ SMALL = {
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 
-#: Notebooks that take long with small parameters too: they read the corpus of docstrings.
-LONG = ("11-analog-noise", "12-pim-attention", "16-analog-engine")
+#: Notebooks that take long with small parameters too: they search, or read the corpus of docstrings.
+LONG = ("10-long-context", "11-analog-noise", "12-pim-attention", "16-analog-engine")
 
 
 def cells(slug):

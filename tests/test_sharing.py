@@ -67,6 +67,7 @@ def test_a_deposit_names_no_identifier_that_does_not_exist(crate):
     assert not {"doi", "prereserve_doi", "url"} & deposit.keys()
 
 
+@pytest.mark.slow
 def test_equal_archives_give_equal_crates(crate, tmp_path):
     assert export.export(paths.DATA, tmp_path / "again.zip").read_bytes() == crate.read_bytes()
 

@@ -172,6 +172,7 @@ def test_best_designs_are_the_best_of_each_model_and_context(study, tmp_path):
         assert sorted(group.tokens_per_s) == whole[-2:].tolist()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_with_the_chunks_that_are_missing(study, tmp_path):
     path, into = study(STUDY + PARETO + "chunk: 2\n"), tmp_path / "out"
     program = [sys.executable, "-m", "pimllm_lib", "sweep", path, "--into", into]
@@ -206,6 +207,7 @@ def test_no_more_items_are_under_way_than_the_window_holds():
     assert len(taken) == 50
 
 
+@pytest.mark.slow
 def test_a_study_of_a_notebook_runs_it_at_every_point(study, tmp_path):
     text = "notebook: 01-operation-share\naxes:\n  which: {fields: [parameter.models], values: [[opt-125m], [opt-350m]]}\n" \
            "  contexts: {fields: [parameter.context_len], values: [[8]]}\n"  # fmt: skip
