@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,6 +63,7 @@ def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bo
             kernel_name="python3",
             progress_bar=progress,
             config=_local_sockets(made.parent),
+            kernel_manager_class=_quiet_kernel(),
         )
     except PapermillExecutionError as error:
         raise _failed(source.stem, error) from None
@@ -93,6 +95,21 @@ def _refuse_warnings(path: Path, slug: str) -> None:
             if output.get("name") == "stderr":
                 said = "".join(output["text"]).strip().splitlines()[0]
                 raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {said}")
+
+
+def _quiet_kernel() -> Any:
+    """Return a kernel manager whose kernels share no stderr with the terminal.
+
+    What a cell writes there reaches the notebook all the same; what is left is the noise of sockets that close while a
+    finished kernel stops.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+
+    class QuietKernel(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]  # the manager is asynchronous
+            await super().start_kernel(stderr=subprocess.DEVNULL, **options)
+
+    return QuietKernel
 
 
 def _local_sockets(folder: Path) -> Any:
