@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.7.0"
+__version__ = "0.8.0.dev0"
 
 if TYPE_CHECKING:
     from pimllm_lib import catalog, metrics

@@ -1,6 +1,11 @@
 """What several tests share."""
 
+import time
+
+import numpy as np
 import pytest
+
+from in_process import notebooks_in_process
 
 #: Programs for environments of their own, no tests.
 collect_ignore = ["peers"]
@@ -8,6 +13,37 @@ collect_ignore = ["peers"]
 #: The seven models and six contexts of the published figures.
 SEVEN = ["gpt2-355m", "gpt2-774m", "gpt2-1.5b", "opt-1.3b", "opt-2.7b", "llama-7b", "opt-6.7b"]
 CONTEXTS = [128, 256, 512, 1024, 2048, 4096]
+
+
+
+def same_sums(found, wanted, magnitudes):
+    """Whether float32 sums agree: within the rounding of another order of adding, on the scale of what was added.
+
+    magnitudes: the sum of the magnitudes of the terms, of each sum or of all.
+    """
+    return bool((np.abs(np.asarray(found, dtype=float) - wanted) <= 4e-6 * np.asarray(magnitudes)).all())
+
+
+#: A suite that takes longer says where its time goes.
+PATIENCE_S = 150
+_started = time.monotonic()
+
+
+def pytest_terminal_summary(terminalreporter):
+    took = time.monotonic() - _started
+    if took > PATIENCE_S:
+        calls = [report for reports in terminalreporter.stats.values() for report in reports if hasattr(report, "duration")]
+        slowest = sorted(calls, key=lambda report: report.duration, reverse=True)[:10]
+        terminalreporter.section(f"{took:.0f} s, more than {PATIENCE_S}: the ten slowest")
+        for report in slowest:
+            terminalreporter.write_line(f"{report.duration:7.2f} s {report.when:8} {report.nodeid}")
+
+
+@pytest.fixture
+def in_process():
+    """Run notebooks in this process, where no kernel is what is tested."""
+    with notebooks_in_process():
+        yield
 
 
 @pytest.fixture

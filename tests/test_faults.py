@@ -256,7 +256,7 @@ def test_a_run_that_was_killed_when_it_had_announced_a_new_result_leaves_an_arch
     assert "results as the manifest says: 1;" in capsys.readouterr().out
 
 
-def test_a_users_notebook_bears_the_hash_of_its_own_code_and_is_run_every_time(tmp_path, capfd):
+def test_a_users_notebook_bears_the_hash_of_its_own_code_and_is_run_every_time(tmp_path, capfd, in_process):
     source = paths.notebook("01-operation-share").read_text()
     mine = tmp_path / "mine.ipynb"
     mine.write_text(source.replace("import pimllm_lib as pl", "import pimllm_lib as pl  # mine"))
@@ -269,7 +269,7 @@ def test_a_users_notebook_bears_the_hash_of_its_own_code_and_is_run_every_time(t
     capfd.readouterr()
 
 
-def test_a_change_of_prose_or_of_a_package_makes_a_copy_stale_and_a_given_default_does_not(tmp_path, monkeypatch):
+def test_a_change_of_prose_or_of_a_package_makes_a_copy_stale_and_a_given_default_does_not(tmp_path, monkeypatch, in_process):
     shutil.copytree(paths.NOTEBOOKS, tmp_path / "notebooks")
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
     slug, into = "01-operation-share", tmp_path / "into"
@@ -306,7 +306,7 @@ def test_an_interrupted_run_of_several_goes_on_where_it_stopped(tmp_path, capfd)
     assert manifest.damage(tmp_path) == []
 
 
-def test_a_result_made_with_a_users_file_is_never_taken_for_fresh(tmp_path, monkeypatch):
+def test_a_result_made_with_a_users_file_is_never_taken_for_fresh(tmp_path, monkeypatch, in_process):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(
         "d_model = 64\nd_ff = 64\nn_layers = 1\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\n"

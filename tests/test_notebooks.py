@@ -70,7 +70,7 @@ def source(slug, kind):
 @pytest.mark.parametrize(
     "slug", [pytest.param(slug, marks=pytest.mark.slow) if slug in LONG else slug for slug in paths.slugs()]
 )
-def test_a_notebook_runs_with_small_parameters(slug, tmp_path):
+def test_a_notebook_runs_with_small_parameters(slug, tmp_path, in_process):
     values = parameters.check(slug, SMALL[slug])
     made = notebooks.run(slug, tmp_path, values)
     ds = archive.load(tmp_path / f"{slug}.nc")
@@ -110,7 +110,9 @@ def test_plain_papermill_runs_a_notebook(tmp_path):
     assert ds.context_len.values.tolist() == [8192]
 
 
-def test_a_relative_folder_receives_notebook_and_dataset_and_relative_models_are_found(tmp_path, monkeypatch, capsys):
+def test_a_relative_folder_receives_notebook_and_dataset_and_relative_models_are_found(
+    tmp_path, monkeypatch, capsys, in_process
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(
         "d_model = 64\nd_ff = 64\nn_layers = 1\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\n"
@@ -122,7 +124,7 @@ def test_a_relative_folder_receives_notebook_and_dataset_and_relative_models_are
     assert archive.load(Path("a/b/03-tokens-per-second.nc")).model.values.tolist() == ["mine"]
 
 
-def test_a_new_study_is_ready_to_run(tmp_path, monkeypatch, capsys):
+def test_a_new_study_is_ready_to_run(tmp_path, monkeypatch, capsys, in_process):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text('array = "cloud-256x256"\n' + "".join(
         f'{field} = "{name}"\n' for field, name in (

@@ -8,13 +8,16 @@ turns of phrase remain that both sides share.
 from __future__ import annotations
 
 import ast
+import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
+from pooch import os_cache
 
 from pimllm_lib.analog.corpus import Corpus
 from pimllm_lib.errors import BadInput
@@ -32,6 +35,8 @@ HELD_OUT = {
 }
 #: Between two docstrings; it occurs in none.
 SEPARATOR = b"\0"
+#: Between the parts of two packages in the cache; a part holds no two separators in a row, since no docstring is empty.
+_BETWEEN_PACKAGES = SEPARATOR * 2
 #: Words of a shingle, and the share of known shingles beyond which a docstring counts as seen before.
 SHINGLE, MOST_KNOWN = 8, 0.3
 #: Shorter docstrings say little.
@@ -44,18 +49,51 @@ def corpus() -> Corpus:
     Raises BadInput when a package is missing. Another version of one gives another text: `differences` says which, with
     both hashes.
     """
-    seen: set[int] = set()
-    parts, differences = {}, []
-    for package, expected in (TRAINING | HELD_OUT).items():
-        text = SEPARATOR.join(_fresh(package, seen))
-        found = sha256(text).hexdigest()
-        if found != expected:
-            differences.append(f"docstrings of {package} have SHA-256 {found}; wanted {expected}")
-        parts[package] = text
+    expected = TRAINING | HELD_OUT
+    parts = _kept(tuple(expected))
+    found = {package: sha256(text).hexdigest() for package, text in parts.items()}
+    differences = [
+        f"docstrings of {package} have SHA-256 {found[package]}; wanted {wanted}"
+        for package, wanted in expected.items()
+        if found[package] != wanted
+    ]
     held, training = (
         np.frombuffer(SEPARATOR.join(parts[name] for name in names), dtype=np.uint8) for names in (HELD_OUT, TRAINING)
     )
     return Corpus(training=training, held_out=held, vocabulary=256, differences=tuple(differences))
+
+
+def _kept(packages: tuple[str, ...]) -> dict[str, bytes]:
+    """Return package -> its part of the corpus, from the user's cache where these very packages were read before.
+
+    Reading them takes seconds and gives the same every time. A file of the cache begins with the hash of its content: a
+    damaged one is made anew.
+    """
+    path = _place(packages)
+    kept = path.read_bytes() if path is not None and path.is_file() else b""
+    if sha256(kept[32:]).digest() == kept[:32]:
+        return dict(zip(packages, kept[32:].split(_BETWEEN_PACKAGES), strict=True))
+    seen: set[int] = set()
+    parts = {package: SEPARATOR.join(_fresh(package, seen)) for package in packages}
+    text = _BETWEEN_PACKAGES.join(parts.values())
+    with suppress(OSError):  # a cache that cannot be written is none
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(f".{path.name}.{os.getpid()}")
+            scratch.write_bytes(sha256(text).digest() + text)
+            scratch.replace(path)
+    return parts
+
+
+def _place(packages: tuple[str, ...]) -> Path | None:
+    """Return the file of the cache for packages as they are installed, read by this module; None where neither is known."""
+    digest = sha256(Path(__file__).read_bytes())
+    for package in packages:
+        record = _distribution(package).read_text("RECORD")  # the hash of each of its files
+        if not record:
+            return None
+        digest.update(f"\0{package}\0{record}".encode())
+    return Path(os_cache("pimllm")) / f"docstrings-{digest.hexdigest()[:32]}"
 
 
 def _fresh(package: str, seen: set[int]) -> Iterator[bytes]:
@@ -83,12 +121,16 @@ def _docstrings(package: str) -> Iterator[str]:
 
 def _sources(package: str) -> list[Path]:
     """Return an installed package's sources, in the order of their names, without tests and files made at its build."""
-    try:
-        found = distribution(package)
-    except PackageNotFoundError:
-        raise BadInput(f"package {package} is not installed; wanted it, since its docstrings are the corpus") from None
+    found = _distribution(package)
     made = ("__config__", "_version", "version")
     files = [
         f for f in found.files or [] if f.suffix == ".py" and not f.name.startswith(made) and "tests" not in f.parts
     ]
     return [Path(str(found.locate_file(file))) for file in sorted(files, key=lambda file: file.as_posix())]
+
+
+def _distribution(package: str) -> Distribution:
+    try:
+        return distribution(package)
+    except PackageNotFoundError:
+        raise BadInput(f"package {package} is not installed; wanted it, since its docstrings are the corpus") from None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.report import archive
+from pimllm_lib.report import agreement, archive
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def archives(old: Mapping[str, xr.Dataset], new: Mapping[str, xr.Dataset]) -> li
 def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
     """Return what moved from one result to another of the same name; nothing when they agree.
 
-    Values agree within the old result's own relative tolerance. Where the two cover different labels, the labels that both
+    Values agree as `agreement` says, within the old result's own tolerance. Where the two cover different labels, the labels that both
     have are compared, and the difference in labels is a change of its own.
     """
     return [*_parameters(name, old, new), *_labels(name, old, new), *_values(name, old, new)]
@@ -127,7 +127,7 @@ def _moved(name: str, variable: str, was: xr.DataArray, now: xr.DataArray, toler
             yield Change(name, "labels", variable, "values that are no numbers differ")
         return
     old, new = np.atleast_1d(was.values).astype(float), np.atleast_1d(now.values).astype(float)
-    off = ~np.isclose(new, old, rtol=tolerance, atol=0.0, equal_nan=True)
+    off = np.atleast_1d(agreement.moved(was, now, tolerance))
     if not off.any():
         return
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,0 +1,49 @@
+"""Whether two values of a result variable are the same: the one rule for `book`, `verify` and `diff`.
+
+A number is compared on the scale of what it is a sum or a difference of, for that is what its rounding grows with. A cost of
+one op and component is compared on the scale of the largest op or component beside it: they are added up. What is a
+difference (a gain, an index of variance, the rise of a loss) has a scale in its row of `schema.VARIABLES`. Everything else
+is made by multiplying and dividing, and is its own scale.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pimllm_lib.schema import VARIABLES
+
+#: Dimensions along which an extensive variable adds up.
+_SUMMED = ("op", "component")
+
+
+def scale(kept: xr.DataArray) -> xr.DataArray:
+    """Return the size on which each value of a variable is compared, of the variable's own shape and unit."""
+    size = abs(kept.astype(float))
+    size = size.where(np.isfinite(size), 0.0)
+    row = VARIABLES.get(str(kept.name))
+    if row is None:
+        return size
+    over = [dim for dim in _SUMMED if dim in size.dims] if row.extensive else []
+    if row.scale == "largest":
+        return xr.full_like(size, size.max())
+    whole = size.max(over) if over else size
+    return xr.broadcast(np.maximum(whole, row.scale), size)[0].transpose(*size.dims)
+
+
+def allowed(kept: xr.DataArray, tolerance: float) -> xr.DataArray:
+    """Return by how much each value may move, for a relative tolerance such as a result's own."""
+    return scale(kept) * tolerance
+
+
+def moved(kept: xr.DataArray, fresh: xr.DataArray, tolerance: float) -> Any:
+    """Return where two variables of the same dimensions and labels differ, as an array of booleans.
+
+    What is no number (NaN) agrees with what is none, and infinity with infinity.
+    """
+    old, new = kept.values.astype(float), fresh.values.astype(float)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(new - old) <= allowed(kept, tolerance).values
+    return ~(near | (old == new) | (np.isnan(old) & np.isnan(new)))
