@@ -118,38 +118,47 @@ def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 
     costs: shape (points, objectives), less is better. Of equal points the first is kept. A point with NaN is never kept.
     """
-    alive = np.flatnonzero(_undominated(costs))
-    order = alive[np.lexsort(costs[alive].T[::-1])]  # by the first cost, then the second, ...: no later one dominates
+    alive = np.flatnonzero(~np.isnan(costs).any(axis=1))
+    columns = np.ascontiguousarray(costs.T[:, alive])  # each pass reads one objective of many points after the other
+    alive, columns = _undominated(alive, columns)
+    order = np.lexsort(columns[::-1])  # by the first cost, then the second, ...: no later one dominates
     kept: list[NDArray[np.int64]] = []
     while order.size:
-        rest = costs[order]
-        block = _within(rest[:_BLOCK])
-        kept.append(order[:_BLOCK][block])
-        best, later = rest[:_BLOCK][block], rest[_BLOCK:]
-        alive = np.ones(len(later), dtype=bool)
-        for point in best:  # each pass is over those still alive alone
-            index = np.flatnonzero(alive)
-            alive[index[(later[index] >= point).all(axis=1)]] = False
-        order = order[_BLOCK:][alive]
+        block = order[:_BLOCK][_within(columns[:, order[:_BLOCK]].T)]
+        kept.append(alive[block])
+        order, later = order[_BLOCK:], columns[:, order[_BLOCK:]]
+        for point in columns[:, block].T:  # each pass is over those still alive alone
+            left = ~_at_least(later, point)
+            order, later = order[left], later[:, left]
     found = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
     return np.sort(found)
 
 
-#: Points compared with one another at once.
-_BLOCK = 256
+#: Points compared with one another at once; directions in which good ones are looked for, each among those still alive.
+_BLOCK, _DIRECTIONS = 256, 96
 
 
-def _undominated(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which points are worth a closer look: none that a few good ones dominate, none with NaN."""
-    alive: NDArray[np.bool_] = np.logical_not(np.isnan(costs).any(axis=1))
-    if len(costs) < _BLOCK or not alive.any():
-        return alive
-    low, high = costs[alive].min(axis=0), costs[alive].max(axis=0)
-    scaled = (costs - low) / np.where(high > low, high - low, 1.0)
-    for weights in np.random.default_rng(0).dirichlet(np.ones(costs.shape[1]), 24):
-        best = costs[np.nanargmin(scaled @ weights)]
-        alive &= ~((costs >= best).all(axis=1) & (costs > best).any(axis=1))
-    return alive
+def _at_least(columns: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which points cost at least as much as one in every objective."""
+    worse: NDArray[np.bool_] = columns[0] >= point[0]
+    for column, cost in zip(columns[1:], point[1:], strict=True):
+        worse &= column >= cost
+    return worse
+
+
+def _undominated(
+    alive: NDArray[np.int64], columns: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the points, and their costs, that are worth a closer look: none that a few good ones dominate."""
+    if alive.size < _BLOCK:
+        return alive, columns
+    low, high = columns.min(axis=1), columns.max(axis=1)
+    scale = np.where(high > low, high - low, 1.0)
+    for weights in np.random.default_rng(0).dirichlet(np.ones(len(columns)), _DIRECTIONS):
+        best = columns[:, np.argmin((weights / scale) @ columns)]
+        left = ~_at_least(columns, best) | (columns == best[:, None]).all(axis=0)
+        alive, columns = alive[left], columns[:, left]
+    return alive, columns
 
 
 def _within(block: NDArray[np.float64]) -> NDArray[np.int64]:
