@@ -73,9 +73,13 @@ class Frame:
         return np.asarray(values).reshape(shape)
 
     def align(self, value: Any) -> Any:
-        """Return a number unchanged, an axis as an array with one position per dimension."""
+        """Return a number unchanged, an axis as an array with one position per dimension.
+
+        Whole numbers become float64, in which products of large ones are large: 64-bit integers would wrap around.
+        """
         if not isinstance(value, xr.DataArray):
             return value
+        value = value.astype(float) if value.dtype.kind in "iu" else value
         ordered = value.transpose(*(dim for dim in self.labels if dim in value.dims))
         return ordered.data.reshape([value.sizes.get(dim, 1) for dim in self.labels])
 

@@ -104,12 +104,15 @@ def require(ok: Any, what: str, got: object, wanted: str) -> None:
 
 
 def require_counts(item: Any, names: Iterable[str]) -> None:
-    """Raise BadInput unless each named field is a whole number of at least 1, everywhere along an axis."""
+    """Raise BadInput unless each named field is a whole number of at least 1, everywhere along an axis, and below 2^53:
+    above it a float64 leaves whole numbers out.
+    """
     for name in names:
         value = _plain(getattr(item, name))
         where, wanted = f"{type(item).__name__}.{name}", "a whole number of at least 1"
         numeric(where, value, wanted)
-        require((value >= 1) & (value == np.floor(value)) & (value < 2**53), where, value, wanted)
+        require((value >= 1) & (value == np.floor(value)), where, value, wanted)
+        require(value < 2**53, where, value, f"{wanted}, below 2^53")
 
 
 def require_positive(item: Any, names: Iterable[str], *, or_zero: bool = False) -> None:
@@ -152,8 +155,11 @@ def require_inner(item: Any, **classes: type[Any]) -> None:
 
 
 def numeric(what: str, value: object, wanted: str) -> None:
-    """Raise BadInput unless the value is an integer, a float or an array of them (a bool is neither)."""
+    """Raise BadInput unless the value is a float, an integer that a float can stand for, or an array of them (a bool is
+    neither).
+    """
     kind = getattr(getattr(value, "dtype", None), "kind", None)
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023
+    plain = whole or isinstance(value, float)
     if not plain and kind not in ("i", "u", "f"):
         raise BadInput(f"{what} is {clip(value)}; wanted {wanted}")

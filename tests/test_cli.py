@@ -152,6 +152,23 @@ def test_a_bad_part_is_one_line_and_status_2(capsys, part_toml):
     refused(capsys, ["evaluate", "--model", "opt-6.7b", "--array", path], "rate_hz is -500000000.0")
 
 
+@pytest.mark.parametrize("system", ["tpu-llm", "pim-llm"])
+@pytest.mark.parametrize("size", ["2**40", "2**41", "2**52", "2**53", "10**18", "2**64", "10**400"])
+def test_a_size_that_no_machine_holds_is_one_line(capsys, tmp_path, system, size):
+    path, size = tmp_path / "m.toml", pow(*map(int, size.split("**")))
+    plain = {"n_heads": 16, "n_kv_heads": 16, "head_dim": 64, "window": "inf"}
+    plain |= {"d_model": 1024, "d_ff": 4096, "n_layers": 24, "vocab_size": 50257, "n_experts": 4}
+    for fields in (*([name] for name in plain), ["d_model", "d_ff"], list(plain)):
+        sizes = plain | dict.fromkeys(fields, size)
+        path.write_text("".join(f"{name} = {value}\n" for name, value in {"name": '"m"', **sizes}.items()))
+        argv = ["evaluate", "--system", system, "--model", str(path), "--conventions", "full-system"]
+        if fields == ["window"] and size < 10**400:  # beyond every context it is no window
+            assert main(argv) == 0
+            capsys.readouterr()
+        else:
+            refused(capsys, argv, "wanted")
+
+
 def test_a_folder_is_no_output_file_and_nothing_is_left_behind(capsys, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "x").write_text("")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
+from pimllm_lib.parts import with_fields
 from pimllm_lib.schema import OPS, VARIABLES
 
 TPU = pl.catalog.systems["tpu-llm"]
@@ -196,3 +197,8 @@ def test_bad_arguments_are_refused_in_one_line(change, words):
 def test_a_bad_axis_is_refused(axis, words):
     with pytest.raises(ValueError, match=words):
         pl.axis(**axis)
+
+
+def test_sizes_on_an_axis_do_not_wrap_around():
+    sides = with_fields(TPU, {"array.rows": pl.axis(side=[2, 2**40]), "array.cols": 2**40})
+    assert pl.evaluate(system=sides, model="opt-125m", context_len=1).pe_count.values.ravel().tolist() == [2**41, 2**80]

@@ -181,7 +181,7 @@ def _count(path: Path, config: dict[str, Any], key: str, default: int | None = N
     if value is None:
         raise BadInput(f"{path} has no {key}; wanted a whole number of at least 1")
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**53:
-        raise BadInput(f"{path}: {key} is {clip(value)}; wanted a whole number of at least 1")
+        raise BadInput(f"{path}: {key} is {clip(value)}; wanted a whole number of at least 1, below 2^53")
     return value
 
 

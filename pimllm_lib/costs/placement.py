@@ -31,8 +31,9 @@ def hops(
     tiles: tiles of each matrix, in order; 0 leaves a matrix out. Numbers or arrays, evaluated once for each distinct
     combination. The last matrix sends nothing. copies: how many of each matrix there are, one unless given; neighbours with
     copies lie together, the first copy of each and then the second, and the farthest copy counts. Raises BadInput, with
-    the tiles needed, when they do not fit the grid.
+    the tiles needed, when they do not fit the grid or are too many to be placed.
     """
+    _require_countable(tiles, copies or [1] * len(tiles))
     plain = all(np.all(np.asarray(n) == 1) for n in copies)
     columns = np.broadcast_arrays(*tiles, *(() if plain else copies), grid_side, tiles_per_bank)
     rows = np.stack([np.asarray(c, dtype=np.int64).ravel() for c in columns], axis=-1)
@@ -40,6 +41,13 @@ def hops(
     found = np.array([_placed(row.tolist(), len(tiles), walk) for row in distinct], float)
     spread = found[where.ravel()].reshape(*columns[0].shape, len(tiles), 2)
     return [(spread[..., i, 0], spread[..., i, 1]) for i in range(len(tiles))]
+
+
+def _require_countable(tiles: Sequence[Any], copies: Sequence[Any]) -> None:
+    """Raise BadInput for tiles whose number leaves the whole numbers of a float64, as 64-bit integers would soon after."""
+    needed = np.max(sum(np.asarray(n, dtype=float) * c for n, c in zip(tiles, copies, strict=True)))
+    if needed > 2**53:
+        raise BadInput(f"a block needs {needed:.3g} tiles; wanted at most {MOST_TILES}, which are placed one by one")
 
 
 def _placed(row: list[int], matrices: int, walk: str) -> tuple[tuple[int, int], ...]:
