@@ -1,5 +1,7 @@
 """Uncertain constants: all decided upon, drawn within their ranges, alike for both machines; bands, indices, claims."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -372,3 +374,18 @@ def test_a_design_or_values_that_cannot_be_are_refused():
         influence.indices(["a", "b"], np.arange(5.0), seed=1)
     with pytest.raises(BadInput, match="values do not vary"):
         influence.indices(["a", "b"], np.ones(32), seed=1)
+
+
+@pytest.mark.parametrize("size", [1e-100, 1.0, -7e5])
+def test_a_constant_up_to_rounding_has_no_indices(size):
+    names, noise = ["a", "b"], np.random.default_rng(1).integers(-50, 50, 8 * 4)
+    with pytest.raises(BadInput, match="values do not vary beyond rounding"):
+        influence.indices(names, size * (1 + noise * np.finfo(float).eps), seed=1)
+    influence.indices(names, size * (1 + 1e-9 * noise), seed=1)
+
+
+def test_an_output_that_only_rounds_is_refused_before_its_logarithm_is_taken():
+    still = BY_NAME["adc-8bit.rate_hz"]
+    still = replace(still, low=still.nominal, high=still.nominal * (1 + 1e-15))
+    with pytest.raises(BadInput, match="values do not vary beyond rounding"):
+        robustness.explained([still], [("opt-125m", 128)], points=8, seed=1)

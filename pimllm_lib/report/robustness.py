@@ -179,11 +179,17 @@ def cases(ds: xr.Dataset) -> list[Case]:
 def explained(drawn: Sequence[Constant], at: Sequence[Case], *, points: int, seed: int) -> xr.Dataset:
     """Return Sobol's indices of the logarithm of each of `MAIN`: dimensions output, case and factor.
 
-    Logarithms, because the outputs are products and quotients of constants that spread by factors.
+    Logarithms, because the outputs are products and quotients of constants that spread by factors. Raises BadInput where
+    an output does not vary.
     """
     names = factors(drawn)
     values = laid(drawn, influence.plan(names, points=points, seed=seed))
-    return _over(at, values, lambda logged: influence.indices(names, np.log(logged), seed=seed))
+
+    def judge(output: Any) -> xr.Dataset:
+        influence.require_spread(output)
+        return influence.indices(names, np.log(output), seed=seed)
+
+    return _over(at, values, judge)
 
 
 def swings(drawn: Sequence[Constant], at: Sequence[Case]) -> xr.Dataset:
