@@ -22,11 +22,12 @@ def total(ds: xr.Dataset) -> xr.Dataset:
 def summary(ds: xr.Dataset) -> xr.Dataset:
     """Return per-step totals with the figures of merit that the dataset's variables and detail allow.
 
-    tokens_per_s = 1 / latency_s; tokens_per_j = 1 / energy_j; utilisation = MACs done by the array over its PE-cycles
-    (as `cycles` counts them, one short for each product); sram_words_per_mac and register_accesses_per_mac, both for each
-    MAC done by the array. From a dataset split by op also projection_share and projection_cycle_share; the latter counts
-    the last cycle of each product, which `cycles` leaves out, and is NaN where the array does nothing. From a dataset
-    split by component array_share and analog_share, both of latency.
+    tokens_per_s = 1 / latency_s; tokens_per_j = 1 / energy_j; utilisation = MACs done by the array over its PE-cycles,
+    at most 1; sram_words_per_mac and register_accesses_per_mac, both for each
+    MAC done by the array. From a dataset split by op also projection_share and projection_cycle_share, NaN where the array
+    does nothing. It and utilisation count the last cycle of each product, which `cycles` leaves out; of products that end
+    together, on arrays side by side, every one's, so that utilisation is too low by less than one cycle a product. From
+    a dataset split by component array_share and analog_share, both of latency.
     """
     whole = total(ds)
     merits = {}
@@ -34,8 +35,8 @@ def summary(ds: xr.Dataset) -> xr.Dataset:
         merits["tokens_per_s"] = 1 / whole.latency_s
     if "energy_j" in ds:
         merits["tokens_per_j"] = 1 / whole.energy_j
-    if {"array_macs", "cycles"} <= set(ds):
-        merits["utilisation"] = whole.array_macs / (whole.cycles * whole.pe_count)
+    if {"array_macs", "cycles", "array_products"} <= set(ds):
+        merits["utilisation"] = whole.array_macs / ((whole.cycles + whole.array_products) * whole.pe_count)
     if {"array_macs", "sram_reads", "sram_writes"} <= set(ds):
         merits["sram_words_per_mac"] = (whole.sram_reads + whole.sram_writes) / whole.array_macs
     if {"array_macs", "register_accesses"} <= set(ds):

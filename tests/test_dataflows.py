@@ -15,7 +15,7 @@ FLOWS = ["os", "ws", "is"]
 TPU = pl.catalog.systems["tpu-llm"]
 ANY_FLOW = replace(TPU.array, measured_cycle_energy_j=0.0, dataflow=pl.axis(dataflow=FLOWS))
 CHARGED = replace(AS_PUBLISHED, name="with SRAM", memory=True)
-WANTED = ["array_macs", "cycles", "energy_j", "sram_reads", "sram_writes", "register_accesses"]
+WANTED = ["array_macs", "array_products", "cycles", "energy_j", "sram_reads", "sram_writes", "register_accesses"]
 
 
 def costs(phase="decode", model="opt-6.7b", context_len=128):

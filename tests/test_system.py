@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from conftest import CONTEXTS, SEVEN
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
@@ -197,6 +197,24 @@ def test_bad_arguments_are_refused_in_one_line(change, words):
 def test_a_bad_axis_is_refused(axis, words):
     with pytest.raises(ValueError, match=words):
         pl.axis(**axis)
+
+
+@settings(deadline=None, max_examples=20)
+@given(rows=st.integers(1, 3), cols=st.integers(1, 3), arrays=st.integers(1, 3), overlap=st.booleans(),
+       flow=st.sampled_from(["os", "ws", "is"]), phase=st.sampled_from(["decode", "prefill"]),
+       context=st.integers(1, 300))  # fmt: skip
+@example(1, 1, 1, False, "os", "decode", 128)
+def test_no_array_does_more_than_a_mac_in_every_pe_and_cycle(rows, cols, arrays, overlap, flow, phase, context):
+    shape = {"rows": rows, "cols": cols, "arrays": arrays, "overlap": overlap, "dataflow": flow}
+    system = with_fields(TPU, {f"array.{name}": value for name, value in shape.items()})
+    ds = pl.evaluate(system=system, model=["opt-6.7b", "mixtral-8x7b"], context_len=context, phase=phase,
+                     variables=["cycles", "array_macs", "array_products"])  # fmt: skip
+    assert (pl.metrics.summary(ds).utilisation <= 1).all()
+
+
+def test_an_array_of_one_pe_is_always_at_work():
+    one = with_fields(TPU, {"array.rows": 1, "array.cols": 1})
+    assert pl.metrics.summary(pl.evaluate(system=one, model="opt-6.7b", context_len=128)).utilisation == 1
 
 
 def test_sizes_on_an_axis_do_not_wrap_around():

@@ -17,7 +17,7 @@ from pimllm_lib.system import evaluate
 MERITS = {
     "tokens_per_s": ("1 / latency_s", "latency_s"),
     "tokens_per_j": ("1 / energy_j", "energy_j"),
-    "utilisation": ("array_macs / (cycles x pe_count)", "cycles"),
+    "utilisation": ("array_macs / ((cycles + array_products) x pe_count)", "cycles"),
 }
 #: Component -> how its time comes about.
 TIMES = {
