@@ -5,7 +5,7 @@ Every function yields entries (op, component, variable, value): what all product
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -116,12 +116,14 @@ _ARRAY: tuple[tuple[set[str], Callable[[Laid], Iterator[tuple[str, str, Value]]]
 class Mapped:
     """The matrices of a block on the tiles of the analog half: layouts, buffer sizes and hops, worked out once."""
 
-    def __init__(self, pim: Pim, products: Sequence[Product], counting: Conventions, holder: str) -> None:
+    def __init__(
+        self, pim: Pim, products: Sequence[Product], counting: Conventions, holds: Mapping[str, Value]
+    ) -> None:
         """Map the products in the order of their use. Raises BadInput when they do not fit the grid.
 
-        holder: the op that is charged the area of what the machine has once.
+        holds: for each op, where it is the one that is charged the area of what the machine has once.
         """
-        self.pim, self.products, self.counting, self.holder = pim, products, counting, holder
+        self.pim, self.products, self.counting, self.holds = pim, products, counting, holds
         bits, dummy = pim.act_bits, counting.dummy_first_layer
         mapped_in = _after_dummy(products, pim.dummy_fan_in) if dummy else [p.k for p in products]
         self.layouts = [
@@ -148,13 +150,20 @@ class Mapped:
 
 def _after_dummy(products: Sequence[Product], dummy_fan_in: Value) -> list[Value]:
     """Return the inputs of matrices when the first one there is, is mapped with the input of a dummy layer."""
-    fan_in, before = [], np.zeros((), dtype=bool)
+    return [
+        np.where(first, dummy_fan_in, product.k) if first.any() else product.k
+        for product, first in zip(products, _first_there(products), strict=True)
+    ]
+
+
+def _first_there(products: Sequence[Product]) -> list[Any]:
+    """Return for each product where it is the first that a model has: of models side by side, each has its own."""
+    found, before = [], np.zeros((), dtype=bool)
     for product in products:
         there = np.asarray(product.count) > 0
-        first = there & ~before
-        fan_in.append(np.where(first, dummy_fan_in, product.k) if first.any() else product.k)
+        found.append(there & ~before)
         before = before | there
-    return fan_in
+    return found
 
 
 def pim_entries(pim: Pim, products: Sequence[Product], counting: Conventions, wanted: set[str]) -> Iterator[Entry]:
@@ -163,11 +172,11 @@ def pim_entries(pim: Pim, products: Sequence[Product], counting: Conventions, wa
     The matrices of a block are placed together; the output head has tiles of its own.
     """
     blocks = [p for p in products if p.kind != "head"]
-    holder = next((p.op for p in products if np.all(np.asarray(p.count) > 0)), products[0].op)
+    holds = dict(zip((p.op for p in products), _first_there(products), strict=True))
     for group in (blocks, [p for p in products if p.kind == "head"]):
         if group:
             dummy = counting.dummy_first_layer and group is blocks
-            mapped = Mapped(pim, group, replace(counting, dummy_first_layer=dummy), holder)
+            mapped = Mapped(pim, group, replace(counting, dummy_first_layer=dummy), holds)
             for product, on, hop in zip(group, mapped.layouts, mapped.hops, strict=True):
                 for variables, entries in _PIM:
                     if wanted & variables:
@@ -208,7 +217,7 @@ def _pim_standing(mapped: Mapped, product: Product, on: crossbar.Layout, hop: An
     for component, value in crossbar.area(on, tile=pim.tile, **mapped.buffers).items():
         yield component, "area_m2", value * there
     for component, part, number in _auxiliary(mapped, on):
-        times = there if component in _OF_TILES else product.op == mapped.holder
+        times = there if component in _OF_TILES else mapped.holds[product.op]
         yield component, "area_m2", part.area_m2 * number * times
     written = crossbar.programming(product.k, product.n, bar=pim.tile.crossbar, program_rows=pim.program_rows)
     yield "crossbar", "program_s", written["time_s"] * there

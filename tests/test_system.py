@@ -199,6 +199,55 @@ def test_a_bad_axis_is_refused(axis, words):
         pl.axis(**axis)
 
 
+LLAMA = pl.catalog.models["llama-3-8b"]
+#: Models that differ in what they have: a gate, a narrow embedding, experts, a window, norms, latents, a choice of tokens.
+VARIED = [
+    *(pl.catalog.models[name] for name in ("gpt2-1.5b", "opt-350m", "llama-2-7b", "mistral-7b")),
+    *(pl.catalog.models[name] for name in ("qwen3-30b-a3b", "bitnet-2b4t")),
+    replace(LLAMA, name="latent", latent_dim=512, rope_dim=64),
+    replace(LLAMA, name="chosen", top_tokens=64, window=200, sinks=4),
+]  # fmt: skip
+#: Machines whose crossbars hold first what some models lack.
+ROUTED = [
+    pl.catalog.systems["pim-llm"],
+    *(
+        with_fields(TPU, {"name": "+".join(ops), "pim": pl.catalog.systems["pim-llm"].pim,
+                          "routing": dict(TPU.routing) | dict.fromkeys(ops, "pim")})
+        for ops in (("gate", "ff2"), ("k_up", "v_up", "x"), ("v", "ff1"))
+    ),
+    with_fields(pl.catalog.systems["pim-llm-groups"], {"name": "ways", "decoding.batch": 3, "decoding.splits": 8}),
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    models=st.lists(st.sampled_from(VARIED), min_size=2, max_size=3, unique_by=lambda model: model.name),
+    system=st.sampled_from(ROUTED),
+    counted=st.sampled_from(["as-published", "full-system"]),
+    phase=st.sampled_from(["decode", "prefill"]),
+)
+@example(VARIED[:1] + VARIED[2:3], ROUTED[1], "full-system", "decode")
+def test_what_a_model_costs_does_not_depend_on_the_models_beside_it(models, system, counted, phase):
+    every = replace(pl.catalog.preset(counted), name="x", auxiliary_parts=True)
+    args = {"system": system, "context_len": [3, 1000], "conventions": every, "detail": "component", "phase": phase}
+    beside = pl.evaluate(model=models, **args)
+    for model in models:
+        alone, found = pl.evaluate(model=model, **args), beside.sel(model=[model.name])
+        for name in alone.data_vars:
+            np.testing.assert_allclose(found[name], alone[name], rtol=1e-12, atol=0, err_msg=f"{name} of {model.name}")
+
+
+def test_what_a_machine_has_once_is_charged_to_the_first_product_that_each_model_has():
+    full = replace(pl.catalog.preset("corrected"), name="x", auxiliary_parts=True)
+    gated = ROUTED[1]
+    args = {"model": ["opt-1.3b", "llama-2-7b"], "conventions": full, "detail": "component"}
+    ds = pl.evaluate(system=gated, context_len=128, **args)
+    once = ds.area_m2.sel(component="controller").squeeze()
+    area = gated.pim.controller.area_m2
+    assert once.sum("op").values.tolist() == [area, area]
+    assert once.sel(op=["ff2", "gate"]).values.tolist() == [[area, 0], [0, area]]
+
+
 @settings(deadline=None, max_examples=20)
 @given(rows=st.integers(1, 3), cols=st.integers(1, 3), arrays=st.integers(1, 3), overlap=st.booleans(),
        flow=st.sampled_from(["os", "ws", "is"]), phase=st.sampled_from(["decode", "prefill"]),
