@@ -203,6 +203,8 @@ def test_a_technology_of_ones_own_has_no_ends_and_an_unknown_one_is_named(tmp_pa
         ({"kv_pim.most_slices": 4}, "bits of a key or value is 8; wanted 2 to 5: a sign and 4 cells of 1 bits"),
         ({"kv_pim.tile.crossbar.weight_bits": 1, "kv_pim.tile.crossbar.polarity": 1}, "polarity is 1; wanted 2"),
         ({"kv_pim.hot_tokens": 5}, "KvPim.hot_tokens is 5; wanted 0 without hot crossbars"),
+        ({"kv_pim.hot_tokens": 0.5}, "KvPim.hot_tokens is 0.5; wanted whole tokens"),
+        ({"kv_pim.most_heads": 1.5}, "KvPim.most_heads is 1.5; wanted whole heads, at least 1"),
         ({"kv_pim.technology.endurance": 0}, "Technology.endurance is 0; wanted cycles above 0"),
         ({"kv": pl.catalog.parts["kv-sram"]}, "has kv and kv_pim; wanted one place"),
         ({"routing": {"projection": "kv_pim", "attention": "kv_pim", "head": "array"}},

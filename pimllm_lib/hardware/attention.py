@@ -105,8 +105,11 @@ class KvPim:
         require_flags(self, ("behind", "refreshed"))
         require_positive(self, ("network_bps",))
         require_positive(self, ("gated_share", "hot_tokens"), or_zero=True)
-        numeric("KvPim.most_heads", self.most_heads, "at least 1; inf for as many as fit")
-        require(self.most_heads >= 1, "KvPim.most_heads", self.most_heads, "at least 1; inf for as many as fit")
+        wanted = "whole heads, at least 1; inf for as many as fit"
+        numeric("KvPim.most_heads", self.most_heads, wanted)
+        whole = self.most_heads == np.floor(self.most_heads)
+        require((self.most_heads >= 1) & whole, "KvPim.most_heads", self.most_heads, wanted)
+        require(self.hot_tokens == np.floor(self.hot_tokens), "KvPim.hot_tokens", self.hot_tokens, "whole tokens")
         bar, cell = self.tile.crossbar, self.technology.cell
         room = 1 + self.most_slices * cell.bits
         wanted = f"2 to {clip(room)}: a sign and {clip(self.most_slices)} cells of {clip(cell.bits)} bits"
