@@ -25,36 +25,46 @@ def array_entries(array: SystolicArray, products: Sequence[Product], wanted: set
     for product in products:
         yield product.op, "stream", "array_macs", product.macs
         yield product.op, "stream", "array_products", product.calls
-        laid = Laid(array, product)
-        for variables, entries in _ARRAY:
-            if wanted & variables:
-                yield from ((product.op, *entry) for entry in entries(laid))
+        for laid in laid_out(array, product):
+            for variables, entries in _ARRAY:
+                if wanted & variables:
+                    yield from ((product.op, *entry) for entry in entries(laid))
+
+
+def laid_out(array: SystolicArray, product: Product) -> list[Laid]:
+    """Return how a product lies on the arrays, each of its whole sizes after the larger one."""
+    larger, *smaller = product.whole
+    first = Laid(array, larger)
+    return [first, *(Laid(array, share, first) for share in smaller)]
 
 
 class Laid:
     """How the products of one op lie on the arrays: on which shape, on how many of them side by side, for how long."""
 
-    def __init__(self, array: SystolicArray, product: Product) -> None:
-        """Divide the rows as far as they are left, and map one product on what results."""
+    def __init__(self, array: SystolicArray, product: Product, after: Laid | None = None) -> None:
+        """Divide the rows as far as they are left, and map one product on what results.
+
+        after: the larger ones of the same op; where these divide the rows alike, both are dealt to the same units.
+        """
         m, k, n = product.m, product.k, product.n
         self.groups = systolic.groups(array.dataflow, m, k, rows=array.rows, row_groups=array.row_groups)
         rows = array.rows if isinstance(self.groups, int) else np.floor(array.rows / self.groups)
         self.shape: dict[str, Any] = {"rows": rows, "cols": array.cols, "dataflow": array.dataflow}
         self.units = array.arrays * self.groups
         self.on = systolic.mapping(m, k, n, **self.shape)
-        self.array, self.product = array, product
+        self.array, self.product, self.beside = array, product, product.count * product.active
+        before = None if after is None else (after.on, after.beside * (np.asarray(after.groups) == self.groups))
+        self.how: dict[str, Any] = {"units": self.units, "overlap": array.overlap, "before": before}
 
     def cycles(self) -> dict[str, Value]:
         """Return the cycles of a step by phase; blocks follow one another."""
         shape = {"rows": self.shape["rows"], "dataflow": self.shape["dataflow"]}
-        beside = self.product.count * self.product.active
-        spent = systolic.work_cycles(self.on, beside, units=self.units, overlap=self.array.overlap, **shape)
+        spent = systolic.work_cycles(self.on, self.beside, **self.how, **shape)
         return {phase: value * self.product.blocks for phase, value in spent.items()}
 
     def mapped_cycles(self) -> dict[str, Value]:
         """Return the cycles of mapped PEs in a step, by phase."""
-        beside = self.product.count * self.product.active
-        spent = systolic.mapped_cycles(self.on, beside, units=self.units, overlap=self.array.overlap)
+        spent = systolic.mapped_cycles(self.on, self.beside, **self.how)
         return {phase: value * self.product.blocks for phase, value in spent.items()}
 
     def sram_words(self) -> dict[str, Value]:
@@ -184,8 +194,10 @@ def pim_entries(pim: Pim, products: Sequence[Product], counting: Conventions, wa
 
 
 def _pim_time(mapped: Mapped, product: Product, on: crossbar.Layout, hop: Any) -> Iterator[tuple[str, str, Value]]:
-    """Yield the time of each part; experts have tiles of their own, so those that are active work side by side."""
-    pim, counting, vectors = mapped.pim, mapped.counting, product.turns * product.m
+    """Yield the time of each part; experts have tiles of their own, so those that are active work side by side, as long
+    as the one with the most vectors.
+    """
+    pim, counting, vectors = mapped.pim, mapped.counting, product.turns * product.whole[0].m
     spent = crossbar.latency(
         on,
         tile=pim.tile,

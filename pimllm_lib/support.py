@@ -6,12 +6,13 @@ Every function yields entries (op, component, variable, value), as the engines d
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from pimllm_lib.costs import memory, nonlinear
-from pimllm_lib.engines import Entry, Laid, array_entries
+from pimllm_lib.engines import Entry, array_entries, laid_out
 from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Dram, KvStore, Storage, System
 from pimllm_lib.parts import Value
@@ -70,8 +71,8 @@ def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]
     assert sram is not None
     assert storage is not None
     limited = np.any(np.isfinite(sram.port_bits))
-    for product in products:
-        words = Laid(array, product).sram_words()
+    for laid in chain.from_iterable(laid_out(array, product) for product in products):
+        product, words = laid.product, laid.sram_words()
         bits = product.calls * memory.sram_bits(
             words,
             product.m * product.n,
@@ -102,7 +103,7 @@ def staging_entries(system: System, step: Step) -> Iterator[Entry]:
             group = step.array.n_heads / cached(step.array)[0]
             bits = product.m * product.k * product.calls * way.pack_heads * (group > 1) * storage.act_bits
         if cut and product.op == "av":
-            bits = bits + product.m * product.n * product.calls * (way.splits > 1) * storage.sum_bits
+            bits = bits + product.m * product.n * product.calls * (product.cut > 1) * storage.sum_bits
         if turning and system.engine(product.op) == "pim":
             words = product.m * (product.k + product.n) * product.calls
             bits = bits + words * way.pipelined * (way.batch > 1) * storage.act_bits
@@ -121,7 +122,7 @@ def dram_entries(
     """
     storage = system.storage
     assert storage is not None
-    for product in on_array:
+    for product in chain.from_iterable(product.whole for product in on_array):
         weights, activations = _array_traffic(system, product)
         if product.kind == "attention":
             yield from _cache_moved(system, product.op, weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
@@ -14,10 +16,13 @@ from pimllm_lib.schema import PRODUCT_KINDS
 class Product:
     """`count` products (m x k)(k x n) in each of `blocks` decoder blocks.
 
+    m, k and n are means where tokens are dealt over experts or over the parts of a context and do not come out even;
+    `whole` has the sizes that there are. Whatever rounds a size asks `whole`; sums and products of sizes need not.
     op, kind: see `schema.OPS` and `schema.KINDS`. Decoding has m = 1: every product is a GEMV. shared: how many of the
     `count` use the same k x n operand. experts: how many experts have `count` products of their own, with matrices of
     their own; active: how many of them work in a step. held: whether the k x n operand is part of the one before it,
-    and is on the chip still where it fits. Sizes may be arrays.
+    and is on the chip still where it fits. cut: how many of the `count` are parts of one context. shares: products of
+    whole sizes that this one is made of, the larger first; none where its own are whole. Sizes may be arrays.
     """
 
     op: str
@@ -31,6 +36,13 @@ class Product:
     experts: Value = 1
     active: Value = 1
     held: Value = 0
+    cut: Value = 1
+    shares: tuple[Product, ...] = ()
+
+    @property
+    def whole(self) -> tuple[Product, ...]:
+        """The products of whole sizes that do the work, the larger first: its shares, or itself."""
+        return self.shares or (self,)
 
     @property
     def calls(self) -> Value:
@@ -49,8 +61,9 @@ class Product:
 
     @property
     def macs(self) -> Value:
-        """Multiply-accumulates of one step."""
-        return self.m * self.k * self.n * self.calls
+        """Multiply-accumulates of one step: nothing that only fills up a part is among them."""
+        first, *others = (share.m * share.k * share.n * share.calls for share in self.whole)
+        return first + sum(others) if others else first
 
 
 @part
@@ -90,12 +103,11 @@ def products(
         for op, k, n, count in table
     ]  # fmt: skip
     blocks[-1:-1] = _attention(decoder, context_len, tokens, way)  # data reaches the output projection last
-    active, each = routed(decoder, vectors)
-    blocks += [
-        Product(op=op, kind=PRODUCT_KINDS[op], m=each, k=k, n=n, count=count, blocks=decoder.n_layers,
-                experts=decoder.n_experts, active=active)
-        for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1))
-    ]  # fmt: skip
+    active, each, spread = routed(decoder, vectors)
+    for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1)):
+        ffn = Product(op=op, kind=PRODUCT_KINDS[op], m=each, k=k, n=n, count=count, blocks=decoder.n_layers,
+                      experts=decoder.n_experts, active=active)  # fmt: skip
+        blocks.append(replace(ffn, shares=tuple(replace(ffn, m=m, active=number) for m, number in spread)))
     width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
     head = Product(op="lm_head", kind="head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1)
     return [*blocks, head]
@@ -167,26 +179,47 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
         group, rows = group / packed, tokens * packed
     span = attended(decoder, context_len)
     chosen = np.minimum(span, decoder.top_tokens) if np.any(np.isfinite(decoder.top_tokens)) else span
-    part = chosen if isinstance(way.splits, int) and way.splits == 1 else ceil_div(chosen, way.splits)
-    sequences, shared, m = kv_heads * group * way.batch, group, rows
-    before = key * part * (decoder.latent_dim > 0)
-    table = []
+    sequences, shared, m, table = kv_heads * group * way.batch, group, rows, []
     if chosen is not span:
         # bounds are the least and the greatest of each number of a page's keys: two products a page
         picks, bounds = chosen < span, 2 * ceil_div(span, decoder.page)
-        table.append(("select", rows, key, bounds, sequences * picks, group, 0))
+        table.append(Product(op="select", kind=PRODUCT_KINDS["select"], m=rows, k=key, n=bounds,
+                             count=sequences * picks, blocks=decoder.n_layers, shared=group))  # fmt: skip
         # heads and tokens that choose for themselves read other keys: they share none, and are rows of products of their own
         each = 1 + picks * (tokens - 1)
         m, sequences, shared = rows / each, sequences * each, shared + picks * (1 - shared)
-    table += [
-        ("score", m, key, part, sequences * way.splits, shared, 0),
-        ("av", m, part, value, sequences * way.splits, shared, before),
+    parts = cut(chosen, way)
+    part, latent = chosen if isinstance(parts, int) else chosen / parts, decoder.latent_dim > 0
+    both = {"m": m, "blocks": decoder.n_layers, "count": sequences * parts, "shared": shared, "cut": parts}
+    score = Product(op="score", kind=PRODUCT_KINDS["score"], k=key, n=part, **both)
+    av = Product(op="av", kind=PRODUCT_KINDS["av"], k=part, n=value, held=key * part * latent, **both)
+    shares = [
+        (
+            replace(score, n=n, count=sequences * number),
+            replace(av, k=n, count=sequences * number, held=key * n * latent),
+        )
+        for n, number in dealt(chosen, parts)
     ]
-    return [
-        Product(op=op, kind=PRODUCT_KINDS[op], m=rows, k=k, n=n, count=count, blocks=decoder.n_layers, shared=users,
-                held=held)
-        for op, rows, k, n, count, users, held in table
-    ]  # fmt: skip
+    return [*table, *(replace(p, shares=tuple(pair[i] for pair in shares)) for i, p in enumerate((score, av)))]
+
+
+def cut(tokens: Value, way: Decoding) -> Value:
+    """Return how many parts the tokens attended to are cut into: no more than there are tokens, since a part that holds
+    none is no work. One stays a plain 1.
+    """
+    return 1 if isinstance(way.splits, int) and way.splits == 1 else np.minimum(way.splits, tokens)
+
+
+def dealt(total: Value, over: Value) -> list[tuple[Value, Value]]:
+    """Return (size, how many have it), the larger first, of a total dealt in whole numbers; nothing where it comes out
+    even everywhere.
+
+    >>> [(int(size), int(number)) for size, number in dealt(258, 8)], dealt(256, 8)
+    ([(33, 2), (32, 6)], [])
+    """
+    least = np.floor(total / over)
+    more = total - least * over
+    return [(least + (more > 0), more), (least, over - more)] if np.any(more) else []
 
 
 def attended(decoder: Decoder, context_len: Value) -> Value:
@@ -196,17 +229,19 @@ def attended(decoder: Decoder, context_len: Value) -> Value:
     return np.minimum(context_len, decoder.window + decoder.sinks)
 
 
-def routed(decoder: Decoder, tokens: Value) -> tuple[Value, Value]:
-    """Return how many experts of a block work in a step, and for how many of its tokens each.
+def routed(decoder: Decoder, tokens: Value) -> tuple[Value, Value, list[tuple[Value, Value]]]:
+    """Return how many experts of a block work in a step, for how many of its tokens each on average, and as `dealt`.
 
-    Tokens are spread evenly over as many experts as they can reach. Neglected: that some experts get more than others.
+    Tokens are spread over as many experts as they can reach, as evenly as whole tokens can be. Neglected: that a router
+    spreads them less evenly.
     """
     if np.all(np.asarray(decoder.n_experts) == 1):
-        return 1, tokens
+        return 1, tokens, []
     if isinstance(tokens, int) and tokens == 1:  # decoding stays a GEMV that is known to be one
-        return decoder.experts_per_token, 1
-    active = np.minimum(decoder.n_experts, decoder.experts_per_token * tokens)
-    return active, tokens * decoder.experts_per_token / active
+        return decoder.experts_per_token, 1, []
+    taken = tokens * decoder.experts_per_token
+    active = np.minimum(decoder.n_experts, taken)
+    return active, taken / active, dealt(taken, active)
 
 
 def elementwise(
@@ -233,27 +268,22 @@ def elementwise(
         ("activation", "gelu", ff * (1 - gated)),
         ("activation", "silu", ff * gated),
         ("residual", "residual", (1 + decoder.experts_per_token) * d),
-        *_of_remedies(decoder, context_len, tokens, span, chosen, way),
+        *_of_remedies(decoder, span, chosen, way),
     ]
     vectors = together(tokens, way)
-    return [
-        Elementwise(op=op, function=function, elements=vectors * elements, blocks=decoder.n_layers)
-        for op, function, elements in table
-    ]
+    work = [(op, function, vectors * elements) for op, function, elements in table]
+    if np.any(np.asarray(decoder.sinks) > 0):  # a step turns them once, whatever number of tokens it checks
+        kv_heads, key, _ = cached(decoder)
+        work.append(("score", "turn", way.batch * kv_heads * key * decoder.sinks * (span < context_len)))
+    return [Elementwise(op=op, function=name, elements=n, blocks=decoder.n_layers) for op, name, n in work]
 
 
-def _of_remedies(
-    decoder: Decoder, context_len: Value, tokens: Value, span: Value, chosen: Value, way: Decoding
-) -> list[tuple[str, str, Value]]:
-    """Return (op, function, elements) of what a cut context, a choice of tokens and sinks take more, where there are
-    any.
-    """
-    (kv_heads, key, value), table = cached(decoder), []
+def _of_remedies(decoder: Decoder, span: Value, chosen: Value, way: Decoding) -> list[tuple[str, str, Value]]:
+    """Return (op, function, elements) of what a cut context and a choice of tokens take more, where there are any."""
+    (_, _, value), table = cached(decoder), []
     if np.any(np.asarray(way.splits) > 1):
-        table.append(("av", "reduction", decoder.n_heads * value * way.splits * (way.splits > 1)))
+        parts = cut(chosen, way)
+        table.append(("av", "reduction", decoder.n_heads * value * parts * (parts > 1)))
     if chosen is not span and np.any(np.isfinite(decoder.top_tokens)):
         table.append(("select", "choice", decoder.n_heads * ceil_div(span, decoder.page) * (chosen < span)))
-    if np.any(np.asarray(decoder.sinks) > 0):
-        once = (span < context_len) / tokens  # a step turns them once, whatever number of tokens it checks
-        table.append(("score", "turn", kv_heads * key * decoder.sinks * once))
     return table

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pimllm_lib as pl
 from pimllm_lib.errors import BadInput
@@ -11,7 +13,7 @@ from pimllm_lib.hardware import Decoding, KvStore
 from pimllm_lib.llm import parameter_count
 from pimllm_lib.parts import with_fields
 from pimllm_lib.schema import PROJECTION_OPS, SUBSYSTEMS
-from pimllm_lib.workload import attended, cache_words, products
+from pimllm_lib.workload import attended, cache_words, elementwise, products
 
 PIM, TPU = pl.catalog.systems["pim-llm"], pl.catalog.systems["tpu-llm"]
 SMALL, OPT, LLAMA = (pl.catalog.models[name] for name in ("opt-125m", "opt-6.7b", "llama-3-8b"))
@@ -42,6 +44,39 @@ def test_packing_makes_rows_of_the_heads_that_share_keys():
         assert (apart[op].m, apart[op].count) == (1, 32)
         assert (packed[op].m, packed[op].count) == (4, 8)
         assert packed[op].macs == apart[op].macs
+
+
+@pytest.mark.parametrize("model", [OPT, with_fields(LLAMA, {"latent_dim": 512, "rope_dim": 64})])
+@pytest.mark.parametrize("packed", [False, True])
+def test_parts_of_a_context_that_hold_no_token_cost_nothing(model, packed):
+    def cut(splits):
+        return with_fields(PIM, {"decoding.splits": splits, "decoding.pack_heads": packed})
+
+    assert _same(_costs(cut(8), model, 1), _costs(PIM if not packed else PACKED, model, 1))
+    for context in (2, 3, 7):
+        assert _same(_costs(cut(8), model, context), _costs(cut(context), model, context))
+
+
+@given(context=st.integers(1, 10**9), splits=st.integers(1, 10**4), top=st.sampled_from([np.inf, 100, 257]))
+def test_a_cut_context_does_the_multiplications_of_its_tokens(context, splits, top):
+    model = with_fields(LLAMA, {"top_tokens": top})
+    apart, together = (
+        [p for p in products(model, context, way=Decoding(name="x", splits=n)) if p.op in ("score", "av")]
+        for n in (splits, 1)
+    )
+    for cut, whole in zip(apart, together, strict=True):
+        assert cut.macs == whole.macs
+        tokens = [(p.n if p.op == "score" else p.k, p.count / 32) for p in cut.whole if p.count]
+        assert sum(size * number for size, number in tokens) == min(context, top)
+        # the longest part is as long as equal parts of whole tokens are
+        assert max(tokens)[0] == -(-min(context, top) // min(splits, context, top))
+
+
+def test_drafted_tokens_turn_sinks_once_in_whole_numbers():
+    windowed = with_fields(LLAMA, {"window": 1020, "sinks": 4})
+    for checked in range(1, 60):
+        (turn,) = (e for e in elementwise(windowed, 4096, checked) if e.function == "turn")
+        assert turn.elements == 8 * 128 * 4
 
 
 def test_packed_heads_read_keys_and_values_from_on_chip_memory_once():

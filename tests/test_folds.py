@@ -57,6 +57,26 @@ def test_overlapped_folds_fill_once(products, folds, units, k):
     assert sum(systolic.work_cycles(on, products, rows=4, units=units, overlap=True).values()) == ends
 
 
+@given(sizes=st.tuples(*[st.integers(1, 60)] * 3), dealt=st.integers(0, 2), larger=st.integers(0, 9),
+       smaller=st.integers(0, 9), units=st.integers(1, 12), flow=st.sampled_from(["os", "ws", "is"]))  # fmt: skip
+def test_products_of_two_sizes_share_units_as_a_greedy_schedule_does(sizes, dealt, larger, smaller, units, flow):
+    def laid(more):
+        size = [n + more * (i == dealt) for i, n in enumerate(sizes)]
+        on = systolic.mapping(*size, rows=4, cols=8, dataflow=flow)
+        chained = 1 if flow == "os" else on.row_folds
+        return on, chained * (on.stream + on.fill), int(on.row_folds * on.col_folds / chained)
+
+    (first, long, more), (then, short, less) = laid(1), laid(0)
+    shape = {"rows": 4, "dataflow": flow, "units": units}
+    spent = (
+        systolic.work_cycles(first, larger, **shape),
+        systolic.work_cycles(then, smaller, **shape, before=(first, larger)),
+    )
+    ends = _greedy([long] * (larger * more) + [short] * (smaller * less), units)
+    ends -= _most_products(larger + smaller, units)
+    assert 0 <= sum(sum(each.values()) for each in spent) - ends <= long - short
+
+
 @given(m=st.integers(1, 99), k=st.integers(1, 300), n=st.integers(1, 300), products=st.integers(0, 9),
        rows=st.integers(1, 40), cols=st.integers(1, 40), flow=st.sampled_from(["os", "ws", "is"]))  # fmt: skip
 def test_one_unit_without_overlap_takes_the_cycles_of_one_product_after_another(m, k, n, products, rows, cols, flow):

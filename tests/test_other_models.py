@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pimllm_lib as pl
 from pimllm_lib.conventions import PRESETS
 from pimllm_lib.costs import crossbar, placement
 from pimllm_lib.hardware.weights import with_weight_bits
 from pimllm_lib.llm import parameter_count
-from pimllm_lib.parts import with_field
+from pimllm_lib.parts import with_field, with_fields
 from pimllm_lib.report.chapters import model_families
 from pimllm_lib.workload import products
 
@@ -156,6 +158,71 @@ def test_prefill_spreads_tokens_over_all_the_experts_they_reach():
         product = next(p for p in products(model, tokens, tokens) if p.op == "ff1")
         assert (product.active, product.m * product.active) == (active, 2 * tokens)
         assert product.macs == 2 * tokens * 4096 * 1024 * 2
+
+
+@given(tokens=st.integers(2, 10**6), n_experts=st.integers(2, 200), share=st.floats(0, 1))
+def test_tokens_are_dealt_over_experts_in_whole_numbers(tokens, n_experts, share):
+    model = mixture(n_experts, taken := max(1, round(share * n_experts)))
+    for product in products(model, tokens, tokens)[-4:-1]:
+        sizes = [(int(p.m), int(p.active)) for p in product.whole if p.active]
+        assert sizes == [(p.m, p.active) for p in product.whole if p.active]
+        assert sum(number for _, number in sizes) == product.active
+        assert sum(size * number for size, number in sizes) == tokens * taken
+        assert max(sizes)[0] - min(sizes)[0] <= 1
+        assert product.macs == tokens * taken * 2 * 4096 * 1024
+
+
+#: What is the sum of what every expert takes alone.
+SUMS = ["macs", "array_products", "cycles", "energy_j", "busy_s", "sram_reads", "sram_writes", "register_accesses",
+        "dram_bytes"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("machine", "within"),  # products side by side end together, each of them alone a cycle early
+    [({}, 1e-12), ({"array.dataflow": "ws"}, 1e-12), ({"array.row_groups": 32}, 1e-3)],
+)
+def test_experts_with_unequally_many_tokens_take_what_each_would_take_alone(machine, within):
+    system = with_fields(pl.catalog.systems["tpu-llm"], machine)
+    mixed = evaluated(mixture(8, 2), system, [129, 128, 5], ["full-system"], phase="prefill").sel(op="ff1")
+    alone = evaluated(replace(SMALL, d_ff=1024), system, [33, 32, 2, 1], ["full-system"], phase="prefill").sel(op="ff1")
+    for name in SUMS:
+        at = {n: alone[name].sel(context_len=n) for n in (33, 32, 2, 1)}
+        for tokens, expected in ((129, 2 * at[33] + 6 * at[32]), (128, 8 * at[32]), (5, 2 * at[2] + 6 * at[1])):
+            np.testing.assert_allclose(
+                mixed[name].sel(context_len=tokens).sum("component"),
+                expected.sum("component"),
+                rtol=within,
+                err_msg=name,
+            )
+
+
+def test_experts_side_by_side_take_as_long_as_the_one_with_the_most_tokens():
+    mixed, alone = (
+        evaluated(model, "pim-llm", context, ["corrected"], phase="prefill")
+        .sel(op="ff1", system="pim-llm")
+        .squeeze()
+        .drop_sel(component=["merge", "transfer"])  # which depend on the place of tiles
+        for model, context in ((mixture(8, 2), [129]), (replace(SMALL, d_ff=1024), [33, 32]))
+    )
+    np.testing.assert_allclose(mixed.busy_s, alone.busy_s.sel(context_len=33), rtol=1e-12)
+    more, fewer = (alone.energy_j.sel(context_len=n) for n in (33, 32))
+    np.testing.assert_allclose(mixed.energy_j, 2 * more + 6 * fewer, rtol=1e-12)
+
+
+def test_mixtral_reads_a_prompt_in_the_cycles_of_whole_tokens():
+    # eight experts have 258 tokens: two have 33, which take two folds of 32 rows, six have 32, which take one
+    ds = evaluated("mixtral-8x7b", "tpu-llm", [129], ["corrected"], phase="prefill", variables=["cycles"])
+    assert ds.cycles.sel(op="ff1").sum().item() == 32 * ((2 * 2 + 6) * 14336 / 32 * (4096 + 62) - 8)
+
+
+def test_a_batch_on_an_axis_is_dealt_as_each_batch_alone():
+    models, pim = [mixture(8, 2), replace(SMALL, name="dense")], pl.catalog.systems["pim-llm"]
+    swept = evaluated(models, with_field(pim, "decoding.batch", pl.axis(batch=[1, 3, 5])), [128])
+    for batch in (1, 3, 5):
+        alone = evaluated(models, with_field(pim, "decoding.batch", batch), [128])
+        for name in alone.data_vars:
+            found = swept[name].sel(batch=batch) if "batch" in swept[name].dims else swept[name]
+            np.testing.assert_allclose(found, alone[name], rtol=1e-12, err_msg=name)
 
 
 def test_a_window_limits_attention_and_its_cache_and_nothing_else():

@@ -13,7 +13,7 @@ Neglected, as there: memory stalls, and moving finished results out of an output
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -78,9 +78,14 @@ def groups(dataflow: Value, m: Value, k: Value, *, rows: Value, row_groups: Valu
     return np.clip(np.floor(rows / np.ceil(pick(dataflow, os=m, ws=k, **{"is": k}))), 1, row_groups)
 
 
+#: Products that go to the same units before others and are no shorter than these: how each lies, and how many.
+Before: TypeAlias = tuple[Mapping, Value] | None
+
+
 def work_cycles(
-    on: Mapping, products: Value, *, rows: Value, dataflow: Value = "os", units: Value = 1, overlap: Value = False
-) -> dict[str, Value]:
+    on: Mapping, products: Value, *, rows: Value, dataflow: Value = "os", units: Value = 1, overlap: Value = False,
+    before: Before = None,
+) -> dict[str, Value]:  # fmt: skip
     """Return the cycles, by phase, of several equal products on units that work side by side: operands streaming, and
     filling and draining.
 
@@ -89,22 +94,40 @@ def work_cycles(
     to whichever unit is free. Weight and input stationary folds that add to the same sums follow one another on one
     unit; output stationary ones are all independent. overlap: the next fold streams in while the last one drains and
     the operand after it is loaded, so that a fold takes as long as it streams, or as its rows take to be handed on
-    where that is longer, and filling is paid once.
+    where that is longer, and filling is paid once. before: what those units were given first; the cycles are those that
+    these products add to it, at most by what one of the others is longer too many.
 
     >>> float(work_cycles(mapping(1, 4096, 4096, rows=32, cols=32), 1, rows=32, units=32)["fill"])
     247.0
     """
     folds, lone = on.row_folds * on.col_folds, on.fill == 0
-    chained = pick(dataflow, os=1, ws=on.row_folds, **{"is": on.row_folds})
-    turns = ceil_div(products * folds / chained, units) * chained
-    stream, filled, early = turns * on.stream, turns, ceil_div(products, units)
+    chained = _chained(on, dataflow)
+    first, others = (None, None) if before is None else (before[1], _folds(before) / _chained(before[0], dataflow))
+    turns = _turns(products * folds / chained, units, others) * chained
+    stream, filled, early = turns * on.stream, turns, _turns(products, units, first)
     if overlap is not False:
-        once = (np.asarray(products) > 0) * 1
+        fresh = True if first is None else np.asarray(first) == 0
+        once = ((np.asarray(products) > 0) & fresh) * 1
         stream = stream + overlap * turns * (np.maximum(on.stream, rows) - on.stream)
         filled, early = filled + overlap * (once - filled), early + overlap * (once - early)
     if not np.any(lone):  # streaming then does not vary with the shape of the array, and a sweep over it stays narrow
         return {"stream": stream, "fill": filled * on.fill - early}
     return {"stream": stream - early * lone, "fill": filled * on.fill - early * (1 - lone)}
+
+
+def _chained(on: Mapping, dataflow: Value) -> Value:
+    """Return how many folds of a product follow one another on one unit, since they add to the same sums."""
+    return pick(dataflow, os=1, ws=on.row_folds, **{"is": on.row_folds})
+
+
+def _folds(before: tuple[Mapping, Value]) -> Value:
+    on, products = before
+    return products * on.row_folds * on.col_folds
+
+
+def _turns(number: Value, units: Value, before: Value | None) -> Value:
+    """Return how many turns a number of equal things adds on units, the last of which others may leave half empty."""
+    return ceil_div(number, units) if before is None else ceil_div(before + number, units) - ceil_div(before, units)
 
 
 def cycles(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Value:
@@ -165,15 +188,17 @@ def register_accesses(
     return {"stream": choose(6, 5, 5) * (m * k * n), "fill": choose(m * n, load, load)}
 
 
-def mapped_cycles(on: Mapping, products: Value, *, units: Value = 1, overlap: Value = False) -> dict[str, Value]:
+def mapped_cycles(
+    on: Mapping, products: Value, *, units: Value = 1, overlap: Value = False, before: Before = None
+) -> dict[str, Value]:
     """Return the cycles that PEs spend with an operand or a result of theirs, over all PEs, by phase.
 
-    Where folds overlap, those of a first fold alone fill and drain.
+    Where folds overlap, those of a first fold alone fill and drain. before: what the units were given first.
     """
     mapped, filling = on.row_size * on.col_size, products
     if overlap is not False:
-        folds = on.row_folds * on.col_folds
-        filling = products + overlap * (np.minimum(units, products * folds) / folds - products)
+        folds, left = on.row_folds * on.col_folds, units if before is None else np.maximum(units - _folds(before), 0)
+        filling = products + overlap * (np.minimum(left, products * folds) / folds - products)
     return {"stream": mapped * products * on.stream, "fill": mapped * filling * on.fill}
 
 

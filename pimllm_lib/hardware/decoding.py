@@ -54,8 +54,9 @@ class Decoding:
     batch: sequences that take a step together; projections then have as many vectors, and the cache as many copies.
     pack_heads: query heads that share keys and values are rows of one product, else each has a product of its own.
     splits: parts that the context of a head is cut into, each a product of its own, whose partial results are then
-    reduced. pipelined: one half of the batch is on the crossbars while the other is on the array; nothing to gain with
-    a batch of 1. speculation: None where no tokens are drafted.
+    reduced: of whole tokens, as even as can be, and no more parts than tokens. pipelined: one half of the batch is on
+    the crossbars while the other is on the array; nothing to gain with a batch of 1. speculation: None where no tokens
+    are drafted.
     """
 
     name: str
