@@ -128,8 +128,8 @@ def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
         kept.append(alive[block])
         order, later = order[_BLOCK:], columns[:, order[_BLOCK:]]
         for point in columns[:, block].T:  # each pass is over those still alive alone
-            left = ~_at_least(later, point)
-            order, later = order[left], later[:, left]
+            if (worse := _at_least(later, point)).any():
+                order, later = order[~worse], later[:, ~worse]
     found = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
     return np.sort(found)
 
@@ -156,8 +156,10 @@ def _undominated(
     scale = np.where(high > low, high - low, 1.0)
     for weights in np.random.default_rng(0).dirichlet(np.ones(len(columns)), _DIRECTIONS):
         best = columns[:, np.argmin((weights / scale) @ columns)]
-        left = ~_at_least(columns, best) | (columns == best[:, None]).all(axis=0)
-        alive, columns = alive[left], columns[:, left]
+        worse = _at_least(columns, best)
+        worse[worse] = (columns[:, worse] > best[:, None]).any(axis=0)  # equal ones stay
+        if worse.any():
+            alive, columns = alive[~worse], columns[:, ~worse]
     return alive, columns
 
 

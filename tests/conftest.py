@@ -15,7 +15,6 @@ SEVEN = ["gpt2-355m", "gpt2-774m", "gpt2-1.5b", "opt-1.3b", "opt-2.7b", "llama-7
 CONTEXTS = [128, 256, 512, 1024, 2048, 4096]
 
 
-
 def same_sums(found, wanted, magnitudes):
     """Whether float32 sums agree: within the rounding of another order of adding, on the scale of what was added.
 
@@ -32,7 +31,9 @@ _started = time.monotonic()
 def pytest_terminal_summary(terminalreporter):
     took = time.monotonic() - _started
     if took > PATIENCE_S:
-        calls = [report for reports in terminalreporter.stats.values() for report in reports if hasattr(report, "duration")]
+        calls = [
+            report for reports in terminalreporter.stats.values() for report in reports if hasattr(report, "duration")
+        ]
         slowest = sorted(calls, key=lambda report: report.duration, reverse=True)[:10]
         terminalreporter.section(f"{took:.0f} s, more than {PATIENCE_S}: the ten slowest")
         for report in slowest:

@@ -269,7 +269,9 @@ def test_a_users_notebook_bears_the_hash_of_its_own_code_and_is_run_every_time(t
     capfd.readouterr()
 
 
-def test_a_change_of_prose_or_of_a_package_makes_a_copy_stale_and_a_given_default_does_not(tmp_path, monkeypatch, in_process):
+def test_a_change_of_prose_or_of_a_package_makes_a_copy_stale_and_a_given_default_does_not(
+    tmp_path, monkeypatch, in_process
+):
     shutil.copytree(paths.NOTEBOOKS, tmp_path / "notebooks")
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
     slug, into = "01-operation-share", tmp_path / "into"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -38,8 +39,7 @@ class Programmed:
 
     ideal: the weights as asked for, int8 (fan_in, fan_out); lines: the currents that are converted; gain: digital
     factor on what was read; input_gain: what the inputs' sum enters an output with, which makes minus one of the zeros of
-    single columns; exact: whether all cells are ideal and read without noise, so that sums are whole numbers; masks: then,
-    the weights as bits, see `popcount.masks`, where the DAC gives one bit at a time and the ADC rounds.
+    single columns; exact: whether all cells are ideal and read without noise, so that sums are whole numbers.
     """
 
     ideal: Any
@@ -52,7 +52,13 @@ class Programmed:
     readout: Readout
     seed: int
     layer: str
-    masks: tuple[np.ndarray, np.ndarray] | None = None
+
+    @cached_property
+    def masks(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The weights as bits, see `popcount.masks`, where sums are whole, the DAC gives one bit at a time and the ADC rounds."""
+        if self.exact and self.crossbar.dac.bits == 1 and self.readout.range != "ideal":
+            return popcount.masks(self.lines[0].weights, self.crossbar.rows)
+        return None
 
 
 def program(
@@ -77,21 +83,20 @@ def program(
         raise BadInput(
             f"{crossbar.name} has an on/off ratio of 1; wanted one above 1, or no weight can be told from another"
         )
-    asked = [
-        np.where(on, np.float32(1), np.float32(off)) for on in ([weights > 0, weights < 0] if pair else [weights > 0])
-    ]
     ideal = not any(vars(devices)[name] for name in _DEPARTURES)
-    cells, gain = (
-        (asked, 1.0) if ideal else _departed(asked, crossbar, devices, seed, layer, layer if place is None else place)
-    )
-    lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
-    exact = ideal and len(lines) == 1 and not devices.read_noise
-    masks = None
-    if exact and crossbar.dac.bits == 1 and readout.range != "ideal":
-        masks = popcount.masks(lines[0].weights, crossbar.rows)
+    exact = ideal and not devices.read_noise and not (pair and readout.sensing == "column")
+    if exact:  # currents are the weights themselves: no cell is looked at
+        held, gain = weights if pair else weights > 0, 1.0
+        lines: tuple[Line, ...] = (Line(held.astype(np.float32), 1.0 if pair else 2.0),)
+    else:
+        asked = [np.where(weights * sign > 0, np.float32(1), np.float32(off)) for sign in ((1, -1) if pair else (1,))]
+        cells, gain = asked, 1.0
+        if not ideal:
+            cells, gain = _departed(asked, crossbar, devices, seed, layer, layer if place is None else place)
+        lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
     return Programmed(
         ideal=weights.astype(np.int8, copy=False), lines=lines, gain=gain, input_gain=0.0 if pair else -1.0,
-        exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer, masks=masks,
+        exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer,
     )  # fmt: skip
 
 
@@ -129,7 +134,10 @@ def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
             "wanted 2 and 2 (ternary) or 1 and 1 (binary)"
         )
     valid = (-1, 0, 1) if polarity == 2 else (-1, 1)
-    bad = weights[~np.isin(weights, valid)]
+    ternary = polarity == 2 and weights.dtype.kind == "i" and -1 <= weights.min() <= weights.max() <= 1
+    bad = (
+        weights[:0] if ternary else weights[~np.isin(weights, valid)]
+    )  # the two ends of whole numbers are found sooner
     if bad.size:
         raise BadInput(f"a weight is {clip(bad[0].item())}; wanted one of {', '.join(map(str, valid))}")
     return bool(polarity == 2)
