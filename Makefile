@@ -7,6 +7,8 @@ UV     := uv==0.13.9
 LOCKING := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --custom-compile-command "make lock"
 MARK   ?=
+# Tests side by side, for those that share nothing: a process for each core.
+BESIDE := -n auto --maxprocesses 8 --dist worksteal
 # Other programs that results are checked against, each in an environment of its own.
 PEERS  := peer crate cff
 # aihwkit has wheels for some Pythons on Linux only; nothing where this is none of them.
@@ -43,12 +45,12 @@ book: env  ## execute stale notebooks, compare with the archive, render the repo
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
 	@$(BIN)/pimllm run all --jobs 2 --archive
 
-test: env  ## run the tests (MARK=peer: against other programs; MARK=browser: the rendered book; MARK=slow: faults, wheel, twin builds; MARK=distributed: Dask; MARK=torch: PyTorch and transformers)
+test: env  ## run the tests (MARK=peer: against other programs; MARK=browser: the rendered book; MARK=slow: faults, wheel, twin builds; MARK=kernels: numbers on other processors; MARK=distributed: Dask; MARK=torch: PyTorch and transformers)
 	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready) $(AIHWKIT); fi
 	@if [ -n "$(filter browser distributed,$(MARK))" ]; then \
 	  $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-$(MARK).lock; fi
 	@if [ "$(MARK)" = torch ]; then $(MAKE) -s --no-print-directory $(VENV)-torch/.ready; fi
-	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m $(MARK))
+	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m $(MARK)) $(if $(filter-out kernels,$(MARK)),,$(BESIDE))
 
 train: $(VENV)-torch/.ready  ## train the language models of the analog engine with PyTorch
 	@$(VENV)-torch/bin/pimllm train

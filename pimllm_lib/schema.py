@@ -215,12 +215,20 @@ VARIABLES: dict[str, Variable] = {
     "budget_tokens_per_s": Variable("tokens/s", "rate of the fastest design within a budget", extensive=False),
     "utilisation": Variable("1", "useful share of the array's PE-cycles", extensive=False),
     "tile_area_m2": Variable("m2", "area of the crossbar tiles and of what serves them", extensive=False),
-    "first_order": Variable("1", "share of an output's variance that a factor is behind alone", extensive=False, scale=1.0),
-    "first_order_error": Variable("1", "half-width of the 95 % interval of the first-order index", extensive=False, scale=1.0),
+    "first_order": Variable(
+        "1", "share of an output's variance that a factor is behind alone", extensive=False, scale=1.0
+    ),
+    "first_order_error": Variable(
+        "1", "half-width of the 95 % interval of the first-order index", extensive=False, scale=1.0
+    ),
     "total_order": Variable("1", "share of an output's variance that a factor has part in", extensive=False, scale=1.0),
-    "total_order_error": Variable("1", "half-width of the 95 % interval of the total index", extensive=False, scale=1.0),
+    "total_order_error": Variable(
+        "1", "half-width of the 95 % interval of the total index", extensive=False, scale=1.0
+    ),
     "swing": Variable("1", "output with one constant at an end of its range over the nominal one", extensive=False),
-    "claim_ratio": Variable("1", "what a claim comes to in a whole machine over what is printed", extensive=False, scale=1.0),
+    "claim_ratio": Variable(
+        "1", "what a claim comes to in a whole machine over what is printed", extensive=False, scale=1.0
+    ),
     "holding_share": Variable("1", "share of draws in which a claim holds in a whole machine", extensive=False),
     "faster_share": Variable("1", "share of draws in which PIM-LLM decodes faster", extensive=False),
     "noise_to_signal": Variable(
@@ -230,15 +238,27 @@ VARIABLES: dict[str, Variable] = {
     "carried_over": Variable("1", "measured over predicted noise of a product in a trained matrix", extensive=False),
     "held_out_loss": Variable("1", "mean loss of a held-out token, in nats", extensive=False),
     "perplexity": Variable("1", "exponential of the mean loss of a held-out token", extensive=False),
-    "perplexity_rise": Variable("1", "rise of the perplexity over that with exact products, relative", extensive=False, scale=0.01),
-    "perplexity_rise_low": Variable("1", "lower end of its 95 % interval over models, chips and text", extensive=False, scale=0.01),
+    "perplexity_rise": Variable(
+        "1", "rise of the perplexity over that with exact products, relative", extensive=False, scale=0.01
+    ),
+    "perplexity_rise_low": Variable(
+        "1", "lower end of its 95 % interval over models, chips and text", extensive=False, scale=0.01
+    ),
     "perplexity_rise_high": Variable(
         "1", "upper end of its 95 % interval over models, chips and text", extensive=False, scale=0.01
     ),
-    "chips_rise_low": Variable("1", "lower end of its 95 % interval over chips and text alone", extensive=False, scale=0.01),
-    "chips_rise_high": Variable("1", "upper end of its 95 % interval over chips and text alone", extensive=False, scale=0.01),
-    "models_rise_low": Variable("1", "lower end of its 95 % interval by Student's t over models", extensive=False, scale=0.01),
-    "models_rise_high": Variable("1", "upper end of its 95 % interval by Student's t over models", extensive=False, scale=0.01),
+    "chips_rise_low": Variable(
+        "1", "lower end of its 95 % interval over chips and text alone", extensive=False, scale=0.01
+    ),
+    "chips_rise_high": Variable(
+        "1", "upper end of its 95 % interval over chips and text alone", extensive=False, scale=0.01
+    ),
+    "models_rise_low": Variable(
+        "1", "lower end of its 95 % interval by Student's t over models", extensive=False, scale=0.01
+    ),
+    "models_rise_high": Variable(
+        "1", "upper end of its 95 % interval by Student's t over models", extensive=False, scale=0.01
+    ),
     "trials": Variable("1", "models times chips behind a number", extensive=False),
     "threshold": Variable("1", "setting at which the perplexity has risen to a level", extensive=False),
     "threshold_low": Variable("1", "lower end of the threshold's 95 % interval", extensive=False),
@@ -252,15 +272,23 @@ VARIABLES: dict[str, Variable] = {
     "kind_kappa": Variable("1", "the same for one kind of matrix alone", extensive=False),
     "loss_rise": Variable("1", "rise of the loss of a token, in nats", extensive=False, scale=0.01),
     "law_rise": Variable("1", "rise of the loss that one kappa predicts", extensive=False, scale=0.01),
-    "kinds_rise": Variable("1", "rise of the loss that a kappa for each kind of matrix predicts", extensive=False, scale=0.01),
+    "kinds_rise": Variable(
+        "1", "rise of the loss that a kappa for each kind of matrix predicts", extensive=False, scale=0.01
+    ),
     "wide_noise_to_signal": Variable("1", "noise over signal in a random ternary matrix", extensive=False),
     "archived_loss": Variable("1", "archived mean loss of a token in one trial, in nats", extensive=False),
     "recomputed_loss": Variable("1", "the same computed again", extensive=False),
-    "remedy_effect": Variable("1", "perplexity with a remedy over that of its control, less one", extensive=False, scale=0.01),
+    "remedy_effect": Variable(
+        "1", "perplexity with a remedy over that of its control, less one", extensive=False, scale=0.01
+    ),
     "remedy_effect_low": Variable("1", "lower end of its 95 % interval", extensive=False, scale=0.01),
     "remedy_effect_high": Variable("1", "upper end of its 95 % interval", extensive=False, scale=0.01),
-    "models_effect_low": Variable("1", "lower end of the effect by Student's t over models", extensive=False, scale=0.01),
-    "models_effect_high": Variable("1", "upper end of the effect by Student's t over models", extensive=False, scale=0.01),
+    "models_effect_low": Variable(
+        "1", "lower end of the effect by Student's t over models", extensive=False, scale=0.01
+    ),
+    "models_effect_high": Variable(
+        "1", "upper end of the effect by Student's t over models", extensive=False, scale=0.01
+    ),
     "noisy_perplexity": Variable("1", "perplexity on crossbars", extensive=False),
     "more_tokens_per_s": Variable("tokens/s", "rate that a remedy adds", extensive=False, scale="largest"),
     "more_area_m2": Variable("m2", "area that a remedy adds", extensive=False, scale="largest"),

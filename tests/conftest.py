@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 import pytest
-
 from in_process import notebooks_in_process
 
 #: Programs for environments of their own, no tests.

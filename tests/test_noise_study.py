@@ -732,3 +732,13 @@ def test_models_of_ones_own_go_without_tuned_curves_and_layer_by_layer():
     sizes = {"checkpoints": ["generated-0"], "text": "book.txt", "windows": 3, "device_seeds": 2}
     assert found["noise-cells"]["noise"] == sizes
     assert found["noise-converters"]["noise"]["device_seeds"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    ["variation 0.4", "4 sigma, sign-magnitude 5", "variation, 4 bits 0.3", "cells, 3 bits cells-wan-1d"],
+)
+def test_a_trial_of_an_archived_study_comes_out_again(case):
+    again = noise_runs.again(noise_runs.archived((*noise_runs.NAMES, noise_runs.KV)), [case])
+    assert again.recomputed_loss.values == pytest.approx(again.archived_loss.values, rel=noise_study.TOLERANCE)

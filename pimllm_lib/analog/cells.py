@@ -55,7 +55,7 @@ class Programmed:
 
     @cached_property
     def masks(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The weights as bits, see `popcount.masks`, where sums are whole, the DAC gives one bit at a time and the ADC rounds."""
+        """The weights as bits, see `popcount.masks`, where sums are whole, the DAC gives single bits and the ADC rounds."""
         if self.exact and self.crossbar.dac.bits == 1 and self.readout.range != "ideal":
             return popcount.masks(self.lines[0].weights, self.crossbar.rows)
         return None

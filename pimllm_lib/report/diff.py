@@ -74,8 +74,8 @@ def archives(old: Mapping[str, xr.Dataset], new: Mapping[str, xr.Dataset]) -> li
 def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
     """Return what moved from one result to another of the same name; nothing when they agree.
 
-    Values agree as `agreement` says, within the old result's own tolerance. Where the two cover different labels, the labels that both
-    have are compared, and the difference in labels is a change of its own.
+    Values agree as `agreement` says, within the old result's own tolerance. Where the two cover different labels, the labels
+    that both have are compared, and the difference in labels is a change of its own.
     """
     return [*_parameters(name, old, new), *_labels(name, old, new), *_values(name, old, new)]
 

@@ -265,13 +265,21 @@ def widths(ds: xr.Dataset) -> Sentence:
     )
 
 
-def checked(ds: xr.Dataset, found: Mapping[str, xr.Dataset]) -> Sentence:
-    """Return how far trials computed again are from the archived ones or, of a smaller study, how many cases agree."""
+def checked(ds: xr.Dataset, found: Mapping[str, xr.Dataset], archived: bool) -> Sentence:
+    """Return how far trials computed again are from the archived ones or, of a smaller study, how many cases agree.
+
+    archived: whether the studies are the archived ones.
+    """
     if "again" in ds.dims:
         apart, names = abs(ds.recomputed_loss / ds.archived_loss - 1), ", ".join(map(str, ds.again.values))
         return Sentence(
             f"Computed again on this page, for the first chip of the first model: {names}. The losses are within "
             f"{float(apart.max()):.1e} of the archived ones."
+        )
+    if archived:
+        return Sentence(
+            "All losses here are archived. The slow tests compute some of the trials again, and so does this notebook for the "
+            "cases that `again` names."
         )
     if not shipped(ds):
         return Sentence("Another text or other models: no archived study to compare with.")

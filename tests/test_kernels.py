@@ -1,0 +1,105 @@
+"""Numbers on other processors: tests of everything numerical, and verify, under other kernels of OpenBLAS and of numpy.
+
+Which kernels add up a product depends on the processor, and the order of a sum on the kernel. `make test MARK=kernels` sets
+them by hand, in processes of their own. Kernels that this processor cannot run are skipped by name.
+"""
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pimllm_lib.report import paths, provenance
+
+pytestmark = pytest.mark.kernels
+HERE = Path(__file__).parent
+CORES = ("Prescott", "Nehalem", "Haswell", "Zen", "SkylakeX")
+#: Tests of what multiplies matrices or draws chips, and of what SALib, sums and quantiles make of many draws.
+PRODUCTS = (
+    "crossbar_product", "language", "attention_cells", "checkpoint", "noise_study", "noise_command", "noise_energy", "agreement",
+)  # fmt: skip
+SUMS = ("sensitivity", "sweep", "bounds", "remedies", "long_context", "system", "crossbar", "systolic", "wear")
+VERIFY = (
+    "import sys; from in_process import notebooks_in_process; from pimllm_lib.report import paths, verify\n"
+    "with notebooks_in_process(): found = verify.verify(paths.DATA, sys.argv[1:])\n"
+    "assert found.recomputed == sys.argv[1:], found.notes\n"
+    "sys.exit('; '.join(found.problems))"
+)
+
+
+def child(kernels, *words):
+    """Run Python under other kernels. Returns what it said and its status."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)} | kernels
+    done = subprocess.run(
+        [sys.executable, *words], cwd=paths.ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr, done.returncode
+
+
+@cache
+def kernels_of(core):
+    """Return the name that OpenBLAS gives the kernels of a core, "" where this processor or this OpenBLAS has none."""
+    code = (
+        "import ctypes, pathlib, numpy as np; a = np.ones((300, 300)); assert ((a @ a) == 300).all()\n"
+        "a = a.astype('f4'); assert ((a @ a) == 300).all()\n"
+        "found = list(pathlib.Path(np.__file__).parents[1].glob('numpy.libs/*openblas*'))\n"
+        "name = ctypes.CDLL(str(found[0])).scipy_openblas_get_corename64_\n"
+        "name.restype = ctypes.c_char_p; print(name().decode())"
+    )
+    said, status = child({"OPENBLAS_CORETYPE": core} if core else {}, "-c", code)
+    return said.strip() if status == 0 else ""
+
+
+def require(core):
+    """Skip a core whose kernels cannot run here, or run already: those of the default tests, or of another core."""
+    mine = kernels_of(core)
+    if not mine or (core != "Prescott" and mine == kernels_of("Prescott")):
+        pytest.skip(f"{core}: not on this processor, or not with its OpenBLAS")
+    for other in (*CORES[: CORES.index(core)], ""):
+        if mine == kernels_of(other):
+            pytest.skip(f"{core}: here the same kernels as {other or 'the default, which every other test runs'}")
+
+
+def fewer_features():
+    """Return numpy's optional vector units switched off, as on a processor that has none of them."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    if not found:
+        pytest.skip("no optional features of numpy on this processor")
+    return {"NPY_DISABLE_CPU_FEATURES": " ".join(found)}
+
+
+def multiplied():
+    """Return the results in which matrices are multiplied: those whose notebook reaches the analog engine, studies aside."""
+    engine = {paths.PACKAGE / "analog" / "product.py"}
+    return [slug for slug in quick() if engine <= set(provenance.closure(provenance.code_cells(paths.notebook(slug))))]
+
+
+def quick():
+    """Return the results that `pimllm verify` computes again."""
+    from pimllm_lib.report import parameters, verify
+
+    return [slug for slug in paths.slugs() if verify.HEAVY not in parameters.of(slug)]
+
+
+def tests_of(names):
+    return ["-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(HERE / f"test_{name}.py") for name in names)]
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_what_multiplies_matrices_holds_under_the_kernels_of_another_core(core):
+    require(core)
+    kernels = {"OPENBLAS_CORETYPE": core}
+    for words in (tests_of(PRODUCTS), ["-c", VERIFY, *multiplied()]):
+        said, status = child(kernels, *words)
+        assert status == 0, said
+
+
+def test_all_numbers_hold_without_the_optional_features_of_numpy():
+    kernels = fewer_features()
+    for words in (tests_of((*PRODUCTS, *SUMS)), ["-c", VERIFY, *quick()]):
+        said, status = child(kernels, *words)
+        assert status == 0, said
