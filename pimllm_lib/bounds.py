@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog
+from pimllm_lib import catalog, joining
 from pimllm_lib.arguments import contexts
 from pimllm_lib.axes import Frame
 from pimllm_lib.errors import BadInput
@@ -61,11 +61,11 @@ def decode_bounds(*, system: Any, model: Any, context_len: Any, conventions: Any
         "SRAM": parts.sel(component="sram", drop=True),
         "cache memory": parts.sel(component=["dram_kv", *SUBSYSTEMS["kv_store"]]).sum("component"),
     }
-    table = xr.concat(list(times.values()), xr.Variable("bound", list(times)))
+    table = joining.concat(list(times.values()), xr.Variable("bound", list(times)))
     deciding = [
         _deciding(dict(zip(times, column, strict=True))) for column in table.transpose("context_len", ...).values
     ]
-    return annotate(xr.Dataset({"bound_s": table}).assign_coords(decides=("context_len", deciding)))
+    return annotate(xr.Dataset({"bound_s": table}, attrs=ds.attrs).assign_coords(decides=("context_len", deciding)))
 
 
 def _deciding(times: Mapping[str, float]) -> str:

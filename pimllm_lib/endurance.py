@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog
+from pimllm_lib import catalog, joining
 from pimllm_lib.arguments import contexts
 from pimllm_lib.axes import Frame
 from pimllm_lib.costs import wear
@@ -91,8 +91,8 @@ def lifetimes(
             rates[asked] = _written(frame, use, args)
         written_s = use.share * rates[asked]
         found = [held.lasting(use, written_s, name, spare=spare, gap=gap) for name in wear.ALLOCATIONS]
-        rows.append(xr.concat(found, xr.Variable("allocation", list(wear.ALLOCATIONS))))
-    whole = xr.concat(rows, xr.Variable("use", [use.name for use in uses]))
+        rows.append(joining.concat(found, xr.Variable("allocation", list(wear.ALLOCATIONS))))
+    whole = joining.concat(rows, xr.Variable("use", [use.name for use in uses]))
     return annotate(whole.transpose(..., "use", "allocation"))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.joining import united
 from pimllm_lib.metrics import total
 from pimllm_lib.schema import annotate
 from pimllm_lib.system import evaluate
@@ -45,6 +46,7 @@ def generate(
                 "time_per_token_s": later.latency_s / steps if steps else later.latency_s * np.nan,
                 "answer_s": first.latency_s + later.latency_s,
                 "answer_j": first.energy_j + later.energy_j,
-            }
+            },
+            attrs=united([first.attrs, later.attrs]),
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from pimllm_lib import joining
 from pimllm_lib.costs.memory import roofline as memory_bound
 from pimllm_lib.errors import BadInput
 from pimllm_lib.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, VARIABLES, annotate
@@ -121,7 +122,7 @@ def by_part(ds: xr.Dataset, variable: str, groups: dict[str, tuple[str, ...]]) -
     split = _need(ds, "component")[variable]
     table = split.sum("op") if "op" in split.dims else split
     rows = [table.sel(component=list(names)).sum("component") for names in groups.values()]
-    return xr.concat(rows, xr.Variable("part", list(groups))).assign_attrs(split.attrs)
+    return joining.concat(rows, xr.Variable("part", list(groups))).assign_attrs(split.attrs)
 
 
 def battery(ds: xr.Dataset, *, battery_wh: float, tokens_per_word: float) -> xr.Dataset:
@@ -156,7 +157,7 @@ def power(ds: xr.Dataset) -> xr.Dataset:
                 }
             ).assign_coords(subsystem=name)
         )
-    return annotate(xr.concat(rows, "subsystem"))
+    return annotate(joining.concat(rows, "subsystem").assign_attrs(ds.attrs))
 
 
 def roofline(ds: xr.Dataset, *, rate_hz: float, bandwidth_bps: float) -> xr.Dataset:
@@ -168,7 +169,8 @@ def roofline(ds: xr.Dataset, *, rate_hz: float, bandwidth_bps: float) -> xr.Data
     peak = whole.pe_count * rate_hz
     moved = whole.dram_bytes.where(whole.dram_bytes > 0)
     attainable = memory_bound(whole.array_macs, moved, peak_macs_per_s=peak, bandwidth_bps=bandwidth_bps)
-    return annotate(xr.Dataset({"intensity": whole.array_macs / moved, "attainable_macs_per_s": attainable}))
+    bound = {"intensity": whole.array_macs / moved, "attainable_macs_per_s": attainable}
+    return annotate(xr.Dataset(bound, attrs=ds.attrs))
 
 
 def _need(ds: xr.Dataset, *dims: str) -> xr.Dataset:

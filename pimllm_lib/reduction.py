@@ -10,15 +10,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pimllm_lib import joining
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.schema import annotate
 
 KINDS = ("all", "pareto", "top", "quantiles")
 SENSES = {"max": -1.0, "min": 1.0}
 #: How parts are put together: along their own labels, without a word about what they share.
-_JOINED: dict[str, Any] = {
-    "combine_attrs": "override", "join": "outer", "data_vars": "minimal", "coords": "minimal", "compat": "override",
-}  # fmt: skip
+_JOINED: dict[str, Any] = {"join": "outer", "data_vars": "minimal", "coords": "minimal", "compat": "override"}
 #: Dimensions that separate one front, or one list of best, from another.
 _GROUPS = ("model", "context_len")
 
@@ -67,14 +66,13 @@ class Reduction:
             for i in range(ds.sizes["model"])
             for j in range(ds.sizes["context_len"])
         ]
-        return xr.concat(groups, "design") if len(groups) > 1 else groups[0]
+        return joining.concat(groups, "design") if len(groups) > 1 else groups[0]
 
     def of_all(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
         """Return what is kept of what was kept of every chunk, in order."""
         if self.kind in ("pareto", "top"):
-            return self._best(xr.concat(parts, "design") if len(parts) > 1 else parts[0])
-        whole = parts[0] if len(parts) == 1 else xr.combine_by_coords(parts, **_JOINED)
-        assert isinstance(whole, xr.Dataset)
+            return self._best(joining.concat(parts, "design") if len(parts) > 1 else parts[0])
+        whole = parts[0] if len(parts) == 1 else joining.by_coords(parts, **_JOINED)
         if self.kind == "all":
             return annotate(whole)
         over = [dim for dim in whole.dims if dim not in _GROUPS]

@@ -10,7 +10,7 @@ import pimllm_lib
 ROOT = Path(pimllm_lib.__file__).parent
 FLOOR = {
     "errors": 0, "units": 0, "schema": 0, "parts": 0,
-    "axes": 1, "llm": 1, "hardware": 1, "conventions": 1,
+    "joining": 0, "axes": 1, "llm": 1, "hardware": 1, "conventions": 1,
     "catalog": 2, "workload": 2, "costs": 2, "ledger": 2,
     "analog": 3, "arguments": 3, "engines": 3, "schedule": 3, "step": 3,
     "technologies": 3, "kv_writing": 4, "support": 4, "kv_engine": 5, "charges": 6, "system": 7,

@@ -60,9 +60,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def _evaluated(systems: list[Any], models: list[str], names: list[str], point: dict[str, Any]) -> Any:
     """Return what every pair of a system and a model costs, with remedies put on where some are named."""
-    import xarray as xr
-
-    from pimllm_lib import catalog, remedies
+    from pimllm_lib import catalog, joining, remedies
     from pimllm_lib.system import evaluate
 
     if not names:
@@ -70,7 +68,7 @@ def _evaluated(systems: list[Any], models: list[str], names: list[str], point: d
     decoders = [catalog.model(name) for name in models]
     pairs = [[remedies.put(system, decoder, names) for system in systems] for decoder in decoders]
     made = [evaluate(system=[s for s, _ in row], model=row[0][1], **point) for row in pairs]
-    return xr.concat(made, "model", data_vars="minimal", join="exact", combine_attrs="drop_conflicts")
+    return joining.concat(made, "model", data_vars="minimal", join="exact")
 
 
 def context(text: str) -> Any:

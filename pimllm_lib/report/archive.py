@@ -11,6 +11,7 @@ import xarray as xr
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput, one_line
+from pimllm_lib.joining import CARRIED
 from pimllm_lib.report import files, paths, provenance
 
 LICENCE = "CC-BY-4.0"
@@ -43,7 +44,7 @@ def save(
     """
     record = provenance.record(slug, parameters, ds.attrs, source)
     final = ds.drop_attrs(deep=False).assign_attrs(
-        {key: value for key, value in ds.attrs.items() if key not in provenance.CARRIED},
+        {key: value for key, value in ds.attrs.items() if key not in CARRIED},
         title=title, licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}", tolerance=tolerance,
         provenance=record,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import catalog
+from pimllm_lib import catalog, joining
 from pimllm_lib.conventions import PRESETS
 from pimllm_lib.errors import BadInput
 from pimllm_lib.metrics import battery, compare, lead, operations, summary
@@ -98,9 +98,9 @@ def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
 
 def _is_the_catalogs(ds: xr.Dataset, name: str) -> bool:
     """Return whether what bears a name in a dataset is what the catalog has under it, as far as the dataset tells."""
-    known = dict(item.rsplit("=", 1) for item in ds.attrs.get("fingerprints", "").split(" ") if "=" in item)
+    printed = [item for item in joining.entries(ds.attrs) if item.startswith(f"{name}=")]
     registry = catalog.systems if name in catalog.systems else catalog.models
-    return name not in known or known[name] == fingerprint(registry[name])
+    return all(item == f"{name}={fingerprint(registry[name])}" for item in printed)
 
 
 def _computed(claim: dict[str, str], ds: xr.Dataset) -> float:

@@ -51,7 +51,7 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     for name, value in said["parameters"].items():
         yield f"  parameter    {name} = {one_line(str(value))}"
     for name, value in said.get("user_values", {}).items():
-        yield f"  user's own   {name} = {value}"
+        yield f"  user's own   {name} = {', '.join(map(str, value)) if isinstance(value, list) else value}"
     for dim, labels in said["dimensions"].items():
         shown = ", ".join(map(str, labels[:8])) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
         yield f"  {dim:12} {shown}"

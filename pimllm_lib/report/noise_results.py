@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
+from pimllm_lib import joining
 from pimllm_lib.analog.cases import Case, cases
 from pimllm_lib.errors import BadInput
 from pimllm_lib.schema import annotate
@@ -199,6 +200,6 @@ def joined(parts: Iterable[xr.Dataset]) -> xr.Dataset:
         if whole is not None and "case" in part.dims:
             part = part.sel(case=[name not in whole.case.values for name in part.case.values])
         along = "case" if "case" in part.dims else "curve_name"
-        whole = part if whole is None else xr.concat([whole, part], along, join="outer")
+        whole = part if whole is None else joining.concat([whole, part], along, join="outer")
     assert whole is not None
     return whole

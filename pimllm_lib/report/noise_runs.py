@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_lib import joining
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.report import archive, noise_study, parameters, paths, studies, study_file
 from pimllm_lib.report.noise_law import law
@@ -86,7 +87,7 @@ def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     parts = [rises, edges, law(rises), effects(found)]
     labels = {"case": "what is tried", "curve_name": "curve", "level": "rise of the perplexity", "kind": "kind of matrix",
               "matrix": "layer and kind of matrix", "comparison": "remedy against its control"}  # fmt: skip
-    ds = xr.merge(parts, combine_attrs="override", compat="override", join="outer")
+    ds = joining.merge(parts, compat="override", join="outer")
     for name, said in labels.items():
         ds[name].attrs["long_name"] = said
     of = {key: next(iter(found.values())).attrs[key] for key in ("checkpoints", "text")}

@@ -20,8 +20,6 @@ from pimllm_lib.report.paths import CHECKPOINTS, DATA, LOCK, NOTEBOOKS, PACKAGE,
 RUNNING = "PIMLLM_NOTEBOOK"
 #: Packages whose version can change a number.
 PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py")
-#: Attributes by which a dataset says what it was evaluated for; they enter the provenance.
-CARRIED = ("fingerprints", "user_values")
 
 
 def closure(sources: Iterable[str]) -> list[Path]:

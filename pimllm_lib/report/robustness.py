@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import influence
+from pimllm_lib import influence, joining
 from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.metrics import compare, summary
 from pimllm_lib.report.claims import SCALES, merits, published
@@ -70,7 +70,7 @@ def _evaluated(
 def bands(drawn: xr.Dataset, nominal: xr.Dataset) -> xr.Dataset:
     """Return headlines along `band`: at the catalog's own values, and the values below which `BANDS` of the draws lie."""
     spread = drawn.quantile(list(BANDS.values()), "sample", keep_attrs=True).rename(quantile="band")
-    both = xr.concat(
+    both = joining.concat(
         [nominal.assign_coords(band="catalog"), spread.assign_coords(band=list(BANDS))], "band", join="exact"
     )
     return annotate(both.transpose(..., "band"))
@@ -207,7 +207,8 @@ def _over(at: Sequence[Case], values: Mapping[str, Any], judge: Callable[[Any], 
     models, contexts = (list(dict.fromkeys(labels)) for labels in zip(*at, strict=True))
     ds = headlines(values, model=models, context_len=contexts)
     rows = [
-        xr.concat([judge(gain(ds, name).sel(model=m, context_len=n).values) for m, n in at], "case") for name in MAIN
+        joining.concat([judge(gain(ds, name).sel(model=m, context_len=n).values) for m, n in at], "case")
+        for name in MAIN
     ]
     labels = {"output": list(MAIN), "case": [f"{model} at {context} tokens" for model, context in at]}
-    return annotate(xr.concat(rows, "output").assign_coords(labels))
+    return annotate(joining.concat(rows, "output").assign_coords(labels))

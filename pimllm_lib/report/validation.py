@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import catalog
+from pimllm_lib import catalog, joining
 from pimllm_lib.costs import crossbar, memory, systolic
 from pimllm_lib.errors import unknown
 from pimllm_lib.hardware import Adc, Cell, Crossbar
@@ -114,7 +114,7 @@ def hindcast(macros: list[str]) -> xr.Dataset:
         if name not in known:
             raise unknown("macro", name, known)
     rows = [_macro(name, table[table.macro == name].set_index("quantity")) for name in macros]
-    return annotate(xr.concat(rows, "macro", join="exact").assign_coords(macro=list(macros)))
+    return annotate(joining.concat(rows, "macro", join="exact").assign_coords(macro=list(macros)))
 
 
 def _macro(name: str, table: pd.DataFrame) -> xr.Dataset:

@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_lib import joining
 from pimllm_lib.report.claims import SCALES, earlier, published
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
 from pimllm_lib.report.tables import Table
@@ -116,7 +117,7 @@ def pairings(as_published: xr.Dataset, own_shapes: xr.Dataset) -> xr.DataArray:
     rows = rows[(rows.model == _QUESTIONED) & rows.quantity.isin(UNITS.keys()) & (rows.verdict == "differs")]
     own = own_shapes.macs.assign_coords(model=[f"{name}, own shape" for name in own_shapes.model.values])
     changed = (own.values != as_published.macs.values).any(axis=own.get_axis_num("context_len")).ravel()
-    counts = xr.concat([as_published.macs, own.isel(model=changed)], "model").squeeze("system", drop=True)
+    counts = joining.concat([as_published.macs, own.isel(model=changed)], "model").squeeze("system", drop=True)
     counts = counts.rename(model="counts")
     found = []
     for row in rows.to_dict("records"):
@@ -124,7 +125,7 @@ def pairings(as_published: xr.Dataset, own_shapes: xr.Dataset) -> xr.DataArray:
         rates = as_published[merit].squeeze("system", drop=True).rename(model="rates")
         product = (counts * rates).sel(context_len=int(row["context_len"]), drop=True) * SCALES[row["unit"]]
         found.append((float(row["value"]) / product - 1).assign_coords(claim=f"{row['unit']}, {row['context_len']}"))
-    pairs: xr.DataArray = xr.concat(found, "claim")
+    pairs: xr.DataArray = joining.concat(found, "claim")
     return pairs
 
 

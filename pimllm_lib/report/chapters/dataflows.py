@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_lib import metrics
+from pimllm_lib import joining, metrics
 from pimllm_lib.report.figure import Figure, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, where
@@ -34,13 +34,12 @@ _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 
 def by_phase(**phases: xr.Dataset) -> xr.Dataset:
     """Return the results of several phases as one dataset, along a dimension of their names."""
-    joined = xr.concat(
-        [ds.drop_attrs() for ds in phases.values()],
+    whole = joining.concat(
+        [ds.drop_attrs().assign_attrs(ds.attrs) for ds in phases.values()],
         xr.DataArray(list(phases), dims="phase", name="phase", attrs={"long_name": "phase of inference"}),
         data_vars="all", coords="minimal", compat="override", join="exact",
     )  # fmt: skip
-    fingerprints = {name: value for ds in phases.values() for name, value in ds.attrs.items() if name != "phase"}
-    return annotate(joined.assign_attrs(fingerprints))
+    return annotate(whole)
 
 
 def measures(ds: xr.Dataset) -> xr.Dataset:

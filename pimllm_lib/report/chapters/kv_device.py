@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, technologies
+from pimllm_lib import catalog, joining, technologies
 from pimllm_lib.axes import axis
 from pimllm_lib.endurance import lifetimes
 from pimllm_lib.hardware import System
@@ -50,7 +50,7 @@ def needed(setting: Setting, machines: xr.Dataset) -> xr.Dataset:
             for each in (setting.home("pim-llm"), free)
         ]
         engines = (alone[0] - alone[1]).expand_dims(machine=[ENGINES_ALONE])
-        against = xr.concat([whole, engines], "machine").rename(machine="against") / token_cells(kv, decoder)
+        against = joining.concat([whole, engines], "machine").rename(machine="against") / token_cells(kv, decoder)
         return xr.Dataset({
             "needed_endurance": setting.lasting / years.worn_years.sel(allocation="ring", drop=True),
             "break_even_write_j": against.where(against > 0),
@@ -92,8 +92,9 @@ def sensitivity(setting: Setting) -> xr.Dataset:
 
     def one(decoder: Decoder) -> xr.Dataset:
         home, changes = results(system, decoder), _changes(system)
-        rows = [results(with_fields(system, change), decoder) / home for change in changes.values()]
-        found = xr.concat(rows, xr.Variable("change", list(changes)))
+        changed = [results(with_fields(system, change), decoder) for change in changes.values()]
+        rows = [(ds / home).assign_attrs(joining.united([ds.attrs, home.attrs])) for ds in changed]
+        found = joining.concat(rows, xr.Variable("change", list(changes)))
         return found.rename({str(name): f"changed_{name}" for name in found})
 
     return annotate(over_models(setting.decoders, one))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import technologies
+from pimllm_lib import joining, technologies
 from pimllm_lib.axes import axis
 from pimllm_lib.endurance import lifetimes
 from pimllm_lib.errors import BadInput
@@ -36,7 +36,7 @@ def compared(setting: Setting) -> xr.Dataset:
 
     def one(decoder: Decoder) -> xr.Dataset:
         rows = [measured(*pair, setting.context_len) for pair in setting.machines(decoder).values()]
-        return xr.concat(rows, xr.Variable("machine", list(MACHINES)))
+        return joining.concat(rows, xr.Variable("machine", list(MACHINES)))
 
     return annotate(over_models(setting.decoders, one))
 
@@ -54,12 +54,12 @@ def by_technology(setting: Setting) -> xr.Dataset:
         for variable, result in _BEHIND.items():
             costs[variable] = _ended(costs[variable], technologies.has_interval(name, technologies.BEHIND[result]))
         each = [_years(setting, decoder, name, population) for population in technologies.POPULATIONS]
-        years = xr.concat([ds[_LASTING] for ds in each], xr.Variable("population", list(technologies.POPULATIONS)))
-        return xr.merge([costs, years]).assign(cell_writes=each[0].cell_writes)
+        years = joining.concat([ds[_LASTING] for ds in each], xr.Variable("population", list(technologies.POPULATIONS)))
+        return joining.merge([costs, years]).assign(cell_writes=each[0].cell_writes)
 
     def one(decoder: Decoder) -> xr.Dataset:
         names = technologies.names()
-        return xr.concat([row(decoder, name) for name in names], xr.Variable("technology", names))
+        return joining.concat([row(decoder, name) for name in names], xr.Variable("technology", names))
 
     found = over_models(setting.decoders, one)
     counts = [[technologies.published(name, field) for field in QUANTITIES] for name in technologies.names()]
@@ -110,10 +110,10 @@ def mixed(setting: Setting, cold: Sequence[str], hot_tokens: Sequence[int], hot:
 
     def one(decoder: Decoder) -> xr.Dataset:
         rows = [
-            xr.concat([row(decoder, name, n) for n in hot_tokens], xr.Variable("hot_tokens", list(hot_tokens)))
+            joining.concat([row(decoder, name, n) for n in hot_tokens], xr.Variable("hot_tokens", list(hot_tokens)))
             for name in cold
         ]
-        return xr.concat(rows, xr.Variable("cold", list(cold)))
+        return joining.concat(rows, xr.Variable("cold", list(cold)))
 
     return annotate(named(over_models(setting.decoders, one), "mixed"))
 
@@ -133,9 +133,11 @@ def published_way(setting: Setting) -> xr.Dataset:
                     "in memory": setting.in_memory()}  # fmt: skip
         rows = [alone(system, decoder)[["tokens_per_s", "attention_j"]] for system in machines.values()]
         shares = [alone(setting.in_memory(name), decoder).write_share for name in technologies.names()]
-        both = xr.concat(rows, xr.Variable("counted", list(machines)))
+        both = joining.concat(rows, xr.Variable("counted", list(machines)))
         renamed = both.rename(tokens_per_s="engines_tokens_per_s", attention_j="engines_attention_j")
-        return renamed.assign(engines_write_share=xr.concat(shares, xr.Variable("technology", technologies.names())))
+        return renamed.assign(
+            engines_write_share=joining.concat(shares, xr.Variable("technology", technologies.names()))
+        )
 
     return annotate(over_models(setting.decoders, one))
 
@@ -155,7 +157,7 @@ def times(setting: Setting) -> xr.Dataset:
         }  # fmt: skip
         whole = spent.sum(["op", "component"])
         parts["everything else"] = whole - sum(parts.values())
-        return xr.Dataset({"time_share": xr.concat(parts.values(), xr.Variable("part", list(parts))) / whole})
+        return xr.Dataset({"time_share": joining.concat(parts.values(), xr.Variable("part", list(parts))) / whole})
 
     return annotate(over_models(setting.decoders, one))
 
@@ -171,7 +173,7 @@ def gathered(*parts: xr.Dataset, study: xr.Dataset) -> xr.Dataset:
         "cell_write_j": "energy to write a cell", "case": "what is tried", "counted": "machine, its engines alone",
         "change": "what is changed",
     }  # fmt: skip
-    whole = xr.merge([*parts, study], join="exact", combine_attrs="drop_conflicts", compat="no_conflicts")
+    whole = joining.merge([*parts, study], join="exact", compat="no_conflicts")
     for name, said in labels.items():
         if name in whole.coords:
             whole[name].attrs["long_name"] = said

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import remedies
+from pimllm_lib import joining, remedies
 from pimllm_lib.bounds import cache_floor, decode_bounds
 from pimllm_lib.crossing import crossings
 from pimllm_lib.generation import generate
@@ -53,16 +53,16 @@ def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
     def on(decoder: Decoder, under: Sequence[str]) -> xr.Dataset:
         free = ["none", *remedies.free(under)]
         rows = [
-            xr.concat([point(decoder, under, name, n) for n in (setting.at, setting.far)], "context_len")
+            joining.concat([point(decoder, under, name, n) for n in (setting.at, setting.far)], "context_len")
             for name in free
         ]
-        found = xr.concat(rows, xr.Variable("remedy", free))
+        found = joining.concat(rows, xr.Variable("remedy", free))
         more = found - found.sel(remedy="none", drop=True)
         gained = {f"more_{name}": more[name] for name in ("tokens_per_s", "area_m2", "power_w")}
         return found[["tokens_per_s", "tokens_per_j"]].assign(gained).reindex(remedy=names)
 
     def both(decoder: Decoder) -> xr.Dataset:
-        return xr.concat([on(decoder, []), on(decoder, exact)], xr.Variable("machine", ["published", "improved"]))
+        return joining.concat([on(decoder, []), on(decoder, exact)], xr.Variable("machine", ["published", "improved"]))
 
     return annotate(over_models(setting.decoders, both))
 
@@ -132,9 +132,9 @@ def stack(setting: Setting, names: Sequence[str]) -> xr.Dataset:
         machines = [setting.put(decoder, names[:i]) for i in range(len(names) + 1)]
         rows = [setting.measured(*machine, setting.context_len) for machine in machines]
         floors = [cache_floor(system=s, model=m, context_len=setting.context_len) for s, m in machines]
-        ds = xr.concat(rows, xr.Variable("put_on", ["none", *names]))
+        ds = joining.concat(rows, xr.Variable("put_on", ["none", *names]))
         watts = xr.DataArray([_reading_w(system) for system, _ in machines], dims="put_on")
-        floor = xr.concat(floors, "put_on")
+        floor = joining.concat(floors, "put_on")
         return ds.assign(floor_tokens_per_s=floor, floor_tokens_per_j=floor / watts)[[*_STACKED]]
 
     return annotate(over_models(setting.decoders, one).rename({name: f"stack_{name}" for name in _STACKED}))
@@ -177,7 +177,7 @@ def roofline(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
             decode_bounds(system=s, model=m, context_len=list(setting.context_len)).reset_coords("decides")
             for s, m in machines.values()
         ]
-        return xr.concat(rows, xr.Variable("way", list(machines)))
+        return joining.concat(rows, xr.Variable("way", list(machines)))
 
     return over_models(setting.decoders, one).set_coords("decides")
 
@@ -192,7 +192,7 @@ def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
             for system, model in machines.values()
         ]
         named = [row.squeeze(["system", "model"], drop=True) for row in rows]
-        return xr.concat(named, xr.Variable("machine", list(machines)))
+        return joining.concat(named, xr.Variable("machine", list(machines)))
 
     return annotate(over_models(setting.decoders, one))
 
@@ -212,12 +212,12 @@ def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int
         own = generate(system=system, model=model, **asked)
         lent = generate(system=system, model=model, reader=on_array, **asked)
         lent["answer_j"] = lent.answer_j + _waiting_w(system, model) * lent.time_to_first_token_s
-        both = xr.concat([own, lent], xr.Variable("reader", ["crossbars", "array"]))
+        both = joining.concat([own, lent], xr.Variable("reader", ["crossbars", "array"]))
         return both.squeeze(["system", "model"], drop=True)
 
     def one(decoder: Decoder) -> xr.Dataset:
         machines = setting.machines(decoder, exact)
-        return xr.concat([read(*machine) for machine in machines.values()], xr.Variable("machine", list(machines)))
+        return joining.concat([read(*machine) for machine in machines.values()], xr.Variable("machine", list(machines)))
 
     return annotate(over_models(setting.decoders, one))
 
@@ -236,4 +236,4 @@ def gathered(stacked: xr.Dataset, found: xr.Dataset, *others: xr.Dataset) -> xr.
     under is the machine that remedies are put on."""
     ranked = found.rename(context_len="ranked_at", machine="under")
     ranked["ranked_at"].attrs = {"long_name": "context length of a ranking", "units": "tokens"}
-    return annotate(xr.merge([stacked, ranked, *others], join="exact", combine_attrs="drop_conflicts"))
+    return annotate(joining.merge([stacked, ranked, *others], join="exact"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, remedies, uncertainty
+from pimllm_lib import catalog, joining, remedies, uncertainty
 from pimllm_lib.axes import axis
 from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import System
@@ -139,7 +139,7 @@ def search(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> xr.
             "own_tokens_per_s": short.tokens_per_s,
             "target_tokens_per_s": kept * _rates(home, model, near).tokens_per_s,
         }))  # fmt: skip
-    found: xr.Dataset = xr.concat(rows, xr.Variable("model", [model.name for model in models]))
+    found: xr.Dataset = joining.concat(rows, xr.Variable("model", [model.name for model in models]))
     return found
 
 
@@ -212,4 +212,4 @@ def draws(
         rows.append(xr.Dataset({
             "kept_rate": ratio.quantile([0.05, 0.5, 0.95], dim="sample"), "holding_share": (ratio >= kept).mean("sample"),
         }))  # fmt: skip
-    return annotate(xr.concat(rows, xr.Variable("model", [model.name for model in models])))
+    return annotate(joining.concat(rows, xr.Variable("model", [model.name for model in models])))

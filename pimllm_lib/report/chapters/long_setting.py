@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from pimllm_lib import catalog, remedies
+from pimllm_lib import catalog, joining, remedies
 from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
@@ -81,5 +81,7 @@ class Setting:
 
 def over_models(decoders: Sequence[Decoder], made: Callable[[Decoder], xr.Dataset]) -> xr.Dataset:
     """Return what is made of each model, along model."""
-    every: xr.Dataset = xr.concat([made(decoder).expand_dims(model=[decoder.name]) for decoder in decoders], "model")
+    every: xr.Dataset = joining.concat(
+        [made(decoder).expand_dims(model=[decoder.name]) for decoder in decoders], "model"
+    )
     return every

@@ -4,7 +4,6 @@ conclusions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,9 +12,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import catalog
+from pimllm_lib import catalog, joining
 from pimllm_lib.axes import axis
-from pimllm_lib.catalog.departures import departures
 from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import System
 from pimllm_lib.hardware.weights import with_weight_bits
@@ -93,12 +91,10 @@ def evaluated(groups: dict[str, list[Decoder]], context_len: list[int], weight_b
     models = [model for members in groups.values() for model in members]
     models += [without for without, _ in counterparts(groups).values()]
     tables = [
-        xr.concat([_of_model(model, context_len, weight_bits, counted) for counted in COUNTED], "conventions")
+        joining.concat([_of_model(model, context_len, weight_bits, counted) for counted in COUNTED], "conventions")
         for model in models
     ]
-    given = [*machines(weight_bits), *models]
-    own = {key: value for item in given for key, value in departures(item).items()}
-    whole = xr.concat(tables, "model", combine_attrs="drop").assign_attrs(user_values=json.dumps(own, sort_keys=True))
+    whole = joining.concat(tables, "model")
     whole["weight_bits"].attrs.update(long_name="bits of a weight", units="1")
     return annotate(whole.transpose("system", "model", "conventions", "context_len", "weight_bits"))
 
@@ -110,7 +106,9 @@ def _of_model(model: Decoder, context_len: list[int], weight_bits: list[int], co
         single = [_held(model, [context], [bits], counted) for context, bits in product(context_len, weight_bits)]
         whole = xr.Dataset(coords={"context_len": context_len, "weight_bits": weight_bits})
         for point in single:
-            whole = whole if point is None else whole.combine_first(point)
+            if point is not None:
+                attrs = joining.united([whole.attrs, point.attrs])
+                whole = whole.combine_first(point).assign_attrs(attrs)
     if "speedup" not in whole:
         raise BadInput(f"memory holds {model.name} at none of {context_len} tokens; wanted a smaller model or context")
     return whole
@@ -149,7 +147,7 @@ class Conclusion:
 
 def _grows(ds: xr.Dataset, studied: xr.Dataset) -> xr.DataArray:
     """Return for each pair of models whether the larger is sped up more; each is paired with the studied ones too."""
-    both = ds if set(ds.model.values) == set(studied.model.values) else xr.concat([studied, ds], "model")
+    both = ds if set(ds.model.values) == set(studied.model.values) else joining.concat([studied, ds], "model")
     own = set(ds.model.values)
     first = both.isel(context_len=0)
     size, gain, names = first.parameters.values, first.speedup.values, first.model.values

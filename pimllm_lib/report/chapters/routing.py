@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_lib import joining
 from pimllm_lib.baselines import VectorUnit
 from pimllm_lib.metrics import power
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
@@ -55,7 +56,7 @@ def leads(rates: xr.DataArray, same_unit: xr.DataArray, unit: str) -> xr.DataArr
     last = (same_unit.squeeze(["model", "system"], drop=True) / rates.sel(system=unit, drop=True)).expand_dims(
         system=[f"{unit}, for attention of pim-llm too"]
     )
-    both: xr.DataArray = xr.concat([lead, last], "system").rename(system="baseline")
+    both: xr.DataArray = joining.concat([lead, last], "system").rename(system="baseline")
     return both.assign_attrs(long_name="lead of pim-llm in decoding rate", units="1")
 
 
