@@ -305,6 +305,47 @@ def test_a_folder_with_another_study_is_refused(study, tmp_path, capsys):
     assert main(["sweep", str(study(HEAD + RATE))]) == 2
 
 
+SMALL = "axes: {system.array.rate_hz: [1e8, 2e8, 5e8], system.array.rows: [8, 16], system.array.cols: [8, 16, 32]}\n"
+SMALL += "chunk: 7\n"
+TOP = "reduce: {kind: top, count: 3, objectives: {tokens_per_s: max}}\n"
+
+
+@pytest.mark.parametrize(("reduce", "foreign"), [("", "other/chunks/000002.nc"), (TOP, "out/chunks/000001.nc")])
+def test_a_chunk_of_another_study_or_place_is_refused_and_evaluated_again_once_removed(
+    reduce, foreign, study, tmp_path, capsys
+):
+    into, path = tmp_path / "out", str(study(SMALL + reduce))
+    assert main(["sweep", path, "--into", str(into)]) == 0
+    if foreign.startswith("other"):
+        other = str(study(SMALL + reduce + "conventions: corrected\n", "other.yaml"))
+        assert main(["sweep", other, "--into", str(tmp_path / "other")]) == 0
+    mine, third = (into / "study.nc").read_bytes(), into / "chunks" / "000002.nc"
+    third.write_bytes((tmp_path / foreign).read_bytes())
+    capsys.readouterr()
+    assert main(["sweep", path, "--into", str(into)]) == 2
+    said, err = capsys.readouterr()
+    assert not said
+    assert f"{third} is of another study" in err
+    assert "remove it" in err
+    third.unlink()
+    assert main(["sweep", path, "--into", str(into)]) == 0
+    assert (into / "study.nc").read_bytes() == mine
+
+
+@pytest.mark.parametrize("harm", [
+    lambda path: path.write_bytes(path.read_bytes()[:-200]),
+    lambda path: archive.write(archive.load(path).isel(array_rate_hz=[0, 0]), path),
+])  # fmt: skip
+def test_a_chunk_that_is_damaged_or_holds_a_point_twice_is_refused_before_any_work(harm, study, tmp_path):
+    plan = study_file.read(study(SMALL.replace("7", "12")))
+    path = studies.run(plan, tmp_path / "out")
+    assert archive.load(path).tokens_per_s.size == plan.space.size == 18
+    harm(tmp_path / "out" / "chunks" / "000000.nc")
+    (tmp_path / "out" / "chunks" / "000001.nc").unlink()
+    with pytest.raises(ValueError, match=r"000000\.nc .*remove it, and the next run evaluates it again"):
+        studies.run(replace(plan, work=None), tmp_path / "out")
+
+
 def test_a_file_that_changed_is_another_study(study, tmp_path):
     layers = "d_model = 64\nd_ff = 64\nn_layers = 4\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\n"
     (tmp_path / "m.toml").write_text(layers)

@@ -12,9 +12,9 @@ from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
 from pimllm_lib.pool import each, executor
 from pimllm_lib.report import archive, files, manifest
+from pimllm_lib.report.chunks import Chunks
 from pimllm_lib.report.provenance import sources_hash
 from pimllm_lib.report.study_file import Plan
-from pimllm_lib.space import Chunk
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
@@ -38,16 +38,15 @@ def estimate(plan: Plan) -> dict[str, Any]:
 def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, progress: bool = False) -> Path:
     """Run a study into a folder and return the path of its result; chunks that are there already are not run again.
 
-    Raises BadInput when the folder holds another study, or the same one of other sources.
+    Raises BadInput when the folder holds another study, or the same one of other sources, or a chunk of such.
     """
     with executor(jobs, scheduler, sources_hash) as pool, files.locked(into):
-        sources = _claim(plan, into)
-        todo = (chunk for chunk in plan.space.chunks() if not _place(into, chunk).is_file())
-        for chunk, made in _shown(each(plan.work, todo, pool), plan.space.count, progress):
-            archive.write(made, _place(into, chunk))
-        whole = plan.reduction.of_all([archive.load(_place(into, chunk)) for chunk in plan.space.chunks()])
+        sources, kept = _claim(plan, into)
+        for chunk, made in _shown(each(plan.work, kept.missing(), pool), plan.space.count, progress):
+            kept.write(made, chunk)
+        whole = plan.reduction.of_all([kept.read(chunk) for chunk in plan.space.chunks()])
     whole = plan.finish(whole) if plan.finish else whole
-    own = {"user_values": json.dumps(plan.own)}  # not those of the last chunk: the parameters have what varies
+    own = {} if plan.own is None else {"user_values": json.dumps(plan.own)}  # the parameters have what varies
     whole = whole.assign_attrs(own | {"fingerprints": plan.identity})
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
         made = archive.save(
@@ -57,8 +56,11 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
 
 
-def _claim(plan: Plan, into: Path) -> str:
-    """Write what is studied into the folder, return its sources. Raises BadInput when something else is studied there."""
+def _claim(plan: Plan, into: Path) -> tuple[str, Chunks]:
+    """Write what is studied into the folder, return its sources and its chunks.
+
+    Raises BadInput when something else is studied there.
+    """
     mine = {
         "pimllm": __version__, "sources": sources_hash(), "study": plan.spec, "of": plan.identity,
         "chunks": plan.space.count,
@@ -71,11 +73,7 @@ def _claim(plan: Plan, into: Path) -> str:
         )
     if not path.is_file():
         files.write(path, text)
-    return str(mine["sources"])
-
-
-def _place(into: Path, chunk: Chunk) -> Path:
-    return into / "chunks" / f"{chunk.index:06d}.nc"
+    return str(mine["sources"]), Chunks(plan, into, files.hash_of(text)[:16])
 
 
 def _shown(results: Any, count: int, progress: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -35,8 +36,9 @@ Work = Callable[[Chunk], xr.Dataset]
 class Plan:
     """A study ready to run: its name and text, its space, what evaluates a chunk, what reduces the whole.
 
-    identity: what is studied, by content, also where the text names a file; own: values of it that are not the catalog's;
-    finish: what is done to the whole at the end, if anything; tolerance: by which a repeated run may differ, relative.
+    identity: what is studied, by content, also where the text names a file; own: values of it that are not the catalog's,
+    None where only the chunks know them; finish: what is done to the whole at the end, if anything; tolerance: by which a
+    repeated run may differ, relative.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Plan:
     cells: int
     metrics: int
     identity: str
-    own: dict[str, str]
+    own: dict[str, str] | None
     finish: Callable[[xr.Dataset], xr.Dataset] | None = None
     tolerance: float = archive.TOLERANCE
 
@@ -100,7 +102,7 @@ def _notebook_plan(path: Path, spec: dict[str, Any]) -> Plan:
             for field, value in zip(axis.fields, row, strict=True):
                 parameters.check(slug, {field.removeprefix("parameter."): value})
     work, identity = partial(_run_notebook, slug, space), f"{slug}={source_hash(slug, notebook(slug))}"
-    return Plan(_name(path, spec), spec, space, work, Reduction("all"), 1, 0, identity, {})
+    return Plan(_name(path, spec), spec, space, work, Reduction("all"), 1, 0, identity, None)
 
 
 def _noise_plan(path: Path, spec: dict[str, Any]) -> Plan:
@@ -131,6 +133,7 @@ def _run_notebook(slug: str, space: Space, chunk: Chunk) -> xr.Dataset:
             said = " ".join(str(error).split())
             raise BadInput(f"{said} (at {', '.join(f'{k}={v}' for k, v in given.items())})") from None
         ds = archive.load(made.with_suffix(".nc"))
+    ds = ds.assign_attrs(user_values=json.dumps(archive.record(ds, slug)["user_values"]))
     return ds.expand_dims({name: values for name, values in space.labels(chunk).items() if name not in ds.dims})
 
 
