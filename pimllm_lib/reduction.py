@@ -98,7 +98,7 @@ def _picked(ds: xr.Dataset, places: NDArray[np.int64]) -> xr.Dataset:
     """Return some points of a dataset along one dimension, `design`, each with its labels as coordinates along it."""
     dims = list(ds.dims)
     at = dict(zip(dims, np.unravel_index(places, tuple(ds.sizes[dim] for dim in dims)), strict=True))
-    columns = {str(dim): ("design", ds[dim].values[at[dim]]) for dim in dims}
+    columns = {str(name): ("design", c.values[at[c.dims[0]]], c.attrs) for name, c in ds.coords.items() if c.ndim == 1}
     values = {
         name: ("design", ds[name].transpose(*dims).values.ravel()[places], ds[name].attrs) for name in ds.data_vars
     }

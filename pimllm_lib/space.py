@@ -6,8 +6,9 @@ along the dimension `sample`. What a chunk holds follows from the space alone, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.schema import DIMS, VARIABLES
+from pimllm_lib.units import si_unit
 
 METHODS = ("grid", "list", "latin", "sobol")
 LAWS = ("uniform", "log", "integer")
@@ -42,6 +44,23 @@ class Axis:
         names = any(isinstance(x, str | bool) for row in self.rows for x in row)
         flows = all(field.endswith(".dataflow") for field in self.fields)
         return (flows or not names) and not any(field.startswith("conventions.") for field in self.fields)
+
+    @cached_property
+    def says_values(self) -> bool:
+        """Whether its labels are the values that every field takes."""
+        return all(str(x) == str(label) for row, label in zip(self.rows, self.labels, strict=True) for x in row)
+
+    @cached_property
+    def numbered(self) -> bool:
+        """Whether its labels only count its points."""
+        return list(self.labels) == list(range(len(self.rows))) and not self.says_values
+
+    def columns(self) -> dict[str, int]:
+        """Return the name of the column of each field, where it is not told by the labels -> its place in a row."""
+        last = [field.rpartition(".")[2] for field in self.fields]
+        whole = [field.partition(".")[2].replace(".", "_") for field in self.fields]
+        names = last if len(set(last)) == len(last) else whole
+        return {f"{self.name}_{name}": i for i, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class Space:
 
     def __post_init__(self) -> None:
         """Refuse a space that cannot be."""
-        names = [axis.name for axis in self.axes]
+        names = [name for axis in self.axes for name in (axis.name, *self._beside(axis))]
         fields = [field for axis in self.axes for field in axis.fields]
         for what, items in (("axes are named", names), ("axes set", fields)):
             for item in items:
@@ -189,6 +208,28 @@ class Space:
             for field, column in zip(axis.fields, axis_columns, strict=True)
         }
 
+    def _beside(self, axis: Axis | Range) -> dict[str, int]:
+        """Return the columns of an axis that its labels do not tell: name -> place in a row."""
+        untold = isinstance(axis, Axis) and (axis.numbered or (self.method == "list" and not axis.says_values))
+        return axis.columns() if untold and isinstance(axis, Axis) else {}
+
+    def coordinates(self, chunk: Chunk, values: Mapping[str, Any]) -> dict[str, xr.Variable]:
+        """Return what a result says of the points in a chunk: each axis by its name, drawn values and labels alike, and
+        each field by one of its own where labels do not tell its value. values: those of the chunk.
+        """
+        at = {name: slice(start, stop) for name, start, stop in chunk.slices}
+        found = {} if self.method == "grid" else {"sample": xr.Variable("sample", self.labels(chunk)["sample"])}
+        for axis in self.axes:
+            dim = axis.name if self.method == "grid" else "sample"
+            if isinstance(axis, Range):
+                found[axis.name] = _column(dim, values[axis.fields[0]].values, axis.fields)
+                continue
+            where, said = at[dim], axis.fields if axis.says_values else ()
+            found[axis.name] = _column(dim, axis.labels[where], said)
+            for name, i in self._beside(axis).items():
+                found[name] = _column(dim, [row[i] for row in axis.rows[where]], (axis.fields[i],))
+        return found
+
     def _columns(self, start: int, stop: int) -> list[list[NDArray[Any]]]:
         """Return for each axis the column of each of its fields, for some points of a list or sample."""
         if self.method == "list":
@@ -215,6 +256,13 @@ class Space:
             return {"sample": np.arange(*chunk.slices[0][1:])}
         at = {name: slice(start, stop) for name, start, stop in chunk.slices}
         return {axis.name: list(axis.labels[at[axis.name]]) for axis in self.axes if isinstance(axis, Axis)}
+
+
+def _column(dim: str, values: Any, fields: tuple[str, ...]) -> xr.Variable:
+    """Return values along a dimension, with the fields that take them and their unit, where these are told."""
+    column, units = np.array(values), {si_unit(field) for field in fields}
+    unit = {"units": units.pop()} if len(units) == 1 and column.dtype.kind in "fiu" else {}
+    return xr.Variable(dim, column, ({"long_name": ", ".join(fields)} if fields else {}) | unit)
 
 
 def _along(axis: Any, where: slice) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ evaluated which chunk, or in which order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,12 +51,13 @@ class Study:
                 raise BadInput(f"a {what} is named twice in {clip(list(items))}; wanted distinct names")
         self.reduction.check(self.metrics)
         for chunk in self.space.probes():
-            _assigned(self, chunk)
+            _assigned(self, self.space.values(chunk))
 
 
 def compute(study: Study, chunk: Chunk) -> xr.Dataset:
     """Return what a study keeps of one chunk."""
-    system, models, conventions = _assigned(study, chunk)
+    values = study.space.values(chunk)
+    system, models, conventions = _assigned(study, values)
     needed = dict.fromkeys(name for metric in study.metrics for name in METRICS[metric])
     ds = summary(
         evaluate(
@@ -68,13 +70,13 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
     points = xr.Dataset(coords=study.space.labels(chunk))
     kept, _ = xr.broadcast(ds[list(study.metrics)].drop_vars(set(ds.coords) & set(points.coords)), points)
     ordered = kept.transpose("model", "context_len", *points.coords)  # whatever varied in this chunk
-    return study.reduction.of_chunk(annotate(ordered.assign_coords(points.coords)))
+    return study.reduction.of_chunk(annotate(ordered.assign_coords(study.space.coordinates(chunk, values))))
 
 
-def _assigned(study: Study, chunk: Chunk) -> tuple[Any, tuple[Decoder, ...], Conventions]:
-    """Return system, models and conventions with the fields of a chunk set. Raises BadInput for one that is not there."""
+def _assigned(study: Study, values: Mapping[str, Any]) -> tuple[Any, tuple[Decoder, ...], Conventions]:
+    """Return system, models and conventions with fields set to a chunk's values. Raises BadInput for one that is none."""
     changes: dict[str, dict[str, Any]] = {"system": {}, "model": {}, "conventions": {}}
-    for field, value in study.space.values(chunk).items():
+    for field, value in values.items():
         kind, _, path = field.partition(".")
         if kind not in changes or (kind == "conventions" and path not in Conventions.__dataclass_fields__):
             known = [f"conventions.{name}" for name in Conventions.__dataclass_fields__]

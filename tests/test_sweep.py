@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 import pimllm_lib as pl
 from pimllm_lib import sweep
 from pimllm_lib.cli import main
+from pimllm_lib.parts import with_fields
 from pimllm_lib.pool import each, executor
 from pimllm_lib.reduction import Reduction, front
-from pimllm_lib.report import archive, studies, study_file
+from pimllm_lib.report import archive, diff, studies, study_file
+from pimllm_lib.report.verify import schema_problems
 from pimllm_lib.space import Axis, Range, Space
 
 STUDY = """
@@ -380,3 +382,44 @@ def test_partial_work_can_be_sent_to_another_process():
     there = pickle.loads(pickle.dumps(partial(sweep.compute, one)))
     chunk = next(space.chunks())
     assert there(chunk).identical(sweep.compute(one, chunk))
+
+
+DRAWN = "axes:\n  system.array.rate_hz: {low: 1e8, high: 8e8, law: log}\n"
+DRAWN += "  size: {fields: [system.array.rows, system.array.cols], low: 8, high: 32, law: integer}\n"
+POINTS = """axes:
+  system.array.rate_hz: [1e8, 2e8, 4e8, 8e8, 5e8, 6e8]
+  adc: {fields: [system.pim.tile.crossbar.adc.bits, system.pim.tile.crossbar.adc.power_w], values: [[6, 1e-3], [8, 2e-3],
+    [6, 3e-3], [8, 4e-3], [6, 5e-3], [8, 6e-3]]}
+"""
+
+
+@pytest.mark.parametrize("reduce", ["all", "{kind: pareto, objectives: {tokens_per_s: max, tokens_per_j: max}}",
+                                    "{kind: top, count: 3, objectives: {tokens_per_j: max}}"])  # fmt: skip
+@pytest.mark.parametrize("method", ["latin", "sobol", "list"])
+def test_the_values_of_a_sampled_point_can_be_read_off_the_result(method, reduce, study, tmp_path, capsys):
+    how = "method: list\n" + POINTS if method == "list" else f"method: {method}\npoints: 6\nseed: 3\n" + DRAWN
+    plan = study_file.read(study(f"model: opt-1.3b\nchunk: 4\nreduce: {reduce}\n{how}"))
+    ds = archive.load(studies.run(plan, tmp_path / "out"))
+    names = ["array_rate_hz", "adc_bits", "adc_power_w"] if method == "list" else ["array_rate_hz", "size"]
+    along = "sample" if reduce == "all" else "design"
+    assert {name: ds[name].dims for name in names} == dict.fromkeys(names, (along,))
+    assert ds.array_rate_hz.attrs == {"long_name": "system.array.rate_hz", "units": "Hz"}
+    assert not list(schema_problems("study", ds))
+    assert diff.results("study", ds, ds) == []
+    paths = {"array_rate_hz": ["array.rate_hz"], "size": ["array.rows", "array.cols"],
+             "adc_bits": ["pim.tile.crossbar.adc.bits"], "adc_power_w": ["pim.tile.crossbar.adc.power_w"]}  # fmt: skip
+    last = ds.isel({along: -1})
+    system = with_fields(pl.catalog.systems["pim-llm"], {p: last[name].item() for name in names for p in paths[name]})
+    one = pl.evaluate(system=system, model="opt-1.3b", context_len=1024, conventions="full-system")
+    assert 1 / last.tokens_per_s.item() == pytest.approx(one.latency_s.item(), rel=1e-12)
+    assert main(["show", "study", "--archive", str(tmp_path / "out")]) == 0
+    assert "array_rate_hz" in capsys.readouterr().out
+
+
+def test_a_grid_tells_the_values_of_an_axis_whose_labels_only_count(study, tmp_path):
+    axes = POINTS.replace("system.array.rate_hz: [1e8, 2e8, 4e8, 8e8, 5e8, 6e8]", "system.array.rows: [8, 16]")
+    ds = archive.load(studies.run(study_file.read(study("model: opt-1.3b\nchunk: 5\n" + axes)), tmp_path / "out"))
+    assert ds.adc.values.tolist() == list(range(6))
+    assert ds.adc_power_w.dims == ("adc",)
+    assert ds.adc_power_w.values.tolist() == [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3]
+    assert ds.adc_power_w.attrs["units"] == "W"

@@ -28,8 +28,17 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
         "file": str(listed[name]), "bytes": len(content), "sha256": files.hash_of(content),
         "licence": str(ds.attrs.get("licence", "")),
         "dimensions": {str(dim): ds[dim].values.tolist() for dim in ds.dims},
+        "coordinates": {str(name): _plain(ds[name]) for name in ds.coords if name not in ds.dims},
         "variables": {str(variable): _variable(ds[variable]) for variable in ds.data_vars},
     }  # fmt: skip
+
+
+def _plain(array: xr.DataArray) -> Any:
+    """Return values as plain objects, None for numbers that JSON does not know."""
+    values = array.values.astype(object)
+    if array.dtype.kind == "f":
+        values[~np.isfinite(array.values)] = None
+    return values.tolist()
 
 
 def _variable(array: xr.DataArray) -> dict[str, Any]:
@@ -52,7 +61,8 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
         yield f"  parameter    {name} = {one_line(str(value))}"
     for name, value in said.get("user_values", {}).items():
         yield f"  user's own   {name} = {', '.join(map(str, value)) if isinstance(value, list) else value}"
-    for dim, labels in said["dimensions"].items():
+    for dim, labels in (said["dimensions"] | said["coordinates"]).items():
+        labels = labels if isinstance(labels, list) else [labels]
         shown = ", ".join(map(str, labels[:8])) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
         yield f"  {dim:12} {shown}"
     yield ""
