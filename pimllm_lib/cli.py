@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pimllm_lib import __version__
 from pimllm_lib.commands import evaluation, listing, noise, results, running, sharing, sweeping, training, wear
 from pimllm_lib.errors import BadInput, one_line
 
+#: How a negative number, or a list of numbers that starts with one, begins; no option does.
+_NEGATIVE = re.compile(r"-\.?\d|-(inf|infinity|nan)\b", re.IGNORECASE)
+
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is one line on stderr."""
+    """argparse, but a mistake is one line on stderr, and a negative number in any notation is a value."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = _NEGATIVE  # argparse knows -1 and -0.5 alone, and takes -1e-1 for an option
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message} (see '{self.prog} --help')")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pimllm_lib.cli import main
+from pimllm_lib.cli import _parser, main
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -252,3 +252,15 @@ def test_remedies_are_listed(capsys):
     assert main(["remedies", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {"remedy": "row groups", "one of": "shape", "computes the same": "yes"} in rows
+
+
+@pytest.mark.parametrize("text", ["-1e-1", "-.5", "-1E3", "-inf", "-1", "-0.5", "-1.", "-1_000", "-NaN", "-1,-2"])
+def test_a_negative_number_in_any_notation_is_a_value_of_every_option_that_takes_one(text):
+    parse = _parser().parse_args
+    assert parse(["noise", "--checkpoint", "c", "--text", "t", "--set", "readout.inl", text]).set == [["readout.inl", text]]
+    assert parse(["run", "n", "-p", "a", text, "-p", "b", "c"]).p == [["a", text], ["b", "c"]]
+    assert parse(["evaluate", "--model", "m", "--context", text]).context == [text]
+
+
+def test_a_negative_number_reaches_the_check_of_its_field(capsys):
+    refused(capsys, ["lifetime", "--model", "opt-1.3b", "--minutes", "-1e-1"], "-0.1")
