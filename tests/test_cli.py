@@ -88,7 +88,7 @@ def test_listings_print_tables_and_json(capsys, command):
         (["evaluate", "--model", "opt-6.7b", "--netcdf", "/proc/none/x.nc"], "x.nc cannot be written"),
         (["evaluate", "--model", "opt-6.7b", "--netcdf", "/dev/null"], "it is a folder or a device"),
         (["evaluate", "--model", "opt-6.7b", "--netcdf", "."], "it is a folder or a device"),
-        (["evaluate", "--model", "opt-6.7b", "--netcdf", ""], "it is a folder or a device"),
+        (["evaluate", "--model", "opt-6.7b", "--netcdf", ""], "a path is empty"),
         (["evaluate", "--model", "opt-6.7b", "--array", ""], "unknown part ''"),
         (["evaluate", "--model", "x/" * 3000 + "a.toml"], "cannot be read"),
         (["evaluate", "--model", "a\nb/c.toml"], "a\\nb/c.toml cannot be read"),
@@ -174,6 +174,27 @@ def test_a_folder_is_no_output_file_and_nothing_is_left_behind(capsys, tmp_path)
     (tmp_path / "taken" / "x").write_text("")
     refused(capsys, ["evaluate", "--model", "opt-6.7b", "--netcdf", tmp_path / "taken"], "cannot be written")
     assert os.listdir(tmp_path) == ["taken"]
+
+
+@pytest.mark.parametrize("argv", [
+    ["evaluate", "--model", "none.toml", "--netcdf", "{p}/file/x.nc"],
+    ["export", "--archive", "{p}", "--to", "{p}/file/x.zip"],
+    ["fetch", "7.7.7", "--from", "{p}/none", "--into", "{p}/file/x"],
+    ["run", "01-operation-share", "-p", "none", "1", "--into", "{p}/file"],
+    ["sweep", "{p}/none.yaml", "--into", "{p}/file/x"],
+    ["train", "none", "--into", "{p}/file/x", "--states", "{p}"],
+    ["train", "none", "--into", "{p}", "--states", "/proc/none"],
+])  # fmt: skip
+def test_a_target_that_cannot_be_written_is_refused_before_the_work_it_is_for_is_looked_at(capsys, tmp_path, argv):
+    (tmp_path / "file").write_text("")
+    refused(capsys, [text.format(p=tmp_path) for text in argv], "cannot be written")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_study_that_is_there_already_is_refused_before_its_model_is_looked_at(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.ipynb").write_text("")
+    refused(capsys, ["new-study", "mine", "--model", "none"], "mine.ipynb is there already")
 
 
 def test_explain_names_formula_parts_and_sources(capsys):

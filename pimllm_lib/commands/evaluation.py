@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from pimllm_lib.commands import printing
@@ -41,7 +40,9 @@ def evaluate(args: argparse.Namespace) -> None:
 
     from pimllm_lib import catalog, metrics
     from pimllm_lib.hardware import SystolicArray
+    from pimllm_lib.report import archive, files, paths
 
+    into = None if args.netcdf is None else files.require_file(paths.users(args.netcdf))
     systems = [catalog.system(name) for name in args.system or ["tpu-llm"]]
     if args.array is not None:
         array = catalog.part(args.array, SystolicArray)
@@ -50,10 +51,8 @@ def evaluate(args: argparse.Namespace) -> None:
     contexts = [context(text) for text in args.context or CONTEXTS]
     point = {"context_len": contexts, "conventions": conventions}
     ds = metrics.summary(_evaluated(systems, args.model, args.remedy or [], point))
-    if args.netcdf is not None:
-        from pimllm_lib.report.archive import write
-
-        print(write(ds, Path(args.netcdf)))
+    if into is not None:
+        print(archive.write(ds, into))
     else:
         _print_evaluation(ds, args)
 

@@ -39,15 +39,17 @@ def count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Execute notebooks; return 1 when a cell raises, 2 when it refuses its parameters."""
-    from pimllm_lib.report import jobs, notebooks, parameters, paths
+    from pimllm_lib.report import files, jobs, notebooks, parameters, paths
 
     names = _names(args)
     given = (parameters.from_file(paths.users(args.f)) if args.f else {}) | dict(args.p)
     if args.archive is not None and given:
         raise BadInput("the archive holds default parameters only; wanted --into DIR for a run with parameters")
     archive = paths.archive(None if args.archive is True else args.archive) if args.archive is not None else None
-    work = {name: parameters.check(name, given) for name in names}  # all of them before the first kernel starts
     into = _target(args, names)
+    for folder in filter(None, (into, archive)):
+        files.require_folder(folder)
+    work = {name: parameters.check(name, given) for name in names}  # all of them before the first kernel starts
     todo = {name: values for name, values in work.items() if args.force or notebooks.stale(name, into, values)}
     for name in names:
         if name not in todo:

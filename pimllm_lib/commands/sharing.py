@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 
@@ -26,7 +25,7 @@ def export(args: argparse.Namespace) -> None:
     from pimllm_lib.report import paths
     from pimllm_lib.report.export import export
 
-    print(export(paths.archive(args.archive), Path(args.to or f"pimllm-{__version__}.zip")))
+    print(export(paths.archive(args.archive), paths.users(f"pimllm-{__version__}.zip" if args.to is None else args.to)))
 
 
 def _add_fetch(commands: Any) -> None:
@@ -47,11 +46,12 @@ def _add_fetch(commands: Any) -> None:
 def fetch(args: argparse.Namespace) -> None:
     """Bring an archive."""
     from pimllm_lib.errors import BadInput, clip
+    from pimllm_lib.report import paths
     from pimllm_lib.report.fetch import fetch
 
     if args.into is None and not args.version.replace(".", "").isalnum():
         raise BadInput(f"the version is {clip(args.version)}; wanted letters, digits and dots")
-    into = Path(args.into or f"pimllm-{args.version}")
+    into = paths.users(f"pimllm-{args.version}" if args.into is None else args.into)
     print(fetch(args.version, args.origin, into, pinned=args.sha256, progress=sys.stderr.isatty()))
 
 

@@ -47,20 +47,21 @@ def sweep(args: argparse.Namespace) -> None:
 
 
 def _target(args: argparse.Namespace, study: Path) -> Path:
-    """Return the folder for the chunks. Raises BadInput where none is named, and for one that is the archive's."""
-    from pimllm_lib.report import paths
+    """Return the folder for the chunks. Raises BadInput where none is named, for the archive's, and one that takes no files."""
+    from pimllm_lib.report import files, paths
 
     if args.archive:
         paths.checkout()
         if study.resolve().parent != paths.STUDIES.resolve():
             raise BadInput(f"{study} is not in {paths.STUDIES}; wanted a study that is, or --into DIR")
-        return paths.BUILD / "studies" / study.stem
+        files.require_folder(paths.STUDIES)
+        return files.require_folder(paths.BUILD / "studies" / study.stem)
     if args.into is None:
         raise BadInput("a study needs a folder; wanted --into DIR, --archive or --check")
     into = paths.users(args.into)
     if into.resolve().is_relative_to(paths.DATA):
         raise BadInput(f"{into} belongs to the archive; wanted another folder, or --archive to renew it on purpose")
-    return into
+    return files.require_folder(into)
 
 
 COMMANDS = (_add_sweep,)

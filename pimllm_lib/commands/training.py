@@ -26,10 +26,12 @@ def _add_train(commands: Any) -> None:
 def train(args: argparse.Namespace) -> None:
     """Train models and print the folder of each."""
     from pimllm_lib.analog import recipes
-    from pimllm_lib.report import paths, trained
+    from pimllm_lib.report import files, paths, trained
 
     into = paths.checkout() / "data" / "checkpoints" if args.into is None else paths.users(args.into)
     states = paths.checkout() / "build" / "training" if args.states is None else paths.users(args.states)
+    for folder in (into, states):
+        files.require_folder(folder)
     names = list(dict.fromkeys(args.names)) or list(recipes.recipes())
     for folder in trained.train(names, into, states, jobs=args.jobs, progress=sys.stderr.isatty()):
         print(folder, flush=True)

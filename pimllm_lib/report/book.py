@@ -32,6 +32,8 @@ def build(*, jobs: int = 1, progress: bool = False) -> list[str]:
     Raises NotebookFailed when a cell raises, BadInput when the archive is missing or a folder cannot be written.
     """
     checkout()
+    for folder in (EXECUTED, SOURCE, PAGE.parent):
+        files.require_folder(folder)
     todo: dict[str, dict[str, Any]] = {slug: {} for slug in slugs() if notebooks.stale(slug, EXECUTED)}
     for _ in batch.run(todo, EXECUTED, jobs, progress=progress):
         pass

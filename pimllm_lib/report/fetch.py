@@ -27,6 +27,7 @@ def fetch(version: str, origin: str, into: Path, *, pinned: str | None = None, p
     pinned: SHA-256 of the manifest, for a version that this one does not know.
     Raises BadInput for an unknown version, an origin that cannot be read, and any file with other bytes than pinned.
     """
+    files.require_folder(into)
     known = {name: release for name, release in versions.releases().items() if release.archive}
     if pinned is None and version not in known:
         raise unknown("version with an archive", version, known)

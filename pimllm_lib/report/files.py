@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 
 from pimllm_lib.errors import BadInput, clip
 
@@ -22,8 +23,7 @@ def write(path: Path, content: bytes) -> Path:
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part") if path.name else path
     try:
-        if path.exists() and not path.is_file():
-            raise BadInput(f"{path} cannot be written: it is a folder or a device; wanted the name of a file")
+        _require_plain(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with scratch.open("wb") as file:
@@ -37,6 +37,31 @@ def write(path: Path, content: bytes) -> Path:
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
     return path
+
+
+def _require_plain(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path} cannot be written: it is a folder or a device; wanted the name of a file")
+
+
+def require_file(path: Path) -> Path:
+    """Return the path of a file that can be written. Raises BadInput for another, before the work whose result it takes."""
+    _require_plain(path)
+    return _require_room(path, path.parent)
+
+
+def require_folder(path: Path) -> Path:
+    """Return the path of a folder that can take files, there or yet to be made. Raises BadInput for another."""
+    return _require_room(path, path)
+
+
+def _require_room(path: Path, folder: Path) -> Path:
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    try:
+        with TemporaryFile(dir=there):  # permissions tell root nothing, nor of a disk that takes no files
+            return path
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.report import files
 from pimllm_lib.system import evaluate
 
 _CELLS: tuple[tuple[str, str, str], ...] = (
@@ -53,11 +54,12 @@ def write(name: str, *, system: str, model: str, folder: Path) -> Path:
     """
     if not re.fullmatch(r"[\w-]{1,60}", name):
         raise BadInput(f"the name of a study is {clip(name)}; wanted letters, digits, '-' and '_'")
-    systems = list(dict.fromkeys([system, "tpu-llm", "pim-llm"]))
-    evaluate(system=systems, model=model, context_len=128, conventions="full-system")  # what the notebook starts with
     path = folder / f"{name}.ipynb"
     if path.exists():
         raise BadInput(f"{path} is there already; wanted another name, or the file gone")
+    files.require_file(path)
+    systems = list(dict.fromkeys([system, "tpu-llm", "pim-llm"]))
+    evaluate(system=systems, model=model, context_len=128, conventions="full-system")  # what the notebook starts with
     words = {
         "name": name, "slug": json.dumps(name), "title": json.dumps(f"Study {name}"), "systems": json.dumps(systems),
         "model": json.dumps(model),
@@ -65,11 +67,7 @@ def write(name: str, *, system: str, model: str, folder: Path) -> Path:
     cells = [_cell(i, kind, tag, source.format(**words)) for i, (kind, tag, source) in enumerate(_CELLS)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    try:
-        path.write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
-    return path
+    return files.write(path, (json.dumps(notebook, indent=1) + "\n").encode())
 
 
 def _cell(i: int, kind: str, tag: str, source: str) -> dict[str, object]:
