@@ -4,13 +4,18 @@ import doctest
 import json
 import re
 import shlex
+from dataclasses import fields
 from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from pimllm_lib import catalog
+from pimllm_lib.analog import cases
 from pimllm_lib.cli import main
+from pimllm_lib.llm import Decoder
+from pimllm_lib.parts import fingerprint
 from pimllm_lib.report import archive, claims, files, pages, paths, result_page, study_file
 from pimllm_lib.report.cite import cite
 
@@ -49,6 +54,24 @@ def test_the_parts_and_models_of_the_run_page_are_valid(tmp_path):
     argv = ["evaluate", "--model", str(tmp_path / "model.toml"), "--array", str(tmp_path / "mine-64x16.toml")]
     assert main(argv) == 0
     assert main(["evaluate", "--model", "opt-1.3b", "--system", str(tmp_path / "system.toml")]) == 0
+
+
+def test_a_model_of_the_run_page_takes_the_fields_named_there_and_the_window_it_has_without_one(tmp_path):
+    page = (paths.BOOK / "run.md").read_text()
+    said = re.search(r"with the fields below and.*?(?=```)", page, flags=re.DOTALL)[0]
+    infinite = re.search(r"`window` \(in tokens; `(\w+)`, all of the context\)", said)[1]
+    plain, windowed = tmp_path / "mine.toml", tmp_path / "windowed.toml"
+    plain.write_text(fences(paths.BOOK / "run.md", "toml")[0])
+    windowed.write_text(plain.read_text() + f"window = {infinite}\n")
+    assert fingerprint(catalog.model(windowed)) == fingerprint(catalog.model(plain))
+    names = set(re.findall(r"`(\w+)`", said)) - {infinite}
+    assert names == {"n_experts", "experts_per_token", "window"}
+    assert names <= {field.name for field in fields(Decoder)}
+
+
+def test_the_products_of_a_noise_study_are_all_on_the_run_page():
+    page = (paths.BOOK / "run.md").read_text()
+    assert all(f"`{name}`" in page for name in cases.PRODUCTS)
 
 
 def test_the_studies_of_the_run_page_are_valid(tmp_path):
