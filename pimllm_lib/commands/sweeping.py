@@ -47,7 +47,7 @@ def sweep(args: argparse.Namespace) -> None:
 
 
 def _target(args: argparse.Namespace, study: Path) -> Path:
-    """Return the folder for the chunks. Raises BadInput where none is named, for the archive's, and one without room for files."""
+    """Return the folder for the chunks. Raises BadInput for none, one of the archive's, and one that takes no files."""
     from pimllm_lib.report import files, paths
 
     if args.archive:
