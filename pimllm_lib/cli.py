@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a letter gets its escape, no traceback
             stream.reconfigure(errors="backslashreplace")
+    _keep_order()
     try:
         args = _parser().parse_args(argv)
         code = int(args.run(args) or 0)
@@ -53,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pimllm: interrupted", file=sys.stderr)
         return 130
     return code
+
+
+def _keep_order() -> None:
+    """Let sums be added by one thread, in one order, unless the user says otherwise; numpy reads this when it is loaded."""
+    if "numpy" not in sys.modules and not {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"} & os.environ.keys():
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _parser() -> _Parser:

@@ -232,6 +232,15 @@ def test_help_loads_neither_numpy_nor_xarray():
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.parametrize(("given", "kept"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2"),
+                                             ({"OPENBLAS_NUM_THREADS": "2"}, "None")])  # fmt: skip
+def test_sums_are_added_by_one_thread_unless_the_user_says_otherwise(given, kept):
+    code = "import os; from pimllm_lib.cli import _keep_order; _keep_order(); print(os.environ.get('OMP_NUM_THREADS'))"
+    plain = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=plain | given)
+    assert done.stdout == f"{kept}\n"
+
+
 def test_a_reader_that_stops_reading_is_no_error():
     program = Path(sys.executable).with_name("pimllm")
     done = subprocess.run(f"{program} parts | head -n 1", shell=True, capture_output=True, text=True, check=True)
@@ -278,7 +287,9 @@ def test_remedies_are_listed(capsys):
 @pytest.mark.parametrize("text", ["-1e-1", "-.5", "-1E3", "-inf", "-1", "-0.5", "-1.", "-1_000", "-NaN", "-1,-2"])
 def test_a_negative_number_in_any_notation_is_a_value_of_every_option_that_takes_one(text):
     parse = _parser().parse_args
-    assert parse(["noise", "--checkpoint", "c", "--text", "t", "--set", "readout.inl", text]).set == [["readout.inl", text]]
+    assert parse(["noise", "--checkpoint", "c", "--text", "t", "--set", "readout.inl", text]).set == [
+        ["readout.inl", text]
+    ]
     assert parse(["run", "n", "-p", "a", text, "-p", "b", "c"]).p == [["a", text], ["b", "c"]]
     assert parse(["evaluate", "--model", "m", "--context", text]).context == [text]
 

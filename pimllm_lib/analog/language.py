@@ -24,6 +24,9 @@ Prepare: TypeAlias = Callable[[str, Matrix], Product]
 Attend: TypeAlias = Callable[[int, np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 #: Tokens of a chunk, as many as a cache holds: activations of one are held at a time, beside the residual stream of all.
 CHUNK = 1024
+#: Roundings that a sum of some hundred terms is off by.
+NUDGE = 16
+_ROUNDING = np.finfo(np.float32).eps
 
 
 def exact(_: str, matrix: Matrix) -> Product:
@@ -67,14 +70,15 @@ def logits(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact)
 
 
 def losses(
-    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, *, header: int = 0, attention: Attend = attend
-) -> np.ndarray:
+    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, *, header: int = 0, attention: Attend = attend,
+    nudged: bool = False,
+) -> np.ndarray:  # fmt: skip
     """Return the negative log-likelihood in nats of each token given those before, (windows, predicted).
 
-    header: tokens at the start of each window that are given; the first token always is.
+    header: tokens at the start of each window that are given; the first token always is. nudged: see `hidden`.
     """
     start = max(header, 1)
-    stream, head = hidden(checkpoint, tokens, prepare, attention)[:, start - 1 : -1], checkpoint.head().T
+    stream, head = hidden(checkpoint, tokens, prepare, attention, nudged)[:, start - 1 : -1], checkpoint.head().T
     flat, targets = stream.reshape(-1, stream.shape[-1]), tokens[:, start:].reshape(-1)
     out, step = np.empty(len(flat)), max((1 << 24) // head.shape[1], 1)
     for at in range(0, len(flat), step):
@@ -86,9 +90,13 @@ def losses(
 
 
 def hidden(
-    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, attention: Attend = attend
-) -> np.ndarray:
+    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, attention: Attend = attend,
+    nudged: bool = False,
+) -> np.ndarray:  # fmt: skip
     """Return the normed residual stream after the last block, float32 (windows, length, d_model).
+
+    nudged: with embeddings off by up to `NUDGE` roundings of float32, which turns roundings of activations later on, as
+    sums in another order do: what moves then, moves on another processor too.
 
     Raises BadInput for tokens outside the vocabulary and outputs that are not finite.
     """
@@ -97,6 +105,10 @@ def hidden(
     if not 0 <= got < vocabulary:
         raise BadInput(f"a token is {got}; wanted 0 to {vocabulary - 1}, the vocabulary of {checkpoint.name}")
     stream = checkpoint.embedding()[tokens]
+    if nudged:
+        stream = stream * (
+            1 + _ROUNDING * np.random.default_rng(0).integers(-NUDGE, NUDGE + 1, stream.shape, dtype=np.int8)
+        )
     rotation = _rotation(length, checkpoint.decoder.head_dim, checkpoint.theta)
     step = max(CHUNK // length, 1)
     for index in range(checkpoint.decoder.n_layers):

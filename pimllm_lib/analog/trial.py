@@ -25,6 +25,8 @@ class Trial:
 
     tokens, size: predicted tokens and the bytes they stand for; calibration: tokens the readout's range was chosen from, 0
     where it needs none; perplexity_changes: for each seed exp(loss - clean loss) - 1, in %, losses being nats a token.
+    rounding, change_rounding: by how much a chip's bits per byte and its change may differ on another processor, or with
+    another number of threads, which add in another order: twice the standard deviation, measured on the first chip.
     """
 
     tokens: int
@@ -34,6 +36,8 @@ class Trial:
     zeroed: float
     noisy: tuple[float, ...]
     perplexity_changes: tuple[float, ...]
+    rounding: float
+    change_rounding: float
 
 
 def run(
@@ -54,22 +58,27 @@ def run(
     tokens = _windows(evaluated, window, most)
     size = int(evaluated.sizes[: tokens.size].reshape(tokens.shape)[:, 1:].sum())
 
-    def loss(prepare: Prepare) -> np.ndarray:
-        return losses(checkpoint, tokens, prepare)
+    def loss(prepare: Prepare, nudged: bool = False) -> np.ndarray:
+        return losses(checkpoint, tokens, prepare, nudged=nudged)
 
-    def noisy(seed: int) -> np.ndarray:
-        return loss(on_crossbars(crossbar, devices, readout, seed=seed, full_scales=ranges))
+    def chip(seed: int) -> Prepare:
+        return on_crossbars(crossbar, devices, readout, seed=seed, full_scales=ranges)
 
     try:
         with np.errstate(all="ignore"):  # what is not finite is refused below
             ranges = {} if calibrating is None else calibrate(checkpoint, calibrating, crossbar, readout)
             clean = loss(exact)
-            nothing, found = loss(zeroed), [noisy(seed) for seed in seeds]
+            nothing, tried = loss(zeroed), [(seed, loss(chip(seed))) for seed in seeds]
+            found = [each for _, each in tried]
+            off = [_off(clean, loss(exact, True)), *(_off(each, loss(chip(seed), True)) for seed, each in tried[:1])]
+            changes = [math.expm1(each.mean() - clean.mean()) for each in found]
             trial = Trial(
                 tokens=clean.size, size=size, calibration=0 if calibrating is None else calibrating.size,
                 clean=bits_per_byte(clean, size), zeroed=bits_per_byte(nothing, size),
                 noisy=tuple(bits_per_byte(each, size) for each in found),
-                perplexity_changes=tuple(100 * math.expm1(each.mean() - clean.mean()) for each in found),
+                perplexity_changes=tuple(100 * change for change in changes),
+                rounding=max(off) / math.log(2) / size,
+                change_rounding=100 * (1 + max(changes, default=0)) * math.hypot(*off) / clean.size,
             )  # fmt: skip
     except (ArithmeticError, IndexError):  # beyond what a float holds; no number, where a converter's table is asked
         what = f"{checkpoint.name} with {devices.name} and {readout.name}"
@@ -82,6 +91,14 @@ def run(
 def needs_calibration(readout: Readout) -> bool:
     """Return whether the range of a readout's converters comes from data."""
     return readout.range in ("sigmas", "quantile")
+
+
+def _off(found: np.ndarray, again: np.ndarray) -> float:
+    """Return twice the standard deviation of what rounding does to a sum of losses (windows, predicted).
+
+    Windows are read one by one, so that what it does to each is independent of the others.
+    """
+    return 2 * float(np.linalg.norm((again - found).sum(axis=1)))
 
 
 def _divided(text: Text, readout: Readout, window: int, calibration: Text | None) -> tuple[Text, np.ndarray | None]:

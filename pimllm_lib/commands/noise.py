@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pimllm_lib.commands.settings import KINDS, own, parts_of
@@ -13,12 +15,20 @@ from pimllm_lib.errors import BadInput, clip
 
 #: A longer text is the wrong file: a tokenizer holds all of it at once.
 LONGEST = 1 << 26
+#: Losses are float32: beyond this, digits say nothing.
+FINEST = 1e-6
+#: What holds of the printed numbers.
+NOTE = (
+    "numbers have the digits that hold: another processor, BLAS or number of threads adds in another order, rounds some "
+    "activations otherwise, and moves them by up to about rounding_*; the chips of a seed are the same everywhere"
+)
 
 
 def _add_noise(commands: Any) -> None:
     parser = commands.add_parser(
         "noise", help="bits per byte of a text by a trained model whose projections lie on noisy crossbars",
-        description="Try a BitNet checkpoint on a text, with exact products and on crossbars; print one JSON object.",
+        description="Try a BitNet checkpoint on a text, with exact products and on crossbars; print one JSON object. "
+        "Numbers have the digits that hold on another processor or with other threads; rounding_* says how far they move.",
         epilog="example: pimllm noise --checkpoint DIR --text README.md --devices cells-mnsim --set devices.variation 0.1",
     )  # fmt: skip
     add = parser.add_argument
@@ -77,18 +87,26 @@ def noise(args: argparse.Namespace) -> None:
 
 
 def _shown(found: Any, calibration: str | None) -> dict[str, Any]:
-    """Return a trial as it is printed."""
+    """Return a trial as it is printed: every number to the digits that hold on another processor too."""
     from statistics import mean, stdev
 
     noisy, changes = found.noisy, found.perplexity_changes
+    bits, percent = (partial(_held, by) for by in (found.rounding, found.change_rounding))
     source = f"{found.calibration} tokens of " + (calibration or "the end of the text, which are not evaluated")
     return {
         "calibration": source if found.calibration else None, "tokens": found.tokens, "bytes": found.size,
-        "seeds": len(noisy), "clean_bits_per_byte": found.clean, "zeroed_bits_per_byte": found.zeroed,
-        "noisy_bits_per_byte": mean(noisy), "noisy_std": stdev(noisy) if len(noisy) > 1 else None,
-        "noisy_low": min(noisy), "noisy_high": max(noisy), "perplexity_change_percent": mean(changes),
-        "perplexity_change_std": stdev(changes) if len(changes) > 1 else None,
+        "seeds": len(noisy), "clean_bits_per_byte": bits(found.clean), "zeroed_bits_per_byte": bits(found.zeroed),
+        "noisy_bits_per_byte": bits(mean(noisy)), "noisy_std": bits(stdev(noisy)) if len(noisy) > 1 else None,
+        "noisy_low": bits(min(noisy)), "noisy_high": bits(max(noisy)), "perplexity_change_percent": percent(mean(changes)),
+        "perplexity_change_std": percent(stdev(changes)) if len(changes) > 1 else None,
+        "rounding_bits_per_byte": _held(found.rounding / 10, found.rounding),
+        "rounding_change_percent": _held(found.change_rounding / 10, found.change_rounding), "note": NOTE,
     }  # fmt: skip
+
+
+def _held(by: float, number: float) -> float:
+    """Return a number without the digits that less than `by` moves; those of float32 end earlier than a float's."""
+    return round(number, math.floor(-math.log10(max(by, FINEST))))
 
 
 COMMANDS = (_add_noise,)
