@@ -20,7 +20,8 @@ HERE = Path(__file__).parent
 CORES = ("Prescott", "Nehalem", "Haswell", "Zen", "SkylakeX")
 #: Tests of what multiplies matrices or draws chips, and of what SALib, sums and quantiles make of many draws.
 PRODUCTS = (
-    "crossbar_product", "language", "attention_cells", "checkpoint", "noise_study", "noise_command", "noise_energy", "agreement",
+    "crossbar_product", "language", "attention_cells", "checkpoint", "noise_study", "noise_command", "noise_energy",
+    "agreement",
 )  # fmt: skip
 SUMS = ("sensitivity", "sweep", "bounds", "remedies", "long_context", "system", "crossbar", "systolic", "wear")
 VERIFY = (
