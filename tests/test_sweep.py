@@ -149,7 +149,7 @@ def test_the_front_of_fronts_is_the_front_and_nan_is_never_on_it():
                                     "reduce: {kind: quantiles, quantiles: [0.1, 0.9]}\n"])  # fmt: skip
 def test_the_result_does_not_depend_on_chunks(reduce, study, tmp_path):
     made = []
-    for name, chunk in (("one", 1000), ("many", 5)):
+    for name, chunk in (("one", 1000), ("many", 9)):
         plan = study_file.read(study(STUDY + reduce + f"chunk: {chunk}\n"))
         made.append(archive.load(studies.run(plan, tmp_path / name)))
     one, many = (ds.to_dataframe().reset_index(drop="design" in ds.dims) for ds in made)
@@ -159,7 +159,7 @@ def test_the_result_does_not_depend_on_chunks(reduce, study, tmp_path):
 
 
 def test_two_processes_give_the_bytes_of_one(study, tmp_path):
-    plan = study_file.read(study(STUDY + PARETO + "chunk: 5\n"))
+    plan = study_file.read(study(STUDY + PARETO + "chunk: 9\n"))
     one, two = (studies.run(plan, tmp_path / str(jobs), jobs=jobs).read_bytes() for jobs in (1, 2))
     assert one == two
 

@@ -8,10 +8,9 @@ is made by multiplying and dividing, and is its own scale.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pimllm_lib.schema import VARIABLES
 
@@ -19,31 +18,30 @@ from pimllm_lib.schema import VARIABLES
 _SUMMED = ("op", "component")
 
 
-def scale(kept: xr.DataArray) -> xr.DataArray:
+def scale(kept: xr.DataArray) -> NDArray[np.float64]:
     """Return the size on which each value of a variable is compared, of the variable's own shape and unit."""
-    size = abs(kept.astype(float))
-    size = size.where(np.isfinite(size), 0.0)
+    size: NDArray[np.float64] = np.abs(np.where(np.isfinite(kept.values), kept.values, 0.0))
     row = VARIABLES.get(str(kept.name))
-    if row is None:
+    if row is None or not size.size:
         return size
-    over = [dim for dim in _SUMMED if dim in size.dims] if row.extensive else []
     if row.scale == "largest":
-        return xr.full_like(size, size.max())
-    whole = size.max(over) if over else size
-    return xr.broadcast(np.maximum(whole, row.scale), size)[0].transpose(*size.dims)
+        return np.broadcast_to(size.max(), size.shape)
+    summed = tuple(kept.dims.index(dim) for dim in _SUMMED if dim in kept.dims and row.extensive)
+    return np.broadcast_to(np.maximum(size.max(summed, keepdims=True), row.scale), size.shape)
 
 
-def allowed(kept: xr.DataArray, tolerance: float) -> xr.DataArray:
+def allowed(kept: xr.DataArray, tolerance: float) -> NDArray[np.float64]:
     """Return by how much each value may move, for a relative tolerance such as a result's own."""
     return scale(kept) * tolerance
 
 
-def moved(kept: xr.DataArray, fresh: xr.DataArray, tolerance: float) -> Any:
+def moved(kept: xr.DataArray, fresh: xr.DataArray, tolerance: float) -> NDArray[np.bool_]:
     """Return where two variables of the same dimensions and labels differ, as an array of booleans.
 
     What is no number (NaN) agrees with what is none, and infinity with infinity.
     """
     old, new = kept.values.astype(float), fresh.values.astype(float)
     with np.errstate(invalid="ignore"):
-        near = np.abs(new - old) <= allowed(kept, tolerance).values
-    return ~(near | (old == new) | (np.isnan(old) & np.isnan(new)))
+        near = np.abs(new - old) <= allowed(kept, tolerance)
+    same: NDArray[np.bool_] = near | (old == new) | (np.isnan(old) & np.isnan(new))
+    return ~same
