@@ -16,23 +16,28 @@ AIHWKIT = $(shell $(BIN)/python -c 'import platform, sys; print("$(VENV)-aihwkit
   (sys.version_info < (3, 13) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
 SHELL  := /bin/bash
 export PYTHONDONTWRITEBYTECODE =
+# A Python that is named is the one that is used: environments of another are made again.
+ifneq ($(origin PYTHON),file)
+ANOTHER := $(shell [ "$$($(BIN)/python -VV 2>&1)" = "$$($(PYTHON) -VV 2>&1)" ] || echo another)
+endif
 # One thread keeps sums in one order.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book archive test train bench wheel check format clean lock
+.PHONY: help env book archive test train bench wheel check format clean lock another
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(READY)  ## create .venv and install the locked packages
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml $(ANOTHER)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "make: $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing); wanted Python 3.11 or newer, for example make PYTHON=python3.12" >&2; exit 2; }
+	@$(if $(ANOTHER),rm -f $(VENV)-*/.ready)
 	@$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
 	  { echo "make: $(PYTHON) cannot create a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 2; }
-	@echo "installing the locked packages into $(VENV)"
+	@echo "installing the locked packages into $(VENV), for $$($(BIN)/python -V)"
 	@{ $(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV) && \
 	   $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock && \
 	   $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --compile-bytecode -e . ; } >$(VENV)/install.log 2>&1 || \
@@ -45,14 +50,14 @@ book: env  ## execute stale notebooks, compare with the archive, render the repo
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
 	@$(BIN)/pimllm run all --jobs 2 --archive
 
-test: env  ## run the tests (MARK=peer: against other programs; MARK=browser: the rendered book; MARK=slow: faults, wheel, twin builds; MARK=kernels: numbers on other processors; MARK=distributed: Dask; MARK=torch: PyTorch and transformers)
+test: env  ## run the tests; MARK=NAME runs others: slow kernels pythons packages peer browser distributed torch
 	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready) $(AIHWKIT); fi
 	@if [ -n "$(filter browser distributed,$(MARK))" ]; then \
 	  $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-$(MARK).lock; fi
 	@if [ "$(MARK)" = torch ]; then $(MAKE) -s --no-print-directory $(VENV)-torch/.ready; fi
 	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m $(MARK)) $(if $(filter-out kernels,$(MARK)),,$(BESIDE))
 
-train: $(VENV)-torch/.ready  ## train the language models of the analog engine with PyTorch
+train: env $(VENV)-torch/.ready  ## train the language models of the analog engine with PyTorch
 	@$(VENV)-torch/bin/pimllm train
 
 $(VENV)-%/.ready: requirements-%.lock | $(READY)
@@ -63,7 +68,7 @@ $(VENV)-%/.ready: requirements-%.lock | $(READY)
 # PyTorch is outside the locks: pip takes whichever build of this version its own settings name, CPU or GPU, and
 # no two builds share a hash. So the library that loads BitNet is locked without it.
 $(VENV)-torch/.ready: requirements.lock requirements-hf.lock requirements-fast.lock pyproject.toml | $(READY)
-	@$(PYTHON) -m venv --clear $(VENV)-torch
+	@$(BIN)/python -m venv --clear $(VENV)-torch
 	@echo "installing PyTorch and the locked packages into $(VENV)-torch"
 	@{ $(BIN)/uv pip install --no-config --quiet --python $(VENV)-torch/bin/python --require-hashes -r requirements.lock && \
 	   $(VENV)-torch/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 && \
@@ -98,7 +103,7 @@ format: env  ## put code into the house format
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format --quiet .
 
 clean:  ## remove everything that can be made again
-	@rm -rf $(VENV) $(VENV)-torch $(VENV)-aihwkit $(PEERS:%=$(VENV)-%) executed build book/_build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-* executed build book/_build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: env  # renew the locks, for maintainers
