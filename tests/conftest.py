@@ -1,14 +1,25 @@
 """What several tests share."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from in_process import notebooks_in_process
 
+from pimllm_lib.report import paths
+
+# How long an example takes is a matter of the machine.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 #: Programs for environments of their own, no tests.
 collect_ignore = ["peers"]
 
+#: The archive beside these tests, also where they try an installed package, which has none of its own.
+DATA = Path(__file__).parents[1] / "data"
+#: What an installed package cannot do: it has no book and no history, and its packages are not those of the lock.
+checkout = pytest.mark.skipif(not paths.IN_CHECKOUT, reason="needs a checkout and its lock")
 #: The seven models and six contexts of the published figures.
 SEVEN = ["gpt2-355m", "gpt2-774m", "gpt2-1.5b", "opt-1.3b", "opt-2.7b", "llama-7b", "opt-6.7b"]
 CONTEXTS = [128, 256, 512, 1024, 2048, 4096]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import h5py
 import pytest
 import xarray as xr
+from conftest import DATA
 
 import pimllm_lib as pl
 from pimllm_lib.report import archive, paths, provenance, verify
@@ -92,7 +93,7 @@ def test_a_missing_result_says_how_to_make_it(tmp_path):
 
 @pytest.mark.parametrize("slug", paths.slugs())
 def test_every_notebook_has_its_archived_result_that_still_holds(slug):
-    kept = archive.load(paths.RESULTS / f"{slug}.nc")
+    kept = archive.load(DATA / "results" / f"{slug}.nc")
     assert kept.attrs["schema_version"] == SCHEMA_VERSION
     assert isinstance(kept, xr.Dataset)
 

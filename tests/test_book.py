@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import DATA, checkout
 
 from pimllm_lib import catalog
 from pimllm_lib.analog import cases
@@ -38,6 +39,7 @@ def test_python_on_a_page_gives_what_the_page_prints(path):
         assert runner.failures == 0, "".join(report)
 
 
+@checkout
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_commands_on_a_page_work(path, capsys):
     for block in fences(path, "console"):
@@ -46,6 +48,7 @@ def test_commands_on_a_page_work(path, capsys):
     capsys.readouterr()
 
 
+@checkout
 def test_the_parts_and_models_of_the_run_page_are_valid(tmp_path):
     model, array, system = fences(paths.BOOK / "run.md", "toml")
     (tmp_path / "model.toml").write_text(model)
@@ -56,6 +59,7 @@ def test_the_parts_and_models_of_the_run_page_are_valid(tmp_path):
     assert main(["evaluate", "--model", "opt-1.3b", "--system", str(tmp_path / "system.toml")]) == 0
 
 
+@checkout
 def test_a_model_of_the_run_page_takes_the_fields_named_there_and_the_window_it_has_without_one(tmp_path):
     page = (paths.BOOK / "run.md").read_text()
     said = re.search(r"with the fields below and.*?(?=```)", page, flags=re.DOTALL)[0]
@@ -69,11 +73,13 @@ def test_a_model_of_the_run_page_takes_the_fields_named_there_and_the_window_it_
     assert names <= {field.name for field in fields(Decoder)}
 
 
+@checkout
 def test_the_products_of_a_noise_study_are_all_on_the_run_page():
     page = (paths.BOOK / "run.md").read_text()
     assert all(f"`{name}`" in page for name in cases.PRODUCTS)
 
 
+@checkout
 def test_the_studies_of_the_run_page_are_valid(tmp_path):
     for i, text in enumerate(fences(paths.BOOK / "run.md", "yaml")):
         (tmp_path / f"s{i}.yaml").write_text(text)
@@ -82,15 +88,15 @@ def test_the_studies_of_the_run_page_are_valid(tmp_path):
 
 
 def test_every_number_the_prose_takes_from_the_archive_is_there():
-    known = pages.substitutions(paths.RESULTS)
+    known = pages.substitutions(DATA / "results")
     used = {name for path in PAGES for name in re.findall(r"\{\{ (\w+) \}\}", path.read_text())}
     assert used <= known.keys()
 
 
 def a_result(slug, executed, repository=""):
-    content = (paths.RESULTS / f"{slug}.nc").read_bytes()
+    content = (DATA / "results" / f"{slug}.nc").read_bytes()
     ds = archive.decode(content, slug)
-    return result_page.Result(slug, executed, ds, content, cite(paths.DATA, slug), repository)
+    return result_page.Result(slug, executed, ds, content, cite(DATA, slug), repository)
 
 
 def test_a_result_page_has_its_answer_first_and_its_provenance_last():
@@ -106,10 +112,11 @@ def test_a_result_page_has_its_answer_first_and_its_provenance_last():
     first_lines = ["".join(cell["source"]).splitlines()[0] for cell in page]
     assert first_lines == ["# Question", ":::{div} answer", "compute()", "## Where this comes from"]
     assert f"pimllm run {slug}" in page[-1]["source"]
-    assert files.hash_of((paths.RESULTS / f"{slug}.nc").read_bytes()) in page[-1]["source"]
+    assert files.hash_of((DATA / "results" / f"{slug}.nc").read_bytes()) in page[-1]["source"]
     assert "Binder" not in page[-1]["source"]
 
 
+@checkout
 @pytest.mark.parametrize(
     ("repository", "link"),
     [
@@ -126,7 +133,7 @@ def test_a_page_links_to_binder_once_the_project_has_an_address(repository, link
 
 @pytest.mark.parametrize("slug", paths.slugs())
 def test_the_table_for_download_holds_every_value_of_the_dataset(slug):
-    ds = archive.load(paths.RESULTS / f"{slug}.nc")
+    ds = archive.load(DATA / "results" / f"{slug}.nc")
     rows = pd.read_csv(StringIO(result_page.table(ds)), keep_default_na=False, dtype=str)
     for name in ds.data_vars:
         mine = rows[rows.variable == name]
@@ -156,6 +163,7 @@ def test_figures_describe_themselves_and_follow_the_theme():
     assert len(figures[0].svg) < 60_000
 
 
+@checkout
 def test_no_page_source_asks_another_host_for_anything():
     for path in [*Path(paths.BOOK / "_static").iterdir(), *PAGES]:
         text = path.read_text()

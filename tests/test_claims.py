@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from conftest import CONTEXTS, SEVEN
+from conftest import CONTEXTS, SEVEN, checkout
 
 import pimllm_lib as pl
 from pimllm_lib.report import claims
@@ -46,6 +46,7 @@ def test_printed_labels_agree_to_the_printed_digit(checked, start, rows):
     assert set(labels.verdict) == {"agrees"}
 
 
+@checkout
 def test_pages_say_how_many_agree():
     every = claims.every()
     assert (every.verdict == every.committed).all()

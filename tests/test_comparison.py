@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from conftest import CONTEXTS, SEVEN
+from conftest import CONTEXTS, SEVEN, checkout
 
 import pimllm_lib as pl
 from pimllm_lib.report import claims
@@ -59,6 +59,7 @@ def test_a_lead_is_over_the_printed_number_of_the_same_point_and_nowhere_else():
     assert int(led.notnull().sum()) == 1
 
 
+@checkout
 def test_earlier_numbers_are_in_si_units_and_have_a_source():
     values = claims.earlier_values()
     assert float(values.ops_per_s.sel(model="gpt2-124m", context_len=1024)) == pytest.approx(3.2e9)

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from conftest import checkout
 
 import pimllm_lib
 
@@ -55,5 +56,6 @@ def test_cost_functions_know_no_catalog_no_conventions_and_not_one_another(path)
     assert {room(name) for name in imported(path)} <= {None, "parts", "errors", "hardware"}
 
 
+@checkout
 def test_every_module_has_a_floor():
     assert {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in modules()} == set(FLOOR)

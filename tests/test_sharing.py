@@ -8,6 +8,7 @@ import threading
 import zipfile
 
 import pytest
+from conftest import DATA
 
 from pimllm_lib import __version__
 from pimllm_lib.cli import main
@@ -16,7 +17,7 @@ from pimllm_lib.report import export, fetch, files, manifest, paths, versions
 
 @pytest.fixture(scope="module")
 def crate(tmp_path_factory):
-    return export.export(paths.DATA, tmp_path_factory.mktemp("crate") / "crate.zip")
+    return export.export(DATA, tmp_path_factory.mktemp("crate") / "crate.zip")
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def address(tmp_path):
 
 
 def copy_of_the_archive(folder):
-    shutil.copytree(paths.DATA, folder, ignore=shutil.ignore_patterns(files.LOCK))
+    shutil.copytree(DATA, folder, ignore=shutil.ignore_patterns(files.LOCK))
     return manifest.hash_of(folder)
 
 
@@ -69,7 +70,7 @@ def test_a_deposit_names_no_identifier_that_does_not_exist(crate):
 
 @pytest.mark.slow
 def test_equal_archives_give_equal_crates(crate, tmp_path):
-    assert export.export(paths.DATA, tmp_path / "again.zip").read_bytes() == crate.read_bytes()
+    assert export.export(DATA, tmp_path / "again.zip").read_bytes() == crate.read_bytes()
 
 
 @pytest.mark.parametrize("origin", ["{folder}", "{address}/origin", "{folder}/../crate.zip", "{address}/crate.zip"])

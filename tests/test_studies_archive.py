@@ -7,6 +7,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
+from conftest import checkout
 
 from pimllm_lib.cli import main
 from pimllm_lib.report import (
@@ -27,6 +28,7 @@ from pimllm_lib.report import (
     verify,
 )
 
+pytestmark = checkout
 #: Two cases of which neither draws chips, one with a value that is a number and one without.
 STUDY = """noise: {{checkpoints: [docstrings-0], text: {text}, windows: 1, device_seeds: 1}}
 curves:

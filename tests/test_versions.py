@@ -6,11 +6,13 @@ from importlib.metadata import version
 
 import pytest
 import yaml
+from conftest import checkout
 from packaging.requirements import Requirement
 
 from pimllm_lib import __version__
 from pimllm_lib.report.paths import LOCK, ROOT
 
+pytestmark = checkout
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
