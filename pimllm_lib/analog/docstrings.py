@@ -1,8 +1,9 @@
 """English technical prose that every install has: the docstrings of the packages the lock pins, never committed.
 
-Read from the installed sources, so the same lock gives the same bytes everywhere; hashes say whether it did. Whole packages
-are held out. A docstring of which much was met before, in its package or another, is left out, since templates repeat; some
-turns of phrase remain that both sides share.
+Read from the installed sources, so the same lock gives the same bytes on every machine; hashes say whether it did. Only
+NumPy's part, and of SciPy's what repeats it, is another from Python 3.12 on, where NumPy's wheels leave out distutils; what
+is held out is not. Whole packages are held out. A docstring of which much was met before, in its package or another, is left
+out, since templates repeat; some turns of phrase remain that both sides share.
 """
 
 from __future__ import annotations

@@ -83,7 +83,9 @@ def _state(name: str, states: Path) -> None:
 def _text(name: str) -> corpus.Corpus:
     found = corpus.named(name)
     if found.differences:
-        raise BadInput(f"{found.differences[0]}: another corpus than the lock's; wanted the locked packages")
+        raise BadInput(
+            f"{found.differences[0]}: another corpus than the lock's; wanted the locked packages, on Python 3.11"
+        )
     return found
 
 
