@@ -1,0 +1,59 @@
+"""A newcomer's first hour: the commands of README.md and of "Run it yourself", as printed and in order, in a fresh clone."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pimllm_lib.report import paths
+
+pytestmark = pytest.mark.slow
+#: Commands that are left out, and why.
+LEFT_OUT = {
+    "make book": "minutes, and built twice by another test; the environment it begins with is made",
+    "make test": "this is one of the tests",
+    "make train": "PyTorch, and an hour",
+}
+#: A fence, and the name of the file that the line above it gives to it.
+FENCE = re.compile(r"(?:`([\w-]+\.\w+)`:\n\n)?^```(\w+)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+#: A comparison of archives ends with 1 when a number moved, which is no failure of the command.
+DIFFERS = re.compile(r"^(pimllm diff .*?)( *#.*)?$", flags=re.MULTILINE)
+
+
+def script(text):
+    """Return what a reader of a page types, and the files that it tells to save."""
+    done = []
+    for name, language, code in FENCE.findall(text):
+        if language in ("bash", "console"):
+            lines = re.sub(r"^\$ ", "", code, flags=re.MULTILINE)
+            done.append(DIFFERS.sub(r"\1 || [ $? = 1 ]", lines))
+        elif name:
+            done.append(f"cat > {name} <<'END'\n{code}END\n")
+    kept = [line for line in "".join(done).splitlines() if line.split("#")[0].strip() not in LEFT_OUT]
+    return "\n".join(kept)
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory):
+    """Return how a newcomer runs a script: with the programs of the system alone, in a clone whose environment is made."""
+    clone = tmp_path_factory.mktemp("newcomer") / "pimllm"
+    subprocess.run(["git", "clone", "--quiet", paths.ROOT, clone], check=True)
+    own = ("MAKE", "MFLAGS", "PYTHON", "PYTEST", "VIRTUAL_ENV")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(own)}
+    env["PATH"] = f"{sys.base_prefix}/bin:/usr/bin:/bin"
+
+    def run(text):
+        return subprocess.run(["bash", "-exc", text], cwd=clone, env=env, capture_output=True, text=True, check=False)
+
+    made = run("make env\n! command -v pimllm")
+    assert made.returncode == 0, made.stderr
+    return run
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/run.md"])
+def test_the_commands_of_a_page_run_as_printed(page, newcomer):
+    done = newcomer(script((paths.ROOT / page).read_text()))
+    assert done.returncode == 0, done.stderr[-4000:]
+    newcomer("git clean --force -d --quiet")
