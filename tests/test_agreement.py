@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import DATA
 
-from pimllm_lib.report import agreement, archive, diff, paths
+from pimllm_lib.report import agreement, archive, diff
 from pimllm_lib.schema import VARIABLES
 
-ARCHIVED = [*sorted(paths.RESULTS.glob("*.nc")), *sorted(paths.STUDIES.glob("*.nc"))]
+ARCHIVED = [path for folder in ("results", "studies") for path in sorted((DATA / folder).glob("*.nc"))]
 
 
 def moved(ds, rank, by):

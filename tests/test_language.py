@@ -57,6 +57,21 @@ def test_another_text_is_reported_with_both_hashes(monkeypatch):
     assert difference.endswith("wanted " + "0" * 64)
 
 
+def test_a_corpus_read_once_is_kept_and_a_damaged_copy_is_made_anew(monkeypatch, tmp_path):
+    monkeypatch.setattr(docstrings, "os_cache", lambda project: tmp_path / project)
+    monkeypatch.setattr(docstrings, "TRAINING", {"pooch": ""})
+    monkeypatch.setattr(docstrings, "HELD_OUT", {"tqdm": ""})
+    first = docstrings.corpus()
+    (kept,) = (tmp_path / "pimllm").iterdir()
+    whole = kept.read_bytes()
+    for content in (b"", whole[:-1] + bytes([whole[-1] ^ 1])):
+        kept.write_bytes(content)
+        assert np.array_equal(docstrings.corpus().training, first.training)
+        assert kept.read_bytes() == whole
+    monkeypatch.setattr(docstrings, "_sources", lambda package: pytest.fail("what is kept was read anew"))
+    assert np.array_equal(docstrings.corpus().held_out, first.held_out)
+
+
 def test_a_package_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(docstrings, "TRAINING", {"nowhere": ""})
     with pytest.raises(BadInput, match="package nowhere is not installed"):

@@ -32,7 +32,7 @@ SMALL = {
         "weight_bits": "[2, 4]",
     },
     "16-analog-engine": {"fan_in": "[256]", "device_seeds": "2", "tokens": "32", "outputs": "32", "windows": "4"},
-    "11-analog-noise": {"again": "['variation 0.1']", "widths": "[256, 512]", "model": "opt-125m", "context_len": "16"},
+    "11-analog-noise": {"widths": "[256, 512]", "model": "opt-125m", "context_len": "16"},
     "12-pim-attention": {
         "models": "['opt-125m']",
         "context_len": "[128, 512, 1024]",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -88,7 +89,7 @@ def _kept(packages: tuple[str, ...]) -> dict[str, bytes]:
 
 def _place(packages: tuple[str, ...]) -> Path | None:
     """Return the file of the cache for packages as they are installed, read by this module; None where neither is known."""
-    digest = sha256(Path(__file__).read_bytes())
+    digest = sha256(Path(__file__).read_bytes() + str(sys.version_info[:2]).encode())
     for package in packages:
         record = _distribution(package).read_text("RECORD")  # the hash of each of its files
         if not record:

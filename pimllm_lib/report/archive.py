@@ -81,7 +81,7 @@ def decode(content: bytes, where: object) -> xr.Dataset:
         raise BadInput(f"{where} is not a netCDF-4 file: {said}") from None
 
 
-@lru_cache(maxsize=32)  # a page, its tables and its claims read the same results, and unpacking one takes a tenth of a second
+@lru_cache(maxsize=32)  # pages, tables and claims read the same results, and unpacking one takes a tenth of a second
 def _decoded(content: bytes) -> xr.Dataset:
     with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
         return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it

@@ -32,7 +32,8 @@ def _side_by_side(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: in
 
     failed: list[subprocess.CompletedProcess[str]] = []
     with ThreadPoolExecutor(at_once) as pool, tqdm(total=len(work), unit="notebook", disable=not progress) as bar:
-        todo = {pool.submit(_process, name, values, into): name for name, values in work.items()}
+        longest_first = list(work.items())[::-1]  # later chapters take longer: none is left for the end
+        todo = {pool.submit(_process, name, values, into): name for name, values in longest_first}
         for future in as_completed(todo):
             bar.update()
             done = future.result()
