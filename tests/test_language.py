@@ -58,7 +58,7 @@ def test_another_text_is_reported_with_both_hashes(monkeypatch):
 
 
 def test_a_corpus_read_once_is_kept_and_a_damaged_copy_is_made_anew(monkeypatch, tmp_path):
-    monkeypatch.setattr(docstrings, "os_cache", lambda project: tmp_path / project)
+    monkeypatch.setattr(docstrings, "user_cache_path", lambda project: tmp_path / project)
     monkeypatch.setattr(docstrings, "TRAINING", {"pooch": ""})
     monkeypatch.setattr(docstrings, "HELD_OUT", {"tqdm": ""})
     first = docstrings.corpus()

@@ -19,7 +19,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
-from pooch import os_cache
+from platformdirs import user_cache_path
 
 from pimllm_lib.analog.corpus import Corpus
 from pimllm_lib.errors import BadInput
@@ -95,7 +95,7 @@ def _place(packages: tuple[str, ...]) -> Path | None:
         if not record:
             return None
         digest.update(f"\0{package}\0{record}".encode())
-    return Path(os_cache("pimllm")) / f"docstrings-{digest.hexdigest()[:32]}"
+    return user_cache_path("pimllm") / f"docstrings-{digest.hexdigest()[:32]}"
 
 
 def _fresh(package: str, seen: set[int]) -> Iterator[bytes]:
