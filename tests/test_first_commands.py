@@ -15,6 +15,7 @@ LEFT_OUT = {
     "make book": "minutes, and built twice by another test; the environment it begins with is made",
     "make test": "this is one of the tests",
     "make train": "PyTorch, and an hour",
+    "pimllm run 11-analog-noise": "a minute, and run by another slow test",
 }
 #: A fence, and the name of the file that the line above it gives to it.
 FENCE = re.compile(r"(?:`([\w-]+\.\w+)`:\n\n)?^```(\w+)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
@@ -27,11 +28,11 @@ def script(text):
     done = []
     for name, language, code in FENCE.findall(text):
         if language in ("bash", "console"):
-            lines = re.sub(r"^\$ ", "", code, flags=re.MULTILINE)
+            lines = re.sub(r"^\$ ", "", code.replace("\\\n", ""), flags=re.MULTILINE)
             done.append(DIFFERS.sub(r"\1 || [ $? = 1 ]", lines))
         elif name:
             done.append(f"cat > {name} <<'END'\n{code}END\n")
-    kept = [line for line in "".join(done).splitlines() if line.split("#")[0].strip() not in LEFT_OUT]
+    kept = [line for line in "".join(done).splitlines() if not line.startswith(tuple(LEFT_OUT))]
     return "\n".join(kept)
 
 

@@ -158,9 +158,15 @@ def all_models() -> Table:
 
 
 def variables() -> Table:
-    """Return every result variable: unit, meaning, and whether it sums over products and components."""
+    """Return every result variable: unit, meaning, whether it sums over products and components, and a scale it states."""
     rows = [
-        {"variable": name, "unit": v.unit, "sums": "yes" if v.extensive else "no", "meaning": v.meaning}
+        {
+            "variable": name,
+            "unit": v.unit,
+            "sums": "yes" if v.extensive else "no",
+            "scale": f"{v.scale:g}" if isinstance(v.scale, float) and v.scale else v.scale or "",
+            "meaning": v.meaning,
+        }
         for name, v in VARIABLES.items()
     ]
     return Table(pd.DataFrame(rows))
