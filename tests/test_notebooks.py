@@ -145,7 +145,7 @@ def test_a_new_study_is_ready_to_run(tmp_path, monkeypatch, capsys, in_process):
     assert not (tmp_path / "other.ipynb").exists()
 
 
-def test_a_value_the_notebook_refuses_is_one_line_and_status_2(capfd, tmp_path):
+def test_a_value_the_notebook_refuses_is_one_line_and_status_2(capfd, tmp_path, in_process):
     argv = ["run", "03-tokens-per-second", "-p", "models", "['opt-6.7']", "--into", str(tmp_path / "out")]
     assert main(argv) == 2
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("pimllm:")]

@@ -89,7 +89,7 @@ def test_laws_reach_both_ends_and_the_middle():
 
 
 def test_every_point_of_a_grid_is_what_evaluate_says_of_it(study, tmp_path):
-    path = studies.run(study_file.read(study(STUDY + "chunk: 7\n")), tmp_path / "out")
+    path = studies.run(study_file.read(study(STUDY + "chunk: 12\n")), tmp_path / "out")
     ds = archive.load(path)
     assert dict(ds.sizes) == {"model": 2, "context_len": 2, "adc": 2, "array_rate_hz": 3, "array_rows": 3, "crossbar": 2,
                               "overlap": 2}  # fmt: skip
@@ -149,7 +149,7 @@ def test_the_front_of_fronts_is_the_front_and_nan_is_never_on_it():
                                     "reduce: {kind: quantiles, quantiles: [0.1, 0.9]}\n"])  # fmt: skip
 def test_the_result_does_not_depend_on_chunks(reduce, study, tmp_path):
     made = []
-    for name, chunk in (("one", 1000), ("many", 9)):
+    for name, chunk in (("one", 1000), ("many", 12)):
         plan = study_file.read(study(STUDY + reduce + f"chunk: {chunk}\n"))
         made.append(archive.load(studies.run(plan, tmp_path / name)))
     one, many = (ds.to_dataframe().reset_index(drop="design" in ds.dims) for ds in made)
@@ -159,7 +159,7 @@ def test_the_result_does_not_depend_on_chunks(reduce, study, tmp_path):
 
 
 def test_two_processes_give_the_bytes_of_one(study, tmp_path):
-    plan = study_file.read(study(STUDY + PARETO + "chunk: 9\n"))
+    plan = study_file.read(study(STUDY + PARETO + "chunk: 12\n"))
     one, two = (studies.run(plan, tmp_path / str(jobs), jobs=jobs).read_bytes() for jobs in (1, 2))
     assert one == two
 

@@ -34,7 +34,7 @@ def closure(sources: Iterable[str]) -> list[Path]:
         path = _file(todo.pop())
         if path is not None and path not in found:
             found.add(path)
-            todo += _imports(path.read_text(encoding="utf-8"))
+            todo += _imports(_content(path).decode())
     shipped = set(CHECKPOINTS.glob("*/*")) if PACKAGE / "analog" / "checkpoint.py" in found else set()
     if PACKAGE / "report" / "noise_study.py" in found:
         shipped |= {path for kind in ("*.yaml", "*.nc") for path in STUDIES.glob(kind)}
@@ -65,8 +65,19 @@ def _hash(text: str, paths: Iterable[Path]) -> str:
     digest = sha256(text.encode())
     for path in paths:
         if path.is_file():
-            digest.update(logical(path).encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n"))
+            digest.update(logical(path).encode() + b"\0" + _content(path))
     return digest.hexdigest()[:16]
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file says, whatever the system's line ends; read again where it changed."""
+    now = path.stat()
+    return _read(path, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(maxsize=1024)  # each of the results depends on most of the files
+def _read(path: Path, changed_ns: int, size: int) -> bytes:
+    return path.read_bytes().replace(b"\r\n", b"\n")
 
 
 def _own_cells(slug: str) -> list[str]:
@@ -133,6 +144,7 @@ def _imports(source: str) -> list[str]:
     return [name for name in names if name.split(".")[0] == PACKAGE.name]
 
 
+@lru_cache(maxsize=1024)
 def _file(module: str) -> Path | None:
     path = PACKAGE.parent.joinpath(*module.split("."))
     choices = (path.with_suffix(".py"), path / "__init__.py")
