@@ -58,7 +58,7 @@ def kernels_of(core):
 def require(core):
     """Skip a core whose kernels cannot run here, or run already: those of the default tests, or of another core."""
     mine = kernels_of(core)
-    if not mine or (core != "Prescott" and mine == kernels_of("Prescott")):
+    if not mine:
         pytest.skip(f"{core}: not on this processor, or not with its OpenBLAS")
     for other in (*CORES[: CORES.index(core)], ""):
         if mine == kernels_of(other):
