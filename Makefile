@@ -55,7 +55,7 @@ test: env  ## run the tests; MARK=NAME runs others: slow kernels pythons package
 	@if [ -n "$(filter browser distributed,$(MARK))" ]; then \
 	  $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-$(MARK).lock; fi
 	@if [ "$(MARK)" = torch ]; then $(MAKE) -s --no-print-directory $(VENV)-torch/.ready; fi
-	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m $(MARK)) $(if $(filter-out kernels,$(MARK)),,$(BESIDE))
+	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m "$(MARK)") $(if $(filter-out slow or kernels,$(MARK)),,$(BESIDE))
 
 train: env $(VENV)-torch/.ready  ## train the language models of the analog engine with PyTorch
 	@$(VENV)-torch/bin/pimllm train

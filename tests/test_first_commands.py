@@ -36,10 +36,10 @@ def script(text):
     return "\n".join(kept)
 
 
-@pytest.fixture(scope="module")
-def newcomer(tmp_path_factory):
+@pytest.fixture
+def newcomer(tmp_path):
     """Return how a newcomer runs a script: with the programs of the system alone, in a clone whose environment is made."""
-    clone = tmp_path_factory.mktemp("newcomer") / "pimllm"
+    clone = tmp_path / "pimllm"
     subprocess.run(["git", "clone", "--quiet", paths.ROOT, clone], check=True)
     own = ("MAKE", "MFLAGS", "PYTHON", "PYTEST", "VIRTUAL_ENV")
     env = {key: value for key, value in os.environ.items() if not key.startswith(own)}
@@ -53,8 +53,8 @@ def newcomer(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("page", ["README.md", "book/run.md"])
-def test_the_commands_of_a_page_run_as_printed(page, newcomer):
-    done = newcomer(script((paths.ROOT / page).read_text()))
-    assert done.returncode == 0, done.stderr[-4000:]
-    newcomer("git clean --force -d --quiet")
+def test_the_commands_of_the_pages_run_as_printed(newcomer):
+    for page in ("README.md", "book/run.md"):
+        done = newcomer(script((paths.ROOT / page).read_text()))
+        assert done.returncode == 0, f"{page}: {done.stderr[-4000:]}"
+        newcomer("git clean --force -d --quiet")
