@@ -79,7 +79,7 @@ def test_the_tests_pass_on_the_wheel_with_the_newest_and_the_lowest_packages(whi
     # what needs PyTorch, Dask or hatchling
     ignored = [library / "analog" / "training.py", library / "shipped", ROOT / "tests" / "test_distributed.py"]
     where = ["--rootdir", ROOT, "-c", ROOT / "pyproject.toml", *(f"--ignore={path}" for path in ignored)]
-    argv = [programs / "pytest", "-p", "no:cacheprovider", *others, *where, ROOT / "tests", library]
+    argv = [programs / "pytest", "-n", "auto", "-p", "no:cacheprovider", *others, *where, ROOT / "tests", library]
     # from an empty folder, so that the library found is the installed one
     (tmp_path / "empty").mkdir()
     assert passes(capsys, f"{which} packages, Python 3.{minor}", *argv, cwd=tmp_path / "empty")

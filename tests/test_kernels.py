@@ -19,8 +19,8 @@ pytestmark = pytest.mark.kernels
 HERE = Path(__file__).parent
 CORES = ("Prescott", "Nehalem", "Haswell", "Zen", "SkylakeX")
 #: Tests of what multiplies matrices; of what else adds up. Chapters are verified beside them.
-PRODUCTS = ("crossbar_product", "attention_cells", "noise_command")
-SUMS = ("language", "noise_study", "checkpoint", "sensitivity", "system", "crossbar", "systolic", "wear")
+PRODUCTS = ("crossbar_product", "attention_cells")
+SUMS = ("language", "noise_command", "sensitivity", "system", "crossbar", "systolic", "wear")
 VERIFY = (
     "import sys; from in_process import notebooks_in_process; from pimllm_lib.report import paths, verify\n"
     "with notebooks_in_process(): found = verify.verify(paths.DATA, sys.argv[1:])\n"
@@ -83,7 +83,7 @@ def quick():
     return [slug for slug in paths.slugs() if verify.HEAVY not in parameters.of(slug)]
 
 
-def tests_of(names):
+def suites(names):
     return ["-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(HERE / f"test_{name}.py") for name in names)]
 
 
@@ -91,13 +91,13 @@ def tests_of(names):
 def test_what_multiplies_matrices_holds_under_the_kernels_of_another_core(core):
     require(core)
     kernels = {"OPENBLAS_CORETYPE": core}
-    for words in (tests_of(PRODUCTS), ["-c", VERIFY, *multiplied()]):
+    for words in (suites(PRODUCTS), ["-c", VERIFY, *multiplied()]):
         said, status = child(kernels, *words)
         assert status == 0, said
 
 
 def test_all_numbers_hold_without_the_optional_features_of_numpy():
     kernels = fewer_features()
-    for words in (tests_of((*PRODUCTS, *SUMS)), ["-c", VERIFY, *quick()]):
+    for words in (suites((*PRODUCTS, *SUMS)), ["-c", VERIFY, *quick()]):
         said, status = child(kernels, *words)
         assert status == 0, said

@@ -68,6 +68,10 @@ def test_a_corpus_read_once_is_kept_and_a_damaged_copy_is_made_anew(monkeypatch,
         kept.write_bytes(content)
         assert np.array_equal(docstrings.corpus().training, first.training)
         assert kept.read_bytes() == whole
+    (tmp_path / "file").write_text("")
+    with monkeypatch.context() as without:  # a cache that is no folder is none
+        without.setattr(docstrings, "user_cache_path", lambda project: tmp_path / "file")
+        assert np.array_equal(docstrings.corpus().training, first.training)
     monkeypatch.setattr(docstrings, "_sources", lambda package: pytest.fail("what is kept was read anew"))
     assert np.array_equal(docstrings.corpus().held_out, first.held_out)
 

@@ -134,10 +134,9 @@ def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
             "wanted 2 and 2 (ternary) or 1 and 1 (binary)"
         )
     valid = (-1, 0, 1) if polarity == 2 else (-1, 1)
-    ternary = polarity == 2 and weights.dtype.kind == "i" and -1 <= weights.min() <= weights.max() <= 1
-    bad = (
-        weights[:0] if ternary else weights[~np.isin(weights, valid)]
-    )  # the two ends of whole numbers are found sooner
+    if polarity == 2 and weights.dtype.kind == "i" and -1 <= weights.min() <= weights.max() <= 1:
+        return True  # the two ends of whole numbers are found sooner than what is wrong between them
+    bad = weights[~np.isin(weights, valid)]
     if bad.size:
         raise BadInput(f"a weight is {clip(bad[0].item())}; wanted one of {', '.join(map(str, valid))}")
     return bool(polarity == 2)

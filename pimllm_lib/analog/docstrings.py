@@ -71,15 +71,17 @@ def _kept(packages: tuple[str, ...]) -> dict[str, bytes]:
     Reading them takes seconds and gives the same every time. A file of the cache begins with the hash of its content: a
     damaged one is made anew.
     """
-    path = _place(packages)
-    kept = path.read_bytes() if path is not None and path.is_file() else b""
+    path, kept = _place(packages), b""
+    if path is not None:
+        with suppress(OSError):  # none there, or none that may be read
+            kept = path.read_bytes()
     if sha256(kept[32:]).digest() == kept[:32]:
         return dict(zip(packages, kept[32:].split(_BETWEEN_PACKAGES), strict=True))
     seen: set[int] = set()
     parts = {package: SEPARATOR.join(_fresh(package, seen)) for package in packages}
     text = _BETWEEN_PACKAGES.join(parts.values())
-    with suppress(OSError):  # a cache that cannot be written is none
-        if path is not None:
+    if path is not None:
+        with suppress(OSError):  # a cache that cannot be written is none
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch = path.with_name(f".{path.name}.{os.getpid()}")
             scratch.write_bytes(sha256(text).digest() + text)
