@@ -87,17 +87,19 @@ def suites(names):
     return ["-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(HERE / f"test_{name}.py") for name in names)]
 
 
+def holds(kernels, what, names, results):
+    """Run some tests, or verify some results, under other kernels."""
+    said, status = child(kernels, *(suites(names) if what == "tests" else ["-c", VERIFY, *results]))
+    assert status == 0, said
+
+
+@pytest.mark.parametrize("what", ["verify", "tests"])
 @pytest.mark.parametrize("core", CORES)
-def test_what_multiplies_matrices_holds_under_the_kernels_of_another_core(core):
+def test_what_multiplies_matrices_holds_under_the_kernels_of_another_core(core, what):
     require(core)
-    kernels = {"OPENBLAS_CORETYPE": core}
-    for words in (suites(PRODUCTS), ["-c", VERIFY, *multiplied()]):
-        said, status = child(kernels, *words)
-        assert status == 0, said
+    holds({"OPENBLAS_CORETYPE": core}, what, PRODUCTS, multiplied())
 
 
-def test_all_numbers_hold_without_the_optional_features_of_numpy():
-    kernels = fewer_features()
-    for words in (suites((*PRODUCTS, *SUMS)), ["-c", VERIFY, *quick()]):
-        said, status = child(kernels, *words)
-        assert status == 0, said
+@pytest.mark.parametrize("what", ["verify", "tests"])
+def test_all_numbers_hold_without_the_optional_features_of_numpy(what):
+    holds(fewer_features(), what, (*PRODUCTS, *SUMS), quick())
