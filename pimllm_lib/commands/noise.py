@@ -20,7 +20,8 @@ FINEST = 1e-6
 #: What holds of the printed numbers.
 NOTE = (
     "numbers have the digits that hold: another processor, BLAS or number of threads adds in another order, rounds some "
-    "activations otherwise, and moves them by up to about rounding_*; the chips of a seed are the same everywhere, to the rounding of a float32"
+    "activations otherwise, and moves them by up to about rounding_*; the chips of a seed are the same everywhere, to the "
+    "rounding of a float32"
 )
 
 
