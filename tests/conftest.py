@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import os
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ settings.load_profile("no deadline")
 #: Programs for environments of their own, no tests.
 collect_ignore = ["peers"]
 
+#: The environment without what a make, Python or pytest started here would take for its own.
+AWAY = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTHON", "PYTEST", "VIRTUAL_ENV"))}
 #: The archive beside these tests, also where they try an installed package, which has none of its own.
 DATA = Path(__file__).parents[1] / "data"
 #: What an installed package cannot do: it has no book and no history, and its packages are not those of the lock.

@@ -9,15 +9,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import AWAY
 
 from pimllm_lib.report.paths import ROOT
 
 UV = Path(sys.executable).with_name("uv")
 #: The minor versions wanted one by one; whatever is newer is wanted too.
 WANTED = {"3.11": 11, "3.12": 12, "3.13": 13}
-#: Of an environment that a program here would take for its own.
-OWN = ("MAKE", "MFLAGS", "PYTHON", "PYTEST", "VIRTUAL_ENV")
-AWAY = {key: value for key, value in os.environ.items() if not key.startswith(OWN)}
 
 
 def uv(*words, **options):

@@ -1,11 +1,11 @@
 """A newcomer's first hour: the commands of README.md and of "Run it yourself", as printed and in order, in a fresh clone."""
 
-import os
 import re
 import subprocess
 import sys
 
 import pytest
+from conftest import AWAY
 
 from pimllm_lib.report import paths
 
@@ -41,9 +41,7 @@ def newcomer(tmp_path):
     """Return how a newcomer runs a script: with the programs of the system alone, in a clone whose environment is made."""
     clone = tmp_path / "pimllm"
     subprocess.run(["git", "clone", "--quiet", paths.ROOT, clone], check=True)
-    own = ("MAKE", "MFLAGS", "PYTHON", "PYTEST", "VIRTUAL_ENV")
-    env = {key: value for key, value in os.environ.items() if not key.startswith(own)}
-    env["PATH"] = f"{sys.base_prefix}/bin:/usr/bin:/bin"
+    env = AWAY | {"PATH": f"{sys.base_prefix}/bin:/usr/bin:/bin"}
 
     def run(text):
         return subprocess.run(["bash", "-exc", text], cwd=clone, env=env, capture_output=True, text=True, check=False)

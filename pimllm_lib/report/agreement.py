@@ -18,6 +18,12 @@ from pimllm_lib.schema import VARIABLES
 _SUMMED = ("op", "component")
 
 
+def summed(variable: xr.DataArray) -> list[str]:
+    """Return the dimensions of a variable along which it adds up: none for one that is intensive, or not ours."""
+    row = VARIABLES.get(str(variable.name))
+    return [dim for dim in _SUMMED if dim in variable.dims] if row is not None and row.extensive else []
+
+
 def scale(kept: xr.DataArray) -> NDArray[np.float64]:
     """Return the size on which each value of a variable is compared, of the variable's own shape and unit."""
     size: NDArray[np.float64] = np.abs(np.where(np.isfinite(kept.values), kept.values, 0.0))
@@ -26,8 +32,8 @@ def scale(kept: xr.DataArray) -> NDArray[np.float64]:
         return size
     if row.scale == "largest":
         return np.broadcast_to(size.max(), size.shape)
-    summed = tuple(kept.dims.index(dim) for dim in _SUMMED if dim in kept.dims and row.extensive)
-    return np.broadcast_to(np.maximum(size.max(summed, keepdims=True), row.scale), size.shape)
+    over = tuple(kept.dims.index(dim) for dim in summed(kept))
+    return np.broadcast_to(np.maximum(size.max(over, keepdims=True), row.scale), size.shape)
 
 
 def allowed(kept: xr.DataArray, tolerance: float) -> NDArray[np.float64]:

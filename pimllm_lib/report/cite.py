@@ -10,12 +10,9 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.report import archive, files, manifest, paths, provenance, swhid, versions
-from pimllm_lib.schema import VARIABLES
+from pimllm_lib.report import agreement, archive, files, manifest, paths, provenance, swhid, versions
 
 AUTHORS = "The pimllm contributors"
-#: Dimensions that an extensive variable is summed over where a citation names no label.
-_SUMMED = ("op", "component")
 _ESCAPES = {c: f"\\{c}" for c in "_%&#${}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"
 }  # fmt: skip
@@ -124,9 +121,7 @@ def cell(ds: xr.Dataset, variable: str, coords: str) -> dict[str, Any]:
             raise unknown(f"label of {dim}", label, labels)
         array = array.isel({dim: labels.index(label)})
         where.append(f"{dim}={label}")
-    summed = (
-        [dim for dim in _SUMMED if dim in array.dims and VARIABLES[variable].extensive] if variable in VARIABLES else []
-    )
+    summed = agreement.summed(array)  # where the citation names no label
     array = array.sum(summed).squeeze()
     if array.dims:
         left = "; ".join(f"{dim} = {', '.join(map(str, array[dim].values.tolist()))}" for dim in array.dims)
