@@ -72,8 +72,25 @@ def test_a_corpus_read_once_is_kept_and_a_damaged_copy_is_made_anew(monkeypatch,
     with monkeypatch.context() as without:  # a cache that is no folder is none
         without.setattr(docstrings, "user_cache_path", lambda project: tmp_path / "file")
         assert np.array_equal(docstrings.corpus().training, first.training)
-    monkeypatch.setattr(docstrings, "_sources", lambda package: pytest.fail("what is kept was read anew"))
+    monkeypatch.setattr(docstrings, "_docstrings", lambda package: pytest.fail("what is kept was read anew"))
     assert np.array_equal(docstrings.corpus().held_out, first.held_out)
+
+
+def test_a_package_that_was_changed_on_the_disk_is_read_anew_and_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr(docstrings, "user_cache_path", lambda project: tmp_path / project)
+    monkeypatch.setattr(docstrings, "TRAINING", {})
+    monkeypatch.setattr(docstrings, "HELD_OUT", {"mine": ""})
+    source, text = (
+        tmp_path / "mine.py",
+        '"""A sentence of a module that is long enough to be part of a corpus of {} words."""',
+    )
+    monkeypatch.setattr(docstrings, "_sources", lambda package: [source])
+    found = []
+    for word in ("English", "edited docstring", "English"):
+        source.write_text(text.format(word * 20))
+        found.append(docstrings.corpus())
+    assert found[0].differences == found[2].differences != found[1].differences
+    assert np.array_equal(found[0].held_out, found[2].held_out)
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):

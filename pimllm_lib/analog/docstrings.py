@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -72,31 +72,28 @@ def _kept(packages: tuple[str, ...]) -> dict[str, bytes]:
     damaged one is made anew.
     """
     path, kept = _place(packages), b""
-    if path is not None:
-        with suppress(OSError):  # none there, or none that may be read
-            kept = path.read_bytes()
+    with suppress(OSError):  # none there, or none that may be read
+        kept = path.read_bytes()
     if sha256(kept[32:]).digest() == kept[:32]:
         return dict(zip(packages, kept[32:].split(_BETWEEN_PACKAGES), strict=True))
     seen: set[int] = set()
     parts = {package: SEPARATOR.join(_fresh(package, seen)) for package in packages}
     text = _BETWEEN_PACKAGES.join(parts.values())
-    if path is not None:
-        with suppress(OSError):  # a cache that cannot be written is none
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(f".{path.name}.{os.getpid()}")
-            scratch.write_bytes(sha256(text).digest() + text)
-            scratch.replace(path)
+    with suppress(OSError):  # a cache that cannot be written is none
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        scratch.write_bytes(sha256(text).digest() + text)
+        scratch.replace(path)
     return parts
 
 
-def _place(packages: tuple[str, ...]) -> Path | None:
-    """Return the file of the cache for packages as they are installed, read by this module; None where neither is known."""
+def _place(packages: tuple[str, ...]) -> Path:
+    """Return the file of the cache for packages as they lie on the disk, read by this module: changed ones have another."""
     digest = sha256(Path(__file__).read_bytes() + str(sys.version_info[:2]).encode())
     for package in packages:
-        record = _distribution(package).read_text("RECORD")  # the hash of each of its files
-        if not record:
-            return None
-        digest.update(f"\0{package}\0{record}".encode())
+        for path in _sources(package):
+            now = path.stat()
+            digest.update(f"\0{package}\0{path.name}\0{now.st_size}\0{now.st_mtime_ns}".encode())
     return user_cache_path("pimllm") / f"docstrings-{digest.hexdigest()[:32]}"
 
 
@@ -125,16 +122,12 @@ def _docstrings(package: str) -> Iterator[str]:
 
 def _sources(package: str) -> list[Path]:
     """Return an installed package's sources, in the order of their names, without tests and files made at its build."""
-    found = _distribution(package)
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        raise BadInput(f"package {package} is not installed; wanted it, since its docstrings are the corpus") from None
     made = ("__config__", "_version", "version")
     files = [
         f for f in found.files or [] if f.suffix == ".py" and not f.name.startswith(made) and "tests" not in f.parts
     ]
     return [Path(str(found.locate_file(file))) for file in sorted(files, key=lambda file: file.as_posix())]
-
-
-def _distribution(package: str) -> Distribution:
-    try:
-        return distribution(package)
-    except PackageNotFoundError:
-        raise BadInput(f"package {package} is not installed; wanted it, since its docstrings are the corpus") from None
