@@ -11,9 +11,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 #: pimllm_lib/report/paths.py looks for them there.
 SHIPPED = "pimllm_lib/shipped"
 CARRIED = (
-    "notebooks/*.ipynb", "data/**/*.csv", "data/versions.json", "data/checkpoints/*/*", "data/studies/*.yaml",
-    "data/studies/*.nc", "requirements.lock", "environment.yml", "CITATION.cff", "LICENSE", "README.md",
-    "pyproject.toml", "hatch_build.py",
+    "notebooks/*.ipynb", "data/**/*.csv", "data/versions.json", "data/attested.json", "data/checkpoints/*/*",
+    "data/studies/*.yaml", "data/studies/*.nc", "requirements.lock", "environment.yml", "CITATION.cff", "LICENSE",
+    "README.md", "pyproject.toml", "hatch_build.py",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,11 @@ import xarray as xr
 from pimllm_lib.axes import Frame
 from pimllm_lib.conventions import Conventions
 from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.llm import Decoder, as_published, at_pim_width
+from pimllm_lib.llm import Decoder, PublishedShape, as_published, at_pim_width
 from pimllm_lib.schema import VARIABLES
 
 #: The longest context that is taken: beyond it counts would leave the whole numbers of a float64.
 MAX_CONTEXT = 10**9
-SIZES = (
-    "d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "gated", "embedding_dim", "norm",
-    "sub_norms", "qk_norm", "n_experts", "experts_per_token", "window", "sinks", "top_tokens",
-    "page", "latent_dim", "rope_dim",
-)  # fmt: skip
 
 
 def listed(value: Any) -> list[Any]:
@@ -73,8 +69,10 @@ def shapes(frame: Frame, models: list[Decoder], counting: Conventions) -> dict[s
 
 
 def _stack(frame: Frame, models: list[Decoder]) -> Decoder:
-    sizes = {name: frame.concat("model", [_aligned(frame, m, name) for m in models]) for name in SIZES}
-    return Decoder(name="stack", **sizes)
+    """Return models as one, each size along the model dimension. What a study used in their place is applied already."""
+    sizes = [f.name for f in fields(models[0]) if f.name not in ("name", "published")]
+    along = {name: frame.concat("model", [_aligned(frame, m, name) for m in models]) for name in sizes}
+    return replace(models[0], name="stack", published=PublishedShape(), **along)
 
 
 def _aligned(frame: Frame, decoder: Decoder, name: str) -> Any:

@@ -63,10 +63,9 @@ class _Tally:
         if variable == "static_power_w":
             self.standing[component] = self.standing[component] + value
 
-    def work(self, component: str, variable: str, value: Value) -> None:
+    def work(self, component: str, value: Value) -> None:
         """Take the part of static energy that is charged while a part works."""
-        if variable == "worked_j":
-            self.worked[component] = self.worked[component] + value
+        self.worked[component] = self.worked[component] + value
 
 
 def _count_products(step: Step, ledger: Ledger, times: Value) -> None:
@@ -81,25 +80,36 @@ def _often(value: Value, times: Value) -> Value:
 
 def _charge(system: System, step: Step, times: Value, ledger: Ledger, tally: _Tally, *, standing: bool) -> None:
     """Add what one pass costs, as often as it is done, and what stands there if it is this pass that says so."""
-    busy: dict[str, dict[str, Value]] = defaultdict(dict)
-    waits: list[Wait] = []
-    for op, component, variable, value in _entries(system, step, ledger.wanted):
+    entries, waits = list(_entries(system, step, ledger.wanted)), list[Wait]()
+    for op, component, variable, value in entries:
         if variable in STANDING:
             if standing:
                 ledger.add(variable, op, component, value)
                 tally.stand(component, variable, value)
-            continue
-        if variable == "latency_s":
+        elif variable == "latency_s":
             waits.append((op, component, value))
-            continue
+        elif variable == "worked_j":
+            tally.work(component, _often(value, times))
+        else:
+            ledger.add(variable, op, component, _often(_counted(value, variable, op, system, step), times))
+    if "latency_s" in ledger.wanted:
+        for op, component, value in _critical(_busy(entries), waits, system, step):
+            ledger.add("latency_s", op, component, _often(value, times))
+
+
+def _busy(entries: list[Entry]) -> dict[str, dict[str, Value]]:
+    """Return op -> component -> working time."""
+    busy: dict[str, dict[str, Value]] = defaultdict(dict)
+    for op, component, variable, value in entries:
         if variable == "busy_s":
             busy[op][component] = busy[op][component] + value if component in busy[op] else value
-        tally.work(component, variable, _often(value, times))
-        ledger.add(variable, op, component, _often(_counted(value, variable, op, system, step), times))
-    if "latency_s" in ledger.wanted:
-        waits += _latencies(busy, system, step)
-        for op, component, value in _taking_turns([*waits, *_late_softmax(busy, waits)], system, step):
-            ledger.add("latency_s", op, component, _often(value, times))
+    return busy
+
+
+def _critical(busy: dict[str, dict[str, Value]], waits: list[Wait], system: System, step: Step) -> Iterator[Wait]:
+    """Yield the times on the critical path of one pass."""
+    every = [*waits, *_latencies(busy, system, step)]
+    yield from _taking_turns([*every, *_late_softmax(busy, every)], system, step)
 
 
 def _late_softmax(busy: Mapping[str, Mapping[str, Value]], waits: list[Wait]) -> Iterator[Wait]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from pimllm_lib.axes import Frame
 from pimllm_lib.errors import unknown
-from pimllm_lib.schema import COMPONENTS, OPS
+from pimllm_lib.schema import COMPONENTS, OPS, VARIABLES
 
 DETAILS = ("total", "op", "component")
 _OP = {op: i for i, op in enumerate(OPS)}
 _COMPONENT = {component: i for i, component in enumerate(COMPONENTS)}
+_KNOWN = {"variable": set(VARIABLES), "op": set(OPS), "component": set(COMPONENTS)}
 
 
 def split_labels(detail: str) -> dict[str, list[str]]:
@@ -35,7 +36,13 @@ class Ledger:
         self._sums: dict[str, dict[tuple[str, str], dict[Any, Any]]] = defaultdict(lambda: defaultdict(dict))
 
     def add(self, variable: str, op: str, component: str, value: Any) -> None:
-        """Add to one variable, if it is wanted, what one op costs in one component."""
+        """Add to one variable, if it is wanted, what one op costs in one component.
+
+        Raises UnknownName for a variable, op or component that `schema` does not have: it would be in no table.
+        """
+        for what, name in (("variable", variable), ("op", op), ("component", component)):
+            if name not in _KNOWN[what]:
+                raise unknown(what, name, _KNOWN[what])
         if variable not in self.wanted:
             return
         cell = {"total": ("", ""), "op": (op, ""), "component": (op, component)}[self.detail]
@@ -58,7 +65,7 @@ class Ledger:
         where: list[Any] = [slice(None)] * len(shape)
         for (op, component), value in cells.items():
             where[at] = slice(i := _OP[op], i + 1)
-            where[part_at] = slice(j := _COMPONENT.get(component, 0), j + 1)
+            where[part_at] = slice(j := _COMPONENT[component] if component else 0, j + 1)
             table[tuple(where)] = value
         return table
 

@@ -49,7 +49,7 @@ def _add_verify(commands: Any) -> None:
     add("results", nargs="*", metavar="RESULT", help="results to look at (default: all)")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--no-recompute", action="store_true", help="hashes, schema and attributes only; takes seconds")
-    how.add_argument("--heavy", action="store_true", help="recompute the heavy results too")
+    how.add_argument("--heavy", action="store_true", help="compute trials of the studies again too; takes minutes")
     add("--jobs", type=count, default=1, metavar="N", help="recompute N results at a time (default 1)")
     _archive_option(parser)
     _json_option(parser)
@@ -77,10 +77,41 @@ def verify(args: argparse.Namespace) -> int:
     return 1 if found.problems else 0
 
 
+def _add_attest(commands: Any) -> None:
+    parser = commands.add_parser(
+        "attest", help="say that the sources at hand give archived results again; status 1 if not",
+        description="Compute again what the sources at hand have not given yet. Results that agree, values and attributes, "
+        "are attested in attested.json; no archived file changes.",
+        epilog="example: pimllm attest --jobs 2",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("results", nargs="*", metavar="RESULT", help="results to look at (default: all that notebooks make)")
+    add("--jobs", type=count, default=1, metavar="N", help="compute N results at a time (default 1)")
+    _archive_option(parser)
+    _json_option(parser)
+    parser.set_defaults(run=attest)
+
+
+def attest(args: argparse.Namespace) -> int:
+    """Attest an archive; return 1 when a result does not come out again."""
+    from pimllm_lib.report import paths
+    from pimllm_lib.report.attest import attest
+
+    folder = paths.archive(args.archive)
+    found = attest(folder, args.results, at_once=args.jobs, progress=sys.stderr.isatty())
+    if args.json:
+        print(json.dumps(vars(found), indent=1))
+    for line in found.problems:
+        print(f"pimllm: {line}", file=sys.stderr)
+    if not found.problems and not args.json:
+        print(f"{len(found.held)} results held before, {len(found.attested)} attested now")
+    return 1 if found.problems else 0
+
+
 def _add_diff(commands: Any) -> None:
     parser = commands.add_parser(
         "diff", help="which numbers moved between two archives, and by how much; status 1 if any did",
-        description="Compare two archives: folders, .nc files, exported .zip files, or tags of the checkout.",
+        description="Compare two archives: folders, .nc files, exported .zip files, versions or revisions of the checkout.",
         epilog="example: pimllm diff data mine",
     )  # fmt: skip
     add = parser.add_argument
@@ -137,4 +168,4 @@ def cite(args: argparse.Namespace) -> None:
         print(found.bibtex if args.bibtex else f"{found.text}\n\n{found.bibtex}")
 
 
-COMMANDS = (_add_show, _add_verify, _add_diff, _add_cite)
+COMMANDS = (_add_show, _add_verify, _add_attest, _add_diff, _add_cite)

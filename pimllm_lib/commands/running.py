@@ -22,6 +22,7 @@ def _add_run(commands: Any) -> None:
     add("-f", metavar="FILE.yaml", help="set parameters from a file; -p comes after it")
     add("--jobs", type=count, default=1, metavar="N", help="run N notebooks at a time (default 1)")
     add("--force", action="store_true", help="run also what is up to date")
+    add("--data-only", action="store_true", help="compute the datasets alone, without figures and executed copies")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--into", metavar="DIR", help="folder for the results (default: executed/)")
     target.add_argument(
@@ -50,12 +51,13 @@ def run(args: argparse.Namespace) -> int:
     for folder in filter(None, (into, archive)):
         files.require_folder(folder)
     work = {name: parameters.check(name, given) for name in names}  # all of them before the first kernel starts
-    todo = {name: values for name, values in work.items() if args.force or notebooks.stale(name, into, values)}
+    always = args.force or args.data_only
+    todo = {name: values for name, values in work.items() if always or notebooks.stale(name, into, values)}
     for name in names:
         if name not in todo:
             print(f"pimllm: {name} is up to date in {into}; --force runs it again", file=sys.stderr)
     try:
-        for path in jobs.run(todo, into, args.jobs, progress=sys.stderr.isatty()):
+        for path in jobs.run(todo, into, args.jobs, data_only=args.data_only, progress=sys.stderr.isatty()):
             print(path, flush=True)
     except notebooks.NotebookFailed as error:
         print(f"pimllm: {error}", file=sys.stderr)

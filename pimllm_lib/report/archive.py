@@ -110,6 +110,11 @@ def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:
     return content
 
 
+def sources_of(path: Path) -> str:
+    """Return the hash of the sources that made a result. Raises BadInput where the file is none."""
+    return str(record(load(path), path)["source_hash"])
+
+
 def parameters(ds: xr.Dataset) -> dict[str, Any]:
     """Return the effective parameters a result was made with."""
     return dict(record(ds)["parameters"])

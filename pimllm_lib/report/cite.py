@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.report import agreement, archive, files, manifest, paths, provenance, swhid, versions
+from pimllm_lib.report import agreement, archive, attested, files, manifest, provenance, swhid, versions
 
 AUTHORS = "The pimllm contributors"
 _ESCAPES = {c: f"\\{c}" for c in "_%&#${}"} | {
@@ -53,10 +53,10 @@ class Citation:
     @property
     def _note(self) -> str:
         f = self.fields
-        elsewhere = "; made from other sources than the ones at hand" if f["notebook"] else ""
+        elsewhere = "; not given again by the sources at hand" if f["notebook"] else ""
         source = f"; source {f['swhid']}" if f["swhid"] else elsewhere
         own = "" if f["released"] else f"; not in a released archive; made with {f['parameters']}"
-        return f"sha256 {f['sha256']}; source hash {f['source_hash']}{source}{own}"
+        return f"sha256 {f['sha256']}; {f['made']}{source}{own}"
 
 
 def _latex(text: str) -> str:
@@ -83,12 +83,13 @@ def cite(folder: Path, what: str) -> Citation:
     ds = archive.decode(content, path)
     record = archive.record(ds, path)
     release = versions.released_as(manifest.hash_of(folder)) if is_archive else None
-    known = name in paths.slugs()
-    here = known and provenance.source_hash(name) == record["source_hash"]
+    now = provenance.sources_here(name, record)
+    here = now is not None and attested.holds(folder, path, now)
     fields = {
         "result": name, "title": str(ds.attrs.get("title", name)), "version": record["pimllm"],
         "year": release.date.year if release else None, "released": release is not None,
-        "sha256": files.hash_of(content), "source_hash": record["source_hash"], "notebook": known,
+        "sha256": files.hash_of(content), "source_hash": record["source_hash"], "notebook": now is not None,
+        "made": attested.told(record, files.hash_of(content), now, folder),
         "swhid": swhid.library() if here else None,
         "dataset_swhid": swhid.content(content),
         "parameters": f"{path.stem}.yaml" if manifest.is_study(folder, path) else _plain(record["parameters"]),

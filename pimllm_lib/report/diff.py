@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.errors import clip
 from pimllm_lib.report import agreement, archive
 
 
@@ -16,7 +17,8 @@ from pimllm_lib.report import agreement, archive
 class Change:
     """One way in which a result departs from an earlier one.
 
-    kind: "moved" for numbers, else what is said in `text`: "only in one", "labels", "parameters", "dimensions", "units".
+    kind: "moved" for numbers, else what is said in `text`: "only in one", "labels", "parameters", "dimensions", "units",
+    "attributes".
     moved of count values differ, the one that differs most by `relative` of its old value, at `where`, from old to new.
     """
 
@@ -57,6 +59,8 @@ class Change:
         return {key: value for key, value in plain.items() if key in keys}
 
 
+#: Attributes that are compared elsewhere, or say what made a file.
+_ITS_OWN = ("provenance", "source", "units")
 _NUMBERS = ("moved", "count", "relative", "where", "old", "new", "unit")
 
 
@@ -77,7 +81,8 @@ def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
     Values agree as `agreement` says, within the old result's own tolerance. Where the two cover different labels, the labels
     that both have are compared, and the difference in labels is a change of its own.
     """
-    return [*_parameters(name, old, new), *_labels(name, old, new), *_values(name, old, new)]
+    found = [*_parameters(name, old, new), *_labels(name, old, new), *_values(name, old, new)]
+    return [*found, *_attributes(name, old, new)]
 
 
 def _parameters(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
@@ -86,6 +91,16 @@ def _parameters(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]
         was, now = before.get(key, "absent"), after.get(key, "absent")
         if was != now:
             yield Change(name, "parameters", key, f"parameter {was} -> {now}")
+
+
+def _attributes(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
+    """Yield what a result and its variables say of themselves otherwise; what made it may be another."""
+    both = [("", old, new), *((str(v), old[v], new[v]) for v in old.variables if v in new.variables)]
+    for variable, was, now in both:
+        for key in sorted(map(str, was.attrs.keys() | now.attrs.keys())):
+            before, after = was.attrs.get(key, "absent"), now.attrs.get(key, "absent")
+            if key not in _ITS_OWN and not np.array_equal(before, after):
+                yield Change(name, "attributes", variable, f"attribute {key} {clip(before)} -> {clip(after)}")
 
 
 def _labels(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report import archive, files, manifest, paths, provenance, sources, swhid, versions
+from pimllm_lib.report import archive, attested, files, manifest, paths, provenance, sources, swhid, versions
 from pimllm_lib.report.cite import AUTHORS
 
 #: What a crate holds beside archive, notebooks and library.
@@ -64,15 +64,19 @@ def export(folder: Path, target: Path) -> Path:
 
 
 def _foreign(folder: Path) -> list[str]:
-    """Return which results are from other sources than those that would go with them."""
+    """Return which results the sources that would go with them have not given."""
     known = {name: path for name, path in manifest.names(folder).items() if name in paths.slugs()}
-    hashes = {name: archive.record(archive.load(path), name)["source_hash"] for name, path in known.items()}
-    return [f"{name} is from other sources" for name, was in hashes.items() if was != provenance.source_hash(name)]
+    return [
+        f"{name} is from other sources, and 'pimllm attest' has not said that these give it again"
+        for name, path in known.items()
+        if not attested.holds(folder, path, provenance.source_hash(name))
+    ]
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """Return path in the crate -> content. What the archive does not list of its folder stays out, but its README."""
-    listed = [manifest.NAME, *manifest.load(folder), *(["README.md"] if (folder / "README.md").is_file() else [])]
+    """Return path in the crate -> content. What the archive does not list of its folder stays out, but what tells of it."""
+    beside = [name for name in ("README.md", attested.NAME) if (folder / name).is_file()]
+    listed = [manifest.NAME, *manifest.load(folder), *beside]
     found = {f"data/{name}": files.read(files.inside(folder, name)) for name in listed}
     found |= {path.name: path.read_bytes() for name in _TEXTS if (path := paths.ROOT / name).is_file()}
     found |= {f"notebooks/{path.name}": path.read_bytes() for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))}

@@ -12,35 +12,39 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report import archive, files, manifest, notebooks, parameters, paths
+from pimllm_lib.report import archive, attested, diff, files, manifest, notebooks, parameters, paths
 
 
-def run(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, *, progress: bool) -> Iterator[Path]:
-    """Run notebooks with checked values, `at_once` at a time, and yield their executed copies as they come.
+def run(
+    work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, *, data_only: bool = False, progress: bool
+) -> Iterator[Path]:
+    """Run notebooks with checked values, `at_once` at a time, and yield their executed copies, or datasets, as they come.
 
     Raises NotebookFailed: one after the other, at the first that fails; side by side, after the rest ran, for all that did.
     """
     if min(at_once, len(work)) > 1:
-        yield from _side_by_side(work, into, at_once, progress)
+        yield from _side_by_side(work, into, at_once, data_only, progress)
         return
     for name, values in work.items():
-        yield notebooks.run(name, into, values, progress=progress)
+        yield notebooks.run(name, into, values, data_only=data_only, progress=progress)
 
 
-def _side_by_side(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, progress: bool) -> Iterator[Path]:
+def _side_by_side(
+    work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, data_only: bool, progress: bool
+) -> Iterator[Path]:
     from tqdm import tqdm
 
     failed: list[subprocess.CompletedProcess[str]] = []
     with ThreadPoolExecutor(at_once) as pool, tqdm(total=len(work), unit="notebook", disable=not progress) as bar:
         longest_first = list(work.items())[::-1]  # later chapters take longer: none is left for the end
-        todo = {pool.submit(_process, name, values, into): name for name, values in longest_first}
+        todo = {pool.submit(_process, name, values, into, data_only): name for name, values in longest_first}
         for future in as_completed(todo):
             bar.update()
             done = future.result()
             if done.returncode:
                 failed.append(done)
             else:
-                yield into / f"{paths.notebook(todo[future]).stem}.ipynb"
+                yield into / f"{paths.notebook(todo[future]).stem}{'.nc' if data_only else '.ipynb'}"
     if failed:
         said = [
             done.stderr.strip().removeprefix("pimllm: ") or f"a run ended with {done.returncode}" for done in failed
@@ -48,7 +52,7 @@ def _side_by_side(work: Mapping[str, Mapping[str, Any]], into: Path, at_once: in
         raise notebooks.NotebookFailed("\n".join(said), bad_input=all(done.returncode == 2 for done in failed))
 
 
-def _process(name: str, values: Mapping[str, Any], into: Path) -> subprocess.CompletedProcess[str]:
+def _process(name: str, values: Mapping[str, Any], into: Path, data_only: bool) -> subprocess.CompletedProcess[str]:
     """Run one notebook as a command of its own."""
     import yaml
 
@@ -56,28 +60,49 @@ def _process(name: str, values: Mapping[str, Any], into: Path) -> subprocess.Com
         yaml.safe_dump(dict(values), given, sort_keys=False)
         given.flush()
         program = [sys.executable, "-P", "-m", "pimllm_lib"]  # -P: not what lies in the current folder
-        command = [*program, "run", name, "-f", given.name, "--force", "--into", str(into)]
+        how = ["--force", *(["--data-only"] if data_only else [])]
+        command = [*program, "run", name, "-f", given.name, *how, "--into", str(into)]
         return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
 def renew(slugs: Sequence[str], executed: Path, into: Path) -> list[Path]:
     """Put executed results into an archive, all at once, with printed numbers, checkpoints and studies that they rest on.
 
-    With all notebooks, results whose file is gone leave the manifest. Returns the paths of the datasets.
+    A result that agrees with the archived one, values and attributes, leaves its file as it is and is attested. With all
+    notebooks, results whose file is gone leave the manifest. Returns the paths of the datasets.
     """
-    results = {f"results/{slug}.nc": files.read(executed / f"{slug}.nc") for slug in slugs}
+    made = {f"results/{slug}.nc": executed / f"{slug}.nc" for slug in slugs}
     patterns = ("**/*.csv", "checkpoints/*/*", f"{manifest.STUDIES}/*.yaml", f"{manifest.STUDIES}/*.nc")
     beside = sorted(path for pattern in patterns for path in into.glob(pattern))
     given = {path.relative_to(into).as_posix(): files.read(path) for path in beside}
-    return manifest.publish(into, given | results, whole=list(slugs) == paths.slugs())[len(given) :]
+    return _published(into, made, given, whole=list(slugs) == paths.slugs())
+
+
+def _published(into: Path, made: Mapping[str, Path], beside: Mapping[str, bytes], *, whole: bool = False) -> list[Path]:
+    """Put datasets and what lies beside them into an archive; those that it has already stay, and are attested."""
+    kept = {name: files.read(into / name) for name, path in made.items() if _agrees(into, name, path)}
+    new = {name: files.read(path) for name, path in made.items() if name not in kept}
+    manifest.publish(into, {**beside, **kept, **new}, whole=whole)
+    attested.add(into, {files.hash_of(content): archive.sources_of(made[name]) for name, content in kept.items()})
+    return [into / name for name in made]
+
+
+def _agrees(into: Path, name: str, made: Path) -> bool:
+    """Return whether an archive has a dataset, whole, that says what one made now does."""
+    try:
+        return manifest.intact(into, name) and not diff.results(name, archive.load(into / name), archive.load(made))
+    except BadInput:
+        return False  # of an earlier kind, which a new one replaces
 
 
 def keep(study: Path, result: Path, into: Path) -> list[Path]:
-    """Put a study and what came out of it into an archive, all at once. Returns the paths of both.
+    """Put a study and what came out of it into an archive, all at once; what the archive has already stays. Returns the
+    paths of both.
 
     Raises BadInput for a result that bears another name or is of another study, as when the file changed meanwhile.
     """
     asked = json.loads(json.dumps(parameters.from_file(study)))
     if result.stem != study.stem or archive.parameters(archive.load(result)) != asked:
         raise BadInput(f"{result} is of another study than {study}; wanted its own")
-    return manifest.publish(into, {f"{manifest.STUDIES}/{path.name}": files.read(path) for path in (study, result)})
+    places = {path: f"{manifest.STUDIES}/{path.name}" for path in (study, result)}
+    return [into / places[study], *_published(into, {places[result]: result}, {places[study]: files.read(study)})]

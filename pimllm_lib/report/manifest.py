@@ -12,14 +12,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.report import files
 
 NAME = "manifest.json"
 #: Where an archive has studies: descriptions, and results that notebooks read and none makes.
 STUDIES = "studies"
-SCHEMA_VERSION = 1
+#: The version written; the first one also named the version of the library, which says nothing of the files.
+SCHEMA_VERSION = 2
+_READ = (1, 2)
 #: A manifest is a short text; a longer one is not ours.
 _LONGEST = 16 << 20
 #: How often files are looked at again when another run puts its own in place meanwhile.
@@ -37,7 +38,7 @@ def entry(content: bytes) -> Entry:
 
 def compose(entries: Mapping[str, Entry]) -> bytes:
     """Return the manifest of some files: JSON with sorted keys, one line each, and its own digest."""
-    body = {"schema_version": SCHEMA_VERSION, "pimllm": __version__, "files": dict(entries)}
+    body = {"schema_version": SCHEMA_VERSION, "files": dict(entries)}
     return _text(body | {"digest": _digest(body)})
 
 
@@ -59,8 +60,8 @@ def parse(text: bytes, where: object = NAME) -> dict[str, Entry]:
         raise BadInput(f"{where} is not a manifest; wanted JSON with files and a digest") from None
     if not whole:
         raise BadInput(f"{where} is damaged: its digest does not fit its content")
-    if body.get("schema_version") != SCHEMA_VERSION or not isinstance(body.get("files"), dict):
-        raise BadInput(f"{where} has schema version {clip(body.get('schema_version'))}; wanted {SCHEMA_VERSION}")
+    if body.get("schema_version") not in _READ or not isinstance(body.get("files"), dict):
+        raise BadInput(f"{where} has schema version {clip(body.get('schema_version'))}; wanted 1 or {SCHEMA_VERSION}")
     for name, said in body["files"].items():
         files.below(name)
         for one in _contents(said):

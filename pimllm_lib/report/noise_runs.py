@@ -22,6 +22,12 @@ from pimllm_lib.schema import annotate
 #: The studies of chapter 11, in the order in which they are told of; that of chapter 12.
 KV = "kv-cells"
 NAMES = ("noise-cells", "noise-converters", "noise-combined", "noise-matrices")
+#: Study -> cases whose first trial is computed again to check the archived one.
+TRIALS = {
+    "noise-cells": ("variation 0.4",), "noise-converters": ("4 sigma, sign-magnitude 5",),
+    "noise-combined": ("ideal conversion cells-wan-1d",), "noise-matrices": ("layer 0",),
+    KV: ("variation, 4 bits 0.3", "cells, 3 bits cells-wan-1d"),
+}  # fmt: skip
 
 
 def found(

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report import files, manifest, parameters
-from pimllm_lib.report.paths import notebook
-from pimllm_lib.report.provenance import RUNNING, package_versions, source_hash
+from pimllm_lib.report import code, files, manifest, parameters
+from pimllm_lib.report.paths import NOTEBOOKS, notebook
+from pimllm_lib.report.provenance import RUNNING, package_versions, page_hash
 
 #: Bytes that the name of a socket may have, less a number: macOS takes the fewest.
 _LONGEST_SOCKET = 98
@@ -29,25 +29,45 @@ class NotebookFailed(RuntimeError):
         self.bad_input = bad_input
 
 
-def run(slug: str, into: Path, values: Mapping[str, Any] | None = None, *, progress: bool = False) -> Path:
+def run(
+    slug: str, into: Path, values: Mapping[str, Any] | None = None, *, data_only: bool = False, progress: bool = False
+) -> Path:
     """Execute a notebook with checked values; put `<slug>.ipynb` and its dataset into the archive in the folder `into`.
 
-    Nothing changes there unless every cell ran. Raises NotebookFailed with the cell and its error.
+    data_only: run no more than what the dataset depends on, and put the dataset alone there. Returns the path of the
+    executed copy, or of the dataset. Nothing changes there unless every cell ran. Raises NotebookFailed with the cell and
+    its error.
     """
     source = notebook(slug)
     slug, given = source.stem, dict(values or {})
     with TemporaryDirectory(prefix="pimllm.") as scratch:
         made = Path(scratch, f"{slug}.ipynb")
+        content = json.loads(source.read_text(encoding="utf-8"))
+        if data_only and source.parent == NOTEBOOKS:
+            _keep_computing(content)
+        made.write_text(json.dumps(content), encoding="utf-8")
         _execute(source, made, {**given, "into": scratch}, progress)
         _refuse_warnings(made, slug)
         _forget_the_machine(made, source, scratch, given)
+        if data_only:
+            made.unlink()
         contents = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir()) if path.is_file()}
     manifest.publish(into, contents)
-    return into / f"{slug}.ipynb"
+    return into / (f"{slug}.nc" if data_only else f"{slug}.ipynb")
+
+
+def _keep_computing(content: dict[str, Any]) -> None:
+    """Leave in a notebook its parameters and the statements that its dataset depends on."""
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    kept = code.computing(["".join(cell["source"]) for cell in cells])
+    for cell, source in zip(cells, kept, strict=True):
+        if "parameters" not in cell["metadata"].get("tags", []):
+            cell["source"] = source
+    content["cells"] = [cell for cell in cells if cell["source"]]
 
 
 def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bool) -> None:
-    """Run every cell of a notebook. Raises NotebookFailed when one raises or the kernel dies."""
+    """Run every cell of a copy of a notebook, in place. Raises NotebookFailed when one raises or the kernel dies."""
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
@@ -57,7 +77,7 @@ def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bo
     os.environ[RUNNING] = str(source)  # the kernel inherits it
     try:
         papermill.execute_notebook(
-            str(source),
+            str(made),
             str(made),
             dict(settings),
             kernel_name="python3",
@@ -122,11 +142,11 @@ def _local_sockets(folder: Path) -> Any:
 
 
 def _forget_the_machine(path: Path, source: Path, scratch: str, values: Mapping[str, Any]) -> None:
-    """Take times and folders of this run out of the executed copy, so that equal runs give equal files."""
+    """Take times and folders of this run out of the executed copy, so that equal runs give equal files; say what made it."""
     text = path.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed")
     content = json.loads(text)
     content["metadata"].pop("papermill", None)
-    content["metadata"]["pimllm"] = _made_from(source, values)
+    content["metadata"]["pimllm"] = _made_from(source, values) | {"dataset": _hash_of(path.with_suffix(".nc"))}
     for cell in content["cells"]:
         for key in ("papermill", "execution"):
             cell["metadata"].pop(key, None)
@@ -137,13 +157,15 @@ def _forget_the_machine(path: Path, source: Path, scratch: str, values: Mapping[
 
 def _made_from(source: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that an executed copy depends on."""
-    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
     return {
-        "source_hash": source_hash(source.stem, source),
-        "cells": files.hash_of(json.dumps([cell["source"] for cell in cells]).encode()),  # the prose too
+        "page_hash": page_hash(source),
         "parameters": parameters.changed(str(source), values),
         "packages": package_versions(),
     }
+
+
+def _hash_of(dataset: Path) -> str:
+    return files.hash_of(files.read(dataset)) if dataset.is_file() else ""
 
 
 def _names_a_file(text: str) -> bool:
@@ -161,4 +183,4 @@ def stale(slug: str, into: Path, values: Mapping[str, Any] | None = None) -> boo
     if own_files or not manifest.intact(into, *names):
         return True
     made = json.loads((into / names[0]).read_text(encoding="utf-8"))["metadata"].get("pimllm")
-    return bool(made != _made_from(source, values or {}))
+    return bool(made != _made_from(source, values or {}) | {"dataset": _hash_of(into / names[1])})

@@ -98,6 +98,8 @@ def _typed(parameter: Parameter, given: Any) -> Any:
     value = _literal(given) if parameter.type != "str" else given
     if isinstance(value, list) and kind != "str":
         value = [_literal(x) for x in value]  # YAML reads 1e-5 as text
+    if item and value == [] == _literal(parameter.default):
+        return value  # where nothing is a choice of its own
     allowed = _TYPES.get(kind, ())
     items = value if item and isinstance(value, list) and value else [value]
     if (item and not isinstance(value, list)) or not all(type(x) in allowed for x in items):

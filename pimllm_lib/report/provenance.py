@@ -1,10 +1,14 @@
-"""What a result came from: the contents of the code, the notebook and the lock, as one hash; and the versions."""
+"""What a result came from: what the code says, the tables it reads and the packages that count, as a hash; and the versions.
+
+Two hashes: of what computes a result (`source_hash`, which its file has), and of all of its page (`page_hash`).
+"""
 
 from __future__ import annotations
 
 import ast
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import sha256
@@ -14,19 +18,37 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
-from pimllm_lib.report.paths import CHECKPOINTS, DATA, LOCK, NOTEBOOKS, PACKAGE, STUDIES, library, logical, notebook
+from pimllm_lib.report import code
+from pimllm_lib.report.paths import (
+    CHECKPOINTS,
+    DATA,
+    LOCK,
+    NOTEBOOKS,
+    PACKAGE,
+    STUDIES,
+    library,
+    logical,
+    notebook,
+    slugs,
+)
 
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"
-#: Packages whose version can change a number.
-PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py")
+#: Packages whose version can change a number; the docstrings of the last two are read by language models.
+PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py", "pandas", "matplotlib")
+#: A module -> what it reads beside the catalog: files of data/, by pattern.
+_READS = {
+    "analog/checkpoint.py": ("checkpoints/*/*",),
+    "report/claims.py": ("published.csv", "earlier.csv"),
+    "report/validation.py": ("peers/*.csv", "published-blocks.csv", "macros.csv"),
+    "report/noise_runs.py": ("studies/*.yaml", "studies/*.nc"),
+}
 
 
 def closure(sources: Iterable[str]) -> list[Path]:
-    """Return every library file that code reaches by imports, the catalog's tables and the printed numbers, sorted.
+    """Return every library file that code reaches by imports, with the tables and archived files that these read, sorted.
 
-    With the code that reads checkpoints come the checkpoints, with that of noise studies the archived ones. Imports inside
-    functions and under TYPE_CHECKING count too: they name what a lazy import will load.
+    Imports inside functions and under TYPE_CHECKING count too: they name what a lazy import will load.
     """
     found: set[Path] = set()
     todo = [module for source in sources for module in _imports(source)]
@@ -35,19 +57,57 @@ def closure(sources: Iterable[str]) -> list[Path]:
         if path is not None and path not in found:
             found.add(path)
             todo += _imports(_content(path).decode())
-    shipped = set(CHECKPOINTS.glob("*/*")) if PACKAGE / "analog" / "checkpoint.py" in found else set()
-    if PACKAGE / "report" / "noise_study.py" in found:
-        shipped |= {path for kind in ("*.yaml", "*.nc") for path in STUDIES.glob(kind)}
-    return sorted(found | shipped | set(PACKAGE.glob("catalog/*.toml")) | set(DATA.rglob("*.csv")), key=logical)
+    read = {path for module, patterns in _READS.items() if PACKAGE / module in found for path in _data(patterns)}
+    return sorted(found | read | set(PACKAGE.glob("catalog/*.toml")), key=logical)
+
+
+def _data(patterns: Iterable[str]) -> set[Path]:
+    return {path for pattern in patterns for path in DATA.glob(pattern)}
 
 
 def source_hash(slug: str, path: Path | None = None) -> str:
-    """Return 16 hex digits over everything a result depends on: notebook code, library closure, catalog, lock.
+    """Return 16 hex digits over what computes a result: statements of its notebook, what they reach, packages.
 
-    path: the notebook, where it is not the one that runs nor the project's own.
+    path: the notebook, where it is not the one that runs nor the project's own. One that is not the project's own counts
+    whole, since nobody has run its computing statements alone.
     """
-    cells = code_cells(path) if path else _own_cells(slug)
-    return _hash("\n".join(cells), [*closure(cells), LOCK])
+    place = path or _own(slug)
+    if place is None:
+        return hash_of(["import pimllm_lib"])
+    cells = code_cells(place)
+    return hash_of(code.computing(cells) if place.parent == NOTEBOOKS else cells)
+
+
+def page_hash(path: Path) -> str:
+    """Return 16 hex digits over everything that the executed copy of a notebook depends on, its prose too."""
+    cells = json.dumps(json.loads(path.read_text(encoding="utf-8"))["cells"], sort_keys=True)
+    return _hash(cells, [*closure(code_cells(path)), LOCK])
+
+
+def study_hash(spec: Mapping[str, Any]) -> str:
+    """Return 16 hex digits over what evaluates a point of a study, given as its table; what is studied is not in it."""
+    if "notebook" in spec:
+        return source_hash(str(spec["notebook"]), notebook(str(spec["notebook"])))
+    return hash_of(
+        ["from pimllm_lib.report import noise_study" if "curves" in spec else "from pimllm_lib import sweep"]
+    )
+
+
+def sources_here(name: str, made: Mapping[str, Any]) -> str | None:
+    """Return the hash that the sources at hand would give a result, None where they have nothing that makes it.
+
+    made: its provenance.
+    """
+    spec = made["parameters"]
+    if name in slugs():
+        return source_hash(name)
+    return study_hash(spec) if {"curves", "notebook", "axes"} & spec.keys() else None
+
+
+def hash_of(cells: Iterable[str]) -> str:
+    """Return 16 hex digits over what some code says, what it reaches, and the packages that can change a number."""
+    cells = list(cells)
+    return _hash("\n".join(code.said(cell) for cell in cells), [*closure(cells), LOCK])
 
 
 def sources_hash() -> str:
@@ -55,22 +115,30 @@ def sources_hash() -> str:
 
     Of the archived studies it has what they are of, not what came out: their results depend on it.
     """
-    code = ["\n".join(code_cells(path)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    cells = ["\n".join(map(code.said, code_cells(path))) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     read = [*DATA.rglob("*.csv"), *CHECKPOINTS.glob("*/*"), *STUDIES.glob("*.yaml"), LOCK]
-    return _hash("\n".join(code), sorted([*library(), *read], key=logical))
+    return _hash("\n".join(cells), sorted([*library(), *read], key=logical))
 
 
 def _hash(text: str, paths: Iterable[Path]) -> str:
-    """Return 16 hex digits over a text and files with their places in a checkout, whatever the system's line ends."""
+    """Return 16 hex digits over a text and what files say, with their places in a checkout."""
     digest = sha256(text.encode())
     for path in paths:
         if path.is_file():
-            digest.update(logical(path).encode() + b"\0" + _content(path))
+            digest.update(logical(path).encode() + b"\0" + _said(path))
     return digest.hexdigest()[:16]
 
 
+def _said(path: Path) -> bytes:
+    """Return what a file says: of a module its code, of the lock the packages that can change a number."""
+    if path == LOCK:
+        names = "|".join(map(re.escape, PACKAGES))
+        return "\n".join(re.findall(rf"(?im)^(?:{names})==[^ \\;]+", _content(path).decode())).encode()
+    return code.said(_content(path).decode()).encode() if path.suffix == ".py" else _content(path)
+
+
 def _content(path: Path) -> bytes:
-    """Return what a file says, whatever the system's line ends; read again where it changed."""
+    """Return the content of a file, whatever the system's line ends; read again where it changed."""
     now = path.stat()
     return _read(path, now.st_mtime_ns, now.st_size)
 
@@ -80,15 +148,13 @@ def _read(path: Path, changed_ns: int, size: int) -> bytes:
     return path.read_bytes().replace(b"\r\n", b"\n")
 
 
-def _own_cells(slug: str) -> list[str]:
-    """Return the code of a result's notebook: the one that runs, else the project's, else no more than the library."""
+def _own(slug: str) -> Path | None:
+    """Return a result's notebook: the one that runs, else the project's; None where there is none."""
     running = os.environ.get(RUNNING, "")
-    if running:
-        return code_cells(Path(running))
     try:
-        return code_cells(notebook(slug))
+        return Path(running) if running else notebook(slug)
     except BadInput:
-        return ["import pimllm_lib"]
+        return None
 
 
 def record(slug: str, parameters: dict[str, Any], attributes: Mapping[str, Any], source: str = "") -> str:
@@ -128,15 +194,7 @@ def code_cells(path: Path) -> list[str]:
 @lru_cache(maxsize=1024)
 def _imports(source: str) -> list[str]:
     names: list[str] = []
-    if source.lstrip().startswith("%%"):
-        return []  # a cell in another language
-    lines = ("" if line.startswith(("%", "!")) else line for line in source.splitlines())  # Jupyter's own commands
-    plain = "\n".join(lines)
-    try:
-        tree = ast.parse(plain)
-    except SyntaxError as error:
-        raise BadInput(f"code that is no Python, in line {error.lineno}: {(error.text or '').strip()}") from None
-    for node in ast.walk(tree):
+    for node in ast.walk(code.parsed(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

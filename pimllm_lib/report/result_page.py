@@ -53,7 +53,7 @@ def box(result: Result) -> str:
     """Return the box that ends a result page, in Markdown."""
     slug, cited, record = result.slug, result.citation, archive.record(result.ds)
     rows = {
-        "Version": f"pimllm {record['pimllm']}, source hash `{record['source_hash']}`",
+        "Made": cited.fields["made"].removeprefix("made "),
         "Packages": ", ".join(f"{name} {number}" for name, number in record["packages"].items()),
         "Parameters": "; ".join(f"`{name}` = {plain(value)}" for name, value in record["parameters"].items()),
         "Re-create it": f"`pimllm run {slug}`, or with other parameters [as on this page](../run.md)",

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import xarray as xr
 
 from pimllm_lib.errors import BadInput, clip, one_line
-from pimllm_lib.report import archive, files, manifest, paths
+from pimllm_lib.report import archive, files, manifest, paths, versions
 
 #: A member of a crate is a dataset or a short text; a larger one is not ours.
 _LONGEST = 1 << 30
@@ -74,22 +74,36 @@ def crate(path: Path) -> dict[str, bytes]:
 
 
 def _at_revision(what: str) -> dict[str, xr.Dataset]:
-    """Return the results that a tag or commit of this checkout holds."""
+    """Return the results that a released version, a tag or a commit of this checkout holds."""
     nowhere = f"{clip(what)} is no folder and no file"
     if not paths.IN_CHECKOUT:
         raise BadInput(f"{nowhere}; wanted a folder with results, a .nc file or an exported .zip")
     try:
-        commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{what}^{{commit}}").decode().strip()
+        revision = _of_version(what) if what in versions.releases() else what
+        commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
         listed = _git("ls-tree", "-r", "--name-only", "-z", commit, *_PLACES).decode().split("\0")
         names = [name for name in listed if _is_result(name)]
         found = {PurePosixPath(name).stem: archive.decode(_git("show", f"{commit}:{name}"), name) for name in names}
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{nowhere}, and no tag or commit of this checkout either") from None
+        raise BadInput(f"{nowhere}, and no version, tag or commit of this checkout either") from None
     if not found:
         raise BadInput(f"{clip(what)} has no results under {' or '.join(_PLACES)}")
     return found
+
+
+def _of_version(version: str) -> str:
+    """Return the revision that holds a version's archive: its tag, else the commit whose manifest has the pinned hash."""
+    wanted, tag = versions.releases()[version].archive, f"v{version}"
+    if wanted is None:
+        raise BadInput(f"version {version} had no archive; wanted a later one")
+    if _git("tag", "--list", tag):
+        return tag
+    for commit in _git("log", "--format=%H", "--", f"data/{manifest.NAME}").decode().split():
+        if files.hash_of(_git("show", f"{commit}:data/{manifest.NAME}")) == wanted:
+            return commit
+    raise BadInput(f"the history here does not have the archive of {version}; wanted a whole clone, or 'pimllm fetch'")
 
 
 def _git(*options: str) -> bytes:

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pimllm_lib import __version__
 from pimllm_lib.errors import BadInput
 from pimllm_lib.pool import each, executor
 from pimllm_lib.report import archive, files, manifest
@@ -41,7 +40,7 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
     Raises BadInput when the folder holds another study, or the same one of other sources, or a chunk of such.
     """
     with executor(jobs, scheduler, sources_hash) as pool, files.locked(into):
-        sources, kept = _claim(plan, into)
+        kept = _claim(plan, into)
         for chunk, made in _shown(each(plan.work, kept.missing(), pool), plan.space.count, progress):
             kept.write(made, chunk)
         whole = plan.reduction.of_all([kept.read(chunk) for chunk in plan.space.chunks()])
@@ -51,20 +50,17 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
         made = archive.save(
             whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, tolerance=plan.tolerance,
-            source=sources,
+            source=plan.sources,
         )  # fmt: skip
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
 
 
-def _claim(plan: Plan, into: Path) -> tuple[str, Chunks]:
-    """Write what is studied into the folder, return its sources and its chunks.
+def _claim(plan: Plan, into: Path) -> Chunks:
+    """Write what is studied into the folder, by its plan and by what evaluates a chunk; return its chunks.
 
     Raises BadInput when something else is studied there.
     """
-    mine = {
-        "pimllm": __version__, "sources": sources_hash(), "study": plan.spec, "of": plan.identity,
-        "chunks": plan.space.count,
-    }  # fmt: skip
+    mine = {"sources": plan.sources, "study": plan.spec, "of": plan.identity, "chunks": plan.space.count}
     text = (json.dumps(mine, indent=1, sort_keys=True, default=str) + "\n").encode()
     path = into / "study.json"
     if path.is_file() and files.read(path) != text:
@@ -73,7 +69,7 @@ def _claim(plan: Plan, into: Path) -> tuple[str, Chunks]:
         )
     if not path.is_file():
         files.write(path, text)
-    return str(mine["sources"]), Chunks(plan, into, files.hash_of(text)[:16])
+    return Chunks(plan, into, files.hash_of(text)[:16])
 
 
 def _shown(results: Any, count: int, progress: bool) -> Any:

@@ -20,8 +20,7 @@ from pimllm_lib.hardware import System
 from pimllm_lib.parts import fingerprint
 from pimllm_lib.reduction import Reduction
 from pimllm_lib.report import archive, noise_study, notebooks, parameters, study_axes
-from pimllm_lib.report.paths import notebook
-from pimllm_lib.report.provenance import source_hash
+from pimllm_lib.report.provenance import study_hash
 from pimllm_lib.space import Axis, Chunk, Space
 
 _KEYS = (
@@ -36,9 +35,9 @@ Work = Callable[[Chunk], xr.Dataset]
 class Plan:
     """A study ready to run: its name and text, its space, what evaluates a chunk, what reduces the whole.
 
-    identity: what is studied, by content, also where the text names a file; own: values of it that are not the catalog's,
-    None where only the chunks know them; finish: what is done to the whole at the end, if anything; tolerance: by which a
-    repeated run may differ, relative.
+    identity: what is studied, by content, also where the text names a file; sources: the hash of what evaluates a chunk;
+    own: values of it that are not the catalog's, None where only the chunks know them; finish: what is done to the whole at
+    the end, if anything; tolerance: by which a repeated run may differ, relative.
     """
 
     name: str
@@ -49,6 +48,7 @@ class Plan:
     cells: int
     metrics: int
     identity: str
+    sources: str
     own: dict[str, str] | None
     finish: Callable[[xr.Dataset], xr.Dataset] | None = None
     tolerance: float = archive.TOLERANCE
@@ -84,7 +84,7 @@ def _plan(path: Path, spec: dict[str, Any]) -> Plan:
     return Plan(
         name=_name(path, spec), spec=spec, space=study.space, work=partial(sweep.compute, study),
         reduction=study.reduction, cells=len(study.models) * len(study.context_len), metrics=len(study.metrics),
-        identity=" ".join(f"{item.name}={fingerprint(item)}" for item in given),
+        identity=" ".join(f"{item.name}={fingerprint(item)}" for item in given), sources=study_hash(spec),
         own={name: value for item in given for name, value in departures(item).items()},
     )  # fmt: skip
 
@@ -101,8 +101,8 @@ def _notebook_plan(path: Path, spec: dict[str, Any]) -> Plan:
         for row in axis.rows if isinstance(axis, Axis) else ():
             for field, value in zip(axis.fields, row, strict=True):
                 parameters.check(slug, {field.removeprefix("parameter."): value})
-    work, identity = partial(_run_notebook, slug, space), f"{slug}={source_hash(slug, notebook(slug))}"
-    return Plan(_name(path, spec), spec, space, work, Reduction("all"), 1, 0, identity, None)
+    work, sources = partial(_run_notebook, slug, space), study_hash(spec)
+    return Plan(_name(path, spec), spec, space, work, Reduction("all"), 1, 0, f"{slug}={sources}", sources, None)
 
 
 def _noise_plan(path: Path, spec: dict[str, Any]) -> Plan:
@@ -117,8 +117,9 @@ def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
     study = noise_study.of(spec)
     work, finish = partial(noise_study.compute, study), partial(noise_study.described, study)
     return Plan(
-        name, spec, study.space, work, Reduction("all"), 1, 0, study.identity(), {}, finish, noise_study.TOLERANCE
-    )
+        name, spec, study.space, work, Reduction("all"), 1, 0, study.identity(), study_hash(spec), {}, finish,
+        noise_study.TOLERANCE,
+    )  # fmt: skip
 
 
 def _run_notebook(slug: str, space: Space, chunk: Chunk) -> xr.Dataset:
@@ -128,11 +129,11 @@ def _run_notebook(slug: str, space: Space, chunk: Chunk) -> xr.Dataset:
         given |= {f.removeprefix("parameter."): v for f, v in zip(axis.fields, axis.rows[start], strict=True)}
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
         try:
-            made = notebooks.run(slug, Path(scratch), parameters.check(slug, given))
+            made = notebooks.run(slug, Path(scratch), parameters.check(slug, given), data_only=True)
         except notebooks.NotebookFailed as error:
             said = " ".join(str(error).split())
             raise BadInput(f"{said} (at {', '.join(f'{k}={v}' for k, v in given.items())})") from None
-        ds = archive.load(made.with_suffix(".nc"))
+        ds = archive.load(made)
     ds = ds.assign_attrs(user_values=json.dumps(archive.record(ds, slug)["user_values"]))
     return ds.expand_dims({name: values for name, values in space.labels(chunk).items() if name not in ds.dims})
 

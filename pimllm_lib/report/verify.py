@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from pimllm_lib.errors import BadInput, unknown
-from pimllm_lib.report import archive, claims, diff, jobs, manifest, notebooks, parameters, paths, provenance
+from pimllm_lib.report import (
+    archive,
+    attested,
+    claims,
+    diff,
+    jobs,
+    manifest,
+    noise_runs,
+    noise_study,
+    notebooks,
+    parameters,
+    paths,
+    provenance,
+    versions,
+)
 from pimllm_lib.schema import SCHEMA_VERSION, VARIABLES
-
-#: A notebook with this parameter is heavy: false reads the archived study, true computes it anew.
-HEAVY = "recompute"
 
 
 @dataclass
@@ -63,15 +75,20 @@ def verify(
         return found
     kept = {name: archive.load(listed[name]) for name in found.results}
     found.problems = [line for name, ds in kept.items() for line in schema_problems(name, ds)]
-    found.notes = list(_notes(kept))
+    found.notes = list(_notes(folder, found.archive_hash, {name: listed[name] for name in kept}))
     if recompute and not found.problems:
-        found.notes += [
-            f"{name} is a study and not recomputed with notebooks; 'pimllm sweep data/studies/{name}.yaml --archive' does"
-            for name in kept
-            if manifest.is_study(folder, listed[name])
-        ]
-        made = {name: ds for name, ds in kept.items() if not manifest.is_study(folder, listed[name])}
-        _recompute(found, made, heavy, at_once, progress)
+        studies = {name: ds for name, ds in kept.items() if manifest.is_study(folder, listed[name])}
+        _recompute(found, {name: ds for name, ds in kept.items() if name not in studies}, at_once, progress)
+        found.problems += _trials(found, studies) if heavy else []
+        if studies and not heavy:
+            found.notes.append(
+                f"{len(studies)} studies are not computed again: --heavy repeats a trial of each, "
+                "'pimllm sweep data/studies/NAME.yaml --archive' all of them"
+            )
+    try:
+        found.notes += attested.strangers(folder)
+    except BadInput as error:
+        found.problems.append(f"{error}; nothing in it is believed")
     return found
 
 
@@ -93,34 +110,52 @@ def schema_problems(name: str, ds: xr.Dataset) -> Iterator[str]:
             yield f"{name}: {variable} is in {unit}; wanted {VARIABLES[variable].unit}"
 
 
-def _notes(kept: dict[str, xr.Dataset]) -> Iterator[str]:
-    for name, ds in kept.items():
-        record = archive.record(ds, name)
-        if name in paths.slugs() and record["source_hash"] != (now := provenance.source_hash(name)):
-            yield f"{name} was made from other sources ({record['source_hash']}); here they are {now}"
+def _notes(folder: Path, archive_hash: str, listed: Mapping[str, Path]) -> Iterator[str]:
+    """Yield what is worth knowing: an archive that is no released one, results that these sources have not given."""
+    if versions.released_as(archive_hash) is None:
+        yield f"the archive is no released one: its hash is {archive_hash[:16]}..."
+    for name, path in listed.items():
+        made = archive.record(archive.load(path), name)
+        here = provenance.sources_here(name, made)
+        if here is not None and not attested.holds(folder, path, here):
+            yield f"{name} was made from other sources ({made['source_hash']}); here they are {here}"
 
 
-def _recompute(found: Finding, kept: dict[str, xr.Dataset], heavy: bool, at_once: int, progress: bool) -> None:
-    """Run each result's notebook again with its own parameters, and compare; then the verdicts."""
-    todo = {}
-    for name, ds in kept.items():
-        if name not in paths.slugs():
-            found.notes.append(f"{name} is not recomputed: this version has no notebook of that name")
-            continue
-        is_heavy = HEAVY in parameters.of(name)
-        if is_heavy and not heavy:
-            found.notes.append(f"{name} is heavy and not recomputed; --heavy does")
-            continue
-        todo[name] = parameters.check(name, archive.parameters(ds) | ({HEAVY: True} if is_heavy else {}))
-    with TemporaryDirectory(prefix="pimllm-verify.") as scratch:
-        into = Path(scratch)
-        try:
-            for _ in jobs.run(todo, into, at_once, progress=progress):
-                pass
-        except notebooks.NotebookFailed as error:
-            found.problems.append(str(error))
-            return
-        fresh = {name: archive.load(into / f"{name}.nc") for name in todo}
+def _recompute(found: Finding, kept: dict[str, xr.Dataset], at_once: int, progress: bool) -> None:
+    """Compute each result again with its own parameters, and compare; then the verdicts."""
+    unknown_here = [name for name in kept if name not in paths.slugs()]
+    found.notes += [f"{name} is not recomputed: this version has no notebook of that name" for name in unknown_here]
+    todo = {name: ds for name, ds in kept.items() if name not in unknown_here}
+    try:
+        fresh = recomputed(todo, at_once, progress)
+    except notebooks.NotebookFailed as error:
+        found.problems.append(str(error))
+        return
     found.recomputed = list(todo)
-    found.moved = diff.archives({name: kept[name] for name in todo}, fresh)
+    found.moved = diff.archives(todo, fresh)
     found.problems += [*map(str, found.moved), *claims.moved()]
+
+
+def recomputed(kept: Mapping[str, xr.Dataset], at_once: int, progress: bool) -> dict[str, xr.Dataset]:
+    """Return results computed again, each with its own parameters, by what of its notebook its dataset depends on.
+
+    Raises NotebookFailed where a cell raises, BadInput for parameters that the notebook no longer has.
+    """
+    todo = {name: parameters.check(name, archive.parameters(ds)) for name, ds in kept.items()}
+    with TemporaryDirectory(prefix="pimllm-verify.") as scratch:
+        made = list(jobs.run(todo, Path(scratch), at_once, data_only=True, progress=progress))
+        return {path.stem: archive.load(path) for path in made}
+
+
+def _trials(found: Finding, studies: Mapping[str, xr.Dataset]) -> Iterator[str]:
+    """Compute a trial of each study again. Yield those that come out otherwise."""
+    for name, ds in studies.items():
+        if name not in noise_runs.TRIALS:
+            found.notes.append(f"{name} is not repeated: this version names no trial of it")
+            continue
+        once = noise_runs.again({name: ds}, noise_runs.TRIALS[name])
+        found.recomputed.append(name)
+        apart = np.abs(once.recomputed_loss / once.archived_loss - 1)
+        for case, by in zip(noise_runs.TRIALS[name], apart.values.tolist(), strict=True):
+            if not by <= noise_study.TOLERANCE:
+                yield f"{name}: the loss of the first chip of {case} moved by {by:.1e} of the archived one"
