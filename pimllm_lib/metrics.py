@@ -8,13 +8,13 @@ import xarray as xr
 from pimllm_lib import joining
 from pimllm_lib.costs.memory import roofline as memory_bound
 from pimllm_lib.errors import BadInput
-from pimllm_lib.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, VARIABLES, annotate
+from pimllm_lib.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, SUMMED, VARIABLES, annotate
 from pimllm_lib.units import HOUR
 
 
 def total(ds: xr.Dataset) -> xr.Dataset:
     """Return the dataset with op and component summed out: extensive variables add up, intensive ones stay."""
-    dims = [dim for dim in ("op", "component") if dim in ds.dims]
+    dims = [dim for dim in SUMMED if dim in ds.dims]
     if not dims:
         return ds
     return ds.map(lambda v: v.sum(dims) if VARIABLES[str(v.name)].extensive else v, keep_attrs=True)
@@ -110,7 +110,7 @@ def share(ds: xr.Dataset, variable: str, dim: str) -> xr.DataArray:
 
     Raises BadInput when the dataset was evaluated with too coarse a detail to have that dimension.
     """
-    table = _need(ds, dim)[variable].sum([d for d in ("op", "component") if d in ds.dims and d != dim])
+    table = _need(ds, dim)[variable].sum([d for d in SUMMED if d in ds.dims and d != dim])
     return (table / table.sum(dim)).assign_attrs(long_name=f"share of {ds[variable].attrs['long_name']}", units="1")
 
 
@@ -123,6 +123,16 @@ def by_part(ds: xr.Dataset, variable: str, groups: dict[str, tuple[str, ...]]) -
     table = split.sum("op") if "op" in split.dims else split
     rows = [table.sel(component=list(names)).sum("component") for names in groups.values()]
     return joining.concat(rows, xr.Variable("part", list(groups))).assign_attrs(split.attrs)
+
+
+def by_phase(**phases: xr.Dataset) -> xr.Dataset:
+    """Return the results of several phases as one dataset, along a dimension of their names."""
+    whole = joining.concat(
+        [ds.drop_attrs().assign_attrs(ds.attrs) for ds in phases.values()],
+        xr.DataArray(list(phases), dims="phase", name="phase", attrs={"long_name": "phase of inference"}),
+        data_vars="all", coords="minimal", compat="override", join="exact",
+    )  # fmt: skip
+    return annotate(whole)
 
 
 def battery(ds: xr.Dataset, *, battery_wh: float, tokens_per_word: float) -> xr.Dataset:

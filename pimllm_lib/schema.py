@@ -22,6 +22,8 @@ DIMS: dict[str, str] = {
     "op": "matrix product of a decoder block",
     "component": "part of the machine or phase of its work",
 }
+#: Dimensions along which an extensive variable adds up.
+SUMMED = ("op", "component")
 #: Names a swept axis may not take.
 RESERVED = (*DIMS, "sample", "device_seed", "training_seed")
 

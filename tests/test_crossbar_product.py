@@ -17,7 +17,6 @@ from pimllm_lib.analog.product import moved, multiply
 from pimllm_lib.analog.readout import converter, pulse_weights, pulses
 from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report.chapters import analog_engine
 
 BAR = catalog.part("crossbar-256")
 IDEAL = Readout(name="ideal")
@@ -268,7 +267,7 @@ def test_a_calibrated_range_covers_what_it_says(name):
         (lambda: crossbar(ratio=0.5), r"Cell.high_ohm is 5000.0; wanted at least low_ohm"),
         (lambda: program(drawn(8, 2, 1)[0], crossbar=BAR, devices=devices(), readout=IDEAL, seed=-1), r"device seed is -1"),
         (lambda: ratios.Probe.drawn(256, 0.0), r"density is 0.0; wanted a share above 0"),
-        (lambda: analog_engine.probed(BAR, fan_in=[300], device_seeds=1, density=0.5, tokens=2, outputs=2),
+        (lambda: probes.probed(BAR, fan_in=[300], device_seeds=1, density=0.5, tokens=2, outputs=2),
          r"fan_in is \[300\]; wanted multiples of the crossbar's 256 rows"),
         (lambda: Readout(name="r", range="full"), r"unknown Readout.range 'full'"),
         (lambda: Readout(name="r", quantile=1.5), r"Readout.quantile is 1.5; wanted a share"),

@@ -28,7 +28,7 @@ def costs(phase="decode", model="opt-6.7b", context_len=128):
 @pytest.fixture(scope="module")
 def ds():
     phases = {phase: costs(phase, SEVEN, CONTEXTS) for phase in ("decode", "prefill")}
-    return dataflows.by_phase(**phases)
+    return pl.metrics.by_phase(**phases)
 
 
 @pytest.mark.parametrize(

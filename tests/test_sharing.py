@@ -8,7 +8,7 @@ import threading
 import zipfile
 
 import pytest
-from conftest import DATA
+from conftest import DATA, given_by_these_sources
 
 from pimllm_lib import __version__
 from pimllm_lib.cli import main
@@ -16,8 +16,16 @@ from pimllm_lib.report import export, fetch, files, manifest, paths, versions
 
 
 @pytest.fixture(scope="module")
-def crate(tmp_path_factory):
-    return export.export(DATA, tmp_path_factory.mktemp("crate") / "crate.zip")
+def given(tmp_path_factory):
+    """A copy of the archive that these sources are said to have given, whether or not anybody has tried."""
+    folder = tmp_path_factory.mktemp("given") / "data"
+    copy_of_the_archive(folder)
+    return given_by_these_sources(folder)
+
+
+@pytest.fixture(scope="module")
+def crate(given, tmp_path_factory):
+    return export.export(given, tmp_path_factory.mktemp("crate") / "crate.zip")
 
 
 @pytest.fixture
@@ -69,8 +77,8 @@ def test_a_deposit_names_no_identifier_that_does_not_exist(crate):
 
 
 @pytest.mark.slow
-def test_equal_archives_give_equal_crates(crate, tmp_path):
-    assert export.export(DATA, tmp_path / "again.zip").read_bytes() == crate.read_bytes()
+def test_equal_archives_give_equal_crates(given, crate, tmp_path):
+    assert export.export(given, tmp_path / "again.zip").read_bytes() == crate.read_bytes()
 
 
 @pytest.mark.parametrize("origin", ["{folder}", "{address}/origin", "{folder}/../crate.zip", "{address}/crate.zip"])

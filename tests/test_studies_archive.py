@@ -19,12 +19,12 @@ from pimllm_lib.report import (
     export,
     jobs,
     manifest,
+    noise_runs,
     noise_study,
     parameters,
     paths,
     provenance,
     sources,
-    studies,
     verify,
 )
 
@@ -40,7 +40,6 @@ NAMES = ["studies/small.nc", "studies/small.yaml"]
 
 def moved_to(root, monkeypatch):
     """Let the checkout's data and working folders be those below a root, and its sources stay as they are."""
-    monkeypatch.setattr(studies, "sources_hash", lambda: "0" * 16)
     for name, place in {"DATA": "data", "STUDIES": "data/studies", "BUILD": "build"}.items():
         monkeypatch.setattr(paths, name, root / place)
 
@@ -120,13 +119,28 @@ def test_a_changed_result_and_an_unlisted_one_are_damage(here):
     assert second == "studies/more.nc is not in the manifest"
 
 
-@pytest.mark.parametrize("heavy", [False, True])
-def test_verify_says_once_that_a_study_is_one_and_does_not_recompute_it(here, heavy, monkeypatch):
+@pytest.mark.parametrize(
+    ("heavy", "said"),
+    [(False, "1 studies are not computed again: --heavy repeats a trial of each"), (True, "names no trial of it")],
+)
+def test_verify_says_that_a_study_is_not_computed_again(here, heavy, said, monkeypatch):
     monkeypatch.setattr(claims, "moved", list)
     found = verify.verify(here, heavy=heavy)
     assert (found.problems, found.results, found.recomputed) == ([], ["small"], [])
-    (note,) = found.notes
-    assert note.startswith("small is a study and not recomputed with notebooks; 'pimllm sweep data/studies/small.yaml")
+    assert [note for note in found.notes if said in note] == found.notes[-1:]
+
+
+def test_verify_heavy_repeats_a_trial_and_names_one_that_comes_out_otherwise(here, monkeypatch):
+    monkeypatch.setattr(claims, "moved", list)
+    monkeypatch.setattr(noise_runs, "TRIALS", {"small": ("bits 6",)})
+    found = verify.verify(here, heavy=True)
+    assert (found.problems, found.recomputed) == ([], ["small"])
+    path = here / "studies" / "small.nc"
+    ds = archive.load(path)
+    archive.write(ds.assign(held_out_loss=ds.held_out_loss * 1.01), path)
+    manifest.publish(here, {"studies/small.nc": path.read_bytes()})
+    (problem,) = verify.verify(here, heavy=True).problems
+    assert problem == "small: the loss of the first chip of bits 6 moved by 9.9e-03 of the archived one"
 
 
 def test_a_study_is_shown_cited_and_compared_like_any_result(here):
@@ -181,11 +195,12 @@ def test_renewed_notebooks_leave_studies_listed_and_a_changed_one_is_renewed(her
 
 
 def test_who_reads_studies_depends_on_them_and_a_study_on_no_result(here, monkeypatch):
-    monkeypatch.setattr(provenance, "STUDIES", here / "studies")
+    for name, place in {"DATA": here, "STUDIES": here / "studies"}.items():
+        monkeypatch.setattr(provenance, name, place)
     monkeypatch.setattr(provenance, "logical", str)
     read = {here / name for name in NAMES}
-    assert read <= set(provenance.closure(["from pimllm_lib.report import noise_study"]))
-    assert not read & set(provenance.closure(["import pimllm_lib"]))
+    assert read <= set(provenance.closure(["from pimllm_lib.report import noise_runs"]))
+    assert not read & set(provenance.closure(["from pimllm_lib.report import noise_study"]))
     before = provenance.sources_hash()
     (here / "studies" / "small.nc").write_bytes(b"another result")
     assert provenance.sources_hash() == before

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+import xarray as xr
+
 from pimllm_lib.analog import ratios
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.ratios import Probe
 from pimllm_lib.analog.readout import ACT_BITS, converter
+from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
+from pimllm_lib.schema import annotate
 
 IDEAL_CELLS = Devices(name="ideal")
 IDEAL = Readout(name="ideal")
@@ -112,3 +117,32 @@ def _curve(crossbar: Crossbar, readout: Readout) -> Cause:
 def _bits(crossbar: Crossbar, *, dac: int | None = None, adc: int | None = None) -> Crossbar:
     inputs = replace(crossbar.dac, bits=dac or crossbar.dac.bits)
     return replace(crossbar, dac=inputs, adc=replace(crossbar.adc, bits=adc or crossbar.adc.bits))
+
+
+def probed(
+    crossbar: Crossbar, *, fan_in: list[int], device_seeds: int, density: float, tokens: int, outputs: int
+) -> xr.Dataset:
+    """Return predicted and measured ratios of noise to signal: cause x fan_in, and device_seed where measured.
+
+    Raises BadInput for widths that leave a tile part empty, of which the closed forms know nothing.
+    """
+    if any(inputs < 1 or inputs % crossbar.rows for inputs in fan_in):
+        raise BadInput(f"fan_in is {clip(fan_in)}; wanted multiples of the crossbar's {crossbar.rows} rows")
+    found = causes(crossbar)
+    shape = len(found), len(fan_in)
+    predicted, measured = np.empty(shape), np.empty((*shape, device_seeds))
+    for width, inputs in enumerate(fan_in):
+        probe = Probe.drawn(inputs, density, tokens=tokens, outputs=outputs)
+        for row, cause in enumerate(found.values()):
+            predicted[row, width] = cause.predicted(probe, density)
+            measured[row, width] = [cause.measured(probe, seed) for seed in range(device_seeds)]
+    ds = xr.Dataset(
+        {
+            "predicted_noise_to_signal": (("cause", "fan_in"), predicted),
+            "noise_to_signal": (("cause", "fan_in", "device_seed"), measured),
+        },
+        coords={"cause": list(found), "fan_in": fan_in, "device_seed": np.arange(device_seeds)},
+    )
+    ds.cause.attrs["long_name"] = "departure of the crossbar from an ideal one"
+    ds.fan_in.attrs["long_name"] = "inputs of the matrix"
+    return annotate(ds)

@@ -12,16 +12,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pimllm_lib.schema import VARIABLES
-
-#: Dimensions along which an extensive variable adds up.
-_SUMMED = ("op", "component")
+from pimllm_lib.schema import SUMMED, VARIABLES
 
 
 def summed(variable: xr.DataArray) -> list[str]:
     """Return the dimensions of a variable along which it adds up: none for one that is intensive, or not ours."""
     row = VARIABLES.get(str(variable.name))
-    return [dim for dim in _SUMMED if dim in variable.dims] if row is not None and row.extensive else []
+    return [dim for dim in SUMMED if dim in variable.dims] if row is not None and row.extensive else []
 
 
 def scale(kept: xr.DataArray) -> NDArray[np.float64]:

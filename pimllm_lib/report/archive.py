@@ -72,10 +72,9 @@ def decode(content: bytes, where: object) -> xr.Dataset:
     Nothing in a file is executed, and nothing outside it is read: a file with links to others is refused.
     """
     try:
-        _refuse_links(content, where)
         return _decoded(content).copy(deep=True)
-    except BadInput:
-        raise
+    except BadInput as error:
+        raise BadInput(f"{where} {error}") from None
     except Exception as error:  # a damaged file makes HDF5 and its readers fail in many ways
         said = one_line(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise BadInput(f"{where} is not a netCDF-4 file: {said}") from None
@@ -83,18 +82,19 @@ def decode(content: bytes, where: object) -> xr.Dataset:
 
 @lru_cache(maxsize=32)  # pages, tables and claims read the same results, and unpacking one takes a tenth of a second
 def _decoded(content: bytes) -> xr.Dataset:
+    _refuse_links(content)
     with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
         return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it
 
 
-def _refuse_links(content: bytes, where: object) -> None:
+def _refuse_links(content: bytes) -> None:
     import h5py
 
     with h5py.File(BytesIO(content), "r") as file:
         for name in file:
             inner = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
             if inner is None or getattr(inner, "external", None) or getattr(inner, "is_virtual", False):
-                raise BadInput(f"{where} takes {name!r} from another file; wanted a file that stands alone")
+                raise BadInput(f"takes {name!r} from another file; wanted a file that stands alone")
 
 
 def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:

@@ -87,6 +87,7 @@ def add(folder: Path, again: Mapping[str, str]) -> None:
     Raises BadInput when the folder cannot be written or the list there is damaged.
     """
     with files.locked(folder):
+        files.sweep([folder / NAME])
         found = load(folder)
         before = json.dumps(found)
         for sha256, sources in again.items():

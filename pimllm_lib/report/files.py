@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -37,6 +37,13 @@ def write(path: Path, content: bytes) -> Path:
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
     return path
+
+
+def sweep(paths: Iterable[Path]) -> None:
+    """Remove what runs that were killed left of these files. Their folder is to be locked, so that nobody writes them."""
+    for path in paths:
+        for left in path.parent.glob(f".{path.name}.*.part"):
+            left.unlink(missing_ok=True)
 
 
 def _require_plain(path: Path) -> None:

@@ -8,7 +8,7 @@ manifest settles on what is there. Whoever reads in between, or after a run was 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False)
         entries = _settled(folder)
         if whole:
             entries = {name: said for name, said in entries.items() if name in contents or (folder / name).is_file()}
-        _sweep(folder, [NAME, *contents])
+        files.sweep(files.inside(folder, name) for name in (NAME, *contents))
         changed = {
             name: content
             for name, content in contents.items()
@@ -131,14 +131,6 @@ def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False)
         if not (folder / NAME).is_file() or files.read(folder / NAME) != settled:
             files.write(folder / NAME, settled)
     return [folder / name for name in contents]
-
-
-def _sweep(folder: Path, names: Iterable[str]) -> None:
-    """Remove what runs that were killed left of these files; nobody else writes them while the folder is locked."""
-    for name in names:
-        path = files.inside(folder, name)
-        for left in path.parent.glob(f".{path.name}.*.part"):
-            left.unlink(missing_ok=True)
 
 
 def _settled(folder: Path) -> dict[str, Entry]:

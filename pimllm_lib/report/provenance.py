@@ -198,8 +198,15 @@ def _imports(source: str) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names += _of_package(node) if node.module == PACKAGE.name else [node.module]
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
     return [name for name in names if name.split(".")[0] == PACKAGE.name]
+
+
+def _of_package(node: ast.ImportFrom) -> list[str]:
+    """Return the package where a public name is taken from it: it loads these lazily, and its modules load nothing of it."""
+    taken = (alias.name for alias in node.names if alias.name != "__version__")
+    return [PACKAGE.name] if any(_file(f"{PACKAGE.name}.{name}") is None for name in taken) else []
 
 
 @lru_cache(maxsize=1024)

@@ -16,6 +16,7 @@ from pimllm_lib.analog.probes import Cause
 from pimllm_lib.analog.ratios import Probe
 from pimllm_lib.errors import BadInput
 from pimllm_lib.report import trained
+from pimllm_lib.schema import annotate
 
 #: Who reads -> what that is. Bounds are known for the generated source alone.
 READERS = {
@@ -27,6 +28,14 @@ READERS = {
     "best without the header": "the best predictor that cannot see a document's header",
     "floor": "the exponential of the source's exact entropy",
 }
+
+
+def with_models(ds: xr.Dataset, read: xr.Dataset, carried_over: xr.DataArray) -> xr.Dataset:
+    """Return the dataset with what the language models read, and what departures do to a trained one."""
+    joined = ds.assign(read.data_vars).assign(carried_over=carried_over)
+    joined.reader.attrs["long_name"] = "who reads"
+    joined.text_window.attrs["long_name"] = "window of text, or generated document"
+    return annotate(joined)
 
 
 def read(folder: Path, *, windows: int) -> xr.Dataset:

@@ -8,57 +8,15 @@ import pandas as pd
 import xarray as xr
 from matplotlib.ticker import MultipleLocator
 
-from pimllm_lib.analog.probes import causes
-from pimllm_lib.analog.ratios import Probe
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.hardware import Crossbar
 from pimllm_lib.report.figure import Figure, style
 from pimllm_lib.report.readers import READERS
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
-from pimllm_lib.schema import annotate
 
 #: Marker and colour of each width in turn, told apart by shape as well.
 _LOOKS = (("o", "#0072B2"), ("s", "#D55E00"), ("^", "#009E73"), ("D", "#CC79A7"), ("v", "#B8860B"))
 #: The agreement asked for.
 BAND = 0.1
-
-
-def probed(
-    crossbar: Crossbar, *, fan_in: list[int], device_seeds: int, density: float, tokens: int, outputs: int
-) -> xr.Dataset:
-    """Return predicted and measured ratios of noise to signal: cause x fan_in, and device_seed where measured.
-
-    Raises BadInput for widths that leave a tile part empty, of which the closed forms know nothing.
-    """
-    if any(inputs < 1 or inputs % crossbar.rows for inputs in fan_in):
-        raise BadInput(f"fan_in is {clip(fan_in)}; wanted multiples of the crossbar's {crossbar.rows} rows")
-    found = causes(crossbar)
-    shape = len(found), len(fan_in)
-    predicted, measured = np.empty(shape), np.empty((*shape, device_seeds))
-    for width, inputs in enumerate(fan_in):
-        probe = Probe.drawn(inputs, density, tokens=tokens, outputs=outputs)
-        for row, cause in enumerate(found.values()):
-            predicted[row, width] = cause.predicted(probe, density)
-            measured[row, width] = [cause.measured(probe, seed) for seed in range(device_seeds)]
-    ds = xr.Dataset(
-        {
-            "predicted_noise_to_signal": (("cause", "fan_in"), predicted),
-            "noise_to_signal": (("cause", "fan_in", "device_seed"), measured),
-        },
-        coords={"cause": list(found), "fan_in": fan_in, "device_seed": np.arange(device_seeds)},
-    )
-    ds.cause.attrs["long_name"] = "departure of the crossbar from an ideal one"
-    ds.fan_in.attrs["long_name"] = "inputs of the matrix"
-    return annotate(ds)
-
-
-def with_models(ds: xr.Dataset, read: xr.Dataset, carried_over: xr.DataArray) -> xr.Dataset:
-    """Return the dataset with what the language models read, and what departures do to a trained one."""
-    joined = ds.assign(read.data_vars).assign(carried_over=carried_over)
-    joined.reader.attrs["long_name"] = "who reads"
-    joined.text_window.attrs["long_name"] = "window of text, or generated document"
-    return annotate(joined)
 
 
 def answer(ds: xr.Dataset) -> Sentence:

@@ -9,11 +9,11 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_lib import joining, metrics
+from pimllm_lib import metrics
 from pimllm_lib.report.figure import Figure, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, where
-from pimllm_lib.schema import SUBSYSTEMS, annotate
+from pimllm_lib.schema import SUBSYSTEMS
 
 #: Dataflow -> name, colour, line and marker: told apart by shape as well.
 _LOOKS = {
@@ -30,16 +30,6 @@ _PANELS = {
     "on_chip_j": ("Energy, with SRAM", "{:.3g} J"),
 }
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
-
-
-def by_phase(**phases: xr.Dataset) -> xr.Dataset:
-    """Return the results of several phases as one dataset, along a dimension of their names."""
-    whole = joining.concat(
-        [ds.drop_attrs().assign_attrs(ds.attrs) for ds in phases.values()],
-        xr.DataArray(list(phases), dims="phase", name="phase", attrs={"long_name": "phase of inference"}),
-        data_vars="all", coords="minimal", compat="override", join="exact",
-    )  # fmt: skip
-    return annotate(whole)
 
 
 def measures(ds: xr.Dataset) -> xr.Dataset:
