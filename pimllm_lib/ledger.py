@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pimllm_lib.schema import COMPONENTS, OPS, VARIABLES
 DETAILS = ("total", "op", "component")
 _OP = {op: i for i, op in enumerate(OPS)}
 _COMPONENT = {component: i for i, component in enumerate(COMPONENTS)}
-_KNOWN = {"variable": set(VARIABLES), "op": set(OPS), "component": set(COMPONENTS)}
+_KNOWN: dict[str, Collection[str]] = {"variable": VARIABLES, "op": OPS, "component": COMPONENTS}
 
 
 def split_labels(detail: str) -> dict[str, list[str]]:

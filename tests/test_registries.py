@@ -1,0 +1,164 @@
+"""Nothing is lost on the way to a number: a field or a component that nobody listed is in it, or is an error."""
+
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+import pytest
+
+import pimllm_lib as pl
+from pimllm_lib import arguments, charges, engines, ledger
+from pimllm_lib.axes import Frame
+from pimllm_lib.conventions import CORRECTED
+from pimllm_lib.ledger import Ledger
+from pimllm_lib.llm import Decoder, parameter_count
+from pimllm_lib.parts import Value, part, with_field, with_fields
+from pimllm_lib.schema import COMPONENTS, OPS, SUBSYSTEMS
+
+OPT = pl.catalog.models["opt-1.3b"]
+BITNET = pl.catalog.models["bitnet-2b4t"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "op", "component"),
+    [("energy_j", "q", "photons"), ("energy_j", "convolution", "adc"), ("worry_j", "q", "adc")],
+)
+@pytest.mark.parametrize("detail", ["total", "op", "component"])
+def test_what_the_schema_does_not_have_raises_at_any_detail(variable, op, component, detail):
+    book = Ledger(Frame({}), detail, {"energy_j"})
+    with pytest.raises(ValueError, match=r"unknown (variable|op|component) '(worry_j|convolution|photons)'"):
+        book.add(variable, op, component, 1.0)
+
+
+def test_a_component_that_an_engine_makes_up_raises_and_one_that_the_schema_has_adds_up(monkeypatch):
+    def with_one_more(component):
+        def entries(*args):
+            yield from engines.array_entries(*args)
+            yield "score", component, "energy_j", 1.0
+
+        monkeypatch.setattr(charges, "array_entries", entries)
+        return pl.evaluate(system="tpu-llm", model=OPT, context_len=1, detail="component")
+
+    plain = pl.evaluate(system="tpu-llm", model=OPT, context_len=1)
+    with pytest.raises(ValueError, match="unknown component 'photons'"):
+        with_one_more("photons")
+    monkeypatch.setitem(COMPONENTS, "photons", "light")
+    monkeypatch.setitem(ledger._COMPONENT, "photons", len(COMPONENTS) - 1)
+    found = with_one_more("photons")
+    assert found.energy_j.sel(component="photons").sum() == 1.0
+    more = found.energy_j.sum(["op", "component"]) - plain.energy_j
+    np.testing.assert_allclose(more, 1.0, rtol=1e-9)
+
+
+def test_every_component_and_op_of_the_schema_has_a_place_of_its_own():
+    book = Ledger(Frame.over([], op=list(OPS), component=list(COMPONENTS)), "component", {"energy_j"})
+    for i, op in enumerate(OPS):
+        for j, component in enumerate(COMPONENTS):
+            book.add("energy_j", op, component, 1.0 + i * len(COMPONENTS) + j)
+    table = book.table("energy_j").squeeze()
+    assert table.ravel().tolist() == list(range(1, 1 + len(OPS) * len(COMPONENTS)))
+
+
+def test_every_subsystem_takes_its_components_once():
+    named = [component for components in SUBSYSTEMS.values() for component in components]
+    assert len(named) == len(set(named))
+    assert set(COMPONENTS) - set(named) == {"stall", "rounding"}  # waiting, and rounding, take no energy
+
+
+@part
+class Wider(Decoder):
+    """A decoder with a field that no list has."""
+
+    registers: Value = 0
+
+
+def test_a_field_that_nobody_listed_travels_with_every_model():
+    sizes = {f.name: getattr(OPT, f.name) for f in fields(OPT)} | {"name": "one"}
+    models = [Wider(**sizes, registers=1), Wider(**sizes | {"name": "two"}, registers=4)]
+    frame = Frame.over(models, model=["one", "two"])
+    for decoder in arguments.shapes(frame, models, CORRECTED).values():
+        assert decoder.registers.ravel().tolist() == [1, 4]
+
+
+def numbers(system, models, **more):
+    """Return everything an evaluation says, of short and long contexts, as one array a variable."""
+    presets = ["as-published", "full-system"]
+    ds = pl.evaluate(
+        system=system, model=models, context_len=[1, 4096], conventions=presets, detail="component", **more
+    )
+    return [np.nan_to_num(ds[name].values) for name in ds.data_vars]
+
+
+def differ(one, other):
+    return any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+#: A field of Decoder -> other values for it and what goes with it. The others are doubled, or turned.
+OTHER = {
+    "n_kv_heads": {"n_kv_heads": 16}, "experts_per_token": {"n_experts": 4, "experts_per_token": 2},
+    "window": {"window": 64}, "sinks": {"window": 64, "sinks": 4}, "top_tokens": {"top_tokens": 64},
+    "page": {"top_tokens": 64, "page": 32}, "latent_dim": {"latent_dim": 512},
+    "rope_dim": {"latent_dim": 512, "rope_dim": 64}, "embedding_dim": {"embedding_dim": 512},
+    "linear_bias": {"linear_bias": "none"}, "norm": {"norm": "rmsnorm"}, "n_experts": {"n_experts": 4},
+    "position_rows": {"position_rows": 7},
+}  # fmt: skip
+#: What a field stands on: the change counts against these.
+FIRST = {"sinks": {"window": 64}, "page": {"top_tokens": 64}, "rope_dim": {"latent_dim": 512},
+         "experts_per_token": {"n_experts": 4}}  # fmt: skip
+SIZES = [f.name for f in fields(Decoder) if f.name not in ("name", "published")]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_field_of_a_model_reaches_a_number(name):
+    before = with_fields(OPT, FIRST.get(name, {}))
+    value = getattr(OPT, name)
+    after = with_fields(OPT, OTHER.get(name) or {name: (not value) if isinstance(value, bool) else 2 * value})
+    costs = differ(numbers("pim-llm", [before, BITNET]), numbers("pim-llm", [after, BITNET]))
+    assert costs or parameter_count(before) != parameter_count(after)
+
+
+def leaves(item, path=""):
+    for f in fields(item):
+        value, where = getattr(item, f.name), f"{path}{f.name}"
+        if is_dataclass(value):
+            yield from leaves(value, f"{where}.")
+        elif isinstance(value, int | float):
+            yield f"{type(item).__name__}.{f.name}", where, value
+
+
+#: Fields that no cost of a catalog machine is made of -> why.
+ELSEWHERE = {
+    **dict.fromkeys(("Technology.endurance", "Technology.array_endurance", "Technology.cycles_per_write",
+                     "Technology.weibull_shape"), "lifetimes"),
+    **dict.fromkeys(("Storage.kv_group", "Storage.kv_scale_bits", "Storage.kv_convert_j", "Storage.sum_bits"),
+                    "caches of fewer bits"),
+    **dict.fromkeys(("SystolicArray.shadow_j", "SystolicArray.shadow_area_m2"), "arrays that load behind their work"),
+    **dict.fromkeys(("KvPim.hot_tokens", "KvPim.gated_share"), "hot crossbars, and gating of attention"),
+    **dict.fromkeys(("Dram.capacity_bytes", "Pim.grid_side", "KvPim.most_slices"), "a limit that is refused or not"),
+    "Pim.tiles_per_bank": "global wires", "Technology.erased": "blocks of flash", "Decoding.pipelined": "batches",
+    "Decoding.pack_heads": "batches",
+}  # fmt: skip
+
+
+def test_every_number_of_every_part_reaches_a_number():
+    found = [(key, system, *at) for system in pl.catalog.systems.values() for key, *at in leaves(system)]
+    assert ELSEWHERE.keys() <= {key for key, *_ in found}
+    unmoved: dict[str, str] = {}
+    models, plain = [OPT, pl.catalog.models["llama-3-8b"]], {}
+    for key, system, path, value in found:
+        if key in ELSEWHERE or unmoved.get(key) == "":
+            continue
+        before = plain[system.name] if system.name in plain else plain.setdefault(system.name, numbers(system, models))
+        unmoved[key] = f"{path} of {system.name}"
+        for other in (_other(value), 1, value / 64):
+            with suppress(ValueError):  # one that the field cannot have
+                if other != value and differ(before, numbers(with_field(system, path, other), models)):
+                    unmoved[key] = ""
+                    break
+    assert [where for where in unmoved.values() if where] == []
+
+
+def _other(value):
+    if isinstance(value, bool):
+        return not value
+    return 2 * value if value and np.isfinite(value) else 64
