@@ -278,8 +278,8 @@ def checked(ds: xr.Dataset, found: Mapping[str, xr.Dataset], archived: bool) -> 
         )
     if archived:
         return Sentence(
-            "All losses here are archived. The slow tests compute some of the trials again, and so does this notebook for "
-            "the cases that `again` names."
+            "All losses here are archived. `pimllm verify --heavy` computes a trial of each study again, and this notebook "
+            "those of the cases that `again` names."
         )
     if not shipped(ds):
         return Sentence("Another text or other models: no archived study to compare with.")
