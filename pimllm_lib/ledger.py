@@ -41,12 +41,12 @@ class Ledger:
 
         Raises UnknownName for a variable, op or component that `schema` does not have: it would be in no table.
         """
-        for what, name in (("variable", variable), ("op", op), ("component", component)):
-            if name not in _KNOWN[what]:
-                raise unknown(what, name, _KNOWN[what])
+        if variable not in VARIABLES or op not in OPS or component not in COMPONENTS:
+            given = {"variable": variable, "op": op, "component": component}
+            raise next(unknown(what, name, _KNOWN[what]) for what, name in given.items() if name not in _KNOWN[what])
         if variable not in self.wanted:
             return
-        cell = {"total": ("", ""), "op": (op, ""), "component": (op, component)}[self.detail]
+        cell = (op if self.detail != "total" else "", component if self.detail == "component" else "")
         by_shape, shape = self._sums[variable][cell], np.shape(value)
         by_shape[shape] = by_shape[shape] + value if shape in by_shape else value
 
@@ -58,8 +58,8 @@ class Ledger:
         """Return one variable along the frame's dimensions, with op and component as the detail asks."""
         cells = {cell: self._sum(by_shape) for cell, by_shape in self._sums[variable].items()}
         if self.detail == "total":
-            return cells.get(("", ""), self.frame.zero)
-        shape = list(np.broadcast_shapes(self.frame.zero.shape, *(np.shape(value) for value in cells.values())))
+            return cells.get(("", ""), 0.0) + self.frame.zero
+        shape = list(np.broadcast_shapes(self.frame.zero.shape, *{np.shape(value) for value in cells.values()}))
         at, part_at = self.frame.position("op"), self.frame.position("component")
         shape[at], shape[part_at] = len(self.frame.labels["op"]), len(self.frame.labels["component"])
         table = np.zeros(shape)
@@ -71,7 +71,11 @@ class Ledger:
         return table
 
     def _sum(self, by_shape: dict[Any, Any]) -> Any:
-        """Add arrays of different shapes: small ones into larger ones that hold their shape, the largest in place."""
+        """Add arrays of different shapes: small ones into larger ones that hold their shape, the largest in place. What has
+        one shape is returned as it is.
+        """
+        if len(by_shape) == 1:
+            return next(iter(by_shape.values()))
         tops: list[Any] = [self.frame.zero]
         for value in sorted(by_shape.values(), key=np.size):
             inside = [top for top in tops if np.broadcast_shapes(np.shape(top), np.shape(value)) == np.shape(value)]
