@@ -121,7 +121,10 @@ def test_a_changed_result_and_an_unlisted_one_are_damage(here):
 
 @pytest.mark.parametrize(
     ("heavy", "said"),
-    [(False, "1 studies are not computed again: --heavy repeats a trial of each"), (True, "names no trial of it")],
+    [
+        (False, "studies are not computed again (1 here): --heavy repeats a trial of each"),
+        (True, "names no trial of it"),
+    ],
 )
 def test_verify_says_that_a_study_is_not_computed_again(here, heavy, said, monkeypatch):
     monkeypatch.setattr(claims, "moved", list)

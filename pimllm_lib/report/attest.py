@@ -23,7 +23,8 @@ class Outcome:
 def attest(folder: Path, names: Sequence[str] = (), *, at_once: int = 1, progress: bool = False) -> Outcome:
     """Compute again what these sources have not given yet, and attest each result that agrees, values and attributes.
 
-    names: results to look at, all unless given. Studies are not computed again: `archive` of them is on purpose.
+    names: results to look at, all unless given. The checkout's archive is of the notebooks' own parameters; another one
+    keeps the parameters that its results were made with. Studies take hours and are not computed again.
     Raises UnknownName for a name that the archive does not have, BadInput for an archive or a list that is damaged.
     """
     attested.load(folder)
@@ -38,7 +39,8 @@ def attest(folder: Path, names: Sequence[str] = (), *, at_once: int = 1, progres
     found.held = [name for name in wanted if attested.holds(folder, listed[name], here[name])]
     kept = {name: archive.load(listed[name]) for name in wanted if name not in found.held}
     try:
-        fresh = recomputed(kept, at_once, progress)
+        own = folder.resolve() == paths.DATA
+        fresh = recomputed({n: {} if own else archive.parameters(ds) for n, ds in kept.items()}, at_once, progress)
     except notebooks.NotebookFailed as error:
         found.problems.append(str(error))
         fresh = {}

@@ -101,7 +101,8 @@ def sources_here(name: str, made: Mapping[str, Any]) -> str | None:
     spec = made["parameters"]
     if name in slugs():
         return source_hash(name)
-    return study_hash(spec) if {"curves", "notebook", "axes"} & spec.keys() else None
+    known = "curves" in spec or "axes" in spec
+    return study_hash(spec) if known and spec.get("notebook", slugs()[0]) in slugs() else None
 
 
 def hash_of(cells: Iterable[str]) -> str:

@@ -75,21 +75,22 @@ def verify(
         return found
     kept = {name: archive.load(listed[name]) for name in found.results}
     found.problems = [line for name, ds in kept.items() for line in schema_problems(name, ds)]
+    if found.problems:
+        return found
     found.notes = list(_notes(folder, found.archive_hash, {name: listed[name] for name in kept}))
-    if recompute and not found.problems:
+    if recompute:
         studies = {name: ds for name, ds in kept.items() if manifest.is_study(folder, listed[name])}
         _recompute(found, {name: ds for name, ds in kept.items() if name not in studies}, at_once, progress)
-        found.problems += _trials(found, studies) if heavy else []
-        if studies and not heavy:
-            found.notes.append(
-                f"{len(studies)} studies are not computed again: --heavy repeats a trial of each, "
-                "'pimllm sweep data/studies/NAME.yaml --archive' all of them"
-            )
+        _repeat(found, studies, heavy)
+    _look_at_list(found, folder)
+    return found
+
+
+def _look_at_list(found: Finding, folder: Path) -> None:
     try:
         found.notes += attested.strangers(folder)
     except BadInput as error:
         found.problems.append(f"{error}; nothing in it is believed")
-    return found
 
 
 def schema_problems(name: str, ds: xr.Dataset) -> Iterator[str]:
@@ -127,7 +128,7 @@ def _recompute(found: Finding, kept: dict[str, xr.Dataset], at_once: int, progre
     found.notes += [f"{name} is not recomputed: this version has no notebook of that name" for name in unknown_here]
     todo = {name: ds for name, ds in kept.items() if name not in unknown_here}
     try:
-        fresh = recomputed(todo, at_once, progress)
+        fresh = recomputed({name: archive.parameters(ds) for name, ds in todo.items()}, at_once, progress)
     except notebooks.NotebookFailed as error:
         found.problems.append(str(error))
         return
@@ -136,19 +137,30 @@ def _recompute(found: Finding, kept: dict[str, xr.Dataset], at_once: int, progre
     found.problems += [*map(str, found.moved), *claims.moved()]
 
 
-def recomputed(kept: Mapping[str, xr.Dataset], at_once: int, progress: bool) -> dict[str, xr.Dataset]:
-    """Return results computed again, each with its own parameters, by what of its notebook its dataset depends on.
+def recomputed(wanted: Mapping[str, Mapping[str, Any]], at_once: int, progress: bool) -> dict[str, xr.Dataset]:
+    """Return results computed again, each with its parameters, by what of its notebook its dataset depends on.
 
-    Raises NotebookFailed where a cell raises, BadInput for parameters that the notebook no longer has.
+    Raises NotebookFailed where a cell raises, BadInput for parameters that the notebook does not have.
     """
-    todo = {name: parameters.check(name, archive.parameters(ds)) for name, ds in kept.items()}
+    todo = {name: parameters.check(name, values) for name, values in wanted.items()}
     with TemporaryDirectory(prefix="pimllm-verify.") as scratch:
         made = list(jobs.run(todo, Path(scratch), at_once, data_only=True, progress=progress))
         return {path.stem: archive.load(path) for path in made}
 
 
+def _repeat(found: Finding, studies: Mapping[str, xr.Dataset], heavy: bool) -> None:
+    """Compute a trial of each study again, or say that nobody did."""
+    if heavy:
+        found.problems += _trials(found, studies)
+    elif studies:
+        found.notes.append(
+            f"studies are not computed again ({len(studies)} here): --heavy repeats a trial of each, "
+            "'pimllm sweep data/studies/NAME.yaml --archive' all of one"
+        )
+
+
 def _trials(found: Finding, studies: Mapping[str, xr.Dataset]) -> Iterator[str]:
-    """Compute a trial of each study again. Yield those that come out otherwise."""
+    """Yield trials that come out otherwise than in their studies."""
     for name, ds in studies.items():
         if name not in noise_runs.TRIALS:
             found.notes.append(f"{name} is not repeated: this version names no trial of it")
