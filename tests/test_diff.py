@@ -1,10 +1,12 @@
 """diff: equal results do not differ; what moved is counted, placed and sized; each other way to differ has its words."""
 
 import json
+import shutil
 import subprocess
 
 import numpy as np
 import pytest
+from conftest import given_by_these_sources
 
 import pimllm_lib as pl
 from pimllm_lib.cli import main
@@ -71,8 +73,10 @@ def test_labels_that_both_have_are_compared(result):
 
 @pytest.mark.slow
 def test_a_folder_a_file_a_crate_and_a_tag_can_be_compared(tmp_path, capsys):
-    data, crate = str(paths.DATA), str(tmp_path / "crate.zip")
-    assert main(["export", "--to", crate]) == 0
+    data, crate, given = str(paths.DATA), str(tmp_path / "crate.zip"), tmp_path / "given"
+    shutil.copytree(paths.DATA, given, ignore=shutil.ignore_patterns(".lock"))
+    given_by_these_sources(given)
+    assert main(["export", "--archive", str(given), "--to", crate]) == 0
     assert main(["diff", data, crate]) == 0
     assert main(["diff", str(paths.ROOT), str(paths.DATA)]) == 0
     one = str(paths.RESULTS / f"{SLUG}.nc")
