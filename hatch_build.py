@@ -8,7 +8,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-#: pimllm_lib/report/paths.py looks for them there.
+#: pimllm_lib/core/paths.py looks for them there.
 SHIPPED = "pimllm_lib/shipped"
 CARRIED = (
     "notebooks/*.ipynb", "data/**/*.csv", "data/versions.json", "data/attested.json", "data/checkpoints/*/*",

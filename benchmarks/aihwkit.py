@@ -5,7 +5,7 @@ import os
 import subprocess
 
 from benchmarks.analog import ONE_THREAD
-from pimllm_lib.report.paths import ROOT
+from pimllm_lib.core.paths import ROOT
 
 PEER, RUNNER = ROOT / ".venv-aihwkit" / "bin" / "python", ROOT / "tests" / "peers" / "aihwkit_runner.py"
 #: Matrix and ADC; an odd step lets no whole sum lie between two codes. Tokens -> how often to time.

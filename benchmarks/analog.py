@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from pimllm_lib.report.paths import ROOT
+from pimllm_lib.core.paths import ROOT
 
 #: What -> how it is called, and the largest ratio wanted for some numbers of tokens.
 ROWS = {

@@ -4,8 +4,8 @@ import json
 import subprocess
 
 from benchmarks.timing import best
+from pimllm_lib.core.paths import ROOT
 from pimllm_lib.costs import systolic
-from pimllm_lib.report.paths import ROOT
 
 #: The distinct products of one decoder block of a 355M model at 128 tokens, k and n.
 PRODUCTS = [(1024, 1024), (64, 128), (128, 64)]

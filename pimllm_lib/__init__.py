@@ -17,13 +17,13 @@ __version__ = "0.8.0.dev0"
 
 if TYPE_CHECKING:
     from pimllm_lib import catalog, metrics
-    from pimllm_lib.axes import axis
+    from pimllm_lib.core.axes import axis
     from pimllm_lib.generation import generate
     from pimllm_lib.system import evaluate
 
 __all__ = ["__version__", "axis", "catalog", "evaluate", "generate", "metrics"]
 
-_HOME = {"axis": "pimllm_lib.axes", "evaluate": "pimllm_lib.system", "generate": "pimllm_lib.generation"}
+_HOME = {"axis": "pimllm_lib.core.axes", "evaluate": "pimllm_lib.system", "generate": "pimllm_lib.generation"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.axes import Frame
-from pimllm_lib.conventions import Conventions
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.axes import Frame
+from pimllm_lib.core.conventions import Conventions
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.llm import Decoder, PublishedShape, as_published, at_pim_width
-from pimllm_lib.schema import VARIABLES
 
 #: The longest context that is taken: beyond it counts would leave the whole numbers of a float64.
 MAX_CONTEXT = 10**9

@@ -22,12 +22,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import Value, part, require_counts, require_inner, require_positive
+from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, VARIABLES
 from pimllm_lib.costs import memory
-from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Dram, Storage, SystolicArray
 from pimllm_lib.metrics import power
-from pimllm_lib.parts import Value, part, require_counts, require_inner, require_positive
-from pimllm_lib.schema import ATTENTION_OPS, SUBSYSTEMS, VARIABLES
 from pimllm_lib.workload import Product
 
 

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, joining
+from pimllm_lib import catalog
 from pimllm_lib.arguments import contexts
-from pimllm_lib.axes import Frame
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core import joining
+from pimllm_lib.core.axes import Frame
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import Value
+from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import Value
-from pimllm_lib.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
 from pimllm_lib.step import tokens_of
 from pimllm_lib.system import evaluate
 from pimllm_lib.workload import attended, token_words

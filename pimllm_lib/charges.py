@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib import schedule
-from pimllm_lib.axes import Frame
-from pimllm_lib.conventions import Conventions
+from pimllm_lib.core.axes import Frame
+from pimllm_lib.core.conventions import Conventions
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import Value, numeric, require
+from pimllm_lib.core.schema import ATTENTION_OPS, PRODUCT_KINDS, STANDING, SUBSYSTEMS, VARIABLES
+from pimllm_lib.core.units import NANO
 from pimllm_lib.costs import memory
 from pimllm_lib.engines import Entry, array_entries, pim_entries
-from pimllm_lib.errors import BadInput, clip, unknown
 from pimllm_lib.hardware import ENGINES, KvPim, System
 from pimllm_lib.kv_engine import kv_entries
 from pimllm_lib.kv_writing import late_writes, require_kept
 from pimllm_lib.ledger import Ledger
-from pimllm_lib.parts import Value, numeric, require
-from pimllm_lib.schema import ATTENTION_OPS, PRODUCT_KINDS, STANDING, SUBSYSTEMS, VARIABLES
 from pimllm_lib.step import Step, decoding_passes, tokens_of
 from pimllm_lib.support import static_entries, surrounding_entries
-from pimllm_lib.units import NANO
 
 #: op, component, seconds on the critical path.
 Wait = tuple[str, str, Value]

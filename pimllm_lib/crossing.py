@@ -11,9 +11,9 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.arguments import contexts, listed
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.schema import ATTENTION_OPS, annotate
 from pimllm_lib.metrics import share, total
-from pimllm_lib.schema import ATTENTION_OPS, annotate
 from pimllm_lib.system import evaluate
 
 #: Contexts tried at once in each round of a search.

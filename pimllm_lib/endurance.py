@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, joining
+from pimllm_lib import catalog
 from pimllm_lib.arguments import contexts
-from pimllm_lib.axes import Frame
+from pimllm_lib.core import joining
+from pimllm_lib.core.axes import Frame
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import Value
+from pimllm_lib.core.schema import annotate
+from pimllm_lib.core.units import YEAR
 from pimllm_lib.costs import wear
-from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import KvPim, System
 from pimllm_lib.kv_writing import token_cells
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import Value
-from pimllm_lib.schema import annotate
 from pimllm_lib.system import evaluate
-from pimllm_lib.units import YEAR
 from pimllm_lib.workload import attended
 
 #: Share of failed cells at which crossbars are taken to be worn out.

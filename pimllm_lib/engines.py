@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.conventions import Conventions
+from pimllm_lib.core.conventions import Conventions
+from pimllm_lib.core.parts import Value
 from pimllm_lib.costs import crossbar, placement, systolic
 from pimllm_lib.hardware import Pim, SystolicArray
-from pimllm_lib.parts import Value
 from pimllm_lib.workload import Product
 
 Entry = tuple[str, str, str, Value]

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.axes import axis
+from pimllm_lib.core.axes import axis
+from pimllm_lib.core.parts import with_field
 from pimllm_lib.hardware import System
 from pimllm_lib.metrics import compare, summary
-from pimllm_lib.parts import with_field
 from pimllm_lib.system import evaluate
 
 #: How far from its own value a constant is searched, as a factor either way.

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.joining import united
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.joining import united
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.metrics import total
-from pimllm_lib.schema import annotate
 from pimllm_lib.system import evaluate
 
 

@@ -13,8 +13,8 @@ import xarray as xr
 from SALib.analyze import sobol as analysis
 from SALib.sample import sobol as design
 
-from pimllm_lib.errors import BadInput
-from pimllm_lib.schema import annotate
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.schema import annotate
 
 #: Resamples behind an interval, and its confidence.
 _RESAMPLES, _CONFIDENCE = 100, 0.95

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import Value, ceil_div, require
 from pimllm_lib.costs import crossbar
 from pimllm_lib.engines import Entry
-from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Auxiliary, KvPim
 from pimllm_lib.kv_writing import kept_w, refresh, sharing, write_entries
-from pimllm_lib.parts import Value, ceil_div, require
 from pimllm_lib.step import Step
 from pimllm_lib.workload import Product
 

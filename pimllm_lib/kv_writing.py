@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pimllm_lib.core.parts import Value, require
 from pimllm_lib.costs import crossbar, wear
 from pimllm_lib.engines import Entry
 from pimllm_lib.hardware import KvPim
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import Value, require
 from pimllm_lib.step import Step
 from pimllm_lib.workload import attended
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.axes import Frame
-from pimllm_lib.errors import unknown
-from pimllm_lib.schema import COMPONENTS, OPS, VARIABLES
+from pimllm_lib.core.axes import Frame
+from pimllm_lib.core.errors import unknown
+from pimllm_lib.core.schema import COMPONENTS, OPS, VARIABLES
 
 DETAILS = ("total", "op", "component")
 _OP = {op: i for i, op in enumerate(OPS)}

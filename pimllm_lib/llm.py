@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.parts import (
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import (
     Value,
     numeric,
     part,
@@ -17,7 +17,7 @@ from pimllm_lib.parts import (
     require_flags,
     require_inner,
     require_positive,
-)  # fmt: skip
+)
 
 
 @part

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import joining
+from pimllm_lib.core import joining
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, SUMMED, VARIABLES, annotate
+from pimllm_lib.core.units import HOUR
 from pimllm_lib.costs.memory import roofline as memory_bound
-from pimllm_lib.errors import BadInput
-from pimllm_lib.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, SUMMED, VARIABLES, annotate
-from pimllm_lib.units import HOUR
 
 
 def total(ds: xr.Dataset) -> xr.Dataset:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 
 #: How long a scheduler may take to answer, and its first worker to be there.
 ANSWER_S = 4

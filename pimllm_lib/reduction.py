@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pimllm_lib import joining
-from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.schema import annotate
+from pimllm_lib.core import joining
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.schema import annotate
 
 KINDS = ("all", "pareto", "top", "quantiles")
 SENSES = {"max": -1.0, "min": 1.0}

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib import catalog
-from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.core.errors import BadInput, unknown
+from pimllm_lib.core.parts import Value, with_fields
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import Value, with_fields
 
 Changes = Mapping[str, Any]
 

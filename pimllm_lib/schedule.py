@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.parts import Value
+from pimllm_lib.core.parts import Value
 
 #: Products of a block in the order of their data; those of one stage need nothing of each other.
 STAGES: tuple[tuple[str, ...], ...] = (

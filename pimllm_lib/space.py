@@ -17,9 +17,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.schema import DIMS, VARIABLES
-from pimllm_lib.units import si_unit
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.schema import DIMS, VARIABLES
+from pimllm_lib.core.units import si_unit
 
 METHODS = ("grid", "list", "latin", "sobol")
 LAWS = ("uniform", "log", "integer")

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from pimllm_lib.conventions import Conventions
+from pimllm_lib.core.conventions import Conventions
+from pimllm_lib.core.parts import Value, part, require
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import Value, part, require
 from pimllm_lib.workload import Elementwise, Product, cache_words, elementwise, products, together
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import Value
 from pimllm_lib.costs import memory, nonlinear
 from pimllm_lib.engines import Entry, array_entries, laid_out
-from pimllm_lib.errors import BadInput
 from pimllm_lib.hardware import Dram, KvStore, Storage, System
-from pimllm_lib.parts import Value
 from pimllm_lib.step import Step
 from pimllm_lib.workload import Elementwise, Product, cached
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import xarray as xr
 
-from pimllm_lib.conventions import Conventions
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.conventions import Conventions
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import with_fields
+from pimllm_lib.core.schema import VARIABLES, annotate
 from pimllm_lib.llm import Decoder
 from pimllm_lib.metrics import summary
-from pimllm_lib.parts import with_fields
 from pimllm_lib.reduction import Reduction
-from pimllm_lib.schema import VARIABLES, annotate
 from pimllm_lib.space import Chunk, Space
 from pimllm_lib.system import evaluate
 

@@ -12,15 +12,15 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.arguments import contexts, listed, shapes, unique, wanted
-from pimllm_lib.axes import Frame
 from pimllm_lib.catalog.departures import departures
 from pimllm_lib.charges import tables
-from pimllm_lib.conventions import Conventions
-from pimllm_lib.errors import unknown
+from pimllm_lib.core.axes import Frame
+from pimllm_lib.core.conventions import Conventions
+from pimllm_lib.core.errors import unknown
+from pimllm_lib.core.parts import fingerprint
+from pimllm_lib.core.schema import VARIABLES, annotate
 from pimllm_lib.ledger import split_labels
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import fingerprint
-from pimllm_lib.schema import VARIABLES, annotate
 from pimllm_lib.step import Step
 from pimllm_lib.support import require_areas
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib import catalog
-from pimllm_lib.axes import axis
 from pimllm_lib.catalog.quantities import quantity
-from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.core.axes import axis
+from pimllm_lib.core.errors import BadInput, unknown
+from pimllm_lib.core.parts import with_fields
 from pimllm_lib.hardware import System, Technology
-from pimllm_lib.parts import with_fields
 
 #: Estimate -> what is taken of each quantity.
 ESTIMATES = {"low": "every quantity at the worse end of its range", "median": "every quantity at its value",

@@ -17,9 +17,9 @@ from scipy.stats import qmc
 
 from pimllm_lib import catalog
 from pimllm_lib.catalog.quantities import quantity
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import with_field
 from pimllm_lib.hardware import System
-from pimllm_lib.parts import with_field
 
 #: The machines compared. The first is the baseline.
 SYSTEMS = ("tpu-llm", "pim-llm")

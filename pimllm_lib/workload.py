@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from pimllm_lib.core.parts import Value, ceil_div, part
+from pimllm_lib.core.schema import PRODUCT_KINDS
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import Value, ceil_div, part
-from pimllm_lib.schema import PRODUCT_KINDS
 
 
 @part

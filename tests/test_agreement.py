@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 from conftest import DATA
 
+from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.report import agreement, archive, diff
-from pimllm_lib.schema import VARIABLES
 
 ARCHIVED = [path for folder in ("results", "studies") for path in sorted((DATA / folder).glob("*.nc"))]
 

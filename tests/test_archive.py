@@ -11,8 +11,9 @@ import xarray as xr
 from conftest import DATA
 
 import pimllm_lib as pl
-from pimllm_lib.report import archive, paths, provenance, verify
-from pimllm_lib.schema import SCHEMA_VERSION
+from pimllm_lib.core import paths
+from pimllm_lib.core.schema import SCHEMA_VERSION
+from pimllm_lib.report import archive, provenance, verify
 
 SLUG = "03-tokens-per-second"
 

@@ -12,9 +12,10 @@ from pimllm_lib.analog import attention, checkpoint, language
 from pimllm_lib.analog.attention import in_cells, slices
 from pimllm_lib.analog.cases import attending, cases, prepared
 from pimllm_lib.analog.cells import program
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core import paths
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import archive, noise_runs, parameters, paths
+from pimllm_lib.report import archive, noise_runs, parameters
 
 BAR = catalog.part("crossbar-256")
 IDEAL, CELLS = Readout(name="ideal"), Devices(name="ideal")

@@ -17,7 +17,8 @@ from conftest import DATA, checkout
 
 from pimllm_lib import __version__
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, attest, attested, code, files, jobs, manifest, paths, provenance, verify
+from pimllm_lib.core import files, paths
+from pimllm_lib.report import archive, attest, attested, code, jobs, manifest, provenance, verify
 
 SLUG = "01-operation-share"
 NAME = f"results/{SLUG}.nc"
@@ -108,7 +109,7 @@ def test_no_figure_table_or_sentence_is_part_of_a_result(slug):
     shown = {f"pimllm_lib/report/{name}.py" for name in ("figure", "plots", "tables", "text")}
     assert not shown & found
     assert shown & {paths.logical(path) for path in provenance.closure(cells)}
-    assert {"pimllm_lib/schema.py", "pimllm_lib/report/archive.py", "pimllm_lib/catalog/parts.toml"} <= found
+    assert {"pimllm_lib/core/schema.py", "pimllm_lib/report/archive.py", "pimllm_lib/catalog/parts.toml"} <= found
 
 
 #: A change -> the file, what is there, what comes in its place.

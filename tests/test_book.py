@@ -15,9 +15,10 @@ from conftest import DATA, checkout
 from pimllm_lib import catalog
 from pimllm_lib.analog import cases
 from pimllm_lib.cli import main
+from pimllm_lib.core import files, paths
+from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import fingerprint
-from pimllm_lib.report import archive, claims, files, pages, paths, result_page, study_file
+from pimllm_lib.report import archive, claims, pages, result_page, study_file
 from pimllm_lib.report.cite import cite
 
 PAGES = [*sorted(paths.BOOK.glob("*.md")), paths.ROOT / "README.md"]

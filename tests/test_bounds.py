@@ -11,9 +11,9 @@ import pimllm_lib as pl
 from pimllm_lib import remedies
 from pimllm_lib.baselines import VectorUnit
 from pimllm_lib.bounds import BOUNDS, cache_floor, decode_bounds
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import with_fields
 from pimllm_lib.hardware import Speculation
-from pimllm_lib.parts import with_fields
 
 PIM, TPU = pl.catalog.systems["pim-llm"], pl.catalog.systems["tpu-llm"]
 SCALES = {"storage.kv_group": 32, "storage.kv_scale_bits": 32, "storage.kv_convert_j": 1e-13}

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import pimllm_lib as pl
 from pimllm_lib import crossing
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.schema import COMPONENTS, ENERGY_PARTS, LATENCY_PARTS
 from pimllm_lib.report import claims
 from pimllm_lib.report.chapters import energy, latency
-from pimllm_lib.schema import COMPONENTS, ENERGY_PARTS, LATENCY_PARTS
 
 BOTH = ["tpu-llm", "pim-llm"]
 PRESETS = ["as-published", "corrected", "full-system"]

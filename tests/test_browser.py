@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pimllm_lib.report.paths import BOOK
+from pimllm_lib.core.paths import BOOK
 
 HTML = BOOK / "_build" / "html"
 PAGES = sorted(str(p.relative_to(HTML)) for p in HTML.rglob("*.html") if "_static" not in p.parts)

@@ -8,8 +8,8 @@ import pytest
 
 from pimllm_lib import catalog
 from pimllm_lib.catalog.quantities import STATUSES
-from pimllm_lib.parts import fingerprint
-from pimllm_lib.units import UNITS, si_unit
+from pimllm_lib.core.parts import fingerprint
+from pimllm_lib.core.units import UNITS, si_unit
 
 BIBLIOGRAPHY = Path(__file__).parents[1] / "book" / "references.bib"
 QUANTITIES = [

@@ -19,7 +19,7 @@ from pimllm_lib.analog import checkpoint, packing, tensors
 from pimllm_lib.analog.checkpoint import Block, Matrix
 from pimllm_lib.analog.layout import Storage, expected, sizes, widths
 from pimllm_lib.catalog.models import from_config
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.llm import Decoder, parameter_count
 
 SHAPE = Decoder(

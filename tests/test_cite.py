@@ -8,7 +8,8 @@ import pytest
 from conftest import DATA, checkout
 
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, attested, cite, files, manifest, paths, swhid, versions
+from pimllm_lib.core import files, paths
+from pimllm_lib.report import archive, attested, cite, manifest, swhid, versions
 
 SLUG = "03-tokens-per-second"
 CELL = f"{SLUG}::latency_s::system=pim-llm,model=opt-6.7b,context_len=128"

@@ -15,7 +15,7 @@ from pimllm_lib.analog.calibration import full_scale
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.product import moved, multiply
 from pimllm_lib.analog.readout import converter, pulse_weights, pulses
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
 
 BAR = catalog.part("crossbar-256")

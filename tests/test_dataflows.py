@@ -8,7 +8,7 @@ import xarray as xr
 from conftest import CONTEXTS, SEVEN
 
 import pimllm_lib as pl
-from pimllm_lib.conventions import AS_PUBLISHED
+from pimllm_lib.core.conventions import AS_PUBLISHED
 from pimllm_lib.report.chapters import dataflows
 
 FLOWS = ["os", "ws", "is"]

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import with_fields
+from pimllm_lib.core.schema import PROJECTION_OPS, SUBSYSTEMS
 from pimllm_lib.hardware import Decoding, KvStore
 from pimllm_lib.llm import parameter_count
-from pimllm_lib.parts import with_fields
-from pimllm_lib.schema import PROJECTION_OPS, SUBSYSTEMS
 from pimllm_lib.workload import attended, cache_words, elementwise, products
 
 PIM, TPU = pl.catalog.systems["pim-llm"], pl.catalog.systems["tpu-llm"]

@@ -10,8 +10,9 @@ from conftest import given_by_these_sources
 
 import pimllm_lib as pl
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, diff, manifest, paths
-from pimllm_lib.schema import OPS
+from pimllm_lib.core import paths
+from pimllm_lib.core.schema import OPS
+from pimllm_lib.report import archive, diff, manifest
 
 SLUG = "03-tokens-per-second"
 EMPTY = '{"parameters": {}, "source_hash": "", "pimllm": "0", "packages": {}}'

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import AWAY
 
-from pimllm_lib.report.paths import ROOT
+from pimllm_lib.core.paths import ROOT
 
 UV = Path(sys.executable).with_name("uv")
 #: The minor versions wanted one by one; whatever is newer is wanted too.

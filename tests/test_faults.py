@@ -14,7 +14,8 @@ import pytest
 from conftest import DATA
 
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, files, jobs, manifest, notebooks, parameters, paths, provenance
+from pimllm_lib.core import files, paths
+from pimllm_lib.report import archive, jobs, manifest, notebooks, parameters, provenance
 
 SLUG = "03-tokens-per-second"
 NC = f"{SLUG}.nc"

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import AWAY
 
-from pimllm_lib.report import paths
+from pimllm_lib.core import paths
 
 pytestmark = pytest.mark.slow
 #: Commands that are left out, and why.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, SWITCHES
+from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, SWITCHES
 from pimllm_lib.report.validation import published_blocks
 from pimllm_lib.schedule import exposed
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_lib import joining
 from pimllm_lib.cli import main
-from pimllm_lib.parts import with_field
+from pimllm_lib.core import joining
+from pimllm_lib.core.parts import with_field
 from pimllm_lib.report import claims
 
 DIGESTS = st.text("0123456789abcdef", min_size=12, max_size=12)

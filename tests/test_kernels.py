@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pimllm_lib.report import parameters, paths, provenance
+from pimllm_lib.core import paths
+from pimllm_lib.report import parameters, provenance
 
 pytestmark = pytest.mark.kernels
 HERE = Path(__file__).parent

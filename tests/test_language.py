@@ -13,9 +13,10 @@ from pimllm_lib import catalog
 from pimllm_lib.analog import checkpoint, corpus, docstrings, recipes, source
 from pimllm_lib.analog.evaluation import bits_per_byte, calibrate, expected_losses, on_crossbars
 from pimllm_lib.analog.language import exact, logits, losses, zeroed
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core import paths
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import paths, trained
+from pimllm_lib.report import trained
 
 CHECKPOINTS = paths.CHECKPOINTS
 BAR = catalog.part("crossbar-256")

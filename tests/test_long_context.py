@@ -8,7 +8,7 @@ import pytest
 import pimllm_lib as pl
 from pimllm_lib import remedies
 from pimllm_lib.cli import main
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.report.chapters import long_context, long_designs
 from pimllm_lib.report.chapters.long_setting import Setting
 from pimllm_lib.workload import cache_words

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, FULL_SYSTEM, SLIPS, SWITCHES
+from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, FULL_SYSTEM, SLIPS, SWITCHES
 from pimllm_lib.costs import memory, nonlinear
 
 TPU, PIM_LLM = (pl.catalog.systems[name] for name in ("tpu-llm", "pim-llm"))

@@ -14,9 +14,9 @@ from pimllm_lib.analog import checkpoint, language, text, trial
 from pimllm_lib.analog.checkpoint import Block, Matrix
 from pimllm_lib.analog.layout import sizes, widths
 from pimllm_lib.cli import main
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core import paths
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.llm import Decoder
-from pimllm_lib.report import paths
 
 TRAINED = paths.DATA / "checkpoints" / "docstrings-0"
 IDEAL = ["--devices", "cells-ideal", "--readout", "readout-ideal"]

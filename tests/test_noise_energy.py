@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 import pimllm_lib as pl
-from pimllm_lib.errors import BadInput
-from pimllm_lib.parts import with_field
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import with_field
 from pimllm_lib.report import noise_energy
 from pimllm_lib.report.chapters import noise_energy as page
 

@@ -17,19 +17,10 @@ from pimllm_lib.analog.cells import program, tiles
 from pimllm_lib.analog.product import multiply
 from pimllm_lib.analog.readout import pulse_weights, pulses
 from pimllm_lib.cli import main
-from pimllm_lib.errors import BadInput, UnknownName
+from pimllm_lib.core import paths
+from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import (
-    archive,
-    noise_law,
-    noise_results,
-    noise_runs,
-    noise_study,
-    paths,
-    studies,
-    study_file,
-    trained,
-)
+from pimllm_lib.report import archive, noise_law, noise_results, noise_runs, noise_study, studies, study_file, trained
 
 BAR = catalog.part("crossbar-256")
 PROSE = "".join(f"Line {n} of {n * n} says nothing that line {n - 1} did not.\n" for n in range(40))

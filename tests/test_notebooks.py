@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pimllm_lib.cli import main
-from pimllm_lib.report import archive, notebooks, parameters, paths
+from pimllm_lib.core import paths
+from pimllm_lib.report import archive, notebooks, parameters
 
 #: Small parameters for each notebook.
 SMALL = {

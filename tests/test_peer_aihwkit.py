@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pimllm_lib.report.paths import ROOT
+from pimllm_lib.core.paths import ROOT
 
 PEER = ROOT / ".venv-aihwkit" / "bin" / "python"
 RUNNER = Path(__file__).parent / "peers" / "aihwkit_runner.py"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pimllm_lib.core.paths import ROOT
 from pimllm_lib.costs import memory, systolic
-from pimllm_lib.report.paths import ROOT
 
 PEER = ROOT / ".venv-peer" / "bin" / "python"
 RUNNER = Path(__file__).parent / "peers" / "scalesim_runner.py"

@@ -8,12 +8,12 @@ import pytest
 
 import pimllm_lib as pl
 from pimllm_lib import arguments, charges, engines, ledger
-from pimllm_lib.axes import Frame
-from pimllm_lib.conventions import CORRECTED
+from pimllm_lib.core.axes import Frame
+from pimllm_lib.core.conventions import CORRECTED
+from pimllm_lib.core.parts import Value, part, with_field, with_fields
+from pimllm_lib.core.schema import COMPONENTS, OPS, SUBSYSTEMS
 from pimllm_lib.ledger import Ledger
 from pimllm_lib.llm import Decoder, parameter_count
-from pimllm_lib.parts import Value, part, with_field, with_fields
-from pimllm_lib.schema import COMPONENTS, OPS, SUBSYSTEMS
 
 OPT = pl.catalog.models["opt-1.3b"]
 BITNET = pl.catalog.models["bitnet-2b4t"]

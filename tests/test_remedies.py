@@ -5,8 +5,8 @@ import pytest
 
 import pimllm_lib as pl
 from pimllm_lib import remedies
-from pimllm_lib.errors import BadInput, UnknownName
-from pimllm_lib.parts import with_fields
+from pimllm_lib.core.errors import BadInput, UnknownName
+from pimllm_lib.core.parts import with_fields
 from pimllm_lib.step import Step
 from pimllm_lib.support import digital_area, staging_entries
 

@@ -8,14 +8,14 @@ import xarray as xr
 
 import pimllm_lib as pl
 from pimllm_lib import influence, uncertainty
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import inside
+from pimllm_lib.core.schema import SUBSYSTEMS
+from pimllm_lib.core.units import MILLI, NANO
 from pimllm_lib.hardware import ONE_BY_ONE
-from pimllm_lib.parts import inside
 from pimllm_lib.report import claims, robustness
 from pimllm_lib.report.chapters import sensitivity, sensitivity_tables
-from pimllm_lib.schema import SUBSYSTEMS
 from pimllm_lib.uncertainty import DRAWN, LEFT_OUT, SYSTEMS, TOGETHER, Constant, constants, factors, sampled, shares
-from pimllm_lib.units import MILLI, NANO
 
 POINT = {"model": "opt-1.3b", "context_len": 128}
 ALL = constants()

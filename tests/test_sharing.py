@@ -12,7 +12,8 @@ from conftest import DATA, given_by_these_sources
 
 from pimllm_lib import __version__
 from pimllm_lib.cli import main
-from pimllm_lib.report import export, fetch, files, manifest, paths, versions
+from pimllm_lib.core import files, paths
+from pimllm_lib.report import export, fetch, manifest, versions
 
 
 @pytest.fixture(scope="module")

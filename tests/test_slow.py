@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import given_by_these_sources
 
-from pimllm_lib.report import archive, book, manifest, paths, verify
+from pimllm_lib.core import paths
+from pimllm_lib.report import archive, book, manifest, verify
 
 pytestmark = pytest.mark.slow
 SLUG = "01-operation-share"

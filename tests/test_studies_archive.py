@@ -10,6 +10,7 @@ import pytest
 from conftest import checkout
 
 from pimllm_lib.cli import main
+from pimllm_lib.core import paths
 from pimllm_lib.report import (
     archive,
     cite,
@@ -22,7 +23,6 @@ from pimllm_lib.report import (
     noise_runs,
     noise_study,
     parameters,
-    paths,
     provenance,
     sources,
     verify,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import pimllm_lib as pl
 from pimllm_lib import sweep
 from pimllm_lib.cli import main
-from pimllm_lib.parts import with_fields
+from pimllm_lib.core.parts import with_fields
 from pimllm_lib.pool import each, executor
 from pimllm_lib.reduction import Reduction, front
 from pimllm_lib.report import archive, diff, studies, study_file
@@ -93,7 +93,7 @@ def test_every_point_of_a_grid_is_what_evaluate_says_of_it(study, tmp_path):
     ds = archive.load(path)
     assert dict(ds.sizes) == {"model": 2, "context_len": 2, "adc": 2, "array_rate_hz": 3, "array_rows": 3, "crossbar": 2,
                               "overlap": 2}  # fmt: skip
-    from pimllm_lib.parts import with_field
+    from pimllm_lib.core.parts import with_field
 
     system = pl.catalog.systems["pim-llm"]
     for path, value in (("array.rate_hz", 2e8), ("array.rows", 32), ("pim.tile.crossbar.rows", 128),

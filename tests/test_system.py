@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_lib.parts import with_fields
-from pimllm_lib.schema import OPS, VARIABLES
+from pimllm_lib.core.parts import with_fields
+from pimllm_lib.core.schema import OPS, VARIABLES
 
 TPU = pl.catalog.systems["tpu-llm"]
 

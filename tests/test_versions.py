@@ -10,7 +10,7 @@ from conftest import checkout
 from packaging.requirements import Requirement
 
 from pimllm_lib import __version__
-from pimllm_lib.report.paths import LOCK, ROOT
+from pimllm_lib.core.paths import LOCK, ROOT
 
 pytestmark = checkout
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

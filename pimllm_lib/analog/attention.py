@@ -21,7 +21,7 @@ from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.language import Attend, causal, quantised
 from pimllm_lib.analog.product import multiply
 from pimllm_lib.analog.readout import ACT_BITS
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Most bits of a key or value: those that the published machine computes attention with.

@@ -14,9 +14,9 @@ from pimllm_lib.analog.attention import in_cells, require_cacheable
 from pimllm_lib.analog.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.evaluation import calibrate, on_crossbars
 from pimllm_lib.analog.language import Attend, Prepare, Product, attend, exact, hidden, zeroed
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import with_fields
 from pimllm_lib.hardware import Crossbar, Devices, Readout
-from pimllm_lib.parts import with_fields
 
 #: Keys of a curve. PARTS name a part each; `field` is a path into one of them, one of the parts, or one of WAYS.
 PARTS = {"crossbar": "crossbar-256", "devices": "cells-ideal", "readout": "readout-ideal"}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib.analog import popcount, wires
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from pimllm_lib.analog.layout import OLDER_SUB_NORMS, Storage
 from pimllm_lib.catalog.models import from_config
 from pimllm_lib.catalog.quantities import read_text
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.llm import Decoder
 
 ACTIVATIONS = ("relu2", "silu")

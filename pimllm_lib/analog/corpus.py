@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 
-from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.core.errors import BadInput, unknown
 
 #: Corpus -> the module that makes it.
 CORPORA = {"docstrings": "docstrings", "generated": "source"}

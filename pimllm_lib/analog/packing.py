@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 
 #: Weights in a byte.
 FOUR = 4

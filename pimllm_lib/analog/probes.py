@@ -12,9 +12,9 @@ from pimllm_lib.analog import ratios
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.ratios import Probe
 from pimllm_lib.analog.readout import ACT_BITS, converter
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import Crossbar, Devices, Readout
-from pimllm_lib.schema import annotate
 
 IDEAL_CELLS = Devices(name="ideal")
 IDEAL = Readout(name="ideal")

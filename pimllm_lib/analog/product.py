@@ -20,7 +20,7 @@ from array_api_compat import array_namespace, device, is_numpy_array
 from pimllm_lib.analog import popcount
 from pimllm_lib.analog.cells import Line, Programmed, generator
 from pimllm_lib.analog.readout import Converter, converter, largest_sum, pulse_weights, pulses, require_held
-from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.core.errors import BadInput, unknown
 
 ENGINES = ("auto", "folded", "per-plane")
 #: Tokens that share one draw of noise: draws do not depend on how tokens are split into calls.

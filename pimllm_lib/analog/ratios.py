@@ -28,7 +28,7 @@ from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.product import multiply
 from pimllm_lib.analog.readout import ACT_BITS, Converter, largest_pulse, pulse_weights, pulses
 from pimllm_lib.analog.wires import mean_square_loss
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Tokens and terms of the series that `curve` sums.

@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
 from pimllm_lib.analog.cells import Programmed, generator
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware.analog import MAX_BITS
 
 #: Bits of an activation where nothing else is said: BitNet's.

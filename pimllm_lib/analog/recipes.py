@@ -7,7 +7,7 @@ from hashlib import sha256
 from math import inf
 from typing import Any
 
-from pimllm_lib.errors import unknown
+from pimllm_lib.core.errors import unknown
 from pimllm_lib.llm import Decoder
 
 #: What norms add to the mean square; base of the rotary positions.

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pimllm_lib.catalog.quantities import read_text
-from pimllm_lib.errors import BadInput, clip, one_line
+from pimllm_lib.core.errors import BadInput, clip, one_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 #: Files that a checkpoint was kept in before, as Python objects.

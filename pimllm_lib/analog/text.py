@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 
 #: Where a Hugging Face checkpoint keeps its tokenizer; tokens of a model that reads bytes.
 TOKENIZER, BYTES = "tokenizer.json", 256

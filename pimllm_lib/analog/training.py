@@ -26,7 +26,7 @@ from pimllm_lib.analog.checkpoint import Matrix, write
 from pimllm_lib.analog.corpus import Corpus
 from pimllm_lib.analog.packing import ternarise
 from pimllm_lib.analog.recipes import EPS, THETA, Recipe
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.llm import Decoder
 
 

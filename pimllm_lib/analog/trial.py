@@ -12,7 +12,7 @@ from pimllm_lib.analog.checkpoint import Checkpoint
 from pimllm_lib.analog.evaluation import bits_per_byte, calibrate, on_crossbars
 from pimllm_lib.analog.language import Prepare, exact, losses, zeroed
 from pimllm_lib.analog.text import Text
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Most tokens that a range is chosen from, and the share of the text that they may be.

@@ -16,11 +16,11 @@ from typing import Any, Generic, TypeVar
 from pimllm_lib import hardware
 from pimllm_lib.catalog.models import from_path, from_table
 from pimllm_lib.catalog.quantities import build, name_of, read_toml
-from pimllm_lib.conventions import PRESETS, Conventions
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.conventions import PRESETS, Conventions
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import fingerprint
 
 T = TypeVar("T")
 _PARTS: dict[str, type[Any]] = {

@@ -7,11 +7,11 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from pimllm_lib.catalog import models, parts, systems
-from pimllm_lib.conventions import CORRECTED, PRESETS, Conventions
-from pimllm_lib.errors import clip
+from pimllm_lib.core.conventions import CORRECTED, PRESETS, Conventions
+from pimllm_lib.core.errors import clip
+from pimllm_lib.core.parts import fingerprint, inside
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import fingerprint, inside
 
 
 def is_catalogs(item: Any, field: str) -> bool:

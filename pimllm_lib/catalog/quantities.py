@@ -8,8 +8,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.units import UNITS, si_unit
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.units import UNITS, si_unit
 
 #: How a literature number is known.
 STATUSES = {

@@ -39,8 +39,9 @@ def evaluate(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from pimllm_lib import catalog, metrics
+    from pimllm_lib.core import files, paths
     from pimllm_lib.hardware import SystolicArray
-    from pimllm_lib.report import archive, files, paths
+    from pimllm_lib.report import archive
 
     into = None if args.netcdf is None else files.require_file(paths.users(args.netcdf))
     systems = [catalog.system(name) for name in args.system or ["tpu-llm"]]
@@ -59,7 +60,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def _evaluated(systems: list[Any], models: list[str], names: list[str], point: dict[str, Any]) -> Any:
     """Return what every pair of a system and a model costs, with remedies put on where some are named."""
-    from pimllm_lib import catalog, joining, remedies
+    from pimllm_lib import catalog, remedies
+    from pimllm_lib.core import joining
     from pimllm_lib.system import evaluate
 
     if not names:
@@ -108,7 +110,7 @@ def _add_explain(commands: Any) -> None:
 
 def explain(args: argparse.Namespace) -> None:
     """Print how one number comes about."""
-    from pimllm_lib.errors import one_line
+    from pimllm_lib.core.errors import one_line
     from pimllm_lib.report.explain import explain
 
     where = {"system": args.system, "model": args.model, "conventions": args.conventions}

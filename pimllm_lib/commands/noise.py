@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from pimllm_lib.commands.settings import KINDS, own, parts_of
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 
 #: A longer text is the wrong file: a tokenizer holds all of it at once.
 LONGEST = 1 << 26
@@ -61,7 +61,7 @@ def noise(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from pimllm_lib.analog import checkpoint, text, trial
-    from pimllm_lib.report import files, paths
+    from pimllm_lib.core import files, paths
 
     if args.tokens < args.window:
         raise BadInput(f"--tokens is {args.tokens}; wanted at least the {args.window} of --window")

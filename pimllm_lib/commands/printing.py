@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pimllm_lib.errors import one_line
+from pimllm_lib.core.errors import one_line
 
 
 def rows(items: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -32,7 +32,7 @@ def _add_show(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Print what a result holds."""
-    from pimllm_lib.report import paths
+    from pimllm_lib.core import paths
     from pimllm_lib.report.describe import describe, lines
 
     said = describe(paths.archive(args.archive), args.result)
@@ -58,7 +58,7 @@ def _add_verify(commands: Any) -> None:
 
 def verify(args: argparse.Namespace) -> int:
     """Check an archive; return 1 when something is wrong with it."""
-    from pimllm_lib.report import paths
+    from pimllm_lib.core import paths
     from pimllm_lib.report.verify import verify
 
     found = verify(
@@ -94,7 +94,7 @@ def _add_attest(commands: Any) -> None:
 
 def attest(args: argparse.Namespace) -> int:
     """Attest an archive; return 1 when a result does not come out again."""
-    from pimllm_lib.report import paths
+    from pimllm_lib.core import paths
     from pimllm_lib.report.attest import attest
 
     folder = paths.archive(args.archive)
@@ -158,7 +158,7 @@ def _add_cite(commands: Any) -> None:
 
 def cite(args: argparse.Namespace) -> None:
     """Print a citation."""
-    from pimllm_lib.report import paths
+    from pimllm_lib.core import paths
     from pimllm_lib.report.cite import cite
 
     found = cite(paths.archive(args.archive), args.what)

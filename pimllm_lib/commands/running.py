@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 
 
 def _add_run(commands: Any) -> None:
@@ -40,7 +40,8 @@ def count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Execute notebooks; return 1 when a cell raises, 2 when it refuses its parameters."""
-    from pimllm_lib.report import files, jobs, notebooks, parameters, paths
+    from pimllm_lib.core import files, paths
+    from pimllm_lib.report import jobs, notebooks, parameters
 
     names = _names(args)
     given = (parameters.from_file(paths.users(args.f)) if args.f else {}) | dict(args.p)
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _names(args: argparse.Namespace) -> list[str]:
     """Return the notebooks that are meant. Raises BadInput for two of one name, and for what an archive cannot hold."""
-    from pimllm_lib.report import paths
+    from pimllm_lib.core import paths
 
     names = paths.slugs() if args.notebooks == ["all"] else list(dict.fromkeys(args.notebooks))
     if "all" in names:
@@ -86,7 +87,7 @@ def _names(args: argparse.Namespace) -> list[str]:
 
 def _target(args: argparse.Namespace, names: list[str]) -> Path:
     """Return the folder for the results. Raises BadInput for one that is the archive's."""
-    from pimllm_lib.report import paths
+    from pimllm_lib.core import paths
 
     own = all(not name.endswith(".ipynb") for name in names)
     here = paths.EXECUTED if own and paths.IN_CHECKOUT else Path("executed")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput, clip, unknown
 
 #: What an analog configuration is made of: start of a path -> class of the part.
 KINDS = {"crossbar": "Crossbar", "devices": "Devices", "readout": "Readout"}
@@ -19,7 +19,7 @@ def parts_of(names: Mapping[str, str], settings: Iterable[Sequence[str]]) -> dic
     Raises BadInput for a path that leads nowhere, with the nearest one, and for a value that the field cannot hold.
     """
     from pimllm_lib import catalog, hardware
-    from pimllm_lib.parts import with_fields
+    from pimllm_lib.core.parts import with_fields
 
     parts = {key: catalog.part(name, getattr(hardware, KINDS[key])) for key, name in names.items()}
     changes: dict[str, dict[str, Any]] = {key: {} for key in parts}

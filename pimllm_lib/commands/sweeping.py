@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib.commands.running import count
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 
 
 def _add_sweep(commands: Any) -> None:
@@ -32,7 +32,8 @@ def _add_sweep(commands: Any) -> None:
 
 def sweep(args: argparse.Namespace) -> None:
     """Evaluate a study, or say how much it is."""
-    from pimllm_lib.report import jobs, paths, studies, study_file
+    from pimllm_lib.core import paths
+    from pimllm_lib.report import jobs, studies, study_file
 
     path = paths.users(args.study)
     into = None if args.check else _target(args, path)
@@ -48,7 +49,7 @@ def sweep(args: argparse.Namespace) -> None:
 
 def _target(args: argparse.Namespace, study: Path) -> Path:
     """Return the folder for the chunks. Raises BadInput for none, one of the archive's, and one that takes no files."""
-    from pimllm_lib.report import files, paths
+    from pimllm_lib.core import files, paths
 
     if args.archive:
         paths.checkout()

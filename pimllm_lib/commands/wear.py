@@ -38,8 +38,8 @@ def lifetime(args: argparse.Namespace) -> None:
     """Print a row for each technology, estimate, context, use and allocation."""
     from pimllm_lib import catalog
     from pimllm_lib.commands.evaluation import context
+    from pimllm_lib.core.errors import BadInput
     from pimllm_lib.endurance import lifetimes, uses
-    from pimllm_lib.errors import BadInput
     from pimllm_lib.technologies import names
 
     chosen = args.technology or names()
@@ -56,7 +56,7 @@ def lifetime(args: argparse.Namespace) -> None:
 
 
 def _rows(name: str, last: Any, system: Any) -> list[dict[str, Any]]:
-    from pimllm_lib.errors import BadInput
+    from pimllm_lib.core.errors import BadInput
     from pimllm_lib.hardware import System
     from pimllm_lib.technologies import fitted, spread
 

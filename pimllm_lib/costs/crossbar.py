@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pimllm_lib.core.parts import Value, ceil_div, part
 from pimllm_lib.hardware import Adc, Buffer, Crossbar, Tile
-from pimllm_lib.parts import Value, ceil_div, part
 
 
 @part

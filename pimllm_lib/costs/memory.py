@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.parts import Value, ceil_div
+from pimllm_lib.core.parts import Value, ceil_div
 
 
 def dram_words(

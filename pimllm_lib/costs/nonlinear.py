@@ -6,7 +6,7 @@ product before it; the others, and the depth of the pipeline, are waited for.
 
 from __future__ import annotations
 
-from pimllm_lib.parts import Value, ceil_div
+from pimllm_lib.core.parts import Value, ceil_div
 
 #: Function -> (passes over its elements, passes that are waited for).
 #: ConSMax (Liu et al. 2024) needs neither the maximum nor the sum of the scores. A conventional softmax takes the maximum

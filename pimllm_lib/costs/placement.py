@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 
 Counts = tuple[int, ...]
 Tiles = NDArray[np.int64]

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pimllm_lib.parts import Value, ceil_div, part
+from pimllm_lib.core.parts import Value, ceil_div, part
 
 
 @part

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Value, ceil_div
+from pimllm_lib.core.errors import unknown
+from pimllm_lib.core.parts import Value, ceil_div
 
 #: How slots are given to tokens.
 ALLOCATIONS = ("in-place", "ring", "levelled")

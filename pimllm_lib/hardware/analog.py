@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Name, Table, Value, part, require, require_counts, require_inner, require_positive
+from pimllm_lib.core.errors import unknown
+from pimllm_lib.core.parts import Name, Table, Value, part, require, require_counts, require_inner, require_positive
 
 #: How consecutive tiles are laid on the grid, see `costs.placement`.
 WALKS = ("l-shell", "row-major", "banks")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.errors import clip
-from pimllm_lib.hardware.analog import MAX_BITS, Auxiliary, Cell, Tile
-from pimllm_lib.parts import (
+from pimllm_lib.core.errors import clip
+from pimllm_lib.core.parts import (
     Value,
     numeric,
     part,
@@ -16,7 +15,8 @@ from pimllm_lib.parts import (
     require_inner,
     require_positive,
     with_field,
-)  # fmt: skip
+)
+from pimllm_lib.hardware.analog import MAX_BITS, Auxiliary, Cell, Tile
 
 
 @part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.parts import (
+from pimllm_lib.core.parts import (
     Value,
     numeric,
     part,

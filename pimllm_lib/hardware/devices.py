@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.parts import Name, Table, Value, numeric, part, require, require_flags, require_positive
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import Name, Table, Value, numeric, part, require, require_flags, require_positive
 
 #: Laws of conductance variation; ways to work out the drop along a bit line; what sets a converter's range.
 LAWS = ("normal", "lognormal")

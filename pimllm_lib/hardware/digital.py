@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.errors import clip, unknown
-from pimllm_lib.parts import (
+from pimllm_lib.core.errors import clip, unknown
+from pimllm_lib.core.parts import (
     Name,
     Value,
     part,
@@ -14,7 +14,7 @@ from pimllm_lib.parts import (
     require_flags,
     require_paid,
     require_positive,
-)  # fmt: skip
+)
 
 DATAFLOWS = ("os", "ws", "is")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
-from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.core.errors import BadInput, unknown
+from pimllm_lib.core.parts import part, require, require_inner
+from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS
 from pimllm_lib.hardware.analog import Pim
 from pimllm_lib.hardware.attention import KvPim
 from pimllm_lib.hardware.decoding import ONE_BY_ONE, Decoding
 from pimllm_lib.hardware.digital import SystolicArray
 from pimllm_lib.hardware.memory import Bus, Dram, KvStore, Nonlinear, Sram, Storage
-from pimllm_lib.parts import part, require, require_inner
-from pimllm_lib.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS
 
 #: Engines a product can be routed to: the fields of `System` that do work.
 ENGINES = ("array", "pim", "kv_pim")

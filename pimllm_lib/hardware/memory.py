@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.errors import unknown
-from pimllm_lib.parts import Name, Value, numeric, part, require, require_counts, require_paid, require_positive
+from pimllm_lib.core.errors import unknown
+from pimllm_lib.core.parts import Name, Value, numeric, part, require, require_counts, require_paid, require_positive
 
 SOFTMAXES = ("consmax", "conventional")
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from pimllm_lib.core.parts import Value, numeric, require, with_field
 from pimllm_lib.hardware.analog import MAX_BITS
 from pimllm_lib.hardware.machine import System
-from pimllm_lib.parts import Value, numeric, require, with_field
 
 
 def with_weight_bits(system: System, bits: Value) -> System:

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pimllm_lib.schema import SUMMED, VARIABLES
+from pimllm_lib.core.schema import SUMMED, VARIABLES
 
 
 def summed(variable: xr.DataArray) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pimllm_lib.errors import BadInput, unknown
-from pimllm_lib.report import archive, attested, diff, files, manifest, notebooks, paths, provenance
+from pimllm_lib.core import files, paths
+from pimllm_lib.core.errors import BadInput, unknown
+from pimllm_lib.report import archive, attested, diff, manifest, notebooks, provenance
 from pimllm_lib.report.verify import recomputed
 
 

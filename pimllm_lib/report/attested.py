@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib import __version__
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.report import archive, files, manifest, paths
+from pimllm_lib.core import files, paths
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.report import archive, manifest
 
 NAME = "attested.json"
 #: SHA-256 of a file -> hash of sources that gave it again -> version.

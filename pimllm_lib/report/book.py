@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 
 from pimllm_lib import __version__
-from pimllm_lib.errors import BadInput
-from pimllm_lib.report import archive, diff, files, manifest, notebooks, pages, provenance, result_page
+from pimllm_lib.core import files
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.paths import BOOK, BUILD, DATA, EXECUTED, RESULTS, ROOT, checkout, slugs
+from pimllm_lib.report import archive, diff, manifest, notebooks, pages, provenance, result_page
 from pimllm_lib.report import jobs as batch
 from pimllm_lib.report.cite import cite
-from pimllm_lib.report.paths import BOOK, BUILD, DATA, EXECUTED, RESULTS, ROOT, checkout, slugs
 from pimllm_lib.report.result_page import Result
 
 SOURCE = BUILD / "book"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.report import archive
 from pimllm_lib.report.study_file import Plan
 from pimllm_lib.space import Chunk

@@ -9,8 +9,9 @@ from typing import Any
 
 import xarray as xr
 
-from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.report import agreement, archive, attested, files, manifest, provenance, swhid, versions
+from pimllm_lib.core import files
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.report import agreement, archive, attested, manifest, provenance, swhid, versions
 
 AUTHORS = "The pimllm contributors"
 _ESCAPES = {c: f"\\{c}" for c in "_%&#${}"} | {

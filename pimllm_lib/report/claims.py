@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import catalog, joining
-from pimllm_lib.conventions import PRESETS
-from pimllm_lib.errors import BadInput
+from pimllm_lib import catalog
+from pimllm_lib.core import joining
+from pimllm_lib.core.conventions import PRESETS
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import fingerprint
+from pimllm_lib.core.paths import DATA
 from pimllm_lib.metrics import battery, compare, lead, operations, summary
-from pimllm_lib.parts import fingerprint
-from pimllm_lib.report.paths import DATA
 from pimllm_lib.system import evaluate
 
 #: How a number was shortened for print -> how to shorten ours. Text that cuts digits off says so in its row.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
 
 #: The pieces of Python text. Python's own tokens take ten times as long, and are others in each version.
 _PIECES = re.compile(

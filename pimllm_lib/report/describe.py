@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.errors import one_line, unknown
-from pimllm_lib.report import archive, files, manifest
+from pimllm_lib.core import files
+from pimllm_lib.core.errors import one_line, unknown
+from pimllm_lib.report import archive, manifest
 
 
 def describe(folder: Path, name: str) -> dict[str, Any]:

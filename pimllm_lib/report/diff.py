@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.errors import clip
+from pimllm_lib.core.errors import clip
 from pimllm_lib.report import agreement, archive
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from pimllm_lib import catalog, metrics
 from pimllm_lib.catalog.departures import is_catalogs
-from pimllm_lib.conventions import SWITCHES
-from pimllm_lib.errors import unknown
-from pimllm_lib.parts import inside
-from pimllm_lib.schema import COMPONENTS, VARIABLES
+from pimllm_lib.core.conventions import SWITCHES
+from pimllm_lib.core.errors import unknown
+from pimllm_lib.core.parts import inside
+from pimllm_lib.core.schema import COMPONENTS, VARIABLES
 from pimllm_lib.system import evaluate
 
 #: Figure of merit -> what it is made of: its formula, and the extensive variable that is taken apart.

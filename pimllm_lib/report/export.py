@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib import __version__
-from pimllm_lib.errors import BadInput
-from pimllm_lib.report import archive, attested, files, manifest, paths, provenance, sources, swhid, versions
+from pimllm_lib.core import files, paths
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.report import archive, attested, manifest, provenance, sources, swhid, versions
 from pimllm_lib.report.cite import AUTHORS
 
 #: What a crate holds beside archive, notebooks and library.

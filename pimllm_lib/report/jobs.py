@@ -11,8 +11,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from pimllm_lib.errors import BadInput
-from pimllm_lib.report import archive, attested, diff, files, manifest, notebooks, parameters, paths
+from pimllm_lib.core import files, paths
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.report import archive, attested, diff, manifest, notebooks, parameters
 
 
 def run(

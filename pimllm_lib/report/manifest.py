@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.report import files
+from pimllm_lib.core import files
+from pimllm_lib.core.errors import BadInput, clip
 
 NAME = "manifest.json"
 #: Where an archive has studies: descriptions, and results that notebooks read and none makes.

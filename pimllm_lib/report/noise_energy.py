@@ -15,14 +15,14 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.axes import axis
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.axes import axis
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import with_fields
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import Adc
 from pimllm_lib.hardware.analog import MAX_BITS
 from pimllm_lib.metrics import summary
-from pimllm_lib.parts import with_fields
 from pimllm_lib.reduction import Reduction
-from pimllm_lib.schema import annotate
 from pimllm_lib.system import evaluate
 
 #: The catalog's converters of one family, by growing resolution; between and beyond them nothing is published there.

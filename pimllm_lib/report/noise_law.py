@@ -18,8 +18,8 @@ from pimllm_lib.analog.cases import Case, cases
 from pimllm_lib.analog.cells import program
 from pimllm_lib.analog.product import multiply
 from pimllm_lib.analog.ratios import Probe
-from pimllm_lib.errors import BadInput
-from pimllm_lib.schema import annotate
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.schema import annotate
 
 #: The curve that kappa is taken from; the one that gives a kappa for each kind of matrix.
 FITTED, BY_KIND = "variation", "kind"

@@ -10,10 +10,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
-from pimllm_lib import joining
 from pimllm_lib.analog.cases import Case, cases
-from pimllm_lib.errors import BadInput
-from pimllm_lib.schema import annotate
+from pimllm_lib.core import joining
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.schema import annotate
 
 #: Rises of the perplexity whose thresholds are looked for; share of resamples inside an interval; resamples.
 LEVELS, INSIDE, RESAMPLES = (0.01, 0.1), 0.95, 2000

@@ -15,9 +15,10 @@ from pimllm_lib.analog import checkpoint, corpus, recipes, text
 from pimllm_lib.analog.cases import Case, attending, cases, noise_to_signal, prepared, ranges
 from pimllm_lib.analog.checkpoint import Checkpoint
 from pimllm_lib.analog.language import losses
-from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.report import files, paths, readers
-from pimllm_lib.schema import annotate
+from pimllm_lib.core import files, paths
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.schema import annotate
+from pimllm_lib.report import readers
 from pimllm_lib.space import Axis, Chunk, Space
 
 #: Keys of a study beside name and curves, and what they are unless given.

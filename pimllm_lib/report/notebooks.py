@@ -11,9 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pimllm_lib.errors import BadInput
-from pimllm_lib.report import code, files, manifest, parameters
-from pimllm_lib.report.paths import NOTEBOOKS, notebook
+from pimllm_lib.core import files
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.paths import NOTEBOOKS, notebook
+from pimllm_lib.report import code, manifest, parameters
 from pimllm_lib.report.provenance import RUNNING, package_versions, page_hash
 
 #: Bytes that the name of a socket may have, less a number: macOS takes the fewest.

@@ -18,16 +18,16 @@ from pimllm_lib.analog import (
     product,
     source,
 )
-from pimllm_lib.axes import axis
-from pimllm_lib.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
+from pimllm_lib.core.axes import axis
+from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
+from pimllm_lib.core.parts import with_field
+from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
 from pimllm_lib.flips import flip
 from pimllm_lib.generation import generate
-from pimllm_lib.parts import with_field
 from pimllm_lib.report import archive, claims, diagram, tables, text, versions
 from pimllm_lib.report.chapters import rates
 from pimllm_lib.report.result_page import plain
-from pimllm_lib.schema import SUBSYSTEMS
 from pimllm_lib.system import evaluate
 
 

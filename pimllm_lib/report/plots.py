@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.report.figure import Figure, style
-from pimllm_lib.schema import SUBSYSTEMS
 
 #: Subsystem -> colour, and the order they are stacked in.
 _SUBSYSTEM_COLOURS = {

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib import __version__
-from pimllm_lib.errors import BadInput
-from pimllm_lib.report import code
-from pimllm_lib.report.paths import (
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.paths import (
     CHECKPOINTS,
     DATA,
     LOCK,
@@ -31,6 +30,7 @@ from pimllm_lib.report.paths import (
     notebook,
     slugs,
 )
+from pimllm_lib.report import code
 
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"

@@ -14,9 +14,9 @@ from pimllm_lib.analog.evaluation import expected_losses
 from pimllm_lib.analog.language import Prepare, Product, exact, hidden, losses, zeroed
 from pimllm_lib.analog.probes import Cause
 from pimllm_lib.analog.ratios import Probe
-from pimllm_lib.errors import BadInput
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.report import trained
-from pimllm_lib.schema import annotate
 
 #: Who reads -> what that is. Bounds are known for the generated source alone.
 READERS = {

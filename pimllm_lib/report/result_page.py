@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import xarray as xr
 
+from pimllm_lib.core.schema import DIMS, VARIABLES
 from pimllm_lib.report import archive
 from pimllm_lib.report.cite import Citation
-from pimllm_lib.schema import DIMS, VARIABLES
 
 #: Where, seen from the book's root, what can be downloaded lies.
 DOWNLOADS = "downloads"

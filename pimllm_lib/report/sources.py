@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import xarray as xr
 
-from pimllm_lib.errors import BadInput, clip, one_line
-from pimllm_lib.report import archive, files, manifest, paths, versions
+from pimllm_lib.core import files, paths
+from pimllm_lib.core.errors import BadInput, clip, one_line
+from pimllm_lib.report import archive, manifest, versions
 
 #: A member of a crate is a dataset or a short text; a larger one is not ours.
 _LONGEST = 1 << 30

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.report import files
+from pimllm_lib.core import files
+from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.system import evaluate
 
 _CELLS: tuple[tuple[str, str, str], ...] = (

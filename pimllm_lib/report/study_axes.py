@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib.arguments import listed
-from pimllm_lib.errors import BadInput, clip, unknown
-from pimllm_lib.schema import RESERVED
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.schema import RESERVED
 from pimllm_lib.space import LAWS, METHODS, Axis, Range, Space
 
 _LISTED_KEYS, _RANGED_KEYS = ("fields", "values", "labels"), ("fields", "low", "high", "law", "points")

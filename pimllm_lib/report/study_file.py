@@ -15,9 +15,9 @@ import xarray as xr
 from pimllm_lib import catalog, sweep
 from pimllm_lib.arguments import contexts, listed
 from pimllm_lib.catalog.departures import departures
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.hardware import System
-from pimllm_lib.parts import fingerprint
 from pimllm_lib.reduction import Reduction
 from pimllm_lib.report import archive, noise_study, notebooks, parameters, study_axes
 from pimllm_lib.report.provenance import study_hash

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha1
 
-from pimllm_lib.report import paths
+from pimllm_lib.core import paths
 
 
 def content(data: bytes) -> str:

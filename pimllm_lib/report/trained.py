@@ -16,8 +16,8 @@ import numpy as np
 
 from pimllm_lib.analog import checkpoint, corpus, docstrings, recipes
 from pimllm_lib.analog.language import losses
-from pimllm_lib.errors import BadInput
-from pimllm_lib.report import files
+from pimllm_lib.core import files
+from pimllm_lib.core.errors import BadInput
 
 NAME = "training.json"
 #: Held-out windows a record is about; steps over which it gives a mean loss.

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import catalog, joining
+from pimllm_lib import catalog
+from pimllm_lib.core import joining
+from pimllm_lib.core.errors import unknown
+from pimllm_lib.core.parts import Value
+from pimllm_lib.core.paths import DATA
+from pimllm_lib.core.schema import SUBSYSTEMS, annotate
+from pimllm_lib.core.units import UNITS
 from pimllm_lib.costs import crossbar, memory, systolic
-from pimllm_lib.errors import unknown
 from pimllm_lib.hardware import Adc, Cell, Crossbar
-from pimllm_lib.parts import Value
-from pimllm_lib.report.paths import DATA
-from pimllm_lib.schema import SUBSYSTEMS, annotate
 from pimllm_lib.system import evaluate
-from pimllm_lib.units import UNITS
 
 #: What a report of SCALE-Sim counts, in the order of data/peers/scalesim.csv.
 COUNTS = ("cycles", "inputs", "weights", "results", "dram_inputs", "dram_weights", "dram_results")

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.core import paths
+from pimllm_lib.core.errors import BadInput, unknown
+from pimllm_lib.core.schema import SCHEMA_VERSION, VARIABLES
 from pimllm_lib.report import (
     archive,
     attested,
@@ -23,11 +25,9 @@ from pimllm_lib.report import (
     noise_study,
     notebooks,
     parameters,
-    paths,
     provenance,
     versions,
 )
-from pimllm_lib.schema import SCHEMA_VERSION, VARIABLES
 
 
 @dataclass

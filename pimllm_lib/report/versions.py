@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from pimllm_lib.errors import BadInput
-from pimllm_lib.report import files, paths
+from pimllm_lib.core import files, paths
+from pimllm_lib.core.errors import BadInput
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib import flips
-from pimllm_lib.axes import axis
-from pimllm_lib.conventions import ORDER, SLIPS
+from pimllm_lib.core.axes import axis
+from pimllm_lib.core.conventions import ORDER, SLIPS
+from pimllm_lib.core.units import UNITS, si_unit
 from pimllm_lib.report.figure import Figure, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
-from pimllm_lib.units import UNITS, si_unit
 
 _PANELS = {"speedup": "Speed-up of PIM-LLM", "efficiency": "Tokens/J of PIM-LLM over TPU-LLM"}
 _FOR, _AGAINST, _PRESET = "#D55E00", "#0072B2", "#777777"

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_lib import joining
+from pimllm_lib.core import joining
 from pimllm_lib.report.claims import SCALES, earlier, published
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
 from pimllm_lib.report.tables import Table

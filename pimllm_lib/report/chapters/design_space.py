@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog, sweep
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.metrics import summary
 from pimllm_lib.pool import each
 from pimllm_lib.reduction import Reduction
-from pimllm_lib.schema import annotate
 from pimllm_lib.space import Axis, Space
 from pimllm_lib.system import evaluate
 

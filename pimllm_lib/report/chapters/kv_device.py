@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, joining, technologies
-from pimllm_lib.axes import axis
+from pimllm_lib import catalog, technologies
+from pimllm_lib.core import joining
+from pimllm_lib.core.axes import axis
+from pimllm_lib.core.parts import with_fields
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.endurance import lifetimes
 from pimllm_lib.hardware import System
 from pimllm_lib.kv_writing import token_cells
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import with_fields
 from pimllm_lib.report.chapters.kv_setting import FREE, RECOMMENDED, Setting, measured
 from pimllm_lib.report.chapters.long_setting import over_models
-from pimllm_lib.schema import annotate
 
 #: The published machine counted as it was: no static power, no memory, no output head.
 ENGINES_ALONE = "published, engines alone"

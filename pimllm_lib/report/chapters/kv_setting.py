@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import xarray as xr
 
 from pimllm_lib import catalog, remedies, technologies
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import with_field, with_fields
+from pimllm_lib.core.schema import ATTENTION_OPS, annotate
+from pimllm_lib.core.units import GIB
 from pimllm_lib.endurance import Use
-from pimllm_lib.errors import BadInput, clip
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 from pimllm_lib.metrics import summary
-from pimllm_lib.parts import with_field, with_fields
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS
-from pimllm_lib.schema import ATTENTION_OPS, annotate
 from pimllm_lib.system import evaluate
-from pimllm_lib.units import GIB
 
 #: The machine with attention in memory, the recommended one that it is made of, and the best set of chapter 10.
 IN_MEMORY, RECOMMENDED, IMPROVED = "pim-attention", "pim-llm-groups", ("row groups", "packed heads", "800 MHz")

@@ -9,11 +9,11 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog, technologies
+from pimllm_lib.core.units import HOUR, YEAR
 from pimllm_lib.report.chapters.analog_noise import percent
 from pimllm_lib.report.chapters.design_space import MM2
 from pimllm_lib.report.tables import Table, source_row
 from pimllm_lib.report.text import spaced
-from pimllm_lib.units import HOUR, YEAR
 
 #: Uses that tables show: at full rate, and on a phone.
 FULL, PHONE = "answers without pause", "a phone"

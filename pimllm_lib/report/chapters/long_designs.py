@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, joining, remedies, uncertainty
-from pimllm_lib.axes import axis
-from pimllm_lib.errors import BadInput
+from pimllm_lib import catalog, remedies, uncertainty
+from pimllm_lib.core import joining
+from pimllm_lib.core.axes import axis
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import Value, with_fields
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
-from pimllm_lib.parts import Value, with_fields
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS
-from pimllm_lib.schema import annotate
 from pimllm_lib.support import digital_area
 from pimllm_lib.system import evaluate
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from pimllm_lib import catalog, joining, remedies
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib import catalog, remedies
+from pimllm_lib.core import joining
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import with_field
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.llm import Decoder
 from pimllm_lib.metrics import summary
-from pimllm_lib.parts import with_field
-from pimllm_lib.schema import annotate
 from pimllm_lib.system import evaluate
 from pimllm_lib.workload import cache_words
 

@@ -12,15 +12,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import catalog, joining
-from pimllm_lib.axes import axis
-from pimllm_lib.errors import BadInput
+from pimllm_lib import catalog
+from pimllm_lib.core import joining
+from pimllm_lib.core.axes import axis
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import with_field
+from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.hardware.weights import with_weight_bits
 from pimllm_lib.llm import Decoder, parameter_count
 from pimllm_lib.metrics import compare, summary
-from pimllm_lib.parts import with_field
-from pimllm_lib.schema import annotate
 from pimllm_lib.system import evaluate
 
 #: Both ways to count, the slips of the study left out of each, and their colours.

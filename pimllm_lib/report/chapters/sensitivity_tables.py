@@ -10,11 +10,11 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib import uncertainty
+from pimllm_lib.core.units import UNITS, si_unit
 from pimllm_lib.report.claims import published
 from pimllm_lib.report.robustness import BANDS, SIDES
 from pimllm_lib.report.tables import Table
 from pimllm_lib.uncertainty import Constant
-from pimllm_lib.units import UNITS, si_unit
 
 
 def distributions(drawn: Sequence[Constant]) -> Table:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.parts import part
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import part
 
 
 @part

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.errors import BadInput, clip
-from pimllm_lib.schema import DIMS, RESERVED, VARIABLES
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.schema import DIMS, RESERVED, VARIABLES
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 
-from pimllm_lib.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput, clip, unknown
 
 #: A number, a numpy array or a DataArray: whatever broadcasts. Cost functions take and return it.
 Value: TypeAlias = Any

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 
-from pimllm_lib.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip
 
 #: How long a run waits for another one to finish putting its files in place; that takes milliseconds.
 PATIENCE_S = 60
@@ -103,7 +103,7 @@ def below(name: object) -> str:
 
     >>> below("../secret")
     Traceback (most recent call last):
-    pimllm_lib.errors.BadInput: the file name '../secret' leaves its folder; wanted a name below it
+    pimllm_lib.core.errors.BadInput: the file name '../secret' leaves its folder; wanted a name below it
     """
     plain = isinstance(name, str) and name == str(PurePosixPath(name)) and name.isprintable()
     parts = PurePosixPath(str(name)).parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pimllm_lib.errors import BadInput, unknown
+from pimllm_lib.core.errors import BadInput, unknown
 
 PACKAGE = Path(__file__).resolve().parents[1]
 #: What a wheel carries of a checkout; hatch_build.py puts it there.

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, units, axes, frozen parts, schema, conventions, places and files."""
