@@ -28,7 +28,7 @@ from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, VARIABLES
 from pimllm_lib.costs import memory
 from pimllm_lib.hardware import Dram, Storage, SystolicArray
 from pimllm_lib.metrics import power
-from pimllm_lib.workload import Product
+from pimllm_lib.workload.products import Product
 
 
 @part

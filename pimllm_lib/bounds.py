@@ -20,10 +20,10 @@ from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value
 from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
-from pimllm_lib.llm import Decoder
-from pimllm_lib.step import tokens_of
 from pimllm_lib.system import evaluate
-from pimllm_lib.workload import attended, token_words
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.products import attended, token_words
+from pimllm_lib.workload.step import tokens_of
 
 #: What may bound decoding -> meaning.
 BOUNDS = {

@@ -21,8 +21,8 @@ from pimllm_lib.hardware import ENGINES, KvPim, System
 from pimllm_lib.kv_engine import kv_entries
 from pimllm_lib.kv_writing import late_writes, require_kept
 from pimllm_lib.ledger import Ledger
-from pimllm_lib.step import Step, decoding_passes, tokens_of
 from pimllm_lib.support import static_entries, surrounding_entries
+from pimllm_lib.workload.step import Step, decoding_passes, tokens_of
 
 #: op, component, seconds on the critical path.
 Wait = tuple[str, str, Value]

@@ -20,9 +20,9 @@ from pimllm_lib.core.units import YEAR
 from pimllm_lib.costs import wear
 from pimllm_lib.hardware import KvPim, System
 from pimllm_lib.kv_writing import token_cells
-from pimllm_lib.llm import Decoder
 from pimllm_lib.system import evaluate
-from pimllm_lib.workload import attended
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.products import attended
 
 #: Share of failed cells at which crossbars are taken to be worn out.
 WORN = 0.01

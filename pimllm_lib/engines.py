@@ -15,7 +15,7 @@ from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.parts import Value
 from pimllm_lib.costs import crossbar, placement, systolic
 from pimllm_lib.hardware import Pim, SystolicArray
-from pimllm_lib.workload import Product
+from pimllm_lib.workload.products import Product
 
 Entry = tuple[str, str, str, Value]
 

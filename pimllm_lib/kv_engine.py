@@ -18,8 +18,8 @@ from pimllm_lib.costs import crossbar
 from pimllm_lib.engines import Entry
 from pimllm_lib.hardware import Auxiliary, KvPim
 from pimllm_lib.kv_writing import kept_w, refresh, sharing, write_entries
-from pimllm_lib.step import Step
-from pimllm_lib.workload import Product
+from pimllm_lib.workload.products import Product
+from pimllm_lib.workload.step import Step
 
 
 def kv_entries(kv: KvPim, step: Step, products: Sequence[Product], wanted: set[str]) -> Iterator[Entry]:

@@ -14,9 +14,9 @@ from pimllm_lib.core.parts import Value, require
 from pimllm_lib.costs import crossbar, wear
 from pimllm_lib.engines import Entry
 from pimllm_lib.hardware import KvPim
-from pimllm_lib.llm import Decoder
-from pimllm_lib.step import Step
-from pimllm_lib.workload import attended
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.products import attended
+from pimllm_lib.workload.step import Step
 
 
 def token_cells(kv: KvPim, decoder: Decoder) -> Value:

@@ -22,7 +22,7 @@ from pimllm_lib import catalog
 from pimllm_lib.core.errors import BadInput, unknown
 from pimllm_lib.core.parts import Value, with_fields
 from pimllm_lib.hardware import System
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 Changes = Mapping[str, Any]
 

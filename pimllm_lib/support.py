@@ -16,8 +16,8 @@ from pimllm_lib.core.parts import Value
 from pimllm_lib.costs import memory, nonlinear
 from pimllm_lib.engines import Entry, array_entries, laid_out
 from pimllm_lib.hardware import Dram, KvStore, Storage, System
-from pimllm_lib.step import Step
-from pimllm_lib.workload import Elementwise, Product, cached
+from pimllm_lib.workload.products import Elementwise, Product, cached
+from pimllm_lib.workload.step import Step
 
 #: Part of a system -> the convention that needs it.
 NEEDED_BY = (

@@ -20,9 +20,9 @@ from pimllm_lib.core.errors import unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.core.schema import VARIABLES, annotate
 from pimllm_lib.ledger import split_labels
-from pimllm_lib.llm import Decoder
-from pimllm_lib.step import Step
 from pimllm_lib.support import require_areas
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.step import Step
 
 PHASES = ("decode", "prefill")
 

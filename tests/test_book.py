@@ -17,9 +17,9 @@ from pimllm_lib.analog import cases
 from pimllm_lib.cli import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.parts import fingerprint
-from pimllm_lib.llm import Decoder
 from pimllm_lib.report import archive, claims, pages, result_page, study_file
 from pimllm_lib.report.cite import cite
+from pimllm_lib.workload.decoder import Decoder
 
 PAGES = [*sorted(paths.BOOK.glob("*.md")), paths.ROOT / "README.md"]
 

@@ -20,7 +20,7 @@ from pimllm_lib.analog.checkpoint import Block, Matrix
 from pimllm_lib.analog.layout import Storage, expected, sizes, widths
 from pimllm_lib.catalog.models import from_config
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.llm import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder, parameter_count
 
 SHAPE = Decoder(
     name="tiny", d_model=16, d_ff=24, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=4, vocab_size=11, gated=True,

@@ -12,8 +12,8 @@ from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import PROJECTION_OPS, SUBSYSTEMS
 from pimllm_lib.hardware import Decoding, KvStore
-from pimllm_lib.llm import parameter_count
-from pimllm_lib.workload import attended, cache_words, elementwise, products
+from pimllm_lib.workload.decoder import parameter_count
+from pimllm_lib.workload.products import attended, cache_words, elementwise, products
 
 PIM, TPU = pl.catalog.systems["pim-llm"], pl.catalog.systems["tpu-llm"]
 SMALL, OPT, LLAMA = (pl.catalog.models[name] for name in ("opt-125m", "opt-6.7b", "llama-3-8b"))

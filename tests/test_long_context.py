@@ -11,7 +11,7 @@ from pimllm_lib.cli import main
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.report.chapters import long_context, long_designs
 from pimllm_lib.report.chapters.long_setting import Setting
-from pimllm_lib.workload import cache_words
+from pimllm_lib.workload.products import cache_words
 
 SETTING = Setting(("opt-125m", "llama-3-8b"), (128, 4096), gib=64, at=128, far=4096)
 ASKED = {"kept": 0.8, "near": 128, "at": 4096}

@@ -16,7 +16,7 @@ from pimllm_lib.analog.layout import sizes, widths
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 TRAINED = paths.DATA / "checkpoints" / "docstrings-0"
 IDEAL = ["--devices", "cells-ideal", "--readout", "readout-ideal"]

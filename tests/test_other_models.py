@@ -13,9 +13,9 @@ from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.costs import crossbar, placement
 from pimllm_lib.hardware.weights import with_weight_bits
-from pimllm_lib.llm import parameter_count
 from pimllm_lib.report.chapters import model_families
-from pimllm_lib.workload import products
+from pimllm_lib.workload.decoder import parameter_count
+from pimllm_lib.workload.products import products
 
 BOTH = ["tpu-llm", "pim-llm"]
 DENSE = pl.catalog.models["llama-3-8b"]

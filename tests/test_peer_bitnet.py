@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from test_checkpoint import a_model
 
 from pimllm_lib.analog import checkpoint, language
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 pytestmark = pytest.mark.torch
 

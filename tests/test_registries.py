@@ -13,7 +13,7 @@ from pimllm_lib.core.conventions import CORRECTED
 from pimllm_lib.core.parts import Value, part, with_field, with_fields
 from pimllm_lib.core.schema import COMPONENTS, OPS, SUBSYSTEMS
 from pimllm_lib.ledger import Ledger
-from pimllm_lib.llm import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder, parameter_count
 
 OPT = pl.catalog.models["opt-1.3b"]
 BITNET = pl.catalog.models["bitnet-2b4t"]

@@ -13,7 +13,7 @@ from pimllm_lib import baselines
 from pimllm_lib.baselines import VectorUnit
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS, VARIABLES
 from pimllm_lib.schedule import STAGES
-from pimllm_lib.workload import products
+from pimllm_lib.workload.products import products
 
 TPU, PIM_LLM = (pl.catalog.systems[name] for name in ("tpu-llm", "pim-llm"))
 FFN = ("gate", "ff1", "ff2")

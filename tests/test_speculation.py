@@ -11,7 +11,7 @@ from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.hardware import Speculation
-from pimllm_lib.step import Step
+from pimllm_lib.workload.step import Step
 
 PIM, TPU = pl.catalog.systems["pim-llm"], pl.catalog.systems["tpu-llm"]
 SMALL, LLAMA = pl.catalog.models["opt-125m"], pl.catalog.models["llama-3-8b"]

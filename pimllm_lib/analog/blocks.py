@@ -11,7 +11,7 @@ import numpy as np
 from pimllm_lib.analog import layout, packing
 from pimllm_lib.analog.layout import Storage
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pimllm_lib.analog.blocks import Block, Matrix, stored
 from pimllm_lib.analog.configuration import config_of, require_modelled, settings
 from pimllm_lib.analog.layout import Storage
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 __all__ = ["Block", "Checkpoint", "Matrix", "read", "write"]
 #: Number types that `write` stores floats in.

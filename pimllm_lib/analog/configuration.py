@@ -17,7 +17,7 @@ from pimllm_lib.analog.layout import OLDER_SUB_NORMS, Storage
 from pimllm_lib.catalog.models import from_config
 from pimllm_lib.catalog.quantities import read_text
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 ACTIVATIONS = ("relu2", "silu")
 #: Whether a product is divided by weight_scale, in each class of linear layers.

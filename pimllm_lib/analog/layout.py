@@ -14,7 +14,7 @@ from pathlib import Path
 from pimllm_lib.analog.packing import packed_rows
 from pimllm_lib.analog.tensors import BYTES, FLOATS, Tensor
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 PROJECTIONS = {

@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from pimllm_lib.core.errors import unknown
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 #: What norms add to the mean square; base of the rotary positions.
 EPS, THETA = 1e-5, 10000.0

@@ -27,7 +27,7 @@ from pimllm_lib.analog.corpus import Corpus
 from pimllm_lib.analog.packing import ternarise
 from pimllm_lib.analog.recipes import EPS, THETA, Recipe
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 
 class Projection(nn.Linear):

@@ -20,7 +20,7 @@ from pimllm_lib.core.conventions import PRESETS, Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.hardware import System
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 T = TypeVar("T")
 _PARTS: dict[str, type[Any]] = {

@@ -11,7 +11,7 @@ from pimllm_lib.core.conventions import CORRECTED, PRESETS, Conventions
 from pimllm_lib.core.errors import clip
 from pimllm_lib.core.parts import fingerprint, inside
 from pimllm_lib.hardware import System
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 
 def is_catalogs(item: Any, field: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pimllm_lib.catalog.quantities import name_of, read_text, read_toml
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.llm import Decoder, PublishedShape
+from pimllm_lib.workload.decoder import Decoder, PublishedShape
 
 #: Keys of a model table that say where it comes from, not what shape it has.
 ABOUT = ("summary", "source", "status", "where", "card_parameters", "name")

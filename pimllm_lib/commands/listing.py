@@ -23,7 +23,7 @@ def _adder(name: str, about: str, run: Any) -> Any:
 def models(args: argparse.Namespace) -> None:
     """Print the language models of the catalog."""
     from pimllm_lib import catalog
-    from pimllm_lib.llm import parameter_count
+    from pimllm_lib.workload.decoder import parameter_count
 
     fields = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts", "window")
     rows = [

@@ -13,7 +13,7 @@ from pimllm_lib import catalog
 from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.parts import inside
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.llm import as_published, parameter_count
+from pimllm_lib.workload.decoder import as_published, parameter_count
 
 #: A cell that holds nothing but a number.
 _NUMBER = re.compile(r"<td>(-?[\d.]+(?:e[-+]?\d+)?)</td>")

@@ -17,9 +17,9 @@ from pimllm_lib.core.schema import annotate
 from pimllm_lib.endurance import lifetimes
 from pimllm_lib.hardware import System
 from pimllm_lib.kv_writing import token_cells
-from pimllm_lib.llm import Decoder
 from pimllm_lib.report.chapters.kv_setting import FREE, RECOMMENDED, Setting, measured
 from pimllm_lib.report.chapters.long_setting import over_models
+from pimllm_lib.workload.decoder import Decoder
 
 #: The published machine counted as it was: no static power, no memory, no output head.
 ENGINES_ALONE = "published, engines alone"

@@ -17,10 +17,10 @@ from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.core.schema import ATTENTION_OPS, PROJECTION_OPS, annotate
 from pimllm_lib.endurance import lifetimes
 from pimllm_lib.hardware import System
-from pimllm_lib.llm import Decoder
 from pimllm_lib.report.chapters.kv_setting import IN_MEMORY, MACHINES, RECOMMENDED, Setting, measured, named
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS, over_models
 from pimllm_lib.system import evaluate
+from pimllm_lib.workload.decoder import Decoder
 
 #: Quantities of which a table says how many values were published.
 QUANTITIES = ("endurance", "array_endurance", "write_j", "write_s", "retention_s", "area_m2")

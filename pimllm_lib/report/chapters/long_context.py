@@ -18,10 +18,10 @@ from pimllm_lib.core.schema import SUBSYSTEMS, annotate
 from pimllm_lib.crossing import crossings
 from pimllm_lib.generation import generate
 from pimllm_lib.hardware import System
-from pimllm_lib.llm import Decoder
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS, Setting, over_models
 from pimllm_lib.system import evaluate
-from pimllm_lib.workload import token_words
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.products import token_words
 
 #: A remedy goes on a stack while it gains at least so much.
 LEAST_GAIN = 0.01

@@ -16,10 +16,10 @@ from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value, with_fields
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import System
-from pimllm_lib.llm import Decoder
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS
 from pimllm_lib.support import digital_area
 from pimllm_lib.system import evaluate
+from pimllm_lib.workload.decoder import Decoder
 
 #: Rows and columns of an array, arrays, and groups of rows: all with 1024 PEs. The published one is first.
 SHAPES: dict[str, tuple[int, int, int, int]] = {

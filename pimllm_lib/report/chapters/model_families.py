@@ -20,9 +20,9 @@ from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.hardware.weights import with_weight_bits
-from pimllm_lib.llm import Decoder, parameter_count
 from pimllm_lib.metrics import compare, summary
 from pimllm_lib.system import evaluate
+from pimllm_lib.workload.decoder import Decoder, parameter_count
 
 #: Both ways to count, the slips of the study left out of each, and their colours.
 COUNTED = {"corrected": "#D55E00", "full-system": "#0072B2"}

@@ -13,11 +13,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib import catalog
-from pimllm_lib.llm import Decoder, parameter_count
 from pimllm_lib.report.chapters.model_families import COUNTED, PUBLISHED_BITS, counterparts
 from pimllm_lib.report.figure import Figure, end_labels, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
+from pimllm_lib.workload.decoder import Decoder, parameter_count
 
 
 def verdict_table(found: pd.DataFrame) -> Table:

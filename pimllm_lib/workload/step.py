@@ -10,8 +10,8 @@ import numpy as np
 from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.parts import Value, part, require
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
-from pimllm_lib.llm import Decoder
-from pimllm_lib.workload import Elementwise, Product, cache_words, elementwise, products, together
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.products import Elementwise, Product, cache_words, elementwise, products, together
 
 
 @part

@@ -9,7 +9,7 @@ import numpy as np
 from pimllm_lib.core.parts import Value, ceil_div, part
 from pimllm_lib.core.schema import PRODUCT_KINDS
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
-from pimllm_lib.llm import Decoder
+from pimllm_lib.workload.decoder import Decoder
 
 
 @part
