@@ -16,12 +16,12 @@ from pimllm_lib.core.parts import Value, numeric, require
 from pimllm_lib.core.schema import ATTENTION_OPS, PRODUCT_KINDS, STANDING, SUBSYSTEMS, VARIABLES
 from pimllm_lib.core.units import NANO
 from pimllm_lib.costs import memory
-from pimllm_lib.engines import Entry, array_entries, pim_entries
+from pimllm_lib.engines.crossbars import Entry, array_entries, pim_entries
+from pimllm_lib.engines.keys_values import kv_entries
+from pimllm_lib.engines.surroundings import static_entries, surrounding_entries
+from pimllm_lib.engines.writing import late_writes, require_kept
 from pimllm_lib.hardware import ENGINES, KvPim, System
-from pimllm_lib.kv_engine import kv_entries
-from pimllm_lib.kv_writing import late_writes, require_kept
 from pimllm_lib.ledger import Ledger
-from pimllm_lib.support import static_entries, surrounding_entries
 from pimllm_lib.workload.step import Step, decoding_passes, tokens_of
 
 #: op, component, seconds on the critical path.

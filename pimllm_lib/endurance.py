@@ -18,8 +18,8 @@ from pimllm_lib.core.parts import Value
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.core.units import YEAR
 from pimllm_lib.costs import wear
+from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import KvPim, System
-from pimllm_lib.kv_writing import token_cells
 from pimllm_lib.system import evaluate
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import attended

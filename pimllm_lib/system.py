@@ -19,8 +19,8 @@ from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.core.schema import VARIABLES, annotate
+from pimllm_lib.engines.surroundings import require_areas
 from pimllm_lib.ledger import split_labels
-from pimllm_lib.support import require_areas
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.step import Step
 

@@ -11,8 +11,8 @@ from pimllm_lib.cli import main
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.costs import crossbar
+from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import KvPim, Speculation
-from pimllm_lib.kv_writing import token_cells
 
 PIM = pl.catalog.systems["pim-attention"]
 KV = PIM.kv_pim

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_lib import arguments, charges, engines, ledger
+from pimllm_lib import arguments, charges, ledger
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.conventions import CORRECTED
 from pimllm_lib.core.parts import Value, part, with_field, with_fields
 from pimllm_lib.core.schema import COMPONENTS, OPS, SUBSYSTEMS
+from pimllm_lib.engines import crossbars
 from pimllm_lib.ledger import Ledger
 from pimllm_lib.workload.decoder import Decoder, parameter_count
 
@@ -33,7 +34,7 @@ def test_what_the_schema_does_not_have_raises_at_any_detail(variable, op, compon
 def test_a_component_that_an_engine_makes_up_raises_and_one_that_the_schema_has_adds_up(monkeypatch):
     def with_one_more(component):
         def entries(*args):
-            yield from engines.array_entries(*args)
+            yield from crossbars.array_entries(*args)
             yield "score", component, "energy_j", 1.0
 
         monkeypatch.setattr(charges, "array_entries", entries)

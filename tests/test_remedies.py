@@ -7,7 +7,7 @@ import pimllm_lib as pl
 from pimllm_lib import remedies
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.core.parts import with_fields
-from pimllm_lib.support import digital_area, staging_entries
+from pimllm_lib.engines.surroundings import digital_area, staging_entries
 from pimllm_lib.workload.step import Step
 
 MACHINES = [pl.catalog.systems["pim-llm"], pl.catalog.systems["tpu-llm"]]

@@ -13,8 +13,8 @@ from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.core.units import YEAR
 from pimllm_lib.costs import wear
 from pimllm_lib.endurance import Use, lifetimes, uses
+from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import Technology
-from pimllm_lib.kv_writing import token_cells
 
 PIM = pl.catalog.systems["pim-attention"]
 TINY = replace(

@@ -15,8 +15,8 @@ from pimllm_lib.core.axes import axis
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.endurance import lifetimes
+from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import System
-from pimllm_lib.kv_writing import token_cells
 from pimllm_lib.report.chapters.kv_setting import FREE, RECOMMENDED, Setting, measured
 from pimllm_lib.report.chapters.long_setting import over_models
 from pimllm_lib.workload.decoder import Decoder

@@ -15,9 +15,9 @@ from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value, with_fields
 from pimllm_lib.core.schema import annotate
+from pimllm_lib.engines.surroundings import digital_area
 from pimllm_lib.hardware import System
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS
-from pimllm_lib.support import digital_area
 from pimllm_lib.system import evaluate
 from pimllm_lib.workload.decoder import Decoder
 

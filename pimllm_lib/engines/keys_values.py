@@ -15,9 +15,9 @@ import numpy as np
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value, ceil_div, require
 from pimllm_lib.costs import crossbar
-from pimllm_lib.engines import Entry
+from pimllm_lib.engines.crossbars import Entry
+from pimllm_lib.engines.writing import kept_w, refresh, sharing, write_entries
 from pimllm_lib.hardware import Auxiliary, KvPim
-from pimllm_lib.kv_writing import kept_w, refresh, sharing, write_entries
 from pimllm_lib.workload.products import Product
 from pimllm_lib.workload.step import Step
 

@@ -14,7 +14,7 @@ import numpy as np
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value
 from pimllm_lib.costs import memory, nonlinear
-from pimllm_lib.engines import Entry, array_entries, laid_out
+from pimllm_lib.engines.crossbars import Entry, array_entries, laid_out
 from pimllm_lib.hardware import Dram, KvStore, Storage, System
 from pimllm_lib.workload.products import Elementwise, Product, cached
 from pimllm_lib.workload.step import Step

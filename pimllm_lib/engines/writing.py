@@ -12,7 +12,7 @@ import numpy as np
 
 from pimllm_lib.core.parts import Value, require
 from pimllm_lib.costs import crossbar, wear
-from pimllm_lib.engines import Entry
+from pimllm_lib.engines.crossbars import Entry
 from pimllm_lib.hardware import KvPim
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import attended
