@@ -114,14 +114,14 @@ def test_no_figure_table_or_sentence_is_part_of_a_result(slug):
 
 #: A change -> the file, what is there, what comes in its place.
 EDITS = {
-    "a comment": ("pimllm_lib/engines.py", "\ndef array_entries(", "\n# why\ndef array_entries("),
+    "a comment": ("pimllm_lib/engines/crossbars.py", "\ndef array_entries(", "\n# why\ndef array_entries("),
     "a docstring": ("pimllm_lib/system.py", '    """Return what one step costs', '    """Say what one step costs'),
-    "a blank line": ("pimllm_lib/workload.py", "\ndef products(", "\n\ndef products("),
+    "a blank line": ("pimllm_lib/workload/products.py", "\ndef products(", "\n\ndef products("),
     "a version": ("pimllm_lib/__init__.py", f'__version__ = "{__version__}"', '__version__ = "99.0"'),
     "another ruff": ("requirements.lock", "\nruff==", "\nruff==9"),
     "a sentence of chapter 3": ("pimllm_lib/report/chapters/rates.py", "Sentence(", "Sentence (1 and "),
     "another numpy": ("requirements.lock", "\nnumpy==", "\nnumpy==9"),
-    "a helper": ("pimllm_lib/workload.py", "_attention", "_attending"),
+    "a helper": ("pimllm_lib/workload/products.py", "_attention", "_attending"),
     "a device": ("pimllm_lib/catalog/parts.toml", "value = [4.782321, ", "value = [4.782322, "),
 }
 HASHES = """
