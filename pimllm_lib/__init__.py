@@ -16,19 +16,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.8.0.dev0"
 
 if TYPE_CHECKING:
-    from pimllm_lib import catalog, metrics
+    from pimllm_lib import catalog
     from pimllm_lib.core.axes import axis
-    from pimllm_lib.generation import generate
-    from pimllm_lib.system import evaluate
+    from pimllm_lib.system import metrics
+    from pimllm_lib.system.evaluation import evaluate
+    from pimllm_lib.system.generation import generate
 
 __all__ = ["__version__", "axis", "catalog", "evaluate", "generate", "metrics"]
 
-_HOME = {"axis": "pimllm_lib.core.axes", "evaluate": "pimllm_lib.system", "generate": "pimllm_lib.generation"}
+#: Public name -> where it is: a name of a module, or a module.
+_HOME = {
+    "axis": "pimllm_lib.core.axes", "evaluate": "pimllm_lib.system.evaluation", "generate": "pimllm_lib.system.generation",
+}  # fmt: skip
+_MODULES = {"catalog": "pimllm_lib.catalog", "metrics": "pimllm_lib.system.metrics"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
-    if name in __all__:
-        return import_module(f"{__name__}.{name}")
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

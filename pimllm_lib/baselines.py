@@ -27,7 +27,7 @@ from pimllm_lib.core.parts import Value, part, require_counts, require_inner, re
 from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, VARIABLES
 from pimllm_lib.costs import memory
 from pimllm_lib.hardware import Dram, Storage, SystolicArray
-from pimllm_lib.metrics import power
+from pimllm_lib.system.metrics import power
 from pimllm_lib.workload.products import Product
 
 

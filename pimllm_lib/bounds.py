@@ -13,14 +13,14 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.arguments import contexts
 from pimllm_lib.core import joining
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value
 from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.arguments import contexts
+from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import attended, token_words
 from pimllm_lib.workload.step import tokens_of

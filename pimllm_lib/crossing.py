@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.arguments import contexts, listed
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.schema import ATTENTION_OPS, annotate
-from pimllm_lib.metrics import share, total
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.arguments import contexts, listed
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import share, total
 
 #: Contexts tried at once in each round of a search.
 _TRIED = 64

@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.arguments import contexts
 from pimllm_lib.core import joining
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.errors import BadInput, clip
@@ -20,7 +19,8 @@ from pimllm_lib.core.units import YEAR
 from pimllm_lib.costs import wear
 from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import KvPim, System
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.arguments import contexts
+from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import attended
 

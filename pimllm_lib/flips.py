@@ -12,8 +12,8 @@ from pimllm_lib import catalog
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.hardware import System
-from pimllm_lib.metrics import compare, summary
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import compare, summary
 
 #: How far from its own value a constant is searched, as a factor either way.
 REACH = 1e6

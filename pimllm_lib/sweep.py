@@ -17,10 +17,10 @@ from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import VARIABLES, annotate
-from pimllm_lib.metrics import summary
 from pimllm_lib.reduction import Reduction
 from pimllm_lib.space import Chunk, Space
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import summary
 from pimllm_lib.workload.decoder import Decoder
 
 #: Metric -> the variables it is made of; an extensive variable is a metric of its own.

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_lib import schedule
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import ATTENTION_OPS, PRODUCT_KINDS, PROJECTION_OPS
 from pimllm_lib.costs import systolic
+from pimllm_lib.system import schedule
 
 CASES = [(1, 1, 1), (1, 7, 3), (5, 4, 1), (4, 4, 4), (3, 5, 8), (32, 3, 10), (8, 128, 32), (7, 1, 16)]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import pimllm_lib as pl
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, SWITCHES
 from pimllm_lib.report.validation import published_blocks
-from pimllm_lib.schedule import exposed
+from pimllm_lib.system.schedule import exposed
 
 PIM_LLM = pl.catalog.systems["pim-llm"]
 BOTH = ["tpu-llm", "pim-llm"]

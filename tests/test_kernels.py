@@ -23,7 +23,8 @@ CORES = ("Prescott", "Nehalem", "Haswell", "Zen", "SkylakeX")
 PRODUCTS = ("crossbar_product", "attention_cells")
 SUMS = ("language", "noise_command", "sensitivity", "system", "crossbar", "systolic", "wear")
 VERIFY = (
-    "import sys; from in_process import notebooks_in_process; from pimllm_lib.report import paths, verify\n"
+    "import sys; from in_process import notebooks_in_process\n"
+    "from pimllm_lib.core import paths; from pimllm_lib.report import verify\n"
     "with notebooks_in_process(): found = verify.verify(paths.DATA, sys.argv[1:])\n"
     "assert found.recomputed == sys.argv[1:], found.notes\n"
     "sys.exit('; '.join(found.problems) or 0)"

@@ -12,7 +12,7 @@ import pimllm_lib as pl
 from pimllm_lib import baselines
 from pimllm_lib.baselines import VectorUnit
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS, VARIABLES
-from pimllm_lib.schedule import STAGES
+from pimllm_lib.system.schedule import STAGES
 from pimllm_lib.workload.products import products
 
 TPU, PIM_LLM = (pl.catalog.systems[name] for name in ("tpu-llm", "pim-llm"))

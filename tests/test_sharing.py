@@ -60,7 +60,7 @@ def test_a_crate_describes_every_file_it_holds(crate):
         "environment.yml",
         "requirements.lock",
         "zenodo.json",
-        "pimllm_lib/system.py",
+        "pimllm_lib/system/evaluation.py",
         "data/manifest.json",
     }
     assert wanted <= held.keys()

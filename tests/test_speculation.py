@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_lib.charges import tables
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.hardware import Speculation
+from pimllm_lib.system.charges import tables
 from pimllm_lib.workload.step import Step
 
 PIM, TPU = pl.catalog.systems["pim-llm"], pl.catalog.systems["tpu-llm"]

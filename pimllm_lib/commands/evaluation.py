@@ -38,10 +38,11 @@ def evaluate(args: argparse.Namespace) -> None:
     """Print or write what one token costs."""
     from dataclasses import replace
 
-    from pimllm_lib import catalog, metrics
+    from pimllm_lib import catalog
     from pimllm_lib.core import files, paths
     from pimllm_lib.hardware import SystolicArray
     from pimllm_lib.report import archive
+    from pimllm_lib.system import metrics
 
     into = None if args.netcdf is None else files.require_file(paths.users(args.netcdf))
     systems = [catalog.system(name) for name in args.system or ["tpu-llm"]]
@@ -62,7 +63,7 @@ def _evaluated(systems: list[Any], models: list[str], names: list[str], point: d
     """Return what every pair of a system and a model costs, with remedies put on where some are named."""
     from pimllm_lib import catalog, remedies
     from pimllm_lib.core import joining
-    from pimllm_lib.system import evaluate
+    from pimllm_lib.system.evaluation import evaluate
 
     if not names:
         return evaluate(system=systems, model=models, **point)

@@ -17,8 +17,8 @@ from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.core.paths import DATA
-from pimllm_lib.metrics import battery, compare, lead, operations, summary
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import battery, compare, lead, operations, summary
 
 #: How a number was shortened for print -> how to shorten ours. Text that cuts digits off says so in its row.
 ROUNDINGS = {"rounded": ROUND_HALF_EVEN, "truncated": ROUND_DOWN}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from pimllm_lib import catalog, metrics
+from pimllm_lib import catalog
 from pimllm_lib.catalog.departures import is_catalogs
 from pimllm_lib.core.conventions import SWITCHES
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.core.parts import inside
 from pimllm_lib.core.schema import COMPONENTS, VARIABLES
-from pimllm_lib.system import evaluate
+from pimllm_lib.system import metrics
+from pimllm_lib.system.evaluation import evaluate
 
 #: Figure of merit -> what it is made of: its formula, and the extensive variable that is taken apart.
 MERITS = {

@@ -21,9 +21,9 @@ from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import Adc
 from pimllm_lib.hardware.analog import MAX_BITS
-from pimllm_lib.metrics import summary
 from pimllm_lib.reduction import Reduction
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import summary
 
 #: The catalog's converters of one family, by growing resolution; between and beyond them nothing is published there.
 PARTS = ("adc-4bit", "adc-6bit", "adc-8bit")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from inspect import getdoc, signature
 from pathlib import Path
 
-from pimllm_lib import __version__, catalog, endurance, metrics, technologies
+from pimllm_lib import __version__, catalog, endurance, technologies
 from pimllm_lib.analog import (
     attention,
     calibration,
@@ -24,11 +24,12 @@ from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
 from pimllm_lib.flips import flip
-from pimllm_lib.generation import generate
 from pimllm_lib.report import archive, claims, diagram, tables, text, versions
 from pimllm_lib.report.chapters import rates
 from pimllm_lib.report.result_page import plain
-from pimllm_lib.system import evaluate
+from pimllm_lib.system import metrics
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.generation import generate
 
 
 def substitutions(results: Path) -> dict[str, str]:

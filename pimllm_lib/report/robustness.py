@@ -13,9 +13,9 @@ from pimllm_lib import influence
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.metrics import compare, summary
 from pimllm_lib.report.claims import SCALES, merits, published
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import compare, summary
 from pimllm_lib.uncertainty import SYSTEMS, Constant, ends, factors, laid, machines
 
 #: The headline numbers that are followed through the draws.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
 
 _CELLS: tuple[tuple[str, str, str], ...] = (
     ("markdown", "", "# How does {name} compare with PIM-LLM and TPU-LLM?\n\nThe answer, in one sentence."),

@@ -13,7 +13,6 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib import catalog, sweep
-from pimllm_lib.arguments import contexts, listed
 from pimllm_lib.catalog.departures import departures
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
@@ -22,6 +21,7 @@ from pimllm_lib.reduction import Reduction
 from pimllm_lib.report import archive, noise_study, notebooks, parameters, study_axes
 from pimllm_lib.report.provenance import study_hash
 from pimllm_lib.space import Axis, Chunk, Space
+from pimllm_lib.system.arguments import contexts, listed
 
 _KEYS = (
     "name", "notebook", "system", "model", "context_len", "conventions", "method", "points", "seed", "chunk", "axes",

@@ -18,7 +18,7 @@ from pimllm_lib.core.schema import SUBSYSTEMS, annotate
 from pimllm_lib.core.units import UNITS
 from pimllm_lib.costs import crossbar, memory, systolic
 from pimllm_lib.hardware import Adc, Cell, Crossbar
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
 
 #: What a report of SCALE-Sim counts, in the order of data/peers/scalesim.csv.
 COUNTS = ("cycles", "inputs", "weights", "results", "dram_inputs", "dram_weights", "dram_results")

@@ -9,11 +9,11 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_lib import metrics
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.report.figure import Figure, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.system import metrics
 
 #: Dataflow -> name, colour, line and marker: told apart by shape as well.
 _LOOKS = {

@@ -12,11 +12,11 @@ import xarray as xr
 
 from pimllm_lib import catalog, sweep
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.metrics import summary
 from pimllm_lib.pool import each
 from pimllm_lib.reduction import Reduction
 from pimllm_lib.space import Axis, Space
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import summary
 
 #: What a design is judged by, and which way is better.
 OBJECTIVES = {"tokens_per_s": "max", "tokens_per_j": "max", "power_w": "min", "area_m2": "min"}

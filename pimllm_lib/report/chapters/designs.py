@@ -17,7 +17,7 @@ from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, label, log_ticks, s
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, spaced
 from pimllm_lib.space import Axis, Space
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
 
 _GREY = "#999999"
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from pimllm_lib.core.schema import ENERGY_PARTS, SUBSYSTEMS
-from pimllm_lib.metrics import by_part, power
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.system.metrics import by_part, power
 
 #: Part -> colour, in the order they are stacked.
 _COLOURS = {

@@ -19,7 +19,7 @@ from pimllm_lib.endurance import lifetimes
 from pimllm_lib.hardware import System
 from pimllm_lib.report.chapters.kv_setting import IN_MEMORY, MACHINES, RECOMMENDED, Setting, measured, named
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS, over_models
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.workload.decoder import Decoder
 
 #: Quantities of which a table says how many values were published.

@@ -14,9 +14,9 @@ from pimllm_lib.core.schema import ATTENTION_OPS, annotate
 from pimllm_lib.core.units import GIB
 from pimllm_lib.endurance import Use
 from pimllm_lib.hardware import System
-from pimllm_lib.metrics import summary
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import summary
 from pimllm_lib.workload.decoder import Decoder
 
 #: The machine with attention in memory, the recommended one that it is made of, and the best set of chapter 10.

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 
 from pimllm_lib.core.schema import LATENCY_PARTS
-from pimllm_lib.metrics import by_part
 from pimllm_lib.report.figure import Figure, end_labels, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
+from pimllm_lib.system.metrics import by_part
 
 #: Part -> colour, in the order they are stacked: light beside dark, so that they differ in grey.
 _COLOURS = {

@@ -16,10 +16,10 @@ from pimllm_lib.core import joining
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import SUBSYSTEMS, annotate
 from pimllm_lib.crossing import crossings
-from pimllm_lib.generation import generate
 from pimllm_lib.hardware import System
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS, Setting, over_models
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.generation import generate
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import token_words
 

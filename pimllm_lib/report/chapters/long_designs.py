@@ -18,7 +18,7 @@ from pimllm_lib.core.schema import annotate
 from pimllm_lib.engines.surroundings import digital_area
 from pimllm_lib.hardware import System
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.workload.decoder import Decoder
 
 #: Rows and columns of an array, arrays, and groups of rows: all with 1024 PEs. The published one is first.

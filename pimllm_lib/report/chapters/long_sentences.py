@@ -10,10 +10,10 @@ import xarray as xr
 
 from pimllm_lib import catalog, remedies
 from pimllm_lib.bounds import cache_floor
-from pimllm_lib.metrics import summary
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS, RECOMMENDED, Setting
 from pimllm_lib.report.text import Sentence, spaced
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import summary
 
 
 def turning(turned: xr.Dataset) -> Sentence:

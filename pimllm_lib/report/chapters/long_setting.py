@@ -13,8 +13,8 @@ from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import System
-from pimllm_lib.metrics import summary
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import summary
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import cache_words
 

@@ -20,8 +20,8 @@ from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.hardware.weights import with_weight_bits
-from pimllm_lib.metrics import compare, summary
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import compare, summary
 from pimllm_lib.workload.decoder import Decoder, parameter_count
 
 #: Both ways to count, the slips of the study left out of each, and their colours.

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
-from pimllm_lib import metrics
 from pimllm_lib.core.schema import PROJECTION_OPS
 from pimllm_lib.report import claims
 from pimllm_lib.report.figure import Figure, label, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.system import metrics
 
 #: Variable of a summary -> what a panel of the heat map calls it.
 _PANELS = {"projection_share": "of multiply-accumulates", "projection_cycle_share": "of array cycles"}

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from pimllm_lib.baselines import VectorUnit
 from pimllm_lib.core import joining
 from pimllm_lib.core.schema import SUBSYSTEMS
-from pimllm_lib.metrics import power
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, spaced, where
+from pimllm_lib.system.metrics import power
 
 _PIM = SYSTEM_COLOURS["pim-llm"]
 _GREY = "#777777"

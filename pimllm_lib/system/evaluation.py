@@ -11,16 +11,16 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.arguments import contexts, listed, shapes, unique, wanted
 from pimllm_lib.catalog.departures import departures
-from pimllm_lib.charges import tables
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.core.schema import VARIABLES, annotate
 from pimllm_lib.engines.surroundings import require_areas
-from pimllm_lib.ledger import split_labels
+from pimllm_lib.system.arguments import contexts, listed, shapes, unique, wanted
+from pimllm_lib.system.charges import tables
+from pimllm_lib.system.ledger import split_labels
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.step import Step
 

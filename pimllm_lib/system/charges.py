@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib import schedule
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
@@ -21,7 +20,8 @@ from pimllm_lib.engines.keys_values import kv_entries
 from pimllm_lib.engines.surroundings import static_entries, surrounding_entries
 from pimllm_lib.engines.writing import late_writes, require_kept
 from pimllm_lib.hardware import ENGINES, KvPim, System
-from pimllm_lib.ledger import Ledger
+from pimllm_lib.system import schedule
+from pimllm_lib.system.ledger import Ledger
 from pimllm_lib.workload.step import Step, decoding_passes, tokens_of
 
 #: op, component, seconds on the critical path.

@@ -10,8 +10,8 @@ import xarray as xr
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.joining import united
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.metrics import total
-from pimllm_lib.system import evaluate
+from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.system.metrics import total
 
 
 def generate(

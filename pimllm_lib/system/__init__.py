@@ -1,0 +1,1 @@
+"""From a machine, a model and a context to a dataset, and from datasets to figures of merit."""
