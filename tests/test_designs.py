@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_lib import sweep
-from pimllm_lib.pool import each
-from pimllm_lib.reduction import Reduction
 from pimllm_lib.report.chapters import design_space, designs
 from pimllm_lib.report.chapters.design_space import OBJECTIVES
+from pimllm_lib.sweep import points
+from pimllm_lib.sweep.pool import each
+from pimllm_lib.sweep.reduction import Reduction
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def front(study):
 @pytest.fixture(scope="module")
 def everything(study):
     whole = replace(study, reduction=Reduction("all"))
-    parts = [made for _, made in each(partial(sweep.compute, whole), whole.space.chunks(), None)]
+    parts = [made for _, made in each(partial(points.compute, whole), whole.space.chunks(), None)]
     return whole.reduction.of_all(parts)
 
 

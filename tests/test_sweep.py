@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_lib import sweep
 from pimllm_lib.cli import main
 from pimllm_lib.core.parts import with_fields
-from pimllm_lib.pool import each, executor
-from pimllm_lib.reduction import Reduction, front
 from pimllm_lib.report import archive, diff, studies, study_file
 from pimllm_lib.report.verify import schema_problems
-from pimllm_lib.space import Axis, Range, Space
+from pimllm_lib.sweep import points as sweep
+from pimllm_lib.sweep.pool import each, executor
+from pimllm_lib.sweep.reduction import Reduction, front
+from pimllm_lib.sweep.space import Axis, Range, Space
 
 STUDY = """
 model: [opt-1.3b, gpt2-355m]

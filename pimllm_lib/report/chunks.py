@@ -12,7 +12,7 @@ import xarray as xr
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.report import archive
 from pimllm_lib.report.study_file import Plan
-from pimllm_lib.space import Chunk
+from pimllm_lib.sweep.space import Chunk
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import Adc
 from pimllm_lib.hardware.analog import MAX_BITS
-from pimllm_lib.reduction import Reduction
+from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary
 

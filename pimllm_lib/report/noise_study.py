@@ -19,7 +19,7 @@ from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.report import readers
-from pimllm_lib.space import Axis, Chunk, Space
+from pimllm_lib.sweep.space import Axis, Chunk, Space
 
 #: Keys of a study beside name and curves, and what they are unless given.
 KEYS: dict[str, Any] = {

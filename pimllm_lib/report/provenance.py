@@ -89,7 +89,11 @@ def study_hash(spec: Mapping[str, Any]) -> str:
     if "notebook" in spec:
         return source_hash(str(spec["notebook"]), notebook(str(spec["notebook"])))
     return hash_of(
-        ["from pimllm_lib.report import noise_study" if "curves" in spec else "from pimllm_lib import sweep"]
+        [
+            "from pimllm_lib.report import noise_study"
+            if "curves" in spec
+            else "from pimllm_lib.sweep import points as sweep"
+        ]
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.pool import each, executor
 from pimllm_lib.report import archive, manifest
 from pimllm_lib.report.chunks import Chunks
 from pimllm_lib.report.provenance import sources_hash
 from pimllm_lib.report.study_file import Plan
+from pimllm_lib.sweep.pool import each, executor
 
 
 def estimate(plan: Plan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import RESERVED
-from pimllm_lib.space import LAWS, METHODS, Axis, Range, Space
+from pimllm_lib.sweep.space import LAWS, METHODS, Axis, Range, Space
 from pimllm_lib.system.arguments import listed
 
 _LISTED_KEYS, _RANGED_KEYS = ("fields", "values", "labels"), ("fields", "low", "high", "law", "points")

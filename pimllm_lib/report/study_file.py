@@ -12,15 +12,16 @@ from typing import Any
 
 import xarray as xr
 
-from pimllm_lib import catalog, sweep
+from pimllm_lib import catalog
 from pimllm_lib.catalog.departures import departures
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.hardware import System
-from pimllm_lib.reduction import Reduction
 from pimllm_lib.report import archive, noise_study, notebooks, parameters, study_axes
 from pimllm_lib.report.provenance import study_hash
-from pimllm_lib.space import Axis, Chunk, Space
+from pimllm_lib.sweep import points
+from pimllm_lib.sweep.reduction import Reduction
+from pimllm_lib.sweep.space import Axis, Chunk, Space
 from pimllm_lib.system.arguments import contexts, listed
 
 _KEYS = (
@@ -71,7 +72,7 @@ def _plan(path: Path, spec: dict[str, Any]) -> Plan:
     system = catalog.system(spec.get("system", "pim-llm"))
     if not isinstance(system, System):
         raise BadInput(f"system is {clip(system)}; wanted one made of parts")
-    study = sweep.Study(
+    study = points.Study(
         system=system,
         models=tuple(catalog.model(item) for item in listed(spec.get("model", "opt-6.7b"))),
         context_len=tuple(contexts(spec.get("context_len", 1024))),
@@ -82,7 +83,7 @@ def _plan(path: Path, spec: dict[str, Any]) -> Plan:
     )
     given = [study.system, *study.models, study.conventions]
     return Plan(
-        name=_name(path, spec), spec=spec, space=study.space, work=partial(sweep.compute, study),
+        name=_name(path, spec), spec=spec, space=study.space, work=partial(points.compute, study),
         reduction=study.reduction, cells=len(study.models) * len(study.context_len), metrics=len(study.metrics),
         identity=" ".join(f"{item.name}={fingerprint(item)}" for item in given), sources=study_hash(spec),
         own={name: value for item in given for name, value in departures(item).items()},

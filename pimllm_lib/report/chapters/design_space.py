@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, sweep
+from pimllm_lib import catalog
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.pool import each
-from pimllm_lib.reduction import Reduction
-from pimllm_lib.space import Axis, Space
+from pimllm_lib.sweep import points
+from pimllm_lib.sweep.pool import each
+from pimllm_lib.sweep.reduction import Reduction
+from pimllm_lib.sweep.space import Axis, Space
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary
 
@@ -71,23 +72,23 @@ def _sram(scales: Sequence[float]) -> Axis:
     return Axis("sram_scale", tuple(f"system.sram.{field}" for field in grown), rows, tuple(scales))
 
 
-def study(space: Space, model: str, context_len: int) -> sweep.Study:
+def study(space: Space, model: str, context_len: int) -> points.Study:
     """Return the study of a space at one model and context, whole machine counted, the Pareto front kept."""
     system = catalog.systems["pim-llm"]
     assert system.pim is not None
     banked = replace(
         system, pim=replace(system.pim, walk="banks")
     )  # a grid without end: small crossbars take many tiles
-    return sweep.Study(
+    return points.Study(
         system=banked, models=(catalog.model(model),), context_len=(context_len,),
         conventions=catalog.preset("full-system"), space=space, metrics=tuple(OBJECTIVES),
         reduction=Reduction("pareto", OBJECTIVES),
     )  # fmt: skip
 
 
-def explore(study: sweep.Study) -> xr.Dataset:
+def explore(study: points.Study) -> xr.Dataset:
     """Return the front of a study, evaluated chunk by chunk in this process."""
-    parts = [made for _, made in each(partial(sweep.compute, study), study.space.chunks(), None)]
+    parts = [made for _, made in each(partial(points.compute, study), study.space.chunks(), None)]
     front = study.reduction.of_all(parts)
     front.attrs.pop("user_values", None)
     return front.assign_attrs(points=study.space.size)

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import catalog, sweep
-from pimllm_lib.reduction import Reduction
+from pimllm_lib import catalog
 from pimllm_lib.report.chapters.design_space import MM2, better
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, spaced
-from pimllm_lib.space import Axis, Space
+from pimllm_lib.sweep import points
+from pimllm_lib.sweep.reduction import Reduction
+from pimllm_lib.sweep.space import Axis, Space
 from pimllm_lib.system.evaluation import evaluate
 
 _GREY = "#999999"
@@ -62,12 +63,12 @@ def _told(design: xr.Dataset) -> dict[str, str]:
     }  # fmt: skip
 
 
-def steps(study: sweep.Study, both: xr.Dataset) -> Table:
+def steps(study: points.Study, both: xr.Dataset) -> Table:
     """Return what each knob does alone, from the published design: the best value of rate and of tokens per joule."""
     home, rows = both.sel(system="pim-llm"), []
     for axis in study.space.axes:
         alone = replace(study, space=Space((axis,)), reduction=Reduction("all"))
-        ds = sweep.compute(alone, next(alone.space.chunks())).squeeze(["model", "context_len"])
+        ds = points.compute(alone, next(alone.space.chunks())).squeeze(["model", "context_len"])
         row = {"knob": axis.name}
         for metric, title in (("tokens_per_s", "rate"), ("tokens_per_j", "tokens/J")):
             at = int(np.argmax(ds[metric].values))

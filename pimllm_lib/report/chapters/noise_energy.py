@@ -11,7 +11,6 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from pimllm_lib.reduction import Reduction
 from pimllm_lib.report.figure import Figure, label, log_ticks, style
 from pimllm_lib.report.noise_energy import (
     CONVENTIONS,
@@ -29,6 +28,7 @@ from pimllm_lib.report.noise_energy import (
 )
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
+from pimllm_lib.sweep.reduction import Reduction
 
 #: The saving below which a design is not worth building.
 WORTH = 0.01

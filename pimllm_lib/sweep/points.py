@@ -17,8 +17,8 @@ from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import VARIABLES, annotate
-from pimllm_lib.reduction import Reduction
-from pimllm_lib.space import Chunk, Space
+from pimllm_lib.sweep.reduction import Reduction
+from pimllm_lib.sweep.space import Chunk, Space
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary
 from pimllm_lib.workload.decoder import Decoder

@@ -1,0 +1,1 @@
+"""Every point of a space evaluated and reduced, chunk by chunk."""
