@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import pimllm_lib as pl
-from pimllm_lib import flips
+from pimllm_lib.analysis import flips
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, FULL_SYSTEM, ORDER, SWITCHES, alone, walk
 from pimllm_lib.core.parts import fingerprint, with_field
 from pimllm_lib.report.chapters.accounting import HEADLINES

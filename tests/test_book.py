@@ -14,10 +14,11 @@ from conftest import DATA, checkout
 
 from pimllm_lib import catalog
 from pimllm_lib.analog import cases
+from pimllm_lib.analysis import claims
 from pimllm_lib.cli import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.parts import fingerprint
-from pimllm_lib.report import archive, claims, pages, result_page, study_file
+from pimllm_lib.report import archive, pages, result_page, study_file
 from pimllm_lib.report.cite import cite
 from pimllm_lib.workload.decoder import Decoder
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_lib import remedies
-from pimllm_lib.baselines import VectorUnit
-from pimllm_lib.bounds import BOUNDS, cache_floor, decode_bounds
+from pimllm_lib.analysis import remedies
+from pimllm_lib.analysis.baselines import VectorUnit
+from pimllm_lib.analysis.bounds import BOUNDS, cache_floor, decode_bounds
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.hardware import Speculation

@@ -7,8 +7,8 @@ import pytest
 from conftest import CONTEXTS, SEVEN, checkout
 
 import pimllm_lib as pl
+from pimllm_lib.analysis import claims
 from pimllm_lib.core.paths import ROOT
-from pimllm_lib.report import claims
 
 PUBLISHED = claims.published()
 #: Models of the published heat map that no other figure has.

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
+from pimllm_lib.analysis.validation import published_blocks
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, SWITCHES
-from pimllm_lib.report.validation import published_blocks
 from pimllm_lib.system.schedule import exposed
 
 PIM_LLM = pl.catalog.systems["pim-llm"]

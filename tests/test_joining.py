@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
+from pimllm_lib.analysis import claims
 from pimllm_lib.cli import main
 from pimllm_lib.core import joining
 from pimllm_lib.core.parts import with_field
-from pimllm_lib.report import claims
 
 DIGESTS = st.text("0123456789abcdef", min_size=12, max_size=12)
 NAMES = st.sampled_from(["opt-1.3b", "full-system with overlap=True", "pim-llm"])

@@ -7,9 +7,9 @@ import pytest
 from conftest import CONTEXTS, SEVEN
 
 import pimllm_lib as pl
+from pimllm_lib.analysis import claims
 from pimllm_lib.core.conventions import CORRECTED
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, OPS, PROJECTION_OPS
-from pimllm_lib.report import claims
 from pimllm_lib.report.chapters import operations
 from pimllm_lib.workload.products import products
 

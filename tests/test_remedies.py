@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_lib import remedies
+from pimllm_lib.analysis import remedies
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.engines.surroundings import digital_area, staging_entries

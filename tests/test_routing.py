@@ -9,8 +9,8 @@ from conftest import CONTEXTS, SEVEN
 from test_machine import only
 
 import pimllm_lib as pl
-from pimllm_lib import baselines
-from pimllm_lib.baselines import VectorUnit
+from pimllm_lib.analysis import baselines
+from pimllm_lib.analysis.baselines import VectorUnit
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS, VARIABLES
 from pimllm_lib.system.schedule import STAGES
 from pimllm_lib.workload.products import products

@@ -7,15 +7,24 @@ import pytest
 import xarray as xr
 
 import pimllm_lib as pl
-from pimllm_lib import influence, uncertainty
+from pimllm_lib.analysis import claims, influence, robustness, uncertainty
+from pimllm_lib.analysis.uncertainty import (
+    DRAWN,
+    LEFT_OUT,
+    SYSTEMS,
+    TOGETHER,
+    Constant,
+    constants,
+    factors,
+    sampled,
+    shares,
+)
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import inside
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.core.units import MILLI, NANO
 from pimllm_lib.hardware import ONE_BY_ONE
-from pimllm_lib.report import claims, robustness
 from pimllm_lib.report.chapters import sensitivity, sensitivity_tables
-from pimllm_lib.uncertainty import DRAWN, LEFT_OUT, SYSTEMS, TOGETHER, Constant, constants, factors, sampled, shares
 
 POINT = {"model": "opt-1.3b", "context_len": 128}
 ALL = constants()

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 from conftest import checkout
 
+from pimllm_lib.analysis import claims
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.report import (
     archive,
     cite,
-    claims,
     describe,
     diff,
     export,

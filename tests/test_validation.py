@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pimllm_lib import catalog
+from pimllm_lib.analysis import validation as held
+from pimllm_lib.analysis.claims import as_printed
 from pimllm_lib.costs import crossbar
-from pimllm_lib.report import validation as held
 from pimllm_lib.report.chapters import validation
-from pimllm_lib.report.claims import as_printed
 
 MACROS = ["neurram", "yao2024"]
 

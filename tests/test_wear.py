@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
+from pimllm_lib.analysis.endurance import Use, lifetimes, uses
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.core.units import YEAR
 from pimllm_lib.costs import wear
-from pimllm_lib.endurance import Use, lifetimes, uses
 from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import Technology
 

@@ -61,7 +61,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def _evaluated(systems: list[Any], models: list[str], names: list[str], point: dict[str, Any]) -> Any:
     """Return what every pair of a system and a model costs, with remedies put on where some are named."""
-    from pimllm_lib import catalog, remedies
+    from pimllm_lib import catalog
+    from pimllm_lib.analysis import remedies
     from pimllm_lib.core import joining
     from pimllm_lib.system.evaluation import evaluate
 
@@ -130,7 +131,7 @@ def _add_claims(commands: Any) -> None:
 
 def claims(args: argparse.Namespace) -> int:
     """Print every published number beside the computed ones; return 1 when a verdict has moved."""
-    from pimllm_lib.report import claims
+    from pimllm_lib.analysis import claims
 
     table = claims.every()
     flat = table.drop(columns=["where"]).reset_index()

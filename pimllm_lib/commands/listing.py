@@ -66,7 +66,7 @@ def systems(args: argparse.Namespace) -> None:
 
 def remedies(args: argparse.Namespace) -> None:
     """Print the remedies for long contexts."""
-    from pimllm_lib.remedies import REMEDIES
+    from pimllm_lib.analysis.remedies import REMEDIES
 
     rows = [
         {"remedy": name, "one of": remedy.slot, "computes the same": "yes" if remedy.exact else "no"}

@@ -37,10 +37,10 @@ def _add_lifetime(commands: Any) -> None:
 def lifetime(args: argparse.Namespace) -> None:
     """Print a row for each technology, estimate, context, use and allocation."""
     from pimllm_lib import catalog
+    from pimllm_lib.analysis.endurance import lifetimes, uses
+    from pimllm_lib.analysis.technologies import names
     from pimllm_lib.commands.evaluation import context
     from pimllm_lib.core.errors import BadInput
-    from pimllm_lib.endurance import lifetimes, uses
-    from pimllm_lib.technologies import names
 
     chosen = args.technology or names()
     for name in chosen:
@@ -56,9 +56,9 @@ def lifetime(args: argparse.Namespace) -> None:
 
 
 def _rows(name: str, last: Any, system: Any) -> list[dict[str, Any]]:
+    from pimllm_lib.analysis.technologies import fitted, spread
     from pimllm_lib.core.errors import BadInput
     from pimllm_lib.hardware import System
-    from pimllm_lib.technologies import fitted, spread
 
     if not isinstance(system, System) or system.kv_pim is None:
         raise BadInput(f"{system.name} has no crossbars for keys and values; wanted a system with kv_pim")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from inspect import getdoc, signature
 from pathlib import Path
 
-from pimllm_lib import __version__, catalog, endurance, technologies
+from pimllm_lib import __version__, catalog
 from pimllm_lib.analog import (
     attention,
     calibration,
@@ -18,13 +18,14 @@ from pimllm_lib.analog import (
     product,
     source,
 )
+from pimllm_lib.analysis import claims, endurance, technologies
+from pimllm_lib.analysis.flips import flip
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.flips import flip
-from pimllm_lib.report import archive, claims, diagram, tables, text, versions
+from pimllm_lib.report import archive, diagram, tables, text, versions
 from pimllm_lib.report.chapters import rates
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics

@@ -39,8 +39,8 @@ PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py", "pandas", "
 #: A module -> what it reads beside the catalog: files of data/, by pattern.
 _READS = {
     "analog/checkpoint.py": ("checkpoints/*/*",),
-    "report/claims.py": ("published.csv", "earlier.csv"),
-    "report/validation.py": ("peers/*.csv", "published-blocks.csv", "macros.csv"),
+    "analysis/claims.py": ("published.csv", "earlier.csv"),
+    "analysis/validation.py": ("peers/*.csv", "published-blocks.csv", "macros.csv"),
     "report/noise_runs.py": ("studies/*.yaml", "studies/*.nc"),
 }
 

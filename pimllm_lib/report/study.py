@@ -12,7 +12,11 @@ from pimllm_lib.system.evaluation import evaluate
 
 _CELLS: tuple[tuple[str, str, str], ...] = (
     ("markdown", "", "# How does {name} compare with PIM-LLM and TPU-LLM?\n\nThe answer, in one sentence."),
-    ("code", "", "import pimllm_lib as pl\nfrom pimllm_lib.report import archive, claims, plots, tables, text"),
+    (
+        "code",
+        "",
+        "import pimllm_lib as pl\nfrom pimllm_lib.report import archive, plots, tables, text; from pimllm_lib.analysis import claims",
+    ),
     ("markdown", "", "## Parameters"),
     (
         "code",

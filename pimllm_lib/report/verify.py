@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.analysis import claims
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, unknown
 from pimllm_lib.core.schema import SCHEMA_VERSION, VARIABLES
 from pimllm_lib.report import (
     archive,
     attested,
-    claims,
     diff,
     jobs,
     manifest,

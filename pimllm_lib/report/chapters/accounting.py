@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_lib import flips
+from pimllm_lib.analysis import flips
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import ORDER, SLIPS
 from pimllm_lib.core.units import UNITS, si_unit

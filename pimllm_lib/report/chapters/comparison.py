@@ -7,8 +7,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_lib.analysis.claims import SCALES, earlier, published
 from pimllm_lib.core import joining
-from pimllm_lib.report.claims import SCALES, earlier, published
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, where

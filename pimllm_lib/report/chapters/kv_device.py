@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, technologies
+from pimllm_lib import catalog
+from pimllm_lib.analysis import technologies
+from pimllm_lib.analysis.endurance import lifetimes
 from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.endurance import lifetimes
 from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import System
 from pimllm_lib.report.chapters.kv_setting import FREE, RECOMMENDED, Setting, measured

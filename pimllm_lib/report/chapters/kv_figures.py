@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from pimllm_lib import technologies
+from pimllm_lib.analysis import technologies
 from pimllm_lib.report.chapters.kv_device import cell_j
 from pimllm_lib.report.chapters.kv_tables import FULL
 from pimllm_lib.report.chapters.kv_tables import years as said

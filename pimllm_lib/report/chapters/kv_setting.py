@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from pimllm_lib import catalog, remedies, technologies
+from pimllm_lib import catalog
+from pimllm_lib.analysis import remedies, technologies
+from pimllm_lib.analysis.endurance import Use
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.core.schema import ATTENTION_OPS, annotate
 from pimllm_lib.core.units import GIB
-from pimllm_lib.endurance import Use
 from pimllm_lib.hardware import System
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS
 from pimllm_lib.system.evaluation import evaluate

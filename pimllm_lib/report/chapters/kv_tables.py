@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import catalog, technologies
+from pimllm_lib import catalog
+from pimllm_lib.analysis import technologies
 from pimllm_lib.core.units import HOUR, YEAR
 from pimllm_lib.report.chapters.analog_noise import percent
 from pimllm_lib.report.chapters.design_space import MM2

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import remedies
-from pimllm_lib.bounds import cache_floor, decode_bounds
+from pimllm_lib.analysis import remedies
+from pimllm_lib.analysis.bounds import cache_floor, decode_bounds
+from pimllm_lib.analysis.crossing import crossings
 from pimllm_lib.core import joining
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import SUBSYSTEMS, annotate
-from pimllm_lib.crossing import crossings
 from pimllm_lib.hardware import System
 from pimllm_lib.report.chapters.long_setting import CONVENTIONS, Setting, over_models
 from pimllm_lib.system.evaluation import evaluate

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib import catalog, remedies, uncertainty
+from pimllm_lib import catalog
+from pimllm_lib.analysis import remedies, uncertainty
 from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput

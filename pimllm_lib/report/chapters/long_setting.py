@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from pimllm_lib import catalog, remedies
+from pimllm_lib import catalog
+from pimllm_lib.analysis import remedies
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_field

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
+from pimllm_lib.analysis import claims
 from pimllm_lib.core.schema import PROJECTION_OPS
-from pimllm_lib.report import claims
 from pimllm_lib.report.figure import Figure, label, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, where

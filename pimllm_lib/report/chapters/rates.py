@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_lib.report.claims import published
+from pimllm_lib.analysis.claims import published
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
 from pimllm_lib.report.text import Sentence, where
 

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_lib.baselines import VectorUnit
+from pimllm_lib.analysis.baselines import VectorUnit
 from pimllm_lib.core import joining
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import uncertainty
+from pimllm_lib.analysis import uncertainty
+from pimllm_lib.analysis.claims import published
+from pimllm_lib.analysis.robustness import BANDS, SIDES
+from pimllm_lib.analysis.uncertainty import Constant
 from pimllm_lib.core.units import UNITS, si_unit
-from pimllm_lib.report.claims import published
-from pimllm_lib.report.robustness import BANDS, SIDES
 from pimllm_lib.report.tables import Table
-from pimllm_lib.uncertainty import Constant
 
 
 def distributions(drawn: Sequence[Constant]) -> Table:

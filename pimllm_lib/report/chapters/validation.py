@@ -7,10 +7,10 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_lib.analysis.validation import USUAL, efficiency
 from pimllm_lib.report.figure import Figure, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
-from pimllm_lib.report.validation import USUAL, efficiency
 
 _GROUP_COLOURS = {"word lines": "#999999", "inputs and cells": "#D55E00", "converters and digital": "#0072B2"}
 #: Name of a macro in the catalog -> how it is called in text.

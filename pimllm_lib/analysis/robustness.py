@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_lib import influence
+from pimllm_lib.analysis import influence
+from pimllm_lib.analysis.claims import SCALES, merits, published
+from pimllm_lib.analysis.uncertainty import SYSTEMS, Constant, ends, factors, laid, machines
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.report.claims import SCALES, merits, published
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import compare, summary
-from pimllm_lib.uncertainty import SYSTEMS, Constant, ends, factors, laid, machines
 
 #: The headline numbers that are followed through the draws.
 OUTPUTS = ("tokens_per_s", "tokens_per_j", "power_w", "speedup", "energy_gain", "tile_area_m2")

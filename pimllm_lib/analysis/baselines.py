@@ -3,7 +3,7 @@
 Give one to `evaluate` like any system:
 
     >>> import pimllm_lib as pl
-    >>> from pimllm_lib.baselines import VectorUnit
+    >>> from pimllm_lib.analysis.baselines import VectorUnit
     >>> unit = VectorUnit.like(pl.catalog.systems["tpu-llm"].array)
     >>> point = {"model": "opt-6.7b", "context_len": 128, "conventions": "as-published"}
     >>> ds = pl.evaluate(system=["tpu-llm", "pim-llm", unit], **point)

@@ -1,7 +1,7 @@
 """Remedies for long contexts: named changes of a machine, a model, or both, that can be put on top of one another.
 
     >>> import pimllm_lib as pl
-    >>> from pimllm_lib import remedies
+    >>> from pimllm_lib.analysis import remedies
     >>> pim, llama = pl.catalog.systems["pim-llm"], pl.catalog.models["llama-3-8b"]
     >>> machine, model = remedies.put(pim, llama, ["row groups", "packed heads"])
     >>> machine.array.row_groups, machine.decoding.pack_heads, machine.sram.port_bits

@@ -1,0 +1,1 @@
+"""Questions asked of evaluations: bounds, crossings, remedies, lifetimes, uncertainty, claims."""
