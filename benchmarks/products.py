@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.timing import ratio
 from pimllm_lib import catalog
-from pimllm_lib.analog import popcount
-from pimllm_lib.analog.cells import program
-from pimllm_lib.analog.product import multiply
+from pimllm_lib.analog.crossbar import popcount
+from pimllm_lib.analog.crossbar.cells import program
+from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.hardware import Devices, Readout
 
 SHAPE, LARGE = (4096, 4096), (4096, 16384)

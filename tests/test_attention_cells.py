@@ -11,7 +11,7 @@ from pimllm_lib import catalog
 from pimllm_lib.analog import attention, checkpoint, language
 from pimllm_lib.analog.attention import in_cells, slices
 from pimllm_lib.analog.cases import attending, cases, prepared
-from pimllm_lib.analog.cells import program
+from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import cells, popcount, probes, product, ratios, wires
-from pimllm_lib.analog.calibration import full_scale
-from pimllm_lib.analog.cells import program
-from pimllm_lib.analog.product import moved, multiply
-from pimllm_lib.analog.readout import converter, pulse_weights, pulses
+from pimllm_lib.analog.crossbar import cells, popcount, probes, product, ratios, wires
+from pimllm_lib.analog.crossbar.calibration import full_scale
+from pimllm_lib.analog.crossbar.cells import program
+from pimllm_lib.analog.crossbar.product import moved, multiply
+from pimllm_lib.analog.crossbar.readout import converter, pulse_weights, pulses
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
 

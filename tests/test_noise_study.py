@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import checkpoint, ratios, recipes
+from pimllm_lib.analog import checkpoint, recipes
 from pimllm_lib.analog.cases import cases, noise_to_signal, prepared, ranges
-from pimllm_lib.analog.cells import program, tiles
-from pimllm_lib.analog.product import multiply
-from pimllm_lib.analog.readout import pulse_weights, pulses
+from pimllm_lib.analog.crossbar import ratios
+from pimllm_lib.analog.crossbar.cells import program, tiles
+from pimllm_lib.analog.crossbar.product import multiply
+from pimllm_lib.analog.crossbar.readout import pulse_weights, pulses
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, UnknownName

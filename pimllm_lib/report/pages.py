@@ -7,17 +7,8 @@ from inspect import getdoc, signature
 from pathlib import Path
 
 from pimllm_lib import __version__, catalog
-from pimllm_lib.analog import (
-    attention,
-    calibration,
-    cells,
-    checkpoint,
-    docstrings,
-    evaluation,
-    language,
-    product,
-    source,
-)
+from pimllm_lib.analog import attention, checkpoint, docstrings, evaluation, language, source
+from pimllm_lib.analog.crossbar import calibration, cells, product
 from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.flips import flip
 from pimllm_lib.core.axes import axis

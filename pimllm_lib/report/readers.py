@@ -10,10 +10,10 @@ import xarray as xr
 
 from pimllm_lib.analog import checkpoint, corpus, recipes, source
 from pimllm_lib.analog.checkpoint import Matrix
+from pimllm_lib.analog.crossbar.probes import Cause
+from pimllm_lib.analog.crossbar.ratios import Probe
 from pimllm_lib.analog.evaluation import expected_losses
 from pimllm_lib.analog.language import Prepare, Product, exact, hidden, losses, zeroed
-from pimllm_lib.analog.probes import Cause
-from pimllm_lib.analog.ratios import Probe
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.report import trained

@@ -22,8 +22,8 @@ from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
 
 from pimllm_lib import catalog
-from pimllm_lib.analog.cells import program
-from pimllm_lib.analog.product import moved, multiply
+from pimllm_lib.analog.crossbar.cells import program
+from pimllm_lib.analog.crossbar.product import moved, multiply
 from pimllm_lib.hardware import Devices, Readout
 
 TILE, BITS = 256, 8

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.analog.cells import Programmed
-from pimllm_lib.analog.readout import largest_sum, pulses, require_held
+from pimllm_lib.analog.crossbar.cells import Programmed
+from pimllm_lib.analog.crossbar.readout import largest_sum, pulses, require_held
 
 #: Tokens of calibration whose sums are looked at; evenly spread over those given.
 TOKENS = 256

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.analog import popcount, wires
+from pimllm_lib.analog.crossbar import popcount, wires
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.analog import ratios
-from pimllm_lib.analog.cells import program
-from pimllm_lib.analog.ratios import Probe
-from pimllm_lib.analog.readout import ACT_BITS, converter
+from pimllm_lib.analog.crossbar import ratios
+from pimllm_lib.analog.crossbar.cells import program
+from pimllm_lib.analog.crossbar.ratios import Probe
+from pimllm_lib.analog.crossbar.readout import ACT_BITS, converter
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import Crossbar, Devices, Readout

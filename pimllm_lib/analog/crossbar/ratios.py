@@ -23,11 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pimllm_lib.analog.calibration import full_scale
-from pimllm_lib.analog.cells import program
-from pimllm_lib.analog.product import multiply
-from pimllm_lib.analog.readout import ACT_BITS, Converter, largest_pulse, pulse_weights, pulses
-from pimllm_lib.analog.wires import mean_square_loss
+from pimllm_lib.analog.crossbar.calibration import full_scale
+from pimllm_lib.analog.crossbar.cells import program
+from pimllm_lib.analog.crossbar.product import multiply
+from pimllm_lib.analog.crossbar.readout import ACT_BITS, Converter, largest_pulse, pulse_weights, pulses
+from pimllm_lib.analog.crossbar.wires import mean_square_loss
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
-from pimllm_lib.analog.cells import Programmed, generator
+from pimllm_lib.analog.crossbar.cells import Programmed, generator
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware.analog import MAX_BITS
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
-from pimllm_lib.analog import popcount
-from pimllm_lib.analog.cells import Line, Programmed, generator
-from pimllm_lib.analog.readout import Converter, converter, largest_sum, pulse_weights, pulses, require_held
+from pimllm_lib.analog.crossbar import popcount
+from pimllm_lib.analog.crossbar.cells import Line, Programmed, generator
+from pimllm_lib.analog.crossbar.readout import Converter, converter, largest_sum, pulse_weights, pulses, require_held
 from pimllm_lib.core.errors import BadInput, unknown
 
 ENGINES = ("auto", "folded", "per-plane")

@@ -1,0 +1,1 @@
+"""What a crossbar computes: cells, wires, converters, and closed forms of their noise."""
