@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file, save_file
 
-from pimllm_lib.analog import checkpoint, packing, tensors
-from pimllm_lib.analog.checkpoint import Block, Matrix
-from pimllm_lib.analog.layout import Storage, expected, sizes, widths
+from pimllm_lib.analog.lm import checkpoint, packing, tensors
+from pimllm_lib.analog.lm.checkpoint import Block, Matrix
+from pimllm_lib.analog.lm.layout import Storage, expected, sizes, widths
 from pimllm_lib.catalog.models import from_config
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.workload.decoder import Decoder, parameter_count

@@ -10,13 +10,12 @@ import pytest
 from conftest import checkout
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import checkpoint, corpus, docstrings, recipes, source
-from pimllm_lib.analog.evaluation import bits_per_byte, calibrate, expected_losses, on_crossbars
-from pimllm_lib.analog.language import exact, logits, losses, zeroed
+from pimllm_lib.analog.lm import checkpoint, corpus, docstrings, recipes, source, trained
+from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, expected_losses, on_crossbars
+from pimllm_lib.analog.lm.language import exact, logits, losses, zeroed
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import trained
 
 CHECKPOINTS = paths.CHECKPOINTS
 BAR = catalog.part("crossbar-256")
@@ -201,7 +200,7 @@ def test_chunks_of_the_text_do_not_change_what_noise_it_gets(model, text, monkey
     tokens = corpus.windows(text.held_out, 64)[:6]
     noisy = on_crossbars(BAR, Devices(name="noisy", variation=0.1, read_noise=0.02), Readout(name="ideal"), seed=5)
     whole = losses(model, tokens, noisy)
-    monkeypatch.setattr("pimllm_lib.analog.language.CHUNK", 100)
+    monkeypatch.setattr("pimllm_lib.analog.lm.language.CHUNK", 100)
     split = losses(model, tokens, noisy)
     assert np.abs(whole - split).mean() < 1e-3 * whole.std()  # sums of other lengths round otherwise, nothing else
 
@@ -232,7 +231,7 @@ def test_a_token_outside_the_vocabulary_is_refused(model):
 
 @pytest.mark.torch
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path):
-    training = pytest.importorskip("pimllm_lib.analog.training")
+    training = pytest.importorskip("pimllm_lib.analog.lm.training")
     shape = replace(recipes.recipe("generated-0").decoder, d_model=64, d_ff=64, n_layers=1, head_dim=16)
     recipe = recipes.Recipe(decoder=shape, corpus="generated", seed=1, ternary=True, steps=6, rate=1e-3, batch=2)
     text = corpus.Corpus(source.documents(64, 2).ravel(), np.zeros(0, np.uint8), source.VOCABULARY, source.CLASSES)
@@ -270,7 +269,7 @@ def test_training_says_what_it_lacks(tmp_path, monkeypatch):
 
 @pytest.mark.torch
 def test_later_training_goes_on_from_the_last_state_and_after_its_batches(tmp_path, monkeypatch):
-    training, torch = (pytest.importorskip(name) for name in ("pimllm_lib.analog.training", "torch"))
+    training, torch = (pytest.importorskip(name) for name in ("pimllm_lib.analog.lm.training", "torch"))
     shape = replace(recipes.recipe("generated-0").decoder, d_model=64, d_ff=64, n_layers=1, head_dim=16)
     first = recipes.Recipe(decoder=shape, corpus="generated", seed=1, ternary=True, steps=4, rate=1e-3, batch=2)
     calm = replace(first, steps=6, start="first")

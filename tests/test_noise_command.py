@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import checkpoint, language, text, trial
-from pimllm_lib.analog.checkpoint import Block, Matrix
-from pimllm_lib.analog.layout import sizes, widths
+from pimllm_lib.analog import trial
+from pimllm_lib.analog.lm import checkpoint, language, text
+from pimllm_lib.analog.lm.checkpoint import Block, Matrix
+from pimllm_lib.analog.lm.layout import sizes, widths
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import checkpoint, recipes
 from pimllm_lib.analog.cases import cases, noise_to_signal, prepared, ranges
 from pimllm_lib.analog.crossbar import ratios
 from pimllm_lib.analog.crossbar.cells import program, tiles
 from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.readout import pulse_weights, pulses
+from pimllm_lib.analog.lm import checkpoint, recipes, trained
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import archive, noise_law, noise_results, noise_runs, noise_study, studies, study_file, trained
+from pimllm_lib.report import archive, noise_law, noise_results, noise_runs, noise_study, studies, study_file
 
 BAR = catalog.part("crossbar-256")
 PROSE = "".join(f"Line {n} of {n * n} says nothing that line {n - 1} did not.\n" for n in range(40))

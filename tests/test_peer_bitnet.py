@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_checkpoint import a_model
 
-from pimllm_lib.analog import checkpoint, language
+from pimllm_lib.analog.lm import checkpoint, language
 from pimllm_lib.workload.decoder import Decoder
 
 pytestmark = pytest.mark.torch

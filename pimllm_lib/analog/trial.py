@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pimllm_lib.analog.checkpoint import Checkpoint
-from pimllm_lib.analog.evaluation import bits_per_byte, calibrate, on_crossbars
-from pimllm_lib.analog.language import Prepare, exact, losses, zeroed
-from pimllm_lib.analog.text import Text
+from pimllm_lib.analog.lm.checkpoint import Checkpoint
+from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, on_crossbars
+from pimllm_lib.analog.lm.language import Prepare, exact, losses, zeroed
+from pimllm_lib.analog.lm.text import Text
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 

@@ -25,9 +25,8 @@ def _add_train(commands: Any) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Train models and print the folder of each."""
-    from pimllm_lib.analog import recipes
+    from pimllm_lib.analog.lm import recipes, trained
     from pimllm_lib.core import files, paths
-    from pimllm_lib.report import trained
 
     into = paths.checkout() / "data" / "checkpoints" if args.into is None else paths.users(args.into)
     states = paths.checkout() / "build" / "training" if args.states is None else paths.users(args.states)

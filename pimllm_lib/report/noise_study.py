@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.analog import checkpoint, corpus, recipes, text
 from pimllm_lib.analog.cases import Case, attending, cases, noise_to_signal, prepared, ranges
-from pimllm_lib.analog.checkpoint import Checkpoint
-from pimllm_lib.analog.language import losses
+from pimllm_lib.analog.lm import checkpoint, corpus, readers, recipes, text
+from pimllm_lib.analog.lm.checkpoint import Checkpoint
+from pimllm_lib.analog.lm.language import losses
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.report import readers
 from pimllm_lib.sweep.space import Axis, Chunk, Space
 
 #: Keys of a study beside name and curves, and what they are unless given.

@@ -38,7 +38,7 @@ RUNNING = "PIMLLM_NOTEBOOK"
 PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py", "pandas", "matplotlib")
 #: A module -> what it reads beside the catalog: files of data/, by pattern.
 _READS = {
-    "analog/checkpoint.py": ("checkpoints/*/*",),
+    "analog/lm/checkpoint.py": ("checkpoints/*/*",),
     "analysis/claims.py": ("published.csv", "earlier.csv"),
     "analysis/validation.py": ("peers/*.csv", "published-blocks.csv", "macros.csv"),
     "report/noise_runs.py": ("studies/*.yaml", "studies/*.nc"),

@@ -8,8 +8,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.ticker import MultipleLocator
 
+from pimllm_lib.analog.lm.readers import READERS
 from pimllm_lib.report.figure import Figure, style
-from pimllm_lib.report.readers import READERS
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from pimllm_lib.analog.packing import packed_rows
-from pimllm_lib.analog.tensors import BYTES, FLOATS, Tensor
+from pimllm_lib.analog.lm.packing import packed_rows
+from pimllm_lib.analog.lm.tensors import BYTES, FLOATS, Tensor
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.workload.decoder import Decoder
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
-from pimllm_lib.analog.corpus import Corpus
+from pimllm_lib.analog.lm.corpus import Corpus
 from pimllm_lib.core.errors import BadInput
 
 #: Package -> SHA-256 of its part of the corpus, as trained on. All are required by every install; see requirements.lock.

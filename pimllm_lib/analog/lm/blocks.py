@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pimllm_lib.analog import layout, packing
-from pimllm_lib.analog.layout import Storage
+from pimllm_lib.analog.lm import layout, packing
+from pimllm_lib.analog.lm.layout import Storage
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.workload.decoder import Decoder
 

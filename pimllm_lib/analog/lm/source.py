@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.analog.corpus import Corpus
+from pimllm_lib.analog.lm.corpus import Corpus
 
 #: Symbols of the body, their classes, lists of favourites a class can have.
 SYMBOLS, CLASSES, LISTS = 64, 16, 8

@@ -20,12 +20,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pimllm_lib.analog import recipes
-from pimllm_lib.analog.checkpoint import Block as StoredBlock
-from pimllm_lib.analog.checkpoint import Matrix, write
-from pimllm_lib.analog.corpus import Corpus
-from pimllm_lib.analog.packing import ternarise
-from pimllm_lib.analog.recipes import EPS, THETA, Recipe
+from pimllm_lib.analog.lm import recipes
+from pimllm_lib.analog.lm.checkpoint import Block as StoredBlock
+from pimllm_lib.analog.lm.checkpoint import Matrix, write
+from pimllm_lib.analog.lm.corpus import Corpus
+from pimllm_lib.analog.lm.packing import ternarise
+from pimllm_lib.analog.lm.recipes import EPS, THETA, Recipe
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.workload.decoder import Decoder
 

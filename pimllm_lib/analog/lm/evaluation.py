@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pimllm_lib.analog import source
-from pimllm_lib.analog.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.readout import ACT_BITS
-from pimllm_lib.analog.language import Prepare, Product, exact, hidden, logits
+from pimllm_lib.analog.lm import source
+from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
+from pimllm_lib.analog.lm.language import Prepare, Product, exact, hidden, logits
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 

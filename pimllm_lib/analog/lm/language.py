@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pimllm_lib.analog.checkpoint import Block, Checkpoint, Matrix
+from pimllm_lib.analog.lm.checkpoint import Block, Checkpoint, Matrix
 from pimllm_lib.core.errors import BadInput
 
 #: What a matrix does to whole activations (tokens, fan_in), of which the first has the number given.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib.analog.layout import OLDER_SUB_NORMS, Storage
+from pimllm_lib.analog.lm.layout import OLDER_SUB_NORMS, Storage
 from pimllm_lib.catalog.models import from_config
 from pimllm_lib.catalog.quantities import read_text
 from pimllm_lib.core.errors import BadInput, clip, unknown

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pimllm_lib.analog import layout, packing, tensors
-from pimllm_lib.analog.blocks import Block, Matrix, stored
-from pimllm_lib.analog.configuration import config_of, require_modelled, settings
-from pimllm_lib.analog.layout import Storage
+from pimllm_lib.analog.lm import layout, packing, tensors
+from pimllm_lib.analog.lm.blocks import Block, Matrix, stored
+from pimllm_lib.analog.lm.configuration import config_of, require_modelled, settings
+from pimllm_lib.analog.lm.layout import Storage
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.workload.decoder import Decoder
 

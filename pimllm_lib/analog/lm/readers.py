@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.analog import checkpoint, corpus, recipes, source
-from pimllm_lib.analog.checkpoint import Matrix
 from pimllm_lib.analog.crossbar.probes import Cause
 from pimllm_lib.analog.crossbar.ratios import Probe
-from pimllm_lib.analog.evaluation import expected_losses
-from pimllm_lib.analog.language import Prepare, Product, exact, hidden, losses, zeroed
+from pimllm_lib.analog.lm import checkpoint, corpus, recipes, source, trained
+from pimllm_lib.analog.lm.checkpoint import Matrix
+from pimllm_lib.analog.lm.evaluation import expected_losses
+from pimllm_lib.analog.lm.language import Prepare, Product, exact, hidden, losses, zeroed
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.report import trained
 
 #: Who reads -> what that is. Bounds are known for the generated source alone.
 READERS = {

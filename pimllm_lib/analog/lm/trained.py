@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.analog import checkpoint, corpus, docstrings, recipes
-from pimllm_lib.analog.language import losses
+from pimllm_lib.analog.lm import checkpoint, corpus, docstrings, recipes
+from pimllm_lib.analog.lm.language import losses
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 
@@ -55,7 +55,7 @@ def _one(name: str, *, into: Path, states: Path, progress: bool) -> Path:
     import torch
     from tqdm import tqdm
 
-    from pimllm_lib.analog import training
+    from pimllm_lib.analog.lm import training
 
     torch.set_num_threads(1)  # sums of one thread have one order
     recipe = recipes.recipe(name)
@@ -73,7 +73,7 @@ def _state(name: str, states: Path) -> None:
     """Train what others go on from, and leave its last state alone."""
     import torch
 
-    from pimllm_lib.analog import training
+    from pimllm_lib.analog.lm import training
 
     torch.set_num_threads(1)
     recipe, device = recipes.recipe(name), "cuda" if torch.cuda.is_available() else "cpu"
