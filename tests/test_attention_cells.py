@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import attention
-from pimllm_lib.analog.attention import in_cells, slices
-from pimllm_lib.analog.cases import attending, cases, prepared
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.lm import checkpoint, language
+from pimllm_lib.analog.noise import attention
+from pimllm_lib.analog.noise.attention import in_cells, slices
+from pimllm_lib.analog.noise.cases import attending, cases, prepared
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout

@@ -13,7 +13,7 @@ import pytest
 from conftest import DATA, checkout
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import cases
+from pimllm_lib.analog.noise import cases
 from pimllm_lib.analysis import claims
 from pimllm_lib.cli import main
 from pimllm_lib.core import files, paths

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pimllm_lib import catalog
-from pimllm_lib.analog import trial
 from pimllm_lib.analog.lm import checkpoint, language, text
 from pimllm_lib.analog.lm.checkpoint import Block, Matrix
 from pimllm_lib.analog.lm.layout import sizes, widths
+from pimllm_lib.analog.noise import trial
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput

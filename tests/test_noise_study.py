@@ -11,17 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimllm_lib import catalog
-from pimllm_lib.analog.cases import cases, noise_to_signal, prepared, ranges
 from pimllm_lib.analog.crossbar import ratios
 from pimllm_lib.analog.crossbar.cells import program, tiles
 from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.readout import pulse_weights, pulses
 from pimllm_lib.analog.lm import checkpoint, recipes, trained
+from pimllm_lib.analog.noise import law, results
+from pimllm_lib.analog.noise import study as noise_study
+from pimllm_lib.analog.noise.cases import cases, noise_to_signal, prepared, ranges
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import archive, noise_law, noise_results, noise_runs, noise_study, studies, study_file
+from pimllm_lib.report import archive, noise_runs, studies, study_file
 
 BAR = catalog.part("crossbar-256")
 PROSE = "".join(f"Line {n} of {n * n} says nothing that line {n - 1} did not.\n" for n in range(40))
@@ -458,24 +460,24 @@ def test_a_power_law_is_crossed_where_it_is(power, size, level):
     at = np.geomspace(1e-3, 1e3, 7)
     want = (level / size) ** (1 / power)
     rise = (size * at**power)[:, None]
-    found = noise_results.crossing(at, rise, level).item()
+    found = results.crossing(at, rise, level).item()
     assert found == pytest.approx(want if at[0] < want < at[-1] else 0 if want <= at[0] else np.inf, rel=1e-6)
 
 
 def test_a_crossing_beyond_the_settings_is_nought_or_infinite():
     at = np.array([0.1, 0.2, 0.4])
-    assert noise_results.crossing(at, columns(0.2, 0.3, 0.4), 0.1).tolist() == [0]
-    assert noise_results.crossing(at, columns(0.01, 0.02, 0.04), 0.1).tolist() == [np.inf]
-    assert noise_results.crossing(at, columns(-0.01, -0.02, 0), 0.1).tolist() == [np.inf]
-    assert noise_results.crossing(at, columns(0.01, 0.1, 0.4), 0.1) == pytest.approx(0.2)  # met, then exceeded
-    assert noise_results.crossing(at, columns(0.01, 0.05, 0.1), 0.1).tolist() == [np.inf]  # met, not exceeded
-    assert noise_results.crossing(at, columns(0.01, 0.4, 0.05), 0.2) < 0.2  # the first of several
+    assert results.crossing(at, columns(0.2, 0.3, 0.4), 0.1).tolist() == [0]
+    assert results.crossing(at, columns(0.01, 0.02, 0.04), 0.1).tolist() == [np.inf]
+    assert results.crossing(at, columns(-0.01, -0.02, 0), 0.1).tolist() == [np.inf]
+    assert results.crossing(at, columns(0.01, 0.1, 0.4), 0.1) == pytest.approx(0.2)  # met, then exceeded
+    assert results.crossing(at, columns(0.01, 0.05, 0.1), 0.1).tolist() == [np.inf]  # met, not exceeded
+    assert results.crossing(at, columns(0.01, 0.4, 0.05), 0.2) < 0.2  # the first of several
     both = np.hstack([columns(0.2, 0.3, 0.4), columns(0.01, 0.02, 0.04), columns(0.05, 0.1, 0.4)])
-    assert noise_results.crossing(at, both, 0.1) == pytest.approx([0, np.inf, 0.2])
+    assert results.crossing(at, both, 0.1) == pytest.approx([0, np.inf, 0.2])
 
 
 def test_a_fall_before_the_crossing_leaves_the_threshold_open():
-    found = noise_results.crossing(np.array([0.1, 0.2, 0.4]), columns(-0.02, -0.01, 0.3), 0.1).item()
+    found = results.crossing(np.array([0.1, 0.2, 0.4]), columns(-0.02, -0.01, 0.3), 0.1).item()
     assert np.isnan(found)
 
 
@@ -483,13 +485,13 @@ def test_the_fewest_bits_are_those_from_which_on_the_rise_stays_small():
     at = np.array([4.0, 5, 6, 7])
     rises = {0: (0.01, 0.02, 0, 0), 5: (1, 0.1, 0.01, 0), 6: (0.5, 0.2, 0.1, 0.05), 7: (0.05, 0.01, 0.3, 0.02),
              np.inf: (0.01, 0.01, 0.01, 0.2)}  # fmt: skip
-    found = noise_results.fewest(at, np.hstack([columns(*rise) for rise in rises.values()]), 0.1)
+    found = results.fewest(at, np.hstack([columns(*rise) for rise in rises.values()]), 0.1)
     assert found.tolist() == list(rises)
 
 
 @pytest.mark.parametrize("hold", [False, True])
 def test_every_resample_weighs_models_chips_and_text_with_one(hold):
-    chips, text = noise_results.weights(3, 10, 16, resamples=200, hold=hold)
+    chips, text = results.weights(3, 10, 16, resamples=200, hold=hold)
     assert (chips.shape, text.shape) == ((200, 3, 10), (200, 16))
     np.testing.assert_allclose(chips.sum(axis=(1, 2)), 1)
     np.testing.assert_allclose(text.sum(axis=1), 1)
@@ -500,7 +502,7 @@ def test_every_resample_weighs_models_chips_and_text_with_one(hold):
     else:
         assert set(np.rint(3 * of_models).ravel()) == {0, 1, 2, 3}
     np.testing.assert_allclose(chips.mean(axis=0), 1 / 30, rtol=0.3)
-    again = noise_results.weights(3, 10, 16, resamples=200, hold=hold)
+    again = results.weights(3, 10, 16, resamples=200, hold=hold)
     assert all(np.array_equal(one, other) for one, other in zip((chips, text), again, strict=True))
 
 
@@ -517,7 +519,7 @@ def drawn(count, *, of_models, of_chips, of_text, seed=0):
 def test_resamples_of_a_constant_are_that_constant():
     rise = xr.DataArray(np.full((2, 3, 10, 16), [[[[0.25]]], [[[-3.0]]]]), dims=DIMS)
     for hold in (False, True):
-        found = noise_results.resampled(rise, resamples=50, hold=hold)
+        found = results.resampled(rise, resamples=50, hold=hold)
         np.testing.assert_allclose(found, np.tile([[0.25], [-3.0]], 50))
 
 
@@ -525,20 +527,20 @@ def test_an_interval_over_models_is_no_narrower_than_with_models_held():
     rise = drawn(50, of_models=1, of_chips=0.3, of_text=0.3)
     widths = []
     for hold in (True, False):
-        low, high = noise_results.interval(noise_results.resampled(rise, resamples=500, hold=hold))
+        low, high = results.interval(results.resampled(rise, resamples=500, hold=hold))
         widths.append(high - low)
     assert (widths[0] < widths[1]).mean() > 0.95
     alike = drawn(50, of_models=0, of_chips=0, of_text=1)
-    ends = [noise_results.interval(noise_results.resampled(alike, resamples=500, hold=hold)) for hold in (True, False)]
+    ends = [results.interval(results.resampled(alike, resamples=500, hold=hold)) for hold in (True, False)]
     assert np.mean(ends[0][1] - ends[0][0]) == pytest.approx(np.mean(ends[1][1] - ends[1][0]), rel=0.05)
 
 
 def test_intervals_cover_what_they_say():
     rise = drawn(400, of_models=1, of_chips=0.5, of_text=0.5)
     truth = drawn(400, of_models=1, of_chips=0, of_text=0).mean(DIMS[1:]).values  # these models, endless chips and text
-    low, high = noise_results.interval(noise_results.resampled(rise, resamples=500, hold=True))
+    low, high = results.interval(results.resampled(rise, resamples=500, hold=True))
     assert 0.88 < np.mean((low <= truth) & (truth <= high)) < 0.99
-    low, high = noise_results.interval(noise_results.resampled(rise, resamples=500))
+    low, high = results.interval(results.resampled(rise, resamples=500))
     assert 0.6 < np.mean((low <= 1) & (high >= 1)) < 0.95  # three models are few to resample
 
 
@@ -579,7 +581,7 @@ def power_law(seed=None):
 
 
 def test_a_summary_gives_each_rise_against_exact_products_of_the_same_model():
-    found = noise_results.summary(power_law(), SPEC)
+    found = results.summary(power_law(), SPEC)
     assert found.case.values.tolist() == [
         *(f"variation {v}" for v in SIZES), "tuned noise", *(f"bits {bits}" for bits in BIT), "no crossbars"
     ]  # fmt: skip
@@ -602,7 +604,7 @@ def test_students_interval_of_three_models_covers_their_mean():
     spec = {"curves": {"exact": {"products": "exact"}, "v": {"field": "devices.variation", "values": sizes}}}
     rise = drawn(300, of_models=0.1, of_chips=0.02, of_text=0.0, seed=2) - 0.9
     loss = {"exact": 2.0} | {f"v {v}": 2 + one for v, one in zip(sizes, rise.values, strict=True)}
-    found = noise_results.summary(synthetic(spec, loss, one_chip=["exact"]), spec)
+    found = results.summary(synthetic(spec, loss, one_chip=["exact"]), spec)
     truth = np.expm1(0.1)
     inside = {
         name: np.mean((found[f"{name}_low"] <= truth) & (truth <= found[f"{name}_high"])).item()
@@ -613,7 +615,7 @@ def test_students_interval_of_three_models_covers_their_mean():
 
 
 def test_a_threshold_of_a_known_law_is_found_and_lies_within_its_interval():
-    plain = noise_results.thresholds(power_law(), SPEC)
+    plain = results.thresholds(power_law(), SPEC)
     assert plain.curve_name.values.tolist() == ["variation", "bits"]
     assert plain.level.values.tolist() == [0.01, 0.1]
     want = [np.sqrt(0.01 / 2), np.sqrt(0.1 / 2)]
@@ -624,16 +626,16 @@ def test_a_threshold_of_a_known_law_is_found_and_lies_within_its_interval():
     assert plain.least_setting.values.tolist() == [0.05, 3]
     assert plain.most_setting.values.tolist() == [0.4, 6]
     for seed in range(3):
-        found = noise_results.thresholds(power_law(seed), SPEC).sel(curve_name="variation")
+        found = results.thresholds(power_law(seed), SPEC).sel(curve_name="variation")
         assert ((found.threshold_low < want) & (found.threshold_high > want)).all()
         assert (found.threshold_low < found.threshold_high).all()
         np.testing.assert_allclose(found.threshold, want, rtol=0.1)
 
 
 def test_joined_studies_keep_the_first_of_two_cases():
-    first, second = noise_results.summary(power_law(), SPEC), noise_results.summary(power_law(1), SPEC)
+    first, second = results.summary(power_law(), SPEC), results.summary(power_law(1), SPEC)
     some = first.isel(case=slice(0, 3))
-    both = noise_results.joined([some, second])
+    both = results.joined([some, second])
     assert sorted(both.case.values) == sorted(second.case.values)
     assert (both.perplexity_rise.sel(case=some.case) == some.perplexity_rise).all()
     others = ~second.case.isin(some.case)
@@ -679,16 +681,16 @@ def test_tuned_models_differ_from_their_start_and_from_each_other():
 
 
 def test_the_interval_by_models_is_students_and_needs_two():
-    low, high = noise_results.by_models(np.array([[1.0, 2, 3], [5, 5, 5]]))
+    low, high = results.by_models(np.array([[1.0, 2, 3], [5, 5, 5]]))
     np.testing.assert_allclose([low[0], high[0]], 2 + np.array([-1, 1]) * 4.302653 / np.sqrt(3), rtol=1e-6)
     assert low[1] == high[1] == 5
-    assert np.isnan(noise_results.by_models(np.ones((4, 1)))).all()
+    assert np.isnan(results.by_models(np.ones((4, 1)))).all()
 
 
 def test_a_threshold_behind_a_fall_is_said_to_lie_between_two_settings():
     loss = {case.name: 1.0 for case in cases(SPEC["curves"])}
     loss |= dict(zip((f"variation {size}" for size in SIZES), (0.99, 0.99, 1.05, 1.3), strict=True))
-    at = noise_results.thresholds(synthetic(SPEC, loss), SPEC).sel(curve_name="variation", level=0.01)
+    at = results.thresholds(synthetic(SPEC, loss), SPEC).sel(curve_name="variation", level=0.01)
     assert np.isnan(at.threshold)
     assert (float(at.threshold_low), float(at.threshold_high)) == (0.1, 0.2)
 
@@ -705,12 +707,12 @@ def test_kappa_is_the_mean_of_rise_over_ratio_and_families_leave_its_own_curve_o
             "matrix": ["0.q"],
         },
     )
-    found = ds.assign(noise_law.law(ds))
+    found = ds.assign(law.law(ds))
     np.testing.assert_allclose(found.kappa, (1 + 1.2 + 1.5) / 3)
     np.testing.assert_allclose(found.law_rise[:4], float(found.kappa) * ratio[:4])
     np.testing.assert_allclose(found.kinds_rise[:4], 3 * ratio[:4])
     assert np.isnan(found.law_rise[4])
-    ratios = noise_law.families(found)
+    ratios = law.families(found)
     np.testing.assert_allclose(ratios["converters"], [4])
     assert not len(ratios["cells that vary or are stuck"])
 

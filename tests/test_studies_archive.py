@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import checkout
 
+from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analysis import claims
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
@@ -21,7 +22,6 @@ from pimllm_lib.report import (
     jobs,
     manifest,
     noise_runs,
-    noise_study,
     parameters,
     provenance,
     sources,
@@ -203,7 +203,7 @@ def test_who_reads_studies_depends_on_them_and_a_study_on_no_result(here, monkey
     monkeypatch.setattr(provenance, "logical", str)
     read = {here / name for name in NAMES}
     assert read <= set(provenance.closure(["from pimllm_lib.report import noise_runs"]))
-    assert not read & set(provenance.closure(["from pimllm_lib.report import noise_study"]))
+    assert not read & set(provenance.closure(["from pimllm_lib.analog.noise import study as noise_study"]))
     before = provenance.sources_hash()
     (here / "studies" / "small.nc").write_bytes(b"another result")
     assert provenance.sources_hash() == before

@@ -60,8 +60,8 @@ def noise(args: argparse.Namespace) -> None:
     """Print what a noise configuration does to a model."""
     from tqdm import tqdm
 
-    from pimllm_lib.analog import trial
     from pimllm_lib.analog.lm import checkpoint, text
+    from pimllm_lib.analog.noise import trial
     from pimllm_lib.core import files, paths
 
     if args.tokens < args.window:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.analog.noise import study as noise_study
+from pimllm_lib.analog.noise.law import law
+from pimllm_lib.analog.noise.remedies import effects
+from pimllm_lib.analog.noise.results import joined, summary, thresholds
 from pimllm_lib.core import joining, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.report import archive, noise_study, parameters, studies, study_file
-from pimllm_lib.report.noise_law import law
-from pimllm_lib.report.noise_remedies import effects
-from pimllm_lib.report.noise_results import joined, summary, thresholds
+from pimllm_lib.report import archive, parameters, studies, study_file
 
 #: The studies of chapter 11, in the order in which they are told of; that of chapter 12.
 KV = "kv-cells"

@@ -7,9 +7,9 @@ from inspect import getdoc, signature
 from pathlib import Path
 
 from pimllm_lib import __version__, catalog
-from pimllm_lib.analog import attention
 from pimllm_lib.analog.crossbar import calibration, cells, product
 from pimllm_lib.analog.lm import checkpoint, docstrings, evaluation, language, source
+from pimllm_lib.analog.noise import attention
 from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.flips import flip
 from pimllm_lib.core.axes import axis

@@ -90,7 +90,7 @@ def study_hash(spec: Mapping[str, Any]) -> str:
         return source_hash(str(spec["notebook"]), notebook(str(spec["notebook"])))
     return hash_of(
         [
-            "from pimllm_lib.report import noise_study"
+            "from pimllm_lib.analog.noise import study as noise_study"
             if "curves" in spec
             else "from pimllm_lib.sweep import points as sweep"
         ]

@@ -15,7 +15,8 @@ _CELLS: tuple[tuple[str, str, str], ...] = (
     (
         "code",
         "",
-        "import pimllm_lib as pl\nfrom pimllm_lib.report import archive, plots, tables, text; from pimllm_lib.analysis import claims",
+        "import pimllm_lib as pl\nfrom pimllm_lib.analysis import claims\n"
+        "from pimllm_lib.report import archive, plots, tables, text",
     ),
     ("markdown", "", "## Parameters"),
     (

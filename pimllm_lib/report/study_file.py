@@ -13,11 +13,12 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib import catalog
+from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.catalog.departures import departures
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.hardware import System
-from pimllm_lib.report import archive, noise_study, notebooks, parameters, study_axes
+from pimllm_lib.report import archive, notebooks, parameters, study_axes
 from pimllm_lib.report.provenance import study_hash
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.reduction import Reduction

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.analog.noise import study
 from pimllm_lib.analysis import claims
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, unknown
@@ -22,7 +23,6 @@ from pimllm_lib.report import (
     jobs,
     manifest,
     noise_runs,
-    noise_study,
     notebooks,
     parameters,
     provenance,
@@ -169,5 +169,5 @@ def _trials(found: Finding, studies: Mapping[str, xr.Dataset]) -> Iterator[str]:
         found.recomputed.append(name)
         apart = np.abs(once.recomputed_loss / once.archived_loss - 1)
         for case, by in zip(noise_runs.TRIALS[name], apart.values.tolist(), strict=True):
-            if not by <= noise_study.TOLERANCE:
+            if not by <= study.TOLERANCE:
                 yield f"{name}: the loss of the first chip of {case} moved by {by:.1e} of the archived one"

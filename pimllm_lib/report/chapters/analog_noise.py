@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_lib.analog.noise.law import FAMILIES, of_family
+from pimllm_lib.analog.noise.results import LEVELS
+from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.report.figure import Figure, log_ticks, style
-from pimllm_lib.report.noise_law import FAMILIES, of_family
-from pimllm_lib.report.noise_results import LEVELS
-from pimllm_lib.report.noise_study import KEYS
 from pimllm_lib.report.text import Sentence
 
 #: Panel of a departure -> label of its axis, and its curves with the words beside them.

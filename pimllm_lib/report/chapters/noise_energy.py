@@ -11,8 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from pimllm_lib.report.figure import Figure, label, log_ticks, style
-from pimllm_lib.report.noise_energy import (
+from pimllm_lib.analog.noise.energy import (
     CONVENTIONS,
     FLOOR,
     HOME,
@@ -26,6 +25,7 @@ from pimllm_lib.report.noise_energy import (
     kept,
     knee,
 )
+from pimllm_lib.report.figure import Figure, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 from pimllm_lib.sweep.reduction import Reduction

@@ -13,11 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pimllm_lib.analog.cases import Case, cases
 from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.ratios import Probe
+from pimllm_lib.analog.noise.cases import Case, cases
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.schema import annotate
 

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
-from pimllm_lib.analog.cases import Case, cases
+from pimllm_lib.analog.noise.cases import Case, cases
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.schema import annotate

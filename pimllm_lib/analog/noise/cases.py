@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib import catalog, hardware
-from pimllm_lib.analog.attention import in_cells, require_cacheable
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.lm.evaluation import calibrate, on_crossbars
 from pimllm_lib.analog.lm.language import Attend, Prepare, Product, attend, exact, hidden, zeroed
+from pimllm_lib.analog.noise.attention import in_cells, require_cacheable
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.hardware import Crossbar, Devices, Readout

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.analog.cases import Case, attending, cases, noise_to_signal, prepared, ranges
 from pimllm_lib.analog.lm import checkpoint, corpus, readers, recipes, text
 from pimllm_lib.analog.lm.checkpoint import Checkpoint
 from pimllm_lib.analog.lm.language import losses
+from pimllm_lib.analog.noise.cases import Case, attending, cases, noise_to_signal, prepared, ranges
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.analog.noise.results import RESAMPLES, by_models, interval, losses, weights
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.report.noise_results import RESAMPLES, by_models, interval, losses, weights
 
 
 @dataclass(frozen=True)
