@@ -128,7 +128,7 @@ def test_a_changed_result_and_an_unlisted_one_are_damage(here):
 )
 def test_verify_says_that_a_study_is_not_computed_again(here, heavy, said, monkeypatch):
     monkeypatch.setattr(claims, "moved", list)
-    found = verify.verify(here, heavy=heavy)
+    found = verify.verify(here, repeat=noise_runs.repeated if heavy else None)
     assert (found.problems, found.results, found.recomputed) == ([], ["small"], [])
     assert [note for note in found.notes if said in note] == found.notes[-1:]
 
@@ -136,13 +136,13 @@ def test_verify_says_that_a_study_is_not_computed_again(here, heavy, said, monke
 def test_verify_heavy_repeats_a_trial_and_names_one_that_comes_out_otherwise(here, monkeypatch):
     monkeypatch.setattr(claims, "moved", list)
     monkeypatch.setattr(noise_runs, "TRIALS", {"small": ("bits 6",)})
-    found = verify.verify(here, heavy=True)
+    found = verify.verify(here, repeat=noise_runs.repeated)
     assert (found.problems, found.recomputed) == ([], ["small"])
     path = here / "studies" / "small.nc"
     ds = archive.load(path)
     archive.write(ds.assign(held_out_loss=ds.held_out_loss * 1.01), path)
     manifest.publish(here, {"studies/small.nc": path.read_bytes()})
-    (problem,) = verify.verify(here, heavy=True).problems
+    (problem,) = verify.verify(here, repeat=noise_runs.repeated).problems
     assert problem == "small: the loss of the first chip of bits 6 moved by 9.9e-03 of the archived one"
 
 

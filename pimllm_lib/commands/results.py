@@ -62,8 +62,8 @@ def verify(args: argparse.Namespace) -> int:
     from pimllm_lib.report.verify import verify
 
     found = verify(
-        paths.archive(args.archive), args.results, recompute=not args.no_recompute, heavy=args.heavy, at_once=args.jobs,
-        progress=sys.stderr.isatty(),
+        paths.archive(args.archive), args.results, recompute=not args.no_recompute, repeat=_repeat(args),
+        at_once=args.jobs, progress=sys.stderr.isatty(),
     )  # fmt: skip
     if args.json:
         print(json.dumps(found.as_dict(), indent=1))
@@ -75,6 +75,14 @@ def verify(args: argparse.Namespace) -> int:
         again = f", {len(found.recomputed)} recomputed" if found.recomputed else ""
         print(f"results as the manifest says: {len(found.results)}{again}; archive {found.archive_hash}")
     return 1 if found.problems else 0
+
+
+def _repeat(args: argparse.Namespace) -> Any:
+    if not args.heavy:
+        return None
+    from pimllm_lib.report.noise_runs import repeated
+
+    return repeated
 
 
 def _add_attest(commands: Any) -> None:

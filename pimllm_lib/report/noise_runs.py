@@ -148,5 +148,19 @@ def again(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
     return annotate(xr.Dataset(data, coords={"again": list(names)}))
 
 
+def repeated(studies: Mapping[str, xr.Dataset]) -> dict[str, list[str]]:
+    """Compute trials of studies again, those that `TRIALS` names. Return the lines in which they depart, by study."""
+    found: dict[str, list[str]] = {}
+    for name in studies.keys() & TRIALS.keys():
+        once = again({name: studies[name]}, TRIALS[name])
+        apart = np.abs(once.recomputed_loss / once.archived_loss - 1).values.tolist()
+        found[name] = [
+            f"{name}: the loss of the first chip of {case} moved by {by:.1e} of the archived one"
+            for case, by in zip(TRIALS[name], apart, strict=True)
+            if not by <= noise_study.TOLERANCE
+        ]
+    return found
+
+
 def _place(study: noise_study.Study, name: str) -> int:
     return [case.name for case in study.cases].index(name)

@@ -18,7 +18,6 @@ from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
 from pimllm_lib.report import archive, diagram, tables, text, versions
-from pimllm_lib.report.chapters import rates
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
@@ -31,7 +30,7 @@ def substitutions(results: Path) -> dict[str, str]:
     every = claims.every()
     return {
         "version": __version__,
-        "speedup_answer": str(rates.speedup_answer(compared)),
+        "speedup_answer": str(text.speedup_answer(compared)),
         "claims_answer": str(text.agreement(every)),
         "speedup_table": text.rate_table(compared.speedup.sel(system="pim-llm"), "speed-up at context"),
         "conventions_table": _conventions_table(),

@@ -42,3 +42,15 @@ def rate_table(rates: xr.DataArray, corner: str) -> str:
         for name in rates.model.values
     ]
     return "\n".join([head, *rows])
+
+
+def speedup_answer(compared: xr.Dataset) -> Sentence:
+    """Return the answer of the speed-up page: the range of speed-ups, and what the baseline's array is used for."""
+    speedup = compared.speedup.sel(system="pim-llm")
+    use = 100 * compared.utilisation.sel(system="tpu-llm")
+    best, least = speedup.isel(speedup.argmax(...)), speedup.isel(speedup.argmin(...))
+    return Sentence(
+        f"**PIM-LLM decodes {least.item():.1f} times ({where(least)}) to {best.item():.1f} times ({where(best)}) as fast "
+        f"as TPU-LLM**, counted {compared.attrs['conventions']}. The baseline does useful work in {use.min().item():.1f} to "
+        f"{use.max().item():.1f} % of its multiplier cycles."
+    )

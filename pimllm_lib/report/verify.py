@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from pimllm_lib.analog.noise import study
 from pimllm_lib.analysis import claims
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, unknown
@@ -22,12 +20,14 @@ from pimllm_lib.report import (
     diff,
     jobs,
     manifest,
-    noise_runs,
     notebooks,
     parameters,
     provenance,
     versions,
 )
+
+#: Studies by name -> the lines in which repeated trials depart, by the name of each study that was repeated.
+Repeat = Callable[[Mapping[str, xr.Dataset]], Mapping[str, list[str]]]
 
 
 @dataclass
@@ -51,12 +51,13 @@ class Finding:
 
 
 def verify(
-    folder: Path, names: Sequence[str] = (), *, recompute: bool = True, heavy: bool = False, at_once: int = 1,
-    progress: bool = False,
+    folder: Path, names: Sequence[str] = (), *, recompute: bool = True, repeat: Repeat | None = None,
+    at_once: int = 1, progress: bool = False,
 ) -> Finding:  # fmt: skip
     """Check an archive: sizes and hashes, then schema and attributes, then, on request, the numbers and the verdicts.
 
     A file with wrong bytes is not opened, and nothing is recomputed then. names: results to look at, all unless given.
+    repeat: what computes a trial of each study again.
     Raises UnknownName for a name that the archive does not have.
     """
     found = Finding()
@@ -81,7 +82,7 @@ def verify(
     if recompute:
         studies = {name: ds for name, ds in kept.items() if manifest.is_study(folder, listed[name])}
         _recompute(found, {name: ds for name, ds in kept.items() if name not in studies}, at_once, progress)
-        _repeat(found, studies, heavy)
+        _repeat(found, studies, repeat)
     _look_at_list(found, folder)
     return found
 
@@ -148,26 +149,17 @@ def recomputed(wanted: Mapping[str, Mapping[str, Any]], at_once: int, progress: 
         return {path.stem: archive.load(path) for path in made}
 
 
-def _repeat(found: Finding, studies: Mapping[str, xr.Dataset], heavy: bool) -> None:
+def _repeat(found: Finding, studies: Mapping[str, xr.Dataset], repeat: Repeat | None) -> None:
     """Compute a trial of each study again, or say that nobody did."""
-    if heavy:
-        found.problems += _trials(found, studies)
+    if repeat is not None:
+        departing = repeat(studies)
+        found.recomputed += departing
+        found.problems += [line for lines in departing.values() for line in lines]
+        found.notes += [
+            f"{name} is not repeated: this version names no trial of it" for name in studies.keys() - departing
+        ]
     elif studies:
         found.notes.append(
             f"studies are not computed again ({len(studies)} here): --heavy repeats a trial of each, "
             "'pimllm sweep data/studies/NAME.yaml --archive' all of one"
         )
-
-
-def _trials(found: Finding, studies: Mapping[str, xr.Dataset]) -> Iterator[str]:
-    """Yield trials that come out otherwise than in their studies."""
-    for name, ds in studies.items():
-        if name not in noise_runs.TRIALS:
-            found.notes.append(f"{name} is not repeated: this version names no trial of it")
-            continue
-        once = noise_runs.again({name: ds}, noise_runs.TRIALS[name])
-        found.recomputed.append(name)
-        apart = np.abs(once.recomputed_loss / once.archived_loss - 1)
-        for case, by in zip(noise_runs.TRIALS[name], apart.values.tolist(), strict=True):
-            if not by <= study.TOLERANCE:
-                yield f"{name}: the loss of the first chip of {case} moved by {by:.1e} of the archived one"
