@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 from in_process import notebooks_in_process
 
+from pimllm_lib.archive import attested, provenance
 from pimllm_lib.core import files, paths
-from pimllm_lib.report import attested, provenance
 
 # How long an example takes is a matter of the machine.
 settings.register_profile("no deadline", deadline=None)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from in_process import notebooks_in_process
 
+from pimllm_lib.archive import verify
 from pimllm_lib.cli import main
-from pimllm_lib.report import verify
 
 
 def run(words):

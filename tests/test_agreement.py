@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 from conftest import DATA
 
+from pimllm_lib.archive import agreement, dataset, diff
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.report import agreement, archive, diff
 
 ARCHIVED = [path for folder in ("results", "studies") for path in sorted((DATA / folder).glob("*.nc"))]
 
@@ -27,7 +27,7 @@ def moved(ds, rank, by):
 
 @pytest.mark.parametrize("path", ARCHIVED, ids=lambda path: path.stem)
 def test_a_value_moved_by_ten_tolerances_is_named_and_one_moved_by_a_tenth_is_not(path):
-    kept = archive.load(path).map(lambda variable: variable.astype(float))
+    kept = dataset.load(path).map(lambda variable: variable.astype(float))
     for rank in (0, 0.5, 1):
         fresh = moved(kept, rank, 10)
         found = diff.results(path.stem, kept, fresh)

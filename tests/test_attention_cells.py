@@ -13,10 +13,11 @@ from pimllm_lib.analog.lm import checkpoint, language
 from pimllm_lib.analog.noise import attention
 from pimllm_lib.analog.noise.attention import in_cells, slices
 from pimllm_lib.analog.noise.cases import attending, cases, prepared
+from pimllm_lib.archive import dataset, parameters
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import archive, noise_runs, parameters
+from pimllm_lib.report import noise_runs
 
 BAR = catalog.part("crossbar-256")
 IDEAL, CELLS = Readout(name="ideal"), Devices(name="ideal")
@@ -165,7 +166,7 @@ def test_unknown_products_are_refused():
 def test_the_archived_study_holds_what_its_description_asks_for():
     (ds,) = noise_runs.archived([noise_runs.KV]).values()
     spec = parameters.from_file(paths.STUDIES / f"{noise_runs.KV}.yaml")
-    assert archive.parameters(ds)["noise"] == spec["noise"]
+    assert dataset.parameters(ds)["noise"] == spec["noise"]
     study = noise_runs.of_attention({noise_runs.KV: ds}, [])
     rise = {
         str(case): float(value) for case, value in zip(study.case.values, study.perplexity_rise.values, strict=True)

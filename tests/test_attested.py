@@ -16,9 +16,9 @@ import pytest
 from conftest import DATA, checkout
 
 from pimllm_lib import __version__
+from pimllm_lib.archive import attest, attested, code, dataset, jobs, manifest, provenance, verify
 from pimllm_lib.cli import main
 from pimllm_lib.core import files, paths
-from pimllm_lib.report import archive, attest, attested, code, jobs, manifest, provenance, verify
 
 SLUG = "01-operation-share"
 NAME = f"results/{SLUG}.nc"
@@ -28,9 +28,9 @@ SHA256 = files.hash_of((DATA / NAME).read_bytes())
 @pytest.fixture
 def folder(tmp_path):
     """An archive of one result that no sources at hand have given."""
-    ds = archive.load(DATA / NAME)
-    record = archive.record(ds) | {"source_hash": "0" * 16}
-    path = archive.write(ds.assign_attrs(provenance=json.dumps(record)), tmp_path / "made" / NAME)
+    ds = dataset.load(DATA / NAME)
+    record = dataset.record(ds) | {"source_hash": "0" * 16}
+    path = dataset.write(ds.assign_attrs(provenance=json.dumps(record)), tmp_path / "made" / NAME)
     manifest.publish(tmp_path / "archive", {NAME: path.read_bytes()})
     return tmp_path / "archive"
 
@@ -86,14 +86,14 @@ def test_what_the_library_says_are_pythons_own_tokens():
 
 def test_a_notebook_computes_what_it_saves_and_nothing_of_what_it_shows():
     cells = [
-        "import numpy as np\nfrom pimllm_lib.report import archive, tables",
+        "import numpy as np\nfrom pimllm_lib.archive import dataset\nfrom pimllm_lib.report import tables",
         "size = 3  # of it\nunused = 4",
         "ds = make(size)\nds['x'] = np.zeros(3)\ntables.claims(ds)",
         "parts = []\nfor i in range(size):\n    parts.append(i)\nshown = draw(ds)\nshown",
-        "archive.save(ds.assign(y=parts), 'x', title='X', parameters={}, into='.')",
+        "dataset.save(ds.assign(y=parts), 'x', title='X', parameters={}, into='.')",
     ]
     assert code.computing(cells) == [
-        "import numpy as np\nfrom pimllm_lib.report import archive",
+        "import numpy as np\nfrom pimllm_lib.archive import dataset",
         "size = 3  # of it",
         "ds = make(size)\nds['x'] = np.zeros(3)",
         "parts = []\nfor i in range(size):\n    parts.append(i)",
@@ -109,7 +109,7 @@ def test_no_figure_table_or_sentence_is_part_of_a_result(slug):
     shown = {f"pimllm_lib/report/{name}.py" for name in ("figure", "plots", "tables", "text")}
     assert not shown & found
     assert shown & {paths.logical(path) for path in provenance.closure(cells)}
-    assert {"pimllm_lib/core/schema.py", "pimllm_lib/report/archive.py", "pimllm_lib/catalog/parts.toml"} <= found
+    assert {"pimllm_lib/core/schema.py", "pimllm_lib/archive/dataset.py", "pimllm_lib/catalog/parts.toml"} <= found
 
 
 #: A change -> the file, what is there, what comes in its place.
@@ -127,7 +127,7 @@ EDITS = {
 HASHES = """
 import json, sys
 from pathlib import Path
-from pimllm_lib.core import paths; from pimllm_lib.report import provenance
+from pimllm_lib.core import paths; from pimllm_lib.archive import provenance
 def found():
     pages = [provenance.page_hash(paths.notebook(slug)) for slug in paths.slugs()]
     studies = [provenance.study_hash(spec) for spec in ({"axes": {}}, {"curves": {}})]
@@ -183,7 +183,7 @@ def test_results_that_agree_are_attested_and_no_file_changes(folder, in_process,
 
 
 def test_a_formula_that_moved_by_a_millionth_is_named_and_attests_nothing(folder, monkeypatch, capsys):
-    ds = archive.load(folder / NAME)
+    ds = dataset.load(folder / NAME)
     monkeypatch.setattr(attest, "recomputed", lambda *_: {SLUG: ds.assign(macs=ds.macs * (1 + 1e-6))})
     assert main(["attest", "--archive", str(folder)]) == 1
     said = capsys.readouterr().err
@@ -194,14 +194,14 @@ def test_a_formula_that_moved_by_a_millionth_is_named_and_attests_nothing(folder
 
 @pytest.mark.parametrize("key", ["title", "licence"])
 def test_a_changed_attribute_is_a_change(folder, key, monkeypatch, capsys):
-    ds = archive.load(folder / NAME)
+    ds = dataset.load(folder / NAME)
     monkeypatch.setattr(attest, "recomputed", lambda *_: {SLUG: ds.assign_attrs({key: "something else"})})
     assert main(["attest", "--archive", str(folder)]) == 1
     assert f"attribute {key} " in capsys.readouterr().err
 
 
 def test_a_changed_unit_or_meaning_of_a_variable_is_a_change(folder):
-    kept = archive.load(folder / NAME)
+    kept = dataset.load(folder / NAME)
     for key in ("units", "long_name"):
         fresh = kept.copy(deep=True)
         fresh.cycles.attrs[key] = "another"
@@ -210,13 +210,13 @@ def test_a_changed_unit_or_meaning_of_a_variable_is_a_change(folder):
 
 
 def test_a_renewal_that_moves_nothing_keeps_the_file_and_one_that_does_replaces_it(folder, tmp_path):
-    ds, before = archive.load(DATA / NAME), (folder / NAME).read_bytes()
-    archive.write(ds, tmp_path / f"{SLUG}.nc")
+    ds, before = dataset.load(DATA / NAME), (folder / NAME).read_bytes()
+    dataset.write(ds, tmp_path / f"{SLUG}.nc")
     jobs.renew([SLUG], tmp_path, folder)
     assert (folder / NAME).read_bytes() == before
-    made = archive.record(ds)["source_hash"]
+    made = dataset.record(ds)["source_hash"]
     assert attested.load(folder) == {files.hash_of(before): {made: __version__}}
-    archive.write(ds.assign(macs=ds.macs * 2), tmp_path / f"{SLUG}.nc")
+    dataset.write(ds.assign(macs=ds.macs * 2), tmp_path / f"{SLUG}.nc")
     jobs.renew([SLUG], tmp_path, folder)
     assert (folder / NAME).read_bytes() == (tmp_path / f"{SLUG}.nc").read_bytes()
     assert manifest.damage(folder) == []
@@ -286,7 +286,7 @@ def test_a_file_that_is_not_there_is_attested_to_nobody(folder, capsys):
 
 def test_two_who_attest_at_once_lose_no_line(folder):
     program = (
-        "import sys; from pathlib import Path; from pimllm_lib.report import attested\n"
+        "import sys; from pathlib import Path; from pimllm_lib.archive import attested\n"
         "for i in range(40): attested.add(Path(sys.argv[1]), {f'{i:064x}': sys.argv[2] * 16})"
     )
     both = [subprocess.Popen([sys.executable, "-c", program, str(folder), who]) for who in "ab"]

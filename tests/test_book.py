@@ -15,11 +15,12 @@ from conftest import DATA, checkout
 from pimllm_lib import catalog
 from pimllm_lib.analog.noise import cases
 from pimllm_lib.analysis import claims
+from pimllm_lib.archive import dataset
+from pimllm_lib.archive.cite import cite
 from pimllm_lib.cli import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.parts import fingerprint
-from pimllm_lib.report import archive, pages, result_page, study_file
-from pimllm_lib.report.cite import cite
+from pimllm_lib.report import pages, result_page, study_file
 from pimllm_lib.workload.decoder import Decoder
 
 PAGES = [*sorted(paths.BOOK.glob("*.md")), paths.ROOT / "README.md"]
@@ -97,7 +98,7 @@ def test_every_number_the_prose_takes_from_the_archive_is_there():
 
 def a_result(slug, executed, repository=""):
     content = (DATA / "results" / f"{slug}.nc").read_bytes()
-    ds = archive.decode(content, slug)
+    ds = dataset.decode(content, slug)
     return result_page.Result(slug, executed, ds, content, cite(DATA, slug), repository)
 
 
@@ -135,7 +136,7 @@ def test_a_page_links_to_binder_once_the_project_has_an_address(repository, link
 
 @pytest.mark.parametrize("slug", paths.slugs())
 def test_the_table_for_download_holds_every_value_of_the_dataset(slug):
-    ds = archive.load(DATA / "results" / f"{slug}.nc")
+    ds = dataset.load(DATA / "results" / f"{slug}.nc")
     rows = pd.read_csv(StringIO(result_page.table(ds)), keep_default_na=False, dtype=str)
     for name in ds.data_vars:
         mine = rows[rows.variable == name]

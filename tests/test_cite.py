@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import DATA, checkout
 
+from pimllm_lib.archive import attested, cite, dataset, manifest, swhid, versions
 from pimllm_lib.cli import main
 from pimllm_lib.core import files, paths
-from pimllm_lib.report import archive, attested, cite, manifest, swhid, versions
 
 SLUG = "03-tokens-per-second"
 CELL = f"{SLUG}::latency_s::system=pim-llm,model=opt-6.7b,context_len=128"
@@ -19,7 +19,7 @@ def test_one_number_is_the_one_in_the_dataset():
     found = cite.cite(DATA, CELL)
     path = DATA / "results" / f"{SLUG}.nc"
     where = {"system": "pim-llm", "model": "opt-6.7b", "context_len": 128}
-    assert found.fields["value"] == archive.load(path).latency_s.sel(where).sum().item()
+    assert found.fields["value"] == dataset.load(path).latency_s.sel(where).sum().item()
     assert found.fields["sha256"] == files.hash_of(path.read_bytes())
     assert "latency_s = 0.0258756 s at system=pim-llm" in found.text
     assert "summed over op and component" in found.text
@@ -69,9 +69,9 @@ def test_identifiers_are_the_hashes_git_computes(tmp_path):
 
 
 def test_the_source_identifier_is_left_out_where_the_dataset_is_from_other_sources(tmp_path):
-    ds = archive.load(DATA / "results" / f"{SLUG}.nc")
+    ds = dataset.load(DATA / "results" / f"{SLUG}.nc")
     record = json.loads(ds.attrs["provenance"]) | {"source_hash": "0" * 16}
-    archive.write(ds.assign_attrs(provenance=json.dumps(record)), tmp_path / f"{SLUG}.nc")
+    dataset.write(ds.assign_attrs(provenance=json.dumps(record)), tmp_path / f"{SLUG}.nc")
     found = cite.cite(tmp_path, SLUG)
     assert found.fields["swhid"] is None
     assert "not given again by the sources at hand" in found.text
@@ -99,7 +99,7 @@ def test_show_prints_text_and_json(capsys):
 def test_a_released_version_is_pinned_and_its_archive_is_made_from_these_sources():
     """While the version is a released one, nothing under data/ may move: the next change needs a new version."""
     import pimllm_lib
-    from pimllm_lib.report import provenance
+    from pimllm_lib.archive import provenance
 
     release = versions.releases().get(pimllm_lib.__version__)
     if release is None:

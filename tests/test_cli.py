@@ -57,7 +57,7 @@ def test_csv_and_netcdf_hold_the_same_numbers(capsys, tmp_path):
     assert main([*argv, "--csv"]) == 0
     header, row = (line.split(",") for line in capsys.readouterr().out.splitlines())
     assert main([*argv, "--netcdf", str(tmp_path / "x.nc")]) == 0
-    from pimllm_lib.report.archive import load
+    from pimllm_lib.archive.dataset import load
 
     stored = load(tmp_path / "x.nc").tokens_per_s.item()
     assert float(row[header.index("tokens_per_s")]) == stored

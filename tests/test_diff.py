@@ -9,10 +9,10 @@ import pytest
 from conftest import given_by_these_sources
 
 import pimllm_lib as pl
+from pimllm_lib.archive import dataset, diff, manifest
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.schema import OPS
-from pimllm_lib.report import archive, diff, manifest
 
 SLUG = "03-tokens-per-second"
 EMPTY = '{"parameters": {}, "source_hash": "", "pimllm": "0", "packages": {}}'
@@ -22,7 +22,7 @@ EMPTY = '{"parameters": {}, "source_hash": "", "pimllm": "0", "packages": {}}'
 def result(tmp_path_factory):
     ds = pl.evaluate(system="tpu-llm", model="opt-1.3b", context_len=[128, 256], detail="op")
     into = tmp_path_factory.mktemp("result")
-    return archive.load(archive.save(ds, SLUG, title="A test", parameters={"models": ["opt-1.3b"]}, into=into))
+    return dataset.load(dataset.save(ds, SLUG, title="A test", parameters={"models": ["opt-1.3b"]}, into=into))
 
 
 def test_equal_results_do_not_differ_and_rounding_is_no_difference(result):

@@ -13,9 +13,9 @@ import h5py
 import pytest
 from conftest import DATA
 
+from pimllm_lib.archive import dataset, jobs, manifest, notebooks, parameters, provenance
 from pimllm_lib.cli import main
 from pimllm_lib.core import files, paths
-from pimllm_lib.report import archive, jobs, manifest, notebooks, parameters, provenance
 
 SLUG = "03-tokens-per-second"
 NC = f"{SLUG}.nc"
@@ -85,8 +85,8 @@ def places(tmp_path_factory):
     for name in (NC, f"results/{NC}"):
         (root / "twins" / name).write_bytes(good)
     (root / "odd").mkdir()
-    odd = archive.decode(good, NC)
-    archive.write(odd.assign_attrs(provenance='{"parameters": {}, "source_hash": 1}'), root / "odd" / NC)
+    odd = dataset.decode(good, NC)
+    dataset.write(odd.assign_attrs(provenance='{"parameters": {}, "source_hash": 1}'), root / "odd" / NC)
     with zipfile.ZipFile(root / "damaged.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(manifest.NAME, manifest.compose({NC: manifest.entry(good)}))
         file.writestr(NC, good)
@@ -264,7 +264,7 @@ def test_a_users_notebook_bears_the_hash_of_its_own_code_and_is_run_every_time(t
     mine.write_text(source.replace("import pimllm_lib as pl", "import pimllm_lib as pl  # mine"))
     argv = ["run", str(mine), "-p", "models", "['opt-125m']", "-p", "context_len", "[8]", "--into", str(tmp_path / "o")]
     assert main(argv) == 0
-    record = archive.record(archive.load(tmp_path / "o" / "01-operation-share.nc"))
+    record = dataset.record(dataset.load(tmp_path / "o" / "01-operation-share.nc"))
     assert record["source_hash"] == provenance.source_hash("mine", mine)
     assert record["source_hash"] != provenance.source_hash("01-operation-share")
     assert notebooks.stale(str(mine), tmp_path / "o", {})
@@ -319,7 +319,7 @@ def test_a_result_made_with_a_users_file_is_never_taken_for_fresh(tmp_path, monk
     notebooks.run("01-operation-share", tmp_path / "into", values)
     (tmp_path / "mine.toml").unlink()
     assert notebooks.stale("01-operation-share", tmp_path / "into", values)
-    assert "mine.d_model" in archive.record(archive.load(tmp_path / "into" / "01-operation-share.nc"))["user_values"]
+    assert "mine.d_model" in dataset.record(dataset.load(tmp_path / "into" / "01-operation-share.nc"))["user_values"]
 
 
 @pytest.mark.slow
@@ -356,7 +356,7 @@ def test_a_wrong_parameter_name_is_refused_in_under_two_seconds_from_any_folder(
 def test_a_full_disk_leaves_the_archive_as_it_was(tmp_path):
     manifest.publish(tmp_path, {"x.nc": b"before"})
     code = (
-        "import resource, sys; from pathlib import Path; from pimllm_lib.report import manifest\n"
+        "import resource, sys; from pathlib import Path; from pimllm_lib.archive import manifest\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         f"manifest.publish(Path({str(tmp_path)!r}), {{'x.nc': bytes(6000), 'y.nc': b''}})"
     )

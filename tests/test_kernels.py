@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pimllm_lib.archive import parameters, provenance
 from pimllm_lib.core import paths
-from pimllm_lib.report import parameters, provenance
 
 pytestmark = pytest.mark.kernels
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ PRODUCTS = ("crossbar_product", "attention_cells")
 SUMS = ("language", "noise_command", "sensitivity", "system", "crossbar", "systolic", "wear")
 VERIFY = (
     "import sys; from in_process import notebooks_in_process\n"
-    "from pimllm_lib.core import paths; from pimllm_lib.report import verify\n"
+    "from pimllm_lib.core import paths; from pimllm_lib.archive import verify\n"
     "with notebooks_in_process(): found = verify.verify(paths.DATA, sys.argv[1:])\n"
     "assert found.recomputed == sys.argv[1:], found.notes\n"
     "sys.exit('; '.join(found.problems) or 0)"

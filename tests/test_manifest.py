@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from pimllm_lib.archive import manifest, verify
 from pimllm_lib.core import files, paths
-from pimllm_lib.report import manifest, verify
 
 OLD = {"a.nc": b"old a", "results/b.nc": b"old b" * 1000}
 NEW = {"a.nc": b"new a", "results/b.nc": b"new b" * 2000, "results/c.nc": b"new c"}

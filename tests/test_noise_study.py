@@ -19,11 +19,12 @@ from pimllm_lib.analog.lm import checkpoint, recipes, trained
 from pimllm_lib.analog.noise import law, results
 from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analog.noise.cases import cases, noise_to_signal, prepared, ranges
+from pimllm_lib.archive import dataset
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.report import archive, noise_runs, studies, study_file
+from pimllm_lib.report import noise_runs, studies, study_file
 
 BAR = catalog.part("crossbar-256")
 PROSE = "".join(f"Line {n} of {n * n} says nothing that line {n - 1} did not.\n" for n in range(40))
@@ -52,7 +53,7 @@ def a_study(folder, curves=CURVES, name="tiny", models=MODELS):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    return archive.load(studies.run(study_file.read(a_study(folder)), folder / "out"))
+    return dataset.load(studies.run(study_file.read(a_study(folder)), folder / "out"))
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,7 @@ def test_an_interrupted_study_and_one_elsewhere_give_the_same_bytes(found, tmp_p
     assert studies.run(study_file.read(path), one).read_bytes() == made
     assert kept.stat().st_mtime_ns == when
     assert studies.run(study_file.read(path), tmp_path / "two").read_bytes() == made
-    ds = archive.load(result)
+    ds = dataset.load(result)
     assert ds.case.values.tolist() == ["exact", "variation 0.3"]
     for name in ("held_out_loss", "noise_to_signal"):  # what else is in a study changes no case of it
         np.testing.assert_array_equal(ds[name], found[name].sel(case=ds.case)[:, :1])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pimllm_lib.archive import dataset, notebooks, parameters
 from pimllm_lib.cli import main
 from pimllm_lib.core import paths
-from pimllm_lib.report import archive, notebooks, parameters
 
 #: Small parameters for each notebook.
 SMALL = {
@@ -74,8 +74,8 @@ def source(slug, kind):
 def test_a_notebook_runs_with_small_parameters(slug, tmp_path, in_process):
     values = parameters.check(slug, SMALL[slug])
     made = notebooks.run(slug, tmp_path, values)
-    ds = archive.load(tmp_path / f"{slug}.nc")
-    assert archive.parameters(ds).items() >= values.items()
+    ds = dataset.load(tmp_path / f"{slug}.nc")
+    assert dataset.parameters(ds).items() >= values.items()
     assert seen(tmp_path) == [f"{slug}.ipynb", f"{slug}.nc", "manifest.json"]
     assert str(tmp_path) not in made.read_text()
     assert notebooks.stale(slug, tmp_path)  # it is fresh, but with other parameters than the page's
@@ -107,7 +107,7 @@ def test_plain_papermill_runs_a_notebook(tmp_path):
     options = ["-y", "{context_len: [8192]}", "--no-progress-bar"]
     command = [sys.executable, "-m", "papermill", notebook, "out.ipynb", *options]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    ds = archive.load(tmp_path / "executed" / "03-tokens-per-second.nc")
+    ds = dataset.load(tmp_path / "executed" / "03-tokens-per-second.nc")
     assert ds.context_len.values.tolist() == [8192]
 
 
@@ -122,7 +122,7 @@ def test_a_relative_folder_receives_notebook_and_dataset_and_relative_models_are
     assert main(argv) == 0
     capsys.readouterr()
     assert seen(Path("a/b")) == ["03-tokens-per-second.ipynb", "03-tokens-per-second.nc", "manifest.json"]
-    assert archive.load(Path("a/b/03-tokens-per-second.nc")).model.values.tolist() == ["mine"]
+    assert dataset.load(Path("a/b/03-tokens-per-second.nc")).model.values.tolist() == ["mine"]
 
 
 def test_a_new_study_is_ready_to_run(tmp_path, monkeypatch, capsys, in_process):
@@ -135,7 +135,7 @@ def test_a_new_study_is_ready_to_run(tmp_path, monkeypatch, capsys, in_process):
     ) + 'routing = { projection = "pim", attention = "array", head = "array" }\n')  # fmt: skip
     assert main(["new-study", "compare", "--system", "mine.toml", "--model", "opt-1.3b"]) == 0
     assert main(["run", "compare.ipynb", "-p", "context_len", "[8, 16]", "--into", "out"]) == 0
-    ds = archive.load(tmp_path / "out" / "compare.nc")
+    ds = dataset.load(tmp_path / "out" / "compare.nc")
     assert ds.system.values.tolist() == ["mine", "tpu-llm", "pim-llm"]
     assert main(["new-study", "compare"]) == 2
     assert main(["new-study", "../x"]) == 2

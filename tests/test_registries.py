@@ -11,7 +11,7 @@ from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.conventions import CORRECTED
 from pimllm_lib.core.parts import Value, part, with_field, with_fields
 from pimllm_lib.core.schema import COMPONENTS, OPS, SUBSYSTEMS
-from pimllm_lib.engines.crossbars import crossbars
+from pimllm_lib.engines import crossbars
 from pimllm_lib.system import arguments, charges, ledger
 from pimllm_lib.system.ledger import Ledger
 from pimllm_lib.workload.decoder import Decoder, parameter_count

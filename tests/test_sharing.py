@@ -11,9 +11,9 @@ import pytest
 from conftest import DATA, given_by_these_sources
 
 from pimllm_lib import __version__
+from pimllm_lib.archive import export, fetch, manifest, versions
 from pimllm_lib.cli import main
 from pimllm_lib.core import files, paths
-from pimllm_lib.report import export, fetch, manifest, versions
 
 
 @pytest.fixture(scope="module")

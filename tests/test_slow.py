@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import given_by_these_sources
 
+from pimllm_lib.archive import dataset, manifest, verify
 from pimllm_lib.core import paths
-from pimllm_lib.report import archive, book, manifest, verify
+from pimllm_lib.report import book
 
 pytestmark = pytest.mark.slow
 SLUG = "01-operation-share"
@@ -123,7 +124,7 @@ def test_a_checkpoint_and_a_text_of_ones_own_go_through_the_noise_studies_by_one
     sizes = ["-p", "device_seeds", "1", "-p", "windows", "1", "-p", "widths", "[256, 512]"]
     given = ["-p", "checkpoints", "['mine']", "-p", "text", "book.txt", *sizes]
     command(sys.executable, "-m", "pimllm_lib", "run", "11-analog-noise", *given, "--into", "out", cwd=tmp_path)
-    ds = archive.load(tmp_path / "out" / "11-analog-noise.nc")
+    ds = dataset.load(tmp_path / "out" / "11-analog-noise.nc")
     assert set(ds.trials.values) == {1.0}
     assert float(ds.perplexity_rise.sel(case="no crossbars")) > 1
     assert float(ds.perplexity_rise.sel(case="worst case, sign-magnitude 9")) == 0

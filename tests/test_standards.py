@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pimllm_lib.archive import export
 from pimllm_lib.core.paths import DATA, ROOT
-from pimllm_lib.report import export
 
 VALIDATOR = Path(__file__).parent / "peers" / "validate_crate.py"
 

@@ -11,22 +11,22 @@ from conftest import checkout
 
 from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analysis import claims
-from pimllm_lib.cli import main
-from pimllm_lib.core import paths
-from pimllm_lib.report import (
-    archive,
+from pimllm_lib.archive import (
     cite,
+    dataset,
     describe,
     diff,
     export,
     jobs,
     manifest,
-    noise_runs,
     parameters,
     provenance,
     sources,
     verify,
 )
+from pimllm_lib.cli import main
+from pimllm_lib.core import paths
+from pimllm_lib.report import noise_runs
 
 pytestmark = checkout
 #: Two cases of which neither draws chips, one with a value that is a number and one without.
@@ -139,8 +139,8 @@ def test_verify_heavy_repeats_a_trial_and_names_one_that_comes_out_otherwise(her
     found = verify.verify(here, repeat=noise_runs.repeated)
     assert (found.problems, found.recomputed) == ([], ["small"])
     path = here / "studies" / "small.nc"
-    ds = archive.load(path)
-    archive.write(ds.assign(held_out_loss=ds.held_out_loss * 1.01), path)
+    ds = dataset.load(path)
+    dataset.write(ds.assign(held_out_loss=ds.held_out_loss * 1.01), path)
     manifest.publish(here, {"studies/small.nc": path.read_bytes()})
     (problem,) = verify.verify(here, repeat=noise_runs.repeated).problems
     assert problem == "small: the loss of the first chip of bits 6 moved by 9.9e-03 of the archived one"
@@ -188,7 +188,7 @@ def test_a_revision_has_its_studies(here, monkeypatch):
 
 def test_renewed_notebooks_leave_studies_listed_and_a_changed_one_is_renewed(here, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "slugs", lambda: ["01-one"])
-    archive.write(archive.load(here / "studies" / "small.nc"), tmp_path / "01-one.nc")
+    dataset.write(dataset.load(here / "studies" / "small.nc"), tmp_path / "01-one.nc")
     manifest.publish(here, {"studies/gone.nc": b"gone"})
     (here / "studies" / "gone.nc").unlink()
     (here / "studies" / "small.yaml").write_text("# a new comment\n")
@@ -213,7 +213,7 @@ def test_who_reads_studies_depends_on_them_and_a_study_on_no_result(here, monkey
 
 def test_a_missing_study_says_how_to_make_it(here):
     with pytest.raises(ValueError, match=r"does not exist; 'pimllm sweep data/studies/more.yaml --archive' makes it"):
-        archive.load(paths.STUDIES / "more.nc")
+        dataset.load(paths.STUDIES / "more.nc")
 
 
 def test_a_wheel_carries_studies_and_their_results(here):
@@ -226,5 +226,5 @@ def test_a_wheel_carries_studies_and_their_results(here):
 def test_every_archived_study_is_of_the_description_beside_it():
     for path in paths.STUDIES.glob("*.nc"):
         asked = json.loads(json.dumps(parameters.from_file(path.with_suffix(".yaml"))))
-        assert archive.parameters(archive.load(path)) == asked, path.name
+        assert dataset.parameters(dataset.load(path)) == asked, path.name
         assert {f"studies/{path.name}", f"studies/{path.stem}.yaml"} <= manifest.load(paths.DATA).keys()

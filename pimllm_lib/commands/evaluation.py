@@ -39,9 +39,9 @@ def evaluate(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from pimllm_lib import catalog
+    from pimllm_lib.archive import dataset
     from pimllm_lib.core import files, paths
     from pimllm_lib.hardware import SystolicArray
-    from pimllm_lib.report import archive
     from pimllm_lib.system import metrics
 
     into = None if args.netcdf is None else files.require_file(paths.users(args.netcdf))
@@ -54,7 +54,7 @@ def evaluate(args: argparse.Namespace) -> None:
     point = {"context_len": contexts, "conventions": conventions}
     ds = metrics.summary(_evaluated(systems, args.model, args.remedy or [], point))
     if into is not None:
-        print(archive.write(ds, into))
+        print(dataset.write(ds, into))
     else:
         _print_evaluation(ds, args)
 

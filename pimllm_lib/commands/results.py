@@ -32,8 +32,8 @@ def _add_show(commands: Any) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Print what a result holds."""
+    from pimllm_lib.archive.describe import describe, lines
     from pimllm_lib.core import paths
-    from pimllm_lib.report.describe import describe, lines
 
     said = describe(paths.archive(args.archive), args.result)
     print(json.dumps(said, indent=1) if args.json else "\n".join(lines(said)))
@@ -58,8 +58,8 @@ def _add_verify(commands: Any) -> None:
 
 def verify(args: argparse.Namespace) -> int:
     """Check an archive; return 1 when something is wrong with it."""
+    from pimllm_lib.archive.verify import verify
     from pimllm_lib.core import paths
-    from pimllm_lib.report.verify import verify
 
     found = verify(
         paths.archive(args.archive), args.results, recompute=not args.no_recompute, repeat=_repeat(args),
@@ -102,8 +102,8 @@ def _add_attest(commands: Any) -> None:
 
 def attest(args: argparse.Namespace) -> int:
     """Attest an archive; return 1 when a result does not come out again."""
+    from pimllm_lib.archive.attest import attest
     from pimllm_lib.core import paths
-    from pimllm_lib.report.attest import attest
 
     folder = paths.archive(args.archive)
     found = attest(folder, args.results, at_once=args.jobs, progress=sys.stderr.isatty())
@@ -135,7 +135,7 @@ def _add_diff(commands: Any) -> None:
 
 def diff(args: argparse.Namespace) -> int:
     """Compare two archives; return 1 when a number moved."""
-    from pimllm_lib.report import diff, sources
+    from pimllm_lib.archive import diff, sources
 
     old, new = sources.results(args.old), sources.results(args.new)
     if len(old) == len(new) == 1:  # two files are compared whatever they are called
@@ -166,8 +166,8 @@ def _add_cite(commands: Any) -> None:
 
 def cite(args: argparse.Namespace) -> None:
     """Print a citation."""
+    from pimllm_lib.archive.cite import cite
     from pimllm_lib.core import paths
-    from pimllm_lib.report.cite import cite
 
     found = cite(paths.archive(args.archive), args.what)
     if args.json:

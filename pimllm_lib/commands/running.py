@@ -40,8 +40,8 @@ def count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Execute notebooks; return 1 when a cell raises, 2 when it refuses its parameters."""
+    from pimllm_lib.archive import jobs, notebooks, parameters
     from pimllm_lib.core import files, paths
-    from pimllm_lib.report import jobs, notebooks, parameters
 
     names = _names(args)
     given = (parameters.from_file(paths.users(args.f)) if args.f else {}) | dict(args.p)
@@ -129,7 +129,8 @@ def _add_book(commands: Any) -> None:
 
 def book(args: argparse.Namespace) -> int:
     """Execute what is stale, compare, render; return 1 when something differs."""
-    from pimllm_lib.report import book, notebooks
+    from pimllm_lib.archive import notebooks
+    from pimllm_lib.report import book
 
     try:
         problems = book.build(jobs=args.jobs, progress=sys.stderr.isatty())

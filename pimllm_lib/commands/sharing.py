@@ -22,8 +22,8 @@ def _add_export(commands: Any) -> None:
 def export(args: argparse.Namespace) -> None:
     """Write a crate."""
     from pimllm_lib import __version__
+    from pimllm_lib.archive.export import export
     from pimllm_lib.core import paths
-    from pimllm_lib.report.export import export
 
     print(export(paths.archive(args.archive), paths.users(f"pimllm-{__version__}.zip" if args.to is None else args.to)))
 
@@ -45,9 +45,9 @@ def _add_fetch(commands: Any) -> None:
 
 def fetch(args: argparse.Namespace) -> None:
     """Bring an archive."""
+    from pimllm_lib.archive.fetch import fetch
     from pimllm_lib.core import paths
     from pimllm_lib.core.errors import BadInput, clip
-    from pimllm_lib.report.fetch import fetch
 
     if args.into is None and not args.version.replace(".", "").isalnum():
         raise BadInput(f"the version is {clip(args.version)}; wanted letters, digits and dots")

@@ -32,8 +32,9 @@ def _add_sweep(commands: Any) -> None:
 
 def sweep(args: argparse.Namespace) -> None:
     """Evaluate a study, or say how much it is."""
+    from pimllm_lib.archive import jobs
     from pimllm_lib.core import paths
-    from pimllm_lib.report import jobs, studies, study_file
+    from pimllm_lib.report import studies, study_file
 
     path = paths.users(args.study)
     into = None if args.check else _target(args, path)

@@ -14,12 +14,13 @@ from typing import Any
 import yaml
 
 from pimllm_lib import __version__
+from pimllm_lib.archive import dataset, diff, manifest, notebooks, provenance
+from pimllm_lib.archive import jobs as batch
+from pimllm_lib.archive.cite import cite
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import BOOK, BUILD, DATA, EXECUTED, RESULTS, ROOT, checkout, slugs
-from pimllm_lib.report import archive, diff, manifest, notebooks, pages, provenance, result_page
-from pimllm_lib.report import jobs as batch
-from pimllm_lib.report.cite import cite
+from pimllm_lib.report import pages, result_page
 from pimllm_lib.report.result_page import Result
 
 SOURCE = BUILD / "book"
@@ -46,7 +47,7 @@ def build(*, jobs: int = 1, progress: bool = False) -> list[str]:
 
 
 def _against_archive(slug: str) -> list[str]:
-    fresh, kept = (archive.load(folder / f"{slug}.nc") for folder in (EXECUTED, RESULTS))
+    fresh, kept = (dataset.load(folder / f"{slug}.nc") for folder in (EXECUTED, RESULTS))
     return [f"differs from the archive: {change}" for change in diff.results(slug, kept, fresh)]
 
 
@@ -57,7 +58,7 @@ def assemble() -> None:
     for slug in slugs():
         executed = json.loads((EXECUTED / f"{slug}.ipynb").read_text(encoding="utf-8"))
         content = files.read(RESULTS / f"{slug}.nc")
-        ds = archive.decode(content, slug)
+        ds = dataset.decode(content, slug)
         result = Result(slug, executed, ds, content, cite(DATA, slug), config["repository"]["url"])
         text = json.dumps(result_page.page(result), indent=1, sort_keys=True)
         wanted |= {Path("results", f"{slug}.ipynb"): text.encode(), **result_page.downloads(result)}

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.archive import dataset
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.report import archive
 from pimllm_lib.report.study_file import Plan
 from pimllm_lib.sweep.space import Chunk
 
@@ -32,7 +32,7 @@ class Chunks:
 
     def write(self, ds: xr.Dataset, chunk: Chunk) -> None:
         """Write what is kept of a chunk."""
-        archive.write(ds.assign_attrs(self._stamp(chunk)), self.path(chunk))
+        dataset.write(ds.assign_attrs(self._stamp(chunk)), self.path(chunk))
 
     def missing(self) -> list[Chunk]:
         """Return the chunks that are not there. Raises BadInput for one that is and is not ours, before any work."""
@@ -49,7 +49,7 @@ class Chunks:
         path, stamp = self.path(chunk), self._stamp(chunk)
         again = f"remove it, and the next run evaluates it again; the other chunks of {self.into} stay"
         try:
-            ds = archive.load(path)
+            ds = dataset.load(path)
         except BadInput as error:
             raise BadInput(f"{error}; {again}") from None
         if any(ds.attrs.pop(key, None) != said for key, said in stamp.items()) or not self._has_its_points(ds, chunk):

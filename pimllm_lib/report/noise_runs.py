@@ -15,10 +15,11 @@ from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analog.noise.law import law
 from pimllm_lib.analog.noise.remedies import effects
 from pimllm_lib.analog.noise.results import joined, summary, thresholds
+from pimllm_lib.archive import dataset, parameters
 from pimllm_lib.core import joining, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.report import archive, parameters, studies, study_file
+from pimllm_lib.report import studies, study_file
 
 #: The studies of chapter 11, in the order in which they are told of; that of chapter 12.
 KV = "kv-cells"
@@ -46,9 +47,9 @@ def found(
 
 def archived(names: Sequence[str] = NAMES) -> dict[str, xr.Dataset]:
     """Return the archived studies by name. Raises BadInput where one is missing or is not of the description beside it."""
-    found = {name: archive.load(paths.STUDIES / f"{name}.nc") for name in names}
+    found = {name: dataset.load(paths.STUDIES / f"{name}.nc") for name in names}
     for name, ds in found.items():
-        if archive.parameters(ds) != json.loads(json.dumps(parameters.from_file(paths.STUDIES / f"{name}.yaml"))):
+        if dataset.parameters(ds) != json.loads(json.dumps(parameters.from_file(paths.STUDIES / f"{name}.yaml"))):
             raise BadInput(
                 f"{name}.nc is of another study than {name}.yaml; 'pimllm sweep' with --archive makes it anew"
             )
@@ -83,12 +84,12 @@ def computed(wanted: Mapping[str, dict[str, Any]], *, jobs: int) -> dict[str, xr
         raise BadInput(f"jobs is {clip(jobs)}; wanted 1 to 256")
     plans = {name: study_file.noise_plan(name, spec) for name, spec in wanted.items()}
     with TemporaryDirectory(prefix="pimllm-noise.") as scratch:
-        return {name: archive.load(studies.run(plan, Path(scratch) / name, jobs=jobs)) for name, plan in plans.items()}
+        return {name: dataset.load(studies.run(plan, Path(scratch) / name, jobs=jobs)) for name, plan in plans.items()}
 
 
 def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Return what the studies say: a rise for each case, thresholds, the law, and remedies beside their controls."""
-    specs_of = {name: archive.parameters(ds) for name, ds in found.items()}
+    specs_of = {name: dataset.parameters(ds) for name, ds in found.items()}
     rises = joined(summary(ds, specs_of[name]) for name, ds in found.items())
     edges = joined(thresholds(found[name], specs_of[name]) for name in ("noise-cells", "noise-converters"))
     parts = [rises, edges, law(rises), effects(found)]
@@ -104,7 +105,7 @@ def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
 def of_attention(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
     """Return a rise for each case of the study of keys and values in cells, and some archived trials again."""
     ds = found[KV]
-    rises = summary(ds, archive.parameters(ds)).drop_vars(("noise_to_signal", "matrix"))
+    rises = summary(ds, dataset.parameters(ds)).drop_vars(("noise_to_signal", "matrix"))
     rises = rises.sel(case=[case for case in ds.case.values if case in rises.case.values])  # as in the file
     return annotate(rises.assign(again(found, names).data_vars) if names else rises)
 
@@ -139,7 +140,7 @@ def again(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
         if case not in known:
             raise unknown("case", case, known)
         ds = found[known[case]]
-        study = noise_study.of(archive.parameters(ds))
+        study = noise_study.of(dataset.parameters(ds))
         point = next(p for p in study.space.chunks() if p.slices[0][1] == _place(study, case) and p.slices[1][1] == 0)
         one = noise_study.compute(noise_study.one_chip(study), point)
         kept.append(float(ds.held_out_loss.sel(case=case).isel(training_seed=0, device_seed=0).mean()))

@@ -12,12 +12,13 @@ from pimllm_lib.analog.lm import checkpoint, docstrings, evaluation, language, s
 from pimllm_lib.analog.noise import attention
 from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.flips import flip
+from pimllm_lib.archive import dataset, versions
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.report import archive, diagram, tables, text, versions
+from pimllm_lib.report import diagram, tables, text
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
@@ -26,7 +27,7 @@ from pimllm_lib.system.generation import generate
 
 def substitutions(results: Path) -> dict[str, str]:
     """Return the numbers and tables that the prose takes from the archive and the library."""
-    compared = metrics.compare(metrics.summary(archive.load(results / "03-tokens-per-second.nc")))
+    compared = metrics.compare(metrics.summary(dataset.load(results / "03-tokens-per-second.nc")))
     every = claims.every()
     return {
         "version": __version__,

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import xarray as xr
 
+from pimllm_lib.archive import dataset
+from pimllm_lib.archive.cite import Citation
 from pimllm_lib.core.schema import DIMS, VARIABLES
-from pimllm_lib.report import archive
-from pimllm_lib.report.cite import Citation
 
 #: Where, seen from the book's root, what can be downloaded lies.
 DOWNLOADS = "downloads"
@@ -51,7 +51,7 @@ def page(result: Result) -> dict[str, Any]:
 
 def box(result: Result) -> str:
     """Return the box that ends a result page, in Markdown."""
-    slug, cited, record = result.slug, result.citation, archive.record(result.ds)
+    slug, cited, record = result.slug, result.citation, dataset.record(result.ds)
     rows = {
         "Made": cited.fields["made"].removeprefix("made "),
         "Packages": ", ".join(f"{name} {number}" for name, number in record["packages"].items()),

@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from pimllm_lib.archive import dataset, manifest
+from pimllm_lib.archive.provenance import sources_hash
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.report import archive, manifest
 from pimllm_lib.report.chunks import Chunks
-from pimllm_lib.report.provenance import sources_hash
 from pimllm_lib.report.study_file import Plan
 from pimllm_lib.sweep.pool import each, executor
 
@@ -49,7 +49,7 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
     own = {} if plan.own is None else {"user_values": json.dumps(plan.own)}  # the parameters have what varies
     whole = whole.assign_attrs(own | {"fingerprints": plan.identity})
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
-        made = archive.save(
+        made = dataset.save(
             whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, tolerance=plan.tolerance,
             source=plan.sources,
         )  # fmt: skip

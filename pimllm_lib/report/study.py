@@ -15,8 +15,8 @@ _CELLS: tuple[tuple[str, str, str], ...] = (
     (
         "code",
         "",
-        "import pimllm_lib as pl\nfrom pimllm_lib.analysis import claims\n"
-        "from pimllm_lib.report import archive, plots, tables, text",
+        "import pimllm_lib as pl\nfrom pimllm_lib.analysis import claims\nfrom pimllm_lib.archive import dataset\n"
+        "from pimllm_lib.report import plots, tables, text",
     ),
     ("markdown", "", "## Parameters"),
     (
@@ -45,7 +45,7 @@ _CELLS: tuple[tuple[str, str, str], ...] = (
     (
         "code",
         "",
-        "archive.save(\n    ds, {slug}, title={title}, into=into,\n    parameters={{\n"
+        "dataset.save(\n    ds, {slug}, title={title}, into=into,\n    parameters={{\n"
         '        "systems": systems, "model": model, "context_len": context_len,\n'
         '        "conventions": conventions,\n    }},\n)',
     ),

@@ -14,12 +14,13 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.analog.noise import study as noise_study
+from pimllm_lib.archive import dataset, notebooks, parameters
+from pimllm_lib.archive.provenance import study_hash
 from pimllm_lib.catalog.departures import departures
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.hardware import System
-from pimllm_lib.report import archive, notebooks, parameters, study_axes
-from pimllm_lib.report.provenance import study_hash
+from pimllm_lib.report import study_axes
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Chunk, Space
@@ -53,7 +54,7 @@ class Plan:
     sources: str
     own: dict[str, str] | None
     finish: Callable[[xr.Dataset], xr.Dataset] | None = None
-    tolerance: float = archive.TOLERANCE
+    tolerance: float = dataset.TOLERANCE
 
 
 def read(path: Path) -> Plan:
@@ -135,8 +136,8 @@ def _run_notebook(slug: str, space: Space, chunk: Chunk) -> xr.Dataset:
         except notebooks.NotebookFailed as error:
             said = " ".join(str(error).split())
             raise BadInput(f"{said} (at {', '.join(f'{k}={v}' for k, v in given.items())})") from None
-        ds = archive.load(made)
-    ds = ds.assign_attrs(user_values=json.dumps(archive.record(ds, slug)["user_values"]))
+        ds = dataset.load(made)
+    ds = ds.assign_attrs(user_values=json.dumps(dataset.record(ds, slug)["user_values"]))
     return ds.expand_dims({name: values for name, values in space.labels(chunk).items() if name not in ds.dims})
 
 

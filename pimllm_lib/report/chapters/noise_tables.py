@@ -10,7 +10,7 @@ import xarray as xr
 
 from pimllm_lib.analog.noise.law import families
 from pimllm_lib.analog.noise.results import LEVELS, rises
-from pimllm_lib.report import archive
+from pimllm_lib.archive import dataset
 from pimllm_lib.report.chapters.analog_noise import percent, setting, shipped
 from pimllm_lib.report.noise_runs import agreement
 from pimllm_lib.report.tables import Table
@@ -122,7 +122,7 @@ def matrices(ds: xr.Dataset) -> Table:
 def additivity(found: Mapping[str, xr.Dataset]) -> Sentence:
     """Return whether single layers and single kinds add up to the whole, on the same chips and text."""
     alone, together = (
-        rises(found[name], archive.parameters(found[name])) for name in ("noise-matrices", "noise-cells")
+        rises(found[name], dataset.parameters(found[name])) for name in ("noise-matrices", "noise-cells")
     )
     chips = slice(0, alone.sizes["device_seed"])
     whole = float(together.sel(case="variation 0.4").isel(device_seed=chips).mean())

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import one_line, unknown
-from pimllm_lib.report import archive, manifest
 
 
 def describe(folder: Path, name: str) -> dict[str, Any]:
@@ -23,9 +23,9 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     if name not in listed:
         raise unknown("result", name, listed)
     content = files.read(listed[name])
-    ds = archive.decode(content, listed[name])
+    ds = dataset.decode(content, listed[name])
     return {
-        **archive.record(ds, listed[name]), "result": name, "title": str(ds.attrs.get("title", "")),
+        **dataset.record(ds, listed[name]), "result": name, "title": str(ds.attrs.get("title", "")),
         "file": str(listed[name]), "bytes": len(content), "sha256": files.hash_of(content),
         "licence": str(ds.attrs.get("licence", "")),
         "dimensions": {str(dim): ds[dim].values.tolist() for dim in ds.dims},

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pimllm_lib.archive import attested, dataset, diff, manifest, notebooks, provenance
+from pimllm_lib.archive.verify import recomputed
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, unknown
-from pimllm_lib.report import archive, attested, diff, manifest, notebooks, provenance
-from pimllm_lib.report.verify import recomputed
 
 
 @dataclass
@@ -38,10 +38,10 @@ def attest(folder: Path, names: Sequence[str] = (), *, at_once: int = 1, progres
     found, wanted = Outcome(), list(dict.fromkeys(names)) or list(listed)
     here = {name: provenance.source_hash(name) for name in wanted}
     found.held = [name for name in wanted if attested.holds(folder, listed[name], here[name])]
-    kept = {name: archive.load(listed[name]) for name in wanted if name not in found.held}
+    kept = {name: dataset.load(listed[name]) for name in wanted if name not in found.held}
     try:
         own = folder.resolve() == paths.DATA
-        fresh = recomputed({n: {} if own else archive.parameters(ds) for n, ds in kept.items()}, at_once, progress)
+        fresh = recomputed({n: {} if own else dataset.parameters(ds) for n, ds in kept.items()}, at_once, progress)
     except notebooks.NotebookFailed as error:
         found.problems.append(str(error))
         fresh = {}
@@ -49,6 +49,6 @@ def attest(folder: Path, names: Sequence[str] = (), *, at_once: int = 1, progres
         changes = diff.results(name, kept[name], ds)
         found.problems += map(str, changes)
         found.attested += [] if changes else [name]
-    given = [*found.attested, *(name for name in found.held if archive.sources_of(listed[name]) != here[name])]
+    given = [*found.attested, *(name for name in found.held if dataset.sources_of(listed[name]) != here[name])]
     attested.add(folder, {files.hash_of(files.read(listed[name])): here[name] for name in given})
     return found

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.archive import agreement, dataset
 from pimllm_lib.core.errors import clip
-from pimllm_lib.report import agreement, archive
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
 
 
 def _parameters(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
-    before, after = archive.parameters(old), archive.parameters(new)
+    before, after = dataset.parameters(old), dataset.parameters(new)
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key, "absent"), after.get(key, "absent")
         if was != now:
@@ -121,7 +121,7 @@ def _short(labels: list[Any]) -> str:
 
 
 def _values(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
-    tolerance = float(old.attrs.get("tolerance", archive.TOLERANCE))
+    tolerance = float(old.attrs.get("tolerance", dataset.TOLERANCE))
     for variable in sorted(map(str, old.data_vars.keys() & new.data_vars.keys())):
         was, now = old[variable], new[variable]
         units = [array.attrs.get("units", "1") for array in (was, now)]

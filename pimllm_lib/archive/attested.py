@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib import __version__
+from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.report import archive, manifest
 
 NAME = "attested.json"
 #: SHA-256 of a file -> hash of sources that gave it again -> version.
@@ -74,7 +74,7 @@ def strangers(folder: Path) -> list[str]:
 def holds(folder: Path, result: Path, sources: str) -> bool:
     """Return whether these sources gave a file of an archive: the first time, or again. A damaged list attests nothing."""
     content = files.read(result)
-    if archive.record(archive.decode(content, result), result)["source_hash"] == sources:
+    if dataset.record(dataset.decode(content, result), result)["source_hash"] == sources:
         return True
     try:
         return sources in known(folder).get(files.hash_of(content), {})

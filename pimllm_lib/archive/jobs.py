@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from pimllm_lib.archive import attested, dataset, diff, manifest, notebooks, parameters
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.report import archive, attested, diff, manifest, notebooks, parameters
 
 
 def run(
@@ -84,14 +84,14 @@ def _published(into: Path, made: Mapping[str, Path], beside: Mapping[str, bytes]
     kept = {name: files.read(into / name) for name, path in made.items() if _agrees(into, name, path)}
     new = {name: files.read(path) for name, path in made.items() if name not in kept}
     manifest.publish(into, {**beside, **kept, **new}, whole=whole)
-    attested.add(into, {files.hash_of(content): archive.sources_of(made[name]) for name, content in kept.items()})
+    attested.add(into, {files.hash_of(content): dataset.sources_of(made[name]) for name, content in kept.items()})
     return [into / name for name in made]
 
 
 def _agrees(into: Path, name: str, made: Path) -> bool:
     """Return whether an archive has a dataset, whole, that says what one made now does."""
     try:
-        return manifest.intact(into, name) and not diff.results(name, archive.load(into / name), archive.load(made))
+        return manifest.intact(into, name) and not diff.results(name, dataset.load(into / name), dataset.load(made))
     except BadInput:
         return False  # of an earlier kind, which a new one replaces
 
@@ -103,7 +103,7 @@ def keep(study: Path, result: Path, into: Path) -> list[Path]:
     Raises BadInput for a result that bears another name or is of another study, as when the file changed meanwhile.
     """
     asked = json.loads(json.dumps(parameters.from_file(study)))
-    if result.stem != study.stem or archive.parameters(archive.load(result)) != asked:
+    if result.stem != study.stem or dataset.parameters(dataset.load(result)) != asked:
         raise BadInput(f"{result} is of another study than {study}; wanted its own")
     places = {path: f"{manifest.STUDIES}/{path.name}" for path in (study, result)}
     return [into / places[study], *_published(into, {places[result]: result}, {places[study]: files.read(study)})]

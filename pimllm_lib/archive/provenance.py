@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib import __version__
+from pimllm_lib.archive import code
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import (
     CHECKPOINTS,
@@ -30,7 +31,6 @@ from pimllm_lib.core.paths import (
     notebook,
     slugs,
 )
-from pimllm_lib.report import code
 
 #: Names the notebook that is run, for a result whose notebook is not the project's own.
 RUNNING = "PIMLLM_NOTEBOOK"

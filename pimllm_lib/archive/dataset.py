@@ -11,10 +11,10 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib import __version__
+from pimllm_lib.archive import provenance
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, one_line
 from pimllm_lib.core.joining import CARRIED
-from pimllm_lib.report import provenance
 
 LICENCE = "CC-BY-4.0"
 #: The metadata conventions that names of attributes follow. `tokens` is the one unit they do not know.

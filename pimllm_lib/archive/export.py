@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib import __version__
+from pimllm_lib.archive import attested, dataset, manifest, provenance, sources, swhid, versions
+from pimllm_lib.archive.cite import AUTHORS
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.report import archive, attested, manifest, provenance, sources, swhid, versions
-from pimllm_lib.report.cite import AUTHORS
 
 #: What a crate holds beside archive, notebooks and library.
 _TEXTS = (
@@ -127,7 +127,7 @@ def _crate(contents: dict[str, bytes], published: date) -> dict[str, Any]:
     properties = {
         "name": f"{TITLE} (pimllm {__version__})", "version": __version__,
         "description": SUMMARY, "keywords": list(KEYWORDS),
-        "datePublished": published.isoformat(), "license": licences[archive.LICENCE], "author": team, "publisher": team,
+        "datePublished": published.isoformat(), "license": licences[dataset.LICENCE], "author": team, "publisher": team,
         "about": subject,
     }  # fmt: skip
     for name, value in properties.items():
@@ -138,14 +138,14 @@ def _crate(contents: dict[str, bytes], published: date) -> dict[str, Any]:
 
 
 def _licence(name: str, licences: dict[str, Any]) -> Any:
-    return licences[archive.LICENCE if name.startswith("data/") else "MIT"]
+    return licences[dataset.LICENCE if name.startswith("data/") else "MIT"]
 
 
 def _described(name: str, data: bytes) -> dict[str, Any]:
     """Return what a crate says of one file."""
     said = {"name": Path(name).name, "contentSize": str(len(data)), "sha256": files.hash_of(data)}
     if name.endswith(".nc"):
-        said["name"] = str(archive.decode(data, name).attrs.get("title", said["name"]))
+        said["name"] = str(dataset.decode(data, name).attrs.get("title", said["name"]))
     return said | {"encodingFormat": _FORMATS.get(Path(name).suffix, "text/plain")}
 
 
@@ -155,7 +155,7 @@ def _deposit(published: date) -> dict[str, Any]:
         "metadata": {
             "upload_type": "dataset", "title": f"{TITLE} (pimllm {__version__})", "description": SUMMARY,
             "creators": [{"name": AUTHORS}], "version": __version__, "publication_date": published.isoformat(),
-            "license": archive.LICENCE.lower(), "access_right": "open", "keywords": list(KEYWORDS),
+            "license": dataset.LICENCE.lower(), "access_right": "open", "keywords": list(KEYWORDS),
             "related_identifiers": [
                 {"identifier": f"arXiv:{Path(_SUBJECT).name}", "relation": "references", "scheme": "arxiv"}
             ],

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import xarray as xr
 
+from pimllm_lib.archive import dataset, manifest, versions
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, one_line
-from pimllm_lib.report import archive, manifest, versions
 
 #: A member of a crate is a dataset or a short text; a larger one is not ours.
 _LONGEST = 1 << 30
@@ -29,15 +29,15 @@ def results(what: str) -> dict[str, xr.Dataset]:
         folder = path / "data" if (path / "data" / manifest.NAME).is_file() else path
         if (folder / manifest.NAME).is_file() and (wrong := manifest.damage(folder)):
             raise BadInput(f"{folder} is not as its manifest says: {wrong[0]}")
-        return {name: archive.load(file) for name, file in manifest.names(folder).items()}
+        return {name: dataset.load(file) for name, file in manifest.names(folder).items()}
     if path.is_file():
         if zipfile.is_zipfile(path):
             return {
-                PurePosixPath(name).stem: archive.decode(data, name)
+                PurePosixPath(name).stem: dataset.decode(data, name)
                 for name, data in crate(path).items()
                 if _is_result(name)
             }
-        return {path.stem: archive.load(path)}
+        return {path.stem: dataset.load(path)}
     return _at_revision(what)
 
 
@@ -84,7 +84,7 @@ def _at_revision(what: str) -> dict[str, xr.Dataset]:
         commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
         listed = _git("ls-tree", "-r", "--name-only", "-z", commit, *_PLACES).decode().split("\0")
         names = [name for name in listed if _is_result(name)]
-        found = {PurePosixPath(name).stem: archive.decode(_git("show", f"{commit}:{name}"), name) for name in names}
+        found = {PurePosixPath(name).stem: dataset.decode(_git("show", f"{commit}:{name}"), name) for name in names}
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         if isinstance(error, BadInput):
             raise

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pimllm_lib.archive.provenance import code_cells
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.paths import notebook
-from pimllm_lib.report.provenance import code_cells
 
 #: Declared type of a notebook parameter -> the Python types its value may have, or its items where it is a list.
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}

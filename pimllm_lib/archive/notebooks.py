@@ -11,11 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from pimllm_lib.archive import code, manifest, parameters
+from pimllm_lib.archive.provenance import RUNNING, package_versions, page_hash
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import NOTEBOOKS, notebook
-from pimllm_lib.report import code, manifest, parameters
-from pimllm_lib.report.provenance import RUNNING, package_versions, page_hash
 
 #: Bytes that the name of a socket may have, less a number: macOS takes the fewest.
 _LONGEST_SOCKET = 98

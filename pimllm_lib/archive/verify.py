@@ -11,20 +11,10 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib.analysis import claims
+from pimllm_lib.archive import attested, dataset, diff, jobs, manifest, notebooks, parameters, provenance, versions
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, unknown
 from pimllm_lib.core.schema import SCHEMA_VERSION, VARIABLES
-from pimllm_lib.report import (
-    archive,
-    attested,
-    diff,
-    jobs,
-    manifest,
-    notebooks,
-    parameters,
-    provenance,
-    versions,
-)
 
 #: Studies by name -> the lines in which repeated trials depart, by the name of each study that was repeated.
 Repeat = Callable[[Mapping[str, xr.Dataset]], Mapping[str, list[str]]]
@@ -74,7 +64,7 @@ def verify(
     found.results = list(dict.fromkeys(names)) or list(listed)
     if found.problems:
         return found
-    kept = {name: archive.load(listed[name]) for name in found.results}
+    kept = {name: dataset.load(listed[name]) for name in found.results}
     found.problems = [line for name, ds in kept.items() for line in schema_problems(name, ds)]
     if found.problems:
         return found
@@ -96,13 +86,13 @@ def _look_at_list(found: Finding, folder: Path) -> None:
 
 def schema_problems(name: str, ds: xr.Dataset) -> Iterator[str]:
     """Yield in what a result is not as the schema says: attributes, variables, units."""
-    for key in archive.ATTRIBUTES:
+    for key in dataset.ATTRIBUTES:
         if key not in ds.attrs:
             yield f"{name} has no attribute {key}"
     if ds.attrs.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
         yield f"{name} has schema_version {ds.attrs['schema_version']}; wanted {SCHEMA_VERSION}"
     try:
-        archive.record(ds, name)
+        dataset.record(ds, name)
     except BadInput as error:
         yield str(error)
     for variable in map(str, ds.data_vars):
@@ -117,7 +107,7 @@ def _notes(folder: Path, archive_hash: str, listed: Mapping[str, Path]) -> Itera
     if versions.released_as(archive_hash) is None:
         yield f"the archive is no released one: its hash is {archive_hash[:16]}..."
     for name, path in listed.items():
-        made = archive.record(archive.load(path), name)
+        made = dataset.record(dataset.load(path), name)
         here = provenance.sources_here(name, made)
         if here is not None and not attested.holds(folder, path, here):
             yield f"{name} was made from other sources ({made['source_hash']}); here they are {here}"
@@ -129,7 +119,7 @@ def _recompute(found: Finding, kept: dict[str, xr.Dataset], at_once: int, progre
     found.notes += [f"{name} is not recomputed: this version has no notebook of that name" for name in unknown_here]
     todo = {name: ds for name, ds in kept.items() if name not in unknown_here}
     try:
-        fresh = recomputed({name: archive.parameters(ds) for name, ds in todo.items()}, at_once, progress)
+        fresh = recomputed({name: dataset.parameters(ds) for name, ds in todo.items()}, at_once, progress)
     except notebooks.NotebookFailed as error:
         found.problems.append(str(error))
         return
@@ -146,7 +136,7 @@ def recomputed(wanted: Mapping[str, Mapping[str, Any]], at_once: int, progress: 
     todo = {name: parameters.check(name, values) for name, values in wanted.items()}
     with TemporaryDirectory(prefix="pimllm-verify.") as scratch:
         made = list(jobs.run(todo, Path(scratch), at_once, data_only=True, progress=progress))
-        return {path.stem: archive.load(path) for path in made}
+        return {path.stem: dataset.load(path) for path in made}
 
 
 def _repeat(found: Finding, studies: Mapping[str, xr.Dataset], repeat: Repeat | None) -> None:

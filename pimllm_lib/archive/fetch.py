@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
+from pimllm_lib.archive import manifest, sources, versions
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.paths import users
-from pimllm_lib.report import manifest, sources, versions
 
 #: How long a server may stay silent.
 _TIMEOUT_S = 30

@@ -9,9 +9,9 @@ from typing import Any
 
 import xarray as xr
 
+from pimllm_lib.archive import agreement, attested, dataset, manifest, provenance, swhid, versions
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.report import agreement, archive, attested, manifest, provenance, swhid, versions
 
 AUTHORS = "The pimllm contributors"
 _ESCAPES = {c: f"\\{c}" for c in "_%&#${}"} | {
@@ -81,8 +81,8 @@ def cite(folder: Path, what: str) -> Citation:
     if is_archive and not manifest.intact(folder, path.relative_to(folder).as_posix()):
         raise BadInput(f"{path} is not the file that the manifest names; 'pimllm verify' says more")
     content = files.read(path)
-    ds = archive.decode(content, path)
-    record = archive.record(ds, path)
+    ds = dataset.decode(content, path)
+    record = dataset.record(ds, path)
     release = versions.released_as(manifest.hash_of(folder)) if is_archive else None
     now = provenance.sources_here(name, record)
     here = now is not None and attested.holds(folder, path, now)

@@ -1,0 +1,1 @@
+"""Results on disk: written, compared, verified, attested, cited, exported and fetched."""
