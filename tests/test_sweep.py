@@ -21,7 +21,7 @@ from pimllm_lib.archive import dataset, diff
 from pimllm_lib.archive.verify import schema_problems
 from pimllm_lib.cli import main
 from pimllm_lib.core.parts import with_fields
-from pimllm_lib.report import studies, study_file
+from pimllm_lib.studies import folder, study_file
 from pimllm_lib.sweep import points as sweep
 from pimllm_lib.sweep.pool import each, executor
 from pimllm_lib.sweep.reduction import Reduction, front
@@ -90,7 +90,7 @@ def test_laws_reach_both_ends_and_the_middle():
 
 
 def test_every_point_of_a_grid_is_what_evaluate_says_of_it(study, tmp_path):
-    path = studies.run(study_file.read(study(STUDY + "chunk: 12\n")), tmp_path / "out")
+    path = folder.run(study_file.read(study(STUDY + "chunk: 12\n")), tmp_path / "out")
     ds = dataset.load(path)
     assert dict(ds.sizes) == {"model": 2, "context_len": 2, "adc": 2, "array_rate_hz": 3, "array_rows": 3, "crossbar": 2,
                               "overlap": 2}  # fmt: skip
@@ -115,7 +115,7 @@ def test_every_point_of_a_grid_is_what_evaluate_says_of_it(study, tmp_path):
 def test_a_list_takes_its_points_in_step(study, tmp_path):
     axes = "axes:\n  system.array.rows: [8, 16, 32]\n  system.array.cols: [64, 32, 16]\n"
     text = "method: list\nmodel: opt-1.3b\nchunk: 2\n" + axes
-    ds = dataset.load(studies.run(study_file.read(study(text)), tmp_path / "out"))
+    ds = dataset.load(folder.run(study_file.read(study(text)), tmp_path / "out"))
     assert ds.sizes["sample"] == 3
     tpu = pl.catalog.systems["pim-llm"]
     middle = replace(tpu, array=replace(tpu.array, rows=16, cols=32))
@@ -152,7 +152,7 @@ def test_the_result_does_not_depend_on_chunks(reduce, study, tmp_path):
     made = []
     for name, chunk in (("one", 1000), ("many", 12)):
         plan = study_file.read(study(STUDY + reduce + f"chunk: {chunk}\n"))
-        made.append(dataset.load(studies.run(plan, tmp_path / name)))
+        made.append(dataset.load(folder.run(plan, tmp_path / name)))
     one, many = (ds.to_dataframe().reset_index(drop="design" in ds.dims) for ds in made)
     keys = [str(name) for name in made[0].variables if made[0][name].dtype.kind == "U"] + sorted(OBJECTIVES)
     one, many = (frame.sort_values(keys, ignore_index=True)[one.columns] for frame in (one, many))
@@ -161,14 +161,14 @@ def test_the_result_does_not_depend_on_chunks(reduce, study, tmp_path):
 
 def test_two_processes_give_the_bytes_of_one(study, tmp_path):
     plan = study_file.read(study(STUDY + PARETO + "chunk: 12\n"))
-    one, two = (studies.run(plan, tmp_path / str(jobs), jobs=jobs).read_bytes() for jobs in (1, 2))
+    one, two = (folder.run(plan, tmp_path / str(jobs), jobs=jobs).read_bytes() for jobs in (1, 2))
     assert one == two
 
 
 def test_best_designs_are_the_best_of_each_model_and_context(study, tmp_path):
-    everything = dataset.load(studies.run(study_file.read(study()), tmp_path / "all"))
+    everything = dataset.load(folder.run(study_file.read(study()), tmp_path / "all"))
     text = STUDY + "reduce: {kind: top, count: 2, objectives: {tokens_per_s: max}}\n"
-    best = dataset.load(studies.run(study_file.read(study(text)), tmp_path / "best"))
+    best = dataset.load(folder.run(study_file.read(study(text)), tmp_path / "best"))
     assert best.sizes["design"] == 2 * 4
     for (model, context), group in best.to_dataframe().groupby(["model", "context_len"]):
         whole = np.sort(everything.tokens_per_s.sel(model=model, context_len=context).values.ravel())
@@ -187,9 +187,9 @@ def test_a_run_that_was_killed_goes_on_with_the_chunks_that_are_missing(study, t
     done = {file.name: file.stat().st_mtime_ns for file in (into / "chunks").glob("0*.nc")}
     plan = study_file.read(path)
     assert 0 < len(done) < len(list(plan.space.chunks()))
-    studies.run(plan, into)
+    folder.run(plan, into)
     assert {name: (into / "chunks" / name).stat().st_mtime_ns for name in done} == done
-    whole = studies.run(plan, tmp_path / "again")
+    whole = folder.run(plan, tmp_path / "again")
     assert (into / "study.nc").read_bytes() == whole.read_bytes()
 
 
@@ -214,7 +214,7 @@ def test_no_more_items_are_under_way_than_the_window_holds():
 def test_a_study_of_a_notebook_runs_it_at_every_point(study, tmp_path):
     text = "notebook: 01-operation-share\naxes:\n  which: {fields: [parameter.models], values: [[opt-125m], [opt-350m]]}\n" \
            "  contexts: {fields: [parameter.context_len], values: [[8]]}\n"  # fmt: skip
-    ds = dataset.load(studies.run(study_file.read(study(text)), tmp_path / "out"))
+    ds = dataset.load(folder.run(study_file.read(study(text)), tmp_path / "out"))
     assert ds.which.values.tolist() == ["['opt-125m']", "['opt-350m']"]
     assert float(ds.macs.sel(model="opt-350m").isel(which=1).sum()) > 0
 
@@ -341,24 +341,24 @@ def test_a_chunk_of_another_study_or_place_is_refused_and_evaluated_again_once_r
 ])  # fmt: skip
 def test_a_chunk_that_is_damaged_or_holds_a_point_twice_is_refused_before_any_work(harm, study, tmp_path):
     plan = study_file.read(study(SMALL.replace("7", "12")))
-    path = studies.run(plan, tmp_path / "out")
+    path = folder.run(plan, tmp_path / "out")
     assert dataset.load(path).tokens_per_s.size == plan.space.size == 18
     harm(tmp_path / "out" / "chunks" / "000000.nc")
     (tmp_path / "out" / "chunks" / "000001.nc").unlink()
     with pytest.raises(ValueError, match=r"000000\.nc .*remove it, and the next run evaluates it again"):
-        studies.run(replace(plan, work=None), tmp_path / "out")
+        folder.run(replace(plan, work=None), tmp_path / "out")
 
 
 def test_a_file_that_changed_is_another_study(study, tmp_path):
     layers = "d_model = 64\nd_ff = 64\nn_layers = 4\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\n"
     (tmp_path / "m.toml").write_text(layers)
     text = f"model: {tmp_path}/m.toml\naxes:\n{RATE}chunk: 1\n"
-    path = studies.run(study_file.read(study(text)), tmp_path / "out")
+    path = folder.run(study_file.read(study(text)), tmp_path / "out")
     assert dataset.record(dataset.load(path))["user_values"]["m.n_layers"] == "4"
     (tmp_path / "out" / "chunks" / "000001.nc").unlink()
     (tmp_path / "m.toml").write_text(layers.replace("n_layers = 4", "n_layers = 40"))
     with pytest.raises(ValueError, match="holds another study"):
-        studies.run(study_file.read(study(text)), tmp_path / "out")
+        folder.run(study_file.read(study(text)), tmp_path / "out")
 
 
 def test_a_process_that_is_killed_is_one_line_and_its_chunks_stay(study, tmp_path):
@@ -400,7 +400,7 @@ POINTS = """axes:
 def test_the_values_of_a_sampled_point_can_be_read_off_the_result(method, reduce, study, tmp_path, capsys):
     how = "method: list\n" + POINTS if method == "list" else f"method: {method}\npoints: 6\nseed: 3\n" + DRAWN
     plan = study_file.read(study(f"model: opt-1.3b\nchunk: 4\nreduce: {reduce}\n{how}"))
-    ds = dataset.load(studies.run(plan, tmp_path / "out"))
+    ds = dataset.load(folder.run(plan, tmp_path / "out"))
     names = ["array_rate_hz", "adc_bits", "adc_power_w"] if method == "list" else ["array_rate_hz", "size"]
     along = "sample" if reduce == "all" else "design"
     assert {name: ds[name].dims for name in names} == dict.fromkeys(names, (along,))
@@ -419,7 +419,7 @@ def test_the_values_of_a_sampled_point_can_be_read_off_the_result(method, reduce
 
 def test_a_grid_tells_the_values_of_an_axis_whose_labels_only_count(study, tmp_path):
     axes = POINTS.replace("system.array.rate_hz: [1e8, 2e8, 4e8, 8e8, 5e8, 6e8]", "system.array.rows: [8, 16]")
-    ds = dataset.load(studies.run(study_file.read(study("model: opt-1.3b\nchunk: 5\n" + axes)), tmp_path / "out"))
+    ds = dataset.load(folder.run(study_file.read(study("model: opt-1.3b\nchunk: 5\n" + axes)), tmp_path / "out"))
     assert ds.adc.values.tolist() == list(range(6))
     assert ds.adc_power_w.dims == ("adc",)
     assert ds.adc_power_w.values.tolist() == [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3]

@@ -41,7 +41,7 @@ _READS = {
     "analog/lm/checkpoint.py": ("checkpoints/*/*",),
     "analysis/claims.py": ("published.csv", "earlier.csv"),
     "analysis/validation.py": ("peers/*.csv", "published-blocks.csv", "macros.csv"),
-    "report/noise_runs.py": ("studies/*.yaml", "studies/*.nc"),
+    "studies/noise_runs.py": ("studies/*.yaml", "studies/*.nc"),
 }
 
 
@@ -88,13 +88,8 @@ def study_hash(spec: Mapping[str, Any]) -> str:
     """Return 16 hex digits over what evaluates a point of a study, given as its table; what is studied is not in it."""
     if "notebook" in spec:
         return source_hash(str(spec["notebook"]), notebook(str(spec["notebook"])))
-    return hash_of(
-        [
-            "from pimllm_lib.analog.noise import study as noise_study"
-            if "curves" in spec
-            else "from pimllm_lib.sweep import points as sweep"
-        ]
-    )
+    evaluator = "analog.noise.study" if "curves" in spec else "sweep.points"
+    return hash_of([f"import {PACKAGE.name}.{evaluator}"])
 
 
 def sources_here(name: str, made: Mapping[str, Any]) -> str | None:

@@ -80,7 +80,7 @@ def verify(args: argparse.Namespace) -> int:
 def _repeat(args: argparse.Namespace) -> Any:
     if not args.heavy:
         return None
-    from pimllm_lib.report.noise_runs import repeated
+    from pimllm_lib.studies.noise_runs import repeated
 
     return repeated
 

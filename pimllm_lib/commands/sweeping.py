@@ -34,17 +34,17 @@ def sweep(args: argparse.Namespace) -> None:
     """Evaluate a study, or say how much it is."""
     from pimllm_lib.archive import jobs
     from pimllm_lib.core import paths
-    from pimllm_lib.report import studies, study_file
+    from pimllm_lib.studies import folder, study_file
 
     path = paths.users(args.study)
     into = None if args.check else _target(args, path)
     plan = study_file.read(path)
     if into is None:
-        print(json.dumps(studies.estimate(plan), indent=1))
+        print(json.dumps(folder.estimate(plan), indent=1))
         return
     if args.archive and plan.name != path.stem:
         raise BadInput(f"{path} is named {plan.name}; wanted the name of its file, {path.stem}, as the archive has it")
-    made = studies.run(plan, into, jobs=args.jobs, scheduler=args.scheduler, progress=sys.stderr.isatty())
+    made = folder.run(plan, into, jobs=args.jobs, scheduler=args.scheduler, progress=sys.stderr.isatty())
     print(*(jobs.keep(path, made, paths.DATA) if args.archive else [made]), sep="\n")
 
 

@@ -12,9 +12,9 @@ from pimllm_lib.analog.noise.law import families
 from pimllm_lib.analog.noise.results import LEVELS, rises
 from pimllm_lib.archive import dataset
 from pimllm_lib.report.chapters.analog_noise import percent, setting, shipped
-from pimllm_lib.report.noise_runs import agreement
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
+from pimllm_lib.studies.noise_runs import agreement
 
 #: Catalog name -> what it is.
 DEVICES = {

@@ -19,7 +19,7 @@ from pimllm_lib.archive import dataset, parameters
 from pimllm_lib.core import joining, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.report import studies, study_file
+from pimllm_lib.studies import folder, study_file
 
 #: The studies of chapter 11, in the order in which they are told of; that of chapter 12.
 KV = "kv-cells"
@@ -84,7 +84,7 @@ def computed(wanted: Mapping[str, dict[str, Any]], *, jobs: int) -> dict[str, xr
         raise BadInput(f"jobs is {clip(jobs)}; wanted 1 to 256")
     plans = {name: study_file.noise_plan(name, spec) for name, spec in wanted.items()}
     with TemporaryDirectory(prefix="pimllm-noise.") as scratch:
-        return {name: dataset.load(studies.run(plan, Path(scratch) / name, jobs=jobs)) for name, plan in plans.items()}
+        return {name: dataset.load(folder.run(plan, Path(scratch) / name, jobs=jobs)) for name, plan in plans.items()}
 
 
 def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:

@@ -12,8 +12,8 @@ from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.archive.provenance import sources_hash
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.report.chunks import Chunks
-from pimllm_lib.report.study_file import Plan
+from pimllm_lib.studies.chunks import Chunks
+from pimllm_lib.studies.study_file import Plan
 from pimllm_lib.sweep.pool import each, executor
 
 

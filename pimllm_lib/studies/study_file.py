@@ -20,7 +20,7 @@ from pimllm_lib.catalog.departures import departures
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.hardware import System
-from pimllm_lib.report import study_axes
+from pimllm_lib.studies import axes
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Chunk, Space
@@ -79,7 +79,7 @@ def _plan(path: Path, spec: dict[str, Any]) -> Plan:
         models=tuple(catalog.model(item) for item in listed(spec.get("model", "opt-6.7b"))),
         context_len=tuple(contexts(spec.get("context_len", 1024))),
         conventions=catalog.preset(spec.get("conventions", "full-system")),
-        space=study_axes.space(spec),
+        space=axes.space(spec),
         metrics=tuple(listed(spec.get("metrics", ["tokens_per_s", "tokens_per_j"]))),
         reduction=_reduction(spec.get("reduce", "all")),
     )
@@ -97,7 +97,7 @@ def _notebook_plan(path: Path, spec: dict[str, Any]) -> Plan:
     slug = str(spec["notebook"])
     for key in set(spec) - {"notebook", "name", "axes", "method"}:
         raise BadInput(f"{key} stands beside notebook; wanted name, axes and method alone")
-    space = study_axes.space({**spec, "chunk": 1})
+    space = axes.space({**spec, "chunk": 1})
     if space.method != "grid":
         raise BadInput(f"method is {space.method}; wanted grid for a notebook")
     for axis in space.axes:
@@ -159,9 +159,9 @@ def _reduction(entry: Any) -> Reduction:
         raise BadInput(f"reduce is {clip(table)}; wanted a table with kind")
     given = dict(table)
     if "quantiles" in given:
-        given["quantiles"] = tuple(study_axes.bound("quantiles", {"low": q}, "low") for q in listed(given["quantiles"]))
+        given["quantiles"] = tuple(axes.bound("quantiles", {"low": q}, "low") for q in listed(given["quantiles"]))
     if "count" in given:
-        given["count"] = study_axes.whole("count", given["count"])
+        given["count"] = axes.whole("count", given["count"])
     if not isinstance(given.get("objectives", {}), dict):
         raise BadInput(f"objectives are {clip(given['objectives'])}; wanted metric: max or min")
     return Reduction(**given)

@@ -1,0 +1,1 @@
+"""Studies as YAML files: what is evaluated, in a folder that goes on where it stopped."""
