@@ -2,7 +2,7 @@
 
 import sys
 
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

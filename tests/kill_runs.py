@@ -14,7 +14,7 @@ from pathlib import Path
 from in_process import notebooks_in_process
 
 from pimllm_lib.archive import verify
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 
 
 def run(words):

@@ -17,7 +17,7 @@ from pimllm_lib.archive import dataset, parameters
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
-from pimllm_lib.studies import noise
+from pimllm_lib.studies import noise_runs
 
 BAR = catalog.part("crossbar-256")
 IDEAL, CELLS = Readout(name="ideal"), Devices(name="ideal")
@@ -164,10 +164,10 @@ def test_unknown_products_are_refused():
 
 
 def test_the_archived_study_holds_what_its_description_asks_for():
-    (ds,) = noise.archived([noise.KV]).values()
-    spec = parameters.from_file(paths.STUDIES / f"{noise.KV}.yaml")
+    (ds,) = noise_runs.archived([noise_runs.KV]).values()
+    spec = parameters.from_file(paths.STUDIES / f"{noise_runs.KV}.yaml")
     assert dataset.parameters(ds)["noise"] == spec["noise"]
-    study = noise.of_attention({noise.KV: ds}, [])
+    study = noise_runs.of_attention({noise_runs.KV: ds}, [])
     rise = {
         str(case): float(value) for case, value in zip(study.case.values, study.perplexity_rise.values, strict=True)
     }

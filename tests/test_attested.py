@@ -17,7 +17,7 @@ from conftest import DATA, checkout
 
 from pimllm_lib import __version__
 from pimllm_lib.archive import attest, attested, code, dataset, jobs, manifest, provenance, verify
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 
 SLUG = "01-operation-share"

@@ -17,11 +17,11 @@ from pimllm_lib.analog.noise import cases
 from pimllm_lib.analysis import claims
 from pimllm_lib.archive import dataset
 from pimllm_lib.archive.cite import cite
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.report import pages, result_page
-from pimllm_lib.studies import plan
+from pimllm_lib.studies import study_file
 from pimllm_lib.workload.decoder import Decoder
 
 PAGES = [*sorted(paths.BOOK.glob("*.md")), paths.ROOT / "README.md"]
@@ -87,7 +87,7 @@ def test_the_products_of_a_noise_study_are_all_on_the_run_page():
 def test_the_studies_of_the_run_page_are_valid(tmp_path):
     for i, text in enumerate(fences(paths.BOOK / "run.md", "yaml")):
         (tmp_path / f"s{i}.yaml").write_text(text)
-        assert plan.read(tmp_path / f"s{i}.yaml").space.size >= 4
+        assert study_file.read(tmp_path / f"s{i}.yaml").space.size >= 4
     assert i == 2
 
 

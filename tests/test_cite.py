@@ -8,7 +8,7 @@ import pytest
 from conftest import DATA, checkout
 
 from pimllm_lib.archive import attested, cite, dataset, manifest, swhid, versions
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 
 SLUG = "03-tokens-per-second"

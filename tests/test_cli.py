@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pimllm_lib.cli import _parser, main
+from pimllm_lib.cli.main import _parser, main
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -227,7 +227,9 @@ def test_a_users_model_runs(capsys, tmp_path):
 
 
 def test_help_loads_neither_numpy_nor_xarray():
-    code = "import sys; from pimllm_lib.cli import _parser; _parser(); print({'numpy', 'xarray'} & set(sys.modules))"
+    code = (
+        "import sys; from pimllm_lib.cli.main import _parser; _parser(); print({'numpy', 'xarray'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
@@ -235,7 +237,7 @@ def test_help_loads_neither_numpy_nor_xarray():
 @pytest.mark.parametrize(("given", "kept"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2"),
                                              ({"OPENBLAS_NUM_THREADS": "2"}, "None")])  # fmt: skip
 def test_sums_are_added_by_one_thread_unless_the_user_says_otherwise(given, kept):
-    code = "import os; from pimllm_lib.cli import _keep_order; _keep_order(); print(os.environ.get('OMP_NUM_THREADS'))"
+    code = "import os; from pimllm_lib.cli.main import _keep_order; _keep_order(); print(os.environ.get('OMP_NUM_THREADS'))"
     plain = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=plain | given)
     assert done.stdout == f"{kept}\n"

@@ -10,7 +10,7 @@ from conftest import given_by_these_sources
 
 import pimllm_lib as pl
 from pimllm_lib.archive import dataset, diff, manifest
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.schema import OPS
 

@@ -10,8 +10,8 @@ import pytest
 from test_sweep import PARETO, STUDY
 
 from benchmarks import sweeps
-from pimllm_lib.cli import main
-from pimllm_lib.studies import folder, plan
+from pimllm_lib.cli.main import main
+from pimllm_lib.studies import folder, study_file
 
 pytestmark = pytest.mark.distributed
 
@@ -26,8 +26,8 @@ def cluster():
 def test_a_cluster_that_loses_a_worker_gives_the_bytes_of_one_process(cluster, tmp_path):
     address, workers, _ = cluster
     (tmp_path / "study.yaml").write_text(STUDY + PARETO + "chunk: 1\n")
-    alone = folder.run(plan.read(tmp_path / "study.yaml"), tmp_path / "alone")
-    two = folder.run(plan.read(tmp_path / "study.yaml"), tmp_path / "two", jobs=2)
+    alone = folder.run(study_file.read(tmp_path / "study.yaml"), tmp_path / "alone")
+    two = folder.run(study_file.read(tmp_path / "study.yaml"), tmp_path / "two", jobs=2)
     into = tmp_path / "cluster"
     run = subprocess.Popen(
         [sys.executable, "-m", "pimllm_lib", "sweep", tmp_path / "study.yaml", "--into", into, "--scheduler", address]

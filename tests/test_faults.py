@@ -14,7 +14,7 @@ import pytest
 from conftest import DATA
 
 from pimllm_lib.archive import dataset, jobs, manifest, notebooks, parameters, provenance
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 
 SLUG = "03-tokens-per-second"

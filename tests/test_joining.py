@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import pimllm_lib as pl
 from pimllm_lib.analysis import claims
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import joining
 from pimllm_lib.core.parts import with_field
 

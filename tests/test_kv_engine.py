@@ -7,7 +7,7 @@ import pytest
 
 import pimllm_lib as pl
 from pimllm_lib.analysis import technologies
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.costs import crossbar

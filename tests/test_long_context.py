@@ -7,7 +7,7 @@ import pytest
 
 import pimllm_lib as pl
 from pimllm_lib.analysis import remedies
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.report.chapters import long_context, long_designs
 from pimllm_lib.report.chapters.long_setting import Setting

@@ -14,7 +14,7 @@ from pimllm_lib.analog.lm import checkpoint, language, text
 from pimllm_lib.analog.lm.checkpoint import Block, Matrix
 from pimllm_lib.analog.lm.layout import sizes, widths
 from pimllm_lib.analog.noise import trial
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.workload.decoder import Decoder

@@ -20,12 +20,12 @@ from pimllm_lib.analog.noise import law, results
 from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analog.noise.cases import cases, noise_to_signal, prepared, ranges
 from pimllm_lib.archive import dataset
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.hardware import Devices, Readout
 from pimllm_lib.studies import folder as studies
-from pimllm_lib.studies import noise_runs, plan
+from pimllm_lib.studies import noise_runs, study_file
 
 BAR = catalog.part("crossbar-256")
 PROSE = "".join(f"Line {n} of {n * n} says nothing that line {n - 1} did not.\n" for n in range(40))
@@ -54,7 +54,7 @@ def a_study(folder, curves=CURVES, name="tiny", models=MODELS):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    return dataset.load(studies.run(plan.read(a_study(folder)), folder / "out"))
+    return dataset.load(studies.run(study_file.read(a_study(folder)), folder / "out"))
 
 
 @pytest.fixture(scope="module")
@@ -296,14 +296,14 @@ def test_no_departure_is_exact_to_the_last_bit_and_no_crossbars_are_all_noise(fo
 
 def test_an_interrupted_study_and_one_elsewhere_give_the_same_bytes(found, tmp_path):
     path, one = a_study(tmp_path, FEW, "few", MODELS[:1]), tmp_path / "one"
-    result = studies.run(plan.read(path), one)
+    result = studies.run(study_file.read(path), one)
     made = result.read_bytes()
     kept, gone = sorted((one / "chunks").glob("*.nc"))
     when = kept.stat().st_mtime_ns
     gone.unlink()
-    assert studies.run(plan.read(path), one).read_bytes() == made
+    assert studies.run(study_file.read(path), one).read_bytes() == made
     assert kept.stat().st_mtime_ns == when
-    assert studies.run(plan.read(path), tmp_path / "two").read_bytes() == made
+    assert studies.run(study_file.read(path), tmp_path / "two").read_bytes() == made
     ds = dataset.load(result)
     assert ds.case.values.tolist() == ["exact", "variation 0.3"]
     for name in ("held_out_loss", "noise_to_signal"):  # what else is in a study changes no case of it
@@ -312,9 +312,9 @@ def test_an_interrupted_study_and_one_elsewhere_give_the_same_bytes(found, tmp_p
 
 def test_a_text_that_changed_is_another_study(tmp_path):
     path = a_study(tmp_path)
-    before = plan.read(path).identity
+    before = study_file.read(path).identity
     (tmp_path / "prose.txt").write_text(PROSE[1:])
-    after = plan.read(path).identity
+    after = study_file.read(path).identity
     assert before.split()[:2] == after.split()[:2]
     assert before.split()[2] != after.split()[2]
     assert len(before.split()) == len(after.split()) == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pimllm_lib.archive import dataset, notebooks, parameters
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 
 #: Small parameters for each notebook.

@@ -8,7 +8,7 @@ import pytest
 import pimllm_lib as pl
 from pimllm_lib.analysis import remedies, technologies
 from pimllm_lib.analysis.endurance import lifetimes, uses
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.report.chapters import kv_device, kv_figures, kv_memory, kv_sentences, kv_setting, kv_tables

@@ -12,7 +12,7 @@ from conftest import DATA, given_by_these_sources
 
 from pimllm_lib import __version__
 from pimllm_lib.archive import export, fetch, manifest, versions
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 
 

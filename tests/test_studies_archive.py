@@ -24,9 +24,9 @@ from pimllm_lib.archive import (
     sources,
     verify,
 )
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
-from pimllm_lib.studies import noise
+from pimllm_lib.studies import noise_runs
 
 pytestmark = checkout
 #: Two cases of which neither draws chips, one with a value that is a number and one without.
@@ -128,21 +128,21 @@ def test_a_changed_result_and_an_unlisted_one_are_damage(here):
 )
 def test_verify_says_that_a_study_is_not_computed_again(here, heavy, said, monkeypatch):
     monkeypatch.setattr(claims, "moved", list)
-    found = verify.verify(here, repeat=noise.repeated if heavy else None)
+    found = verify.verify(here, repeat=noise_runs.repeated if heavy else None)
     assert (found.problems, found.results, found.recomputed) == ([], ["small"], [])
     assert [note for note in found.notes if said in note] == found.notes[-1:]
 
 
 def test_verify_heavy_repeats_a_trial_and_names_one_that_comes_out_otherwise(here, monkeypatch):
     monkeypatch.setattr(claims, "moved", list)
-    monkeypatch.setattr(noise, "TRIALS", {"small": ("bits 6",)})
-    found = verify.verify(here, repeat=noise.repeated)
+    monkeypatch.setattr(noise_runs, "TRIALS", {"small": ("bits 6",)})
+    found = verify.verify(here, repeat=noise_runs.repeated)
     assert (found.problems, found.recomputed) == ([], ["small"])
     path = here / "studies" / "small.nc"
     ds = dataset.load(path)
     dataset.write(ds.assign(held_out_loss=ds.held_out_loss * 1.01), path)
     manifest.publish(here, {"studies/small.nc": path.read_bytes()})
-    (problem,) = verify.verify(here, repeat=noise.repeated).problems
+    (problem,) = verify.verify(here, repeat=noise_runs.repeated).problems
     assert problem == "small: the loss of the first chip of bits 6 moved by 9.9e-03 of the archived one"
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import pimllm_lib as pl
 from pimllm_lib.archive import dataset, diff
 from pimllm_lib.archive.verify import schema_problems
-from pimllm_lib.cli import main
+from pimllm_lib.cli.main import main
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.studies import folder, study_file
 from pimllm_lib.sweep import points as sweep

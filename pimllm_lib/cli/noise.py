@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pimllm_lib.commands.settings import KINDS, own, parts_of
+from pimllm_lib.cli.settings import KINDS, own, parts_of
 from pimllm_lib.core.errors import BadInput, clip
 
 #: A longer text is the wrong file: a tokenizer holds all of it at once.

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib.commands.running import count
+from pimllm_lib.cli.running import count
 from pimllm_lib.core.errors import BadInput
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from pimllm_lib.commands import printing
+from pimllm_lib.cli import printing
 
 #: The contexts of the published figures.
 CONTEXTS = ["128", "256", "512", "1024", "2048", "4096"]

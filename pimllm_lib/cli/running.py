@@ -112,7 +112,7 @@ def _add_new_study(commands: Any) -> None:
 
 def new_study(args: argparse.Namespace) -> None:
     """Write a ready notebook."""
-    from pimllm_lib.report.study import write
+    from pimllm_lib.report.new_study import write
 
     print(write(args.name, system=args.system, model=args.model, folder=Path()))
 

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from pimllm_lib import __version__
-from pimllm_lib.commands import evaluation, listing, noise, results, running, sharing, sweeping, training, wear
+from pimllm_lib.cli import evaluation, listing, noise, results, running, sharing, sweeping, training, wear
 from pimllm_lib.core.errors import BadInput, one_line
 
 #: How a negative number, or a list of numbers that starts with one, begins; no option does.

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from pimllm_lib.commands.running import count
+from pimllm_lib.cli.running import count
 
 
 def _archive_option(parser: argparse.ArgumentParser) -> None:

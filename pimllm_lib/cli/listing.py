@@ -6,7 +6,7 @@ import argparse
 import math
 from typing import Any
 
-from pimllm_lib.commands import printing
+from pimllm_lib.cli import printing
 
 
 def _adder(name: str, about: str, run: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pimllm_lib.commands import printing
+from pimllm_lib.cli import printing
 
 
 def _add_lifetime(commands: Any) -> None:
@@ -39,7 +39,7 @@ def lifetime(args: argparse.Namespace) -> None:
     from pimllm_lib import catalog
     from pimllm_lib.analysis.endurance import lifetimes, uses
     from pimllm_lib.analysis.technologies import names
-    from pimllm_lib.commands.evaluation import context
+    from pimllm_lib.cli.evaluation import context
     from pimllm_lib.core.errors import BadInput
 
     chosen = args.technology or names()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from pimllm_lib.commands.running import count
+from pimllm_lib.cli.running import count
 
 
 def _add_train(commands: Any) -> None:
