@@ -4,7 +4,7 @@ import numpy as np
 
 import pimllm_lib as pl
 from benchmarks.timing import best, peak_bytes, ratio
-from pimllm_lib.report.chapters import long_designs
+from pimllm_chapters import long_designs
 
 
 def report():

@@ -10,7 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from benchmarks.timing import peak_bytes
-from pimllm_lib.report.chapters import design_space
+from pimllm_chapters import design_space
 from pimllm_lib.sweep import points as sweep
 from pimllm_lib.sweep.pool import each, executor
 

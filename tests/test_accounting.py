@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 
 import pimllm_lib as pl
+from pimllm_chapters.accounting import HEADLINES
 from pimllm_lib.analysis import flips
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, FULL_SYSTEM, ORDER, SWITCHES, alone, walk
 from pimllm_lib.core.parts import fingerprint, with_field
-from pimllm_lib.report.chapters.accounting import HEADLINES
 
 CASES = [(path, case) for _, case, paths in HEADLINES for path in paths]
 

@@ -155,7 +155,7 @@ def test_a_figure_for_download_is_a_whole_svg_file():
 
 def test_figures_describe_themselves_and_follow_the_theme():
     import pimllm_lib as pl
-    from pimllm_lib.report.chapters import rates
+    from pimllm_chapters import rates
 
     two = {"system": ["tpu-llm", "pim-llm"], "model": ["opt-1.3b", "opt-6.7b"], "context_len": [128, 256]}
     compared = pl.metrics.compare(pl.metrics.summary(pl.evaluate(conventions="as-published", **two)))

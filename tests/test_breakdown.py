@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
+from pimllm_chapters import energy, latency
 from pimllm_lib.analysis import claims, crossing
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.schema import COMPONENTS, ENERGY_PARTS, LATENCY_PARTS
-from pimllm_lib.report.chapters import energy, latency
 
 BOTH = ["tpu-llm", "pim-llm"]
 PRESETS = ["as-published", "corrected", "full-system"]

@@ -7,9 +7,9 @@ import xarray as xr
 from conftest import CONTEXTS, SEVEN, checkout
 
 import pimllm_lib as pl
+from pimllm_chapters import comparison
 from pimllm_lib.analysis import claims
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.report.chapters import comparison
 
 BOTH = ["tpu-llm", "pim-llm"]
 

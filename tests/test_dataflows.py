@@ -8,8 +8,8 @@ import xarray as xr
 from conftest import CONTEXTS, SEVEN
 
 import pimllm_lib as pl
+from pimllm_chapters import dataflows
 from pimllm_lib.core.conventions import AS_PUBLISHED
-from pimllm_lib.report.chapters import dataflows
 
 FLOWS = ["os", "ws", "is"]
 TPU = pl.catalog.systems["tpu-llm"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_lib.report.chapters import design_space, designs
-from pimllm_lib.report.chapters.design_space import OBJECTIVES
+from pimllm_chapters import design_space, designs
+from pimllm_chapters.design_space import OBJECTIVES
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.pool import each
 from pimllm_lib.sweep.reduction import Reduction

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
+from pimllm_chapters import long_context, long_designs
+from pimllm_chapters.long_setting import Setting
 from pimllm_lib.analysis import remedies
 from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.report.chapters import long_context, long_designs
-from pimllm_lib.report.chapters.long_setting import Setting
 from pimllm_lib.workload.products import cache_words
 
 SETTING = Setting(("opt-125m", "llama-3-8b"), (128, 4096), gib=64, at=128, far=4096)

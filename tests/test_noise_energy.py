@@ -5,10 +5,10 @@ import pytest
 import xarray as xr
 
 import pimllm_lib as pl
+from pimllm_chapters import noise_energy as page
 from pimllm_lib.analog.noise import energy as noise_energy
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_field
-from pimllm_lib.report.chapters import noise_energy as page
 
 RISES = {3: 0.6, 4: 0.09, 5: 0.02, 6: 0.006, 7: 0.003, 8: 0.0015, 9: 0.001}
 CASE = {"model": "opt-6.7b", "context_len": 1024}

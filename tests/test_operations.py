@@ -7,10 +7,10 @@ import pytest
 from conftest import CONTEXTS, SEVEN
 
 import pimllm_lib as pl
+from pimllm_chapters import operations
 from pimllm_lib.analysis import claims
 from pimllm_lib.core.conventions import CORRECTED
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, OPS, PROJECTION_OPS
-from pimllm_lib.report.chapters import operations
 from pimllm_lib.workload.products import products
 
 HEAT_MAP = ["opt-350m", "opt-1.3b", "opt-2.7b", "opt-6.7b", "opt-13b", "opt-30b", "opt-66b"]

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
+from pimllm_chapters import model_families
 from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.costs import crossbar, placement
 from pimllm_lib.hardware.weights import with_weight_bits
-from pimllm_lib.report.chapters import model_families
 from pimllm_lib.workload.decoder import parameter_count
 from pimllm_lib.workload.products import products
 

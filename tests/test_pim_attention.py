@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
+from pimllm_chapters import kv_device, kv_figures, kv_memory, kv_sentences, kv_setting, kv_tables
+from pimllm_chapters.kv_device import ENGINES_ALONE, SLOPE
+from pimllm_chapters.kv_setting import Setting
 from pimllm_lib.analysis import remedies, technologies
 from pimllm_lib.analysis.endurance import lifetimes, uses
 from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_fields
-from pimllm_lib.report.chapters import kv_device, kv_figures, kv_memory, kv_sentences, kv_setting, kv_tables
-from pimllm_lib.report.chapters.kv_device import ENGINES_ALONE, SLOPE
-from pimllm_lib.report.chapters.kv_setting import Setting
 
 USES = uses(prompt=512, answer=64, minutes_per_day=16)
 SETTING = Setting(("opt-125m", "llama-3-8b"), (128, 4096, 32768), (128, 4096), "rram", 64.0, USES, 5.0)

@@ -263,7 +263,7 @@ def test_a_baseline_that_cannot_be_is_refused(call, words):
 
 
 def test_the_chapter_gives_the_lead_over_each_baseline_and_with_a_unit_for_attention_last():
-    from pimllm_lib.report.chapters import routing
+    from pimllm_chapters import routing
 
     unit = VectorUnit.like(TPU.array, name="unit")
     ds = pl.evaluate(system=[PIM_LLM, TPU, unit], detail="op", **(POINT | {"context_len": [128, 4096]}))

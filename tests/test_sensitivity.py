@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 import pimllm_lib as pl
+from pimllm_chapters import sensitivity, sensitivity_tables
 from pimllm_lib.analysis import claims, influence, robustness, uncertainty
 from pimllm_lib.analysis.uncertainty import (
     DRAWN,
@@ -24,7 +25,6 @@ from pimllm_lib.core.parts import inside
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.core.units import MILLI, NANO
 from pimllm_lib.hardware import ONE_BY_ONE
-from pimllm_lib.report.chapters import sensitivity, sensitivity_tables
 
 POINT = {"model": "opt-1.3b", "context_len": 128}
 ALL = constants()

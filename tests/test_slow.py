@@ -92,7 +92,7 @@ def built_at(root, left_out):
     command("git", "add", ".", cwd=root)
     who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     command("git", *who, "commit", "--quiet", "--message", root.name, cwd=root)
-    environment = os.environ | {"PYTHONPATH": str(root)}
+    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'notebooks'}"}
     command(sys.executable, "-m", "pimllm_lib", "book", "--jobs", "2", cwd=root, env=environment)
     return root / "book" / "_build" / "html"
 

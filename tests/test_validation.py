@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pimllm_chapters import validation
 from pimllm_lib import catalog
 from pimllm_lib.analysis import validation as held
 from pimllm_lib.analysis.claims import as_printed
 from pimllm_lib.costs import crossbar
-from pimllm_lib.report.chapters import validation
 
 MACROS = ["neurram", "yao2024"]
 

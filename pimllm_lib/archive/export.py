@@ -81,7 +81,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
     found = {f"data/{name}": files.read(files.inside(folder, name)) for name in listed}
     found |= {path.name: path.read_bytes() for name in _TEXTS if (path := paths.ROOT / name).is_file()}
     found |= {f"notebooks/{path.name}": path.read_bytes() for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))}
-    return found | {paths.logical(path): path.read_bytes() for path in paths.library()}
+    return found | {paths.logical(path): path.read_bytes() for path in (*paths.library(), *paths.chapters())}
 
 
 def _json(content: Any) -> bytes:

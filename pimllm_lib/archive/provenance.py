@@ -20,12 +20,14 @@ from pimllm_lib import __version__
 from pimllm_lib.archive import code
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import (
+    CHAPTERS,
     CHECKPOINTS,
     DATA,
     LOCK,
     NOTEBOOKS,
     PACKAGE,
     STUDIES,
+    chapters,
     library,
     logical,
     notebook,
@@ -117,7 +119,7 @@ def sources_hash() -> str:
     """
     cells = ["\n".join(map(code.said, code_cells(path))) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     read = [*DATA.rglob("*.csv"), *CHECKPOINTS.glob("*/*"), *STUDIES.glob("*.yaml"), LOCK]
-    return _hash("\n".join(cells), sorted([*library(), *read], key=logical))
+    return _hash("\n".join(cells), sorted([*library(), *chapters(), *read], key=logical))
 
 
 def _hash(text: str, paths: Iterable[Path]) -> str:
@@ -200,7 +202,7 @@ def _imports(source: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += _of_package(node) if node.module == PACKAGE.name else [node.module]
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return [name for name in names if name.split(".")[0] == PACKAGE.name]
+    return [name for name in names if name.split(".")[0] in (PACKAGE.name, CHAPTERS.name)]
 
 
 def _of_package(node: ast.ImportFrom) -> list[str]:
@@ -211,6 +213,7 @@ def _of_package(node: ast.ImportFrom) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _file(module: str) -> Path | None:
-    path = PACKAGE.parent.joinpath(*module.split("."))
+    home = CHAPTERS if module.split(".")[0] == CHAPTERS.name else PACKAGE
+    path = home.parent.joinpath(*module.split("."))
     choices = (path.with_suffix(".py"), path / "__init__.py")
     return next((choice for choice in choices if choice.is_file()), None)

@@ -18,6 +18,8 @@ DATA = ROOT / "data"
 RESULTS = DATA / "results"
 CHECKPOINTS = DATA / "checkpoints"
 STUDIES = DATA / "studies"
+#: The analysis of each chapter, a package beside the notebooks; in an installed package, beside the library.
+CHAPTERS = (PACKAGE.parent if SHIPPED.is_dir() else NOTEBOOKS) / "pimllm_chapters"
 EXECUTED = ROOT / "executed"
 BUILD = ROOT / "build"
 LOCK = ROOT / "requirements.lock"
@@ -79,7 +81,14 @@ def library() -> list[Path]:
     return sorted(path for path in found if not skipped & set(path.relative_to(PACKAGE).parts))
 
 
+def chapters() -> list[Path]:
+    """Return the modules of the chapters."""
+    return sorted(CHAPTERS.glob("*.py"))
+
+
 def logical(path: Path) -> str:
     """Return where a file stands in a checkout, also when it was read out of an installed package."""
+    if path.is_relative_to(CHAPTERS):
+        return f"notebooks/{path.relative_to(CHAPTERS.parent).as_posix()}"
     home = ROOT if path.is_relative_to(ROOT) else PACKAGE.parent
     return path.relative_to(home).as_posix()

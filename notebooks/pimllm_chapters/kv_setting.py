@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from pimllm_chapters.long_setting import CONVENTIONS
 from pimllm_lib import catalog
 from pimllm_lib.analysis import remedies, technologies
 from pimllm_lib.analysis.endurance import Use
@@ -15,7 +16,6 @@ from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.core.schema import ATTENTION_OPS, annotate
 from pimllm_lib.core.units import GIB
 from pimllm_lib.hardware import System
-from pimllm_lib.report.chapters.long_setting import CONVENTIONS
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary
 from pimllm_lib.workload.decoder import Decoder

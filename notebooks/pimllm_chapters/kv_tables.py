@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_chapters.analog_noise import percent
+from pimllm_chapters.design_space import MM2
 from pimllm_lib import catalog
 from pimllm_lib.analysis import technologies
 from pimllm_lib.core.units import HOUR, YEAR
-from pimllm_lib.report.chapters.analog_noise import percent
-from pimllm_lib.report.chapters.design_space import MM2
 from pimllm_lib.report.tables import Table, source_row
 from pimllm_lib.report.text import spaced
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_chapters.long_setting import CONVENTIONS, Setting, over_models
 from pimllm_lib.analysis import remedies
 from pimllm_lib.analysis.bounds import cache_floor, decode_bounds
 from pimllm_lib.analysis.crossing import crossings
@@ -17,7 +18,6 @@ from pimllm_lib.core import joining
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
-from pimllm_lib.report.chapters.long_setting import CONVENTIONS, Setting, over_models
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.generation import generate
 from pimllm_lib.workload.decoder import Decoder

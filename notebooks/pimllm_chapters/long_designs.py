@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_chapters.long_setting import CONVENTIONS
 from pimllm_lib import catalog
 from pimllm_lib.analysis import remedies, uncertainty
 from pimllm_lib.core import joining
@@ -18,7 +19,6 @@ from pimllm_lib.core.parts import Value, with_fields
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.engines.surroundings import digital_area
 from pimllm_lib.hardware import System
-from pimllm_lib.report.chapters.long_setting import CONVENTIONS
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.workload.decoder import Decoder
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_chapters.kv_setting import FREE, RECOMMENDED, Setting, measured
+from pimllm_chapters.long_setting import over_models
 from pimllm_lib import catalog
 from pimllm_lib.analysis import technologies
 from pimllm_lib.analysis.endurance import lifetimes
@@ -18,8 +20,6 @@ from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import System
-from pimllm_lib.report.chapters.kv_setting import FREE, RECOMMENDED, Setting, measured
-from pimllm_lib.report.chapters.long_setting import over_models
 from pimllm_lib.workload.decoder import Decoder
 
 #: The published machine counted as it was: no static power, no memory, no output head.

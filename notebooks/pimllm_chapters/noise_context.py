@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_chapters.analog_noise import percent, setting
 from pimllm_lib.analog.noise.law import families
 from pimllm_lib.analog.noise.results import LEVELS
-from pimllm_lib.report.chapters.analog_noise import percent, setting
 from pimllm_lib.report.tables import Table
 
 _ABSTRACT = "abstract, read at its source"

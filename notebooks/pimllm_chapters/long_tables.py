@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_chapters.design_space import MM2
+from pimllm_chapters.long_setting import Setting
 from pimllm_lib.analysis import remedies
-from pimllm_lib.report.chapters.design_space import MM2
-from pimllm_lib.report.chapters.long_setting import Setting
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import spaced
 

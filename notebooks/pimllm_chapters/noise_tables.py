@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_chapters.analog_noise import percent, setting, shipped
 from pimllm_lib.analog.noise.law import families
 from pimllm_lib.analog.noise.results import LEVELS, rises
 from pimllm_lib.archive import dataset
-from pimllm_lib.report.chapters.analog_noise import percent, setting, shipped
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 from pimllm_lib.studies.noise_runs import agreement

@@ -10,8 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from pimllm_chapters.sensitivity_tables import percent
 from pimllm_lib.analysis.robustness import BANDS
-from pimllm_lib.report.chapters.sensitivity_tables import percent
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
 from pimllm_lib.report.text import Sentence
 

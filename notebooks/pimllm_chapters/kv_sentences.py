@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_chapters.kv_device import ENGINES_ALONE, cell_j
+from pimllm_chapters.kv_tables import FULL, PHONE, rise, span, years
 from pimllm_lib.analysis import technologies
-from pimllm_lib.report.chapters.kv_device import ENGINES_ALONE, cell_j
-from pimllm_lib.report.chapters.kv_tables import FULL, PHONE, rise, span, years
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 

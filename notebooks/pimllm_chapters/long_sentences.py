@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_chapters.long_setting import CONVENTIONS, RECOMMENDED, Setting
 from pimllm_lib import catalog
 from pimllm_lib.analysis import remedies
 from pimllm_lib.analysis.bounds import cache_floor
-from pimllm_lib.report.chapters.long_setting import CONVENTIONS, RECOMMENDED, Setting
 from pimllm_lib.report.text import Sentence, spaced
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary

@@ -12,8 +12,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_chapters.model_families import COUNTED, PUBLISHED_BITS, counterparts
 from pimllm_lib import catalog
-from pimllm_lib.report.chapters.model_families import COUNTED, PUBLISHED_BITS, counterparts
 from pimllm_lib.report.figure import Figure, end_labels, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence

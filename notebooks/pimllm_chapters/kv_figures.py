@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from pimllm_chapters.kv_device import cell_j
+from pimllm_chapters.kv_tables import FULL
+from pimllm_chapters.kv_tables import years as said
+from pimllm_chapters.long_figures import context_ticks, log_axes, short
 from pimllm_lib.analysis import technologies
-from pimllm_lib.report.chapters.kv_device import cell_j
-from pimllm_lib.report.chapters.kv_tables import FULL
-from pimllm_lib.report.chapters.kv_tables import years as said
-from pimllm_lib.report.chapters.long_figures import context_ticks, log_axes, short
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, log_ticks, style
 
 _COLOURS = {

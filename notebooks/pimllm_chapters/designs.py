@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pimllm_chapters.design_space import MM2, better
 from pimllm_lib import catalog
-from pimllm_lib.report.chapters.design_space import MM2, better
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, label, log_ticks, style
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, spaced

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pimllm_chapters.kv_setting import IN_MEMORY, MACHINES, RECOMMENDED, Setting, measured, named
+from pimllm_chapters.long_setting import CONVENTIONS, over_models
 from pimllm_lib.analysis import technologies
 from pimllm_lib.analysis.endurance import lifetimes
 from pimllm_lib.core import joining
@@ -17,8 +19,6 @@ from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.core.schema import ATTENTION_OPS, PROJECTION_OPS, annotate
 from pimllm_lib.hardware import System
-from pimllm_lib.report.chapters.kv_setting import IN_MEMORY, MACHINES, RECOMMENDED, Setting, measured, named
-from pimllm_lib.report.chapters.long_setting import CONVENTIONS, over_models
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.workload.decoder import Decoder
 
