@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from inspect import getdoc, signature
 from pathlib import Path
+from typing import Any
 
 from pimllm_lib import __version__, catalog
 from pimllm_lib.analog.crossbar import calibration, cells, product
@@ -51,33 +52,28 @@ def substitutions(results: Path) -> dict[str, str]:
     }
 
 
-#: The public functions, in the order a reader meets them.
-_PUBLIC = (
-    ("pl.evaluate", evaluate), ("pl.generate", generate), ("pl.axis", axis), ("pl.metrics.summary", metrics.summary),
-    ("pl.metrics.compare", metrics.compare), ("pl.metrics.share", metrics.share), ("pl.metrics.power", metrics.power),
-    ("pl.metrics.roofline", metrics.roofline), ("pl.catalog.model", catalog.model), ("pl.catalog.system", catalog.system),
-    ("pl.catalog.part", catalog.part), ("pl.catalog.preset", catalog.preset), ("parts.with_field", with_field),
-    ("flips.flip", flip), ("costs.systolic.cycles", systolic.cycles), ("costs.systolic.sram_words", systolic.sram_words),
-    ("costs.systolic.register_accesses", systolic.register_accesses), ("costs.crossbar.layout", crossbar.layout),
-    ("costs.crossbar.latency", crossbar.latency), ("costs.crossbar.energy", crossbar.energy),
-    ("costs.placement.hops", placement.hops), ("costs.memory.dram_words", memory.dram_words),
-    ("costs.nonlinear.times", nonlinear.times), ("costs.wear.slot_writes", wear.slot_writes),
-    ("costs.wear.failed_share", wear.failed_share), ("endurance.lifetimes", endurance.lifetimes),
-    ("technologies.spread", technologies.spread), ("technologies.fitted", technologies.fitted),
-    ("analog.cells.program", cells.program),
-    ("analog.product.multiply", product.multiply), ("analog.calibration.full_scale", calibration.full_scale),
-    ("analog.checkpoint.read", checkpoint.read), ("analog.checkpoint.write", checkpoint.write),
-    ("analog.language.losses", language.losses), ("analog.attention.in_cells", attention.in_cells),
-    ("analog.evaluation.on_crossbars", evaluation.on_crossbars),
-    ("analog.evaluation.calibrate", evaluation.calibrate), ("analog.source.documents", source.documents),
-    ("analog.docstrings.corpus", docstrings.corpus),
+#: The public functions, in the order a reader meets them: those of the door, then others where they stand.
+_DOOR: dict[str, Any] = {
+    "evaluate": evaluate, "generate": generate, "axis": axis, "metrics.summary": metrics.summary,
+    "metrics.compare": metrics.compare, "metrics.share": metrics.share, "metrics.power": metrics.power,
+    "metrics.roofline": metrics.roofline, "catalog.model": catalog.model, "catalog.system": catalog.system,
+    "catalog.part": catalog.part, "catalog.preset": catalog.preset,
+}  # fmt: skip
+_OTHERS: tuple[Any, ...] = (
+    with_field, flip, systolic.cycles, systolic.sram_words, systolic.register_accesses, crossbar.layout, crossbar.latency,
+    crossbar.energy, placement.hops, memory.dram_words, nonlinear.times, wear.slot_writes, wear.failed_share,
+    endurance.lifetimes, technologies.spread, technologies.fitted, cells.program, product.multiply, calibration.full_scale,
+    checkpoint.read, checkpoint.write, language.losses, attention.in_cells, evaluation.on_crossbars, evaluation.calibrate,
+    source.documents, docstrings.corpus,
 )  # fmt: skip
 
 
 def _api_reference() -> str:
     """Return the signature and documentation of the public functions, as they stand in the code."""
+    named = {f"pl.{name}": function for name, function in _DOOR.items()}
+    named |= {f"{f.__module__.removeprefix('pimllm_lib.')}.{f.__name__}": f for f in _OTHERS}
     blocks = []
-    for name, function in _PUBLIC:
+    for name, function in named.items():
         names = ", ".join(str(p).split(":")[0].split(" =")[0] for p in signature(function).parameters.values())
         blocks.append(f"**`{name}({names})`**\n\n```text\n{getdoc(function)}\n```")
     return "\n\n".join(blocks)

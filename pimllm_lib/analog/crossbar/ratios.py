@@ -125,9 +125,8 @@ def curve(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *
     some = x[:SAMPLE, : tiles * crossbar.rows]
     passes = np.stack([p.reshape(len(some), tiles, -1) for p in _passes(some, crossbar, readout)]).astype(float)
     shared = density * np.einsum("ptkr,qtkr->tpq", passes, passes) / tiles  # covariance of two passes, mean over tiles
-    for covariance in shared:
-        spread = np.sqrt(np.maximum(np.diag(covariance), 1e-12))
-        series = np.stack([_hermite(adc, sigma, most) for sigma in spread])  # (passes, terms)
+    spreads = np.sqrt(np.maximum(np.diagonal(shared, axis1=1, axis2=2), 1e-12))  # (tokens, passes)
+    for covariance, spread, series in zip(shared, spreads, _hermite(adc, spreads, most), strict=True):
         rho = np.clip(covariance / np.outer(spread, spread), -1, 1)
         own = sum(rho**n * np.outer(series[:, n], series[:, n]) for n in range(1, TERMS))
         np.fill_diagonal(own, series[:, TERMS] - series[:, 0] ** 2)
@@ -135,17 +134,23 @@ def curve(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *
     return _over_signal(error / len(some) / x.shape[1], x, density)
 
 
-def _hermite(adc: Converter, sigma: float, most: int) -> np.ndarray:
-    """Return c_0 to c_(TERMS - 1) of a converter's error at whole normal sums, and last its mean square."""
+def _hermite(adc: Converter, spreads: np.ndarray, most: int) -> np.ndarray:
+    """Return c_0 to c_(TERMS - 1) of a converter's error at whole normal sums, and last its mean square, for each spread
+    along a last dimension.
+    """
     sums = np.arange(-most, most + 1)
     error = adc.lsb * np.asarray(adc.convert((sums / adc.lsb).astype(np.float32)), dtype=float) - sums
-    chance = np.exp(-((sums / sigma) ** 2) / 2)
-    chance /= chance.sum()
-    found, before, now = [], np.zeros(len(sums)), np.ones(len(sums))
-    for n in range(TERMS):
-        found.append(float(chance @ (error * now)))
-        before, now = now, (sums / sigma * now - math.sqrt(n) * before) / math.sqrt(n + 1)
-    return np.array([*found, float(chance @ error**2)])
+    found = np.empty((*spreads.shape, TERMS + 1))
+    for token, spread in enumerate(spreads):  # all at once would hold gigabytes
+        steps = sums / spread[:, None]
+        chance = np.exp(-(steps**2) / 2)
+        chance *= error / chance.sum(axis=1, keepdims=True)
+        before, now = np.zeros_like(steps), np.ones_like(steps)
+        for n in range(TERMS):
+            found[token, :, n] = np.einsum("ps,ps->p", chance, now)
+            before, now = now, (steps * now - math.sqrt(n) * before) / math.sqrt(n + 1)
+        found[token, :, TERMS] = chance @ error
+    return found
 
 
 def walk(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *, density: float) -> float:

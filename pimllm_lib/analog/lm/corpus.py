@@ -47,5 +47,5 @@ def named(name: str) -> Corpus:
     """Return a corpus by name. Raises UnknownName for another."""
     if name not in CORPORA:
         raise unknown("corpus", name, CORPORA)
-    made: Corpus = import_module(f"pimllm_lib.analog.{CORPORA[name]}").corpus()
+    made: Corpus = import_module(f"pimllm_lib.analog.lm.{CORPORA[name]}").corpus()
     return made
