@@ -1,6 +1,8 @@
 """The library's floors: a module imports only from lower ones, so that a change has one place and no surprise."""
 
 import ast
+import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,17 @@ def test_no_room_holds_a_quarter_of_the_library():
     lines = {path: len(path.read_text().splitlines()) for path in modules()}
     sizes = {name: sum(n for path, n in lines.items() if room(name_of(path)) == name) for name in FLOOR}
     assert max(sizes.values()) < sum(lines.values()) / 4, sizes
+
+
+@checkout
+def test_the_house_that_contributing_shows_is_the_one_that_stands():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text()
+    house = text[text.index("## The house") : text.index("## What holds")]
+    table = house[house.index("| room") : house.index("`notebooks/pimllm_chapters/`")]
+    order = [re.findall(r"`([a-z/]+)/`", line.split("|")[1]) for line in table.splitlines()[2:] if line]
+    named = [[name.replace("/", ".") for name in line] for line in order if line]
+    assert sorted(itertools.chain(*named)) == sorted(FLOOR.keys() - {"__main__"})
+    heights = [sorted(FLOOR[name] for name in line) for line in named]
+    assert all(a[-1] <= b[0] for a, b in itertools.pairwise(heights))
+    for place in set(re.findall(r"`([\w/]+(?:/|\.py|\.csv))`", house)):
+        assert any((base / place).exists() for base in (ROOT, ROOT.parent)), place

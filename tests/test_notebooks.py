@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from pimllm_lib.archive import dataset, notebooks, parameters
@@ -123,6 +124,35 @@ def test_a_relative_folder_receives_notebook_and_dataset_and_relative_models_are
     capsys.readouterr()
     assert seen(Path("a/b")) == ["03-tokens-per-second.ipynb", "03-tokens-per-second.nc", "manifest.json"]
     assert dataset.load(Path("a/b/03-tokens-per-second.nc")).model.values.tolist() == ["mine"]
+
+
+#: What new-study of 0.7.0 wrote, its cells of code.
+OLD_STUDY = [
+    "import pimllm_lib as pl\nfrom pimllm_lib.report import archive, claims, plots, tables, text",
+    'systems: list[str] = ["tpu-llm", "pim-llm"]  # accelerators; tpu-llm is the baseline\n'
+    'model: str = "opt-1.3b"  # a name, a TOML file or a config.json\n'
+    "context_len: list[int] = [128]  # tokens\n"
+    'conventions: str = "full-system"  # or corrected, as-published, a TOML file\n'
+    'into: str = "executed"  # folder that receives the dataset',
+    "ds = pl.evaluate(\n    system=systems, model=model, context_len=context_len,\n"
+    '    conventions=conventions, detail="component",\n)\n'
+    "compared = pl.metrics.compare(pl.metrics.summary(ds))\ntables.systems(compared)",
+    "plots.breakdown(ds)",
+    "tables.claims(claims.check(compared))",
+    'archive.save(\n    ds, "old", title="Study old", into=into,\n    parameters={\n'
+    '        "systems": systems, "model": model, "context_len": context_len,\n'
+    '        "conventions": conventions,\n    },\n)',
+]
+
+
+def test_a_study_written_by_an_earlier_version_still_runs_and_is_told_what_moved(tmp_path):
+    made = [nbformat.v4.new_code_cell(text) for text in OLD_STUDY]
+    made[1].metadata.tags = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=kernel), tmp_path / "old.ipynb")
+    ran = notebooks.run(str(tmp_path / "old.ipynb"), tmp_path / "out")
+    assert dataset.load(tmp_path / "out" / "old.nc").attrs["title"] == "Study old"
+    assert "pimllm_lib.report.archive is pimllm_lib.archive.dataset since pimllm 0.8.0" in ran.read_text()
 
 
 def test_a_new_study_is_ready_to_run(tmp_path, monkeypatch, capsys, in_process):
