@@ -231,7 +231,7 @@ def test_the_sentence_says_who_made_and_who_gave_again(folder):
     attested.add(folder, {sha256: "b" * 16})
     attested.add(folder, {sha256: "c" * 16})
     for here, named in (("b", "b"), ("c", "c"), ("d", "c")):
-        again = f"{made}, given again by pimllm {__version__} from sources {named * 16}"
+        again = f"{made}; given again by pimllm {__version__} from sources {named * 16}"
         assert attested.told(record, sha256, here * 16, folder) == again
     assert attested.told(record, sha256, "a" * 16, folder) == made
 

@@ -78,6 +78,15 @@ def test_the_source_identifier_is_left_out_where_the_dataset_is_from_other_sourc
     assert "not in a released archive" in found.text
 
 
+def test_a_dataset_of_a_release_is_cited_with_it_whatever_stands_beside_it():
+    release = versions.releases()["0.7.0"]
+    for name, path in manifest.names(DATA).items():
+        said = cite.cite(DATA, name).fields
+        assert said["released"] == (versions.first_with(files.hash_of(path.read_bytes())) is not None)
+        if said["sha256"] in release.datasets:
+            assert said["year"] == release.date.year
+
+
 def test_a_file_that_the_manifest_does_not_name_is_not_cited(tmp_path):
     manifest.publish(tmp_path, {f"{SLUG}.nc": (DATA / "results" / f"{SLUG}.nc").read_bytes()})
     (tmp_path / f"{SLUG}.nc").write_bytes((DATA / "results" / "04-latency-breakdown.nc").read_bytes())

@@ -110,4 +110,4 @@ def told(made: Mapping[str, Any], sha256: str, sources: str | None, folder: Path
     if sources == made["source_hash"] or not by:
         return words
     latest = sources if sources in by else list(by)[-1]
-    return f"{words}, given again by pimllm {by[latest]} from sources {latest}"
+    return f"{words}; given again by pimllm {by[latest]} from sources {latest}"

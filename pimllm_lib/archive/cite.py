@@ -83,7 +83,7 @@ def cite(folder: Path, what: str) -> Citation:
     content = files.read(path)
     ds = dataset.decode(content, path)
     record = dataset.record(ds, path)
-    release = versions.released_as(manifest.hash_of(folder)) if is_archive else None
+    release = versions.first_with(files.hash_of(content))
     now = provenance.sources_here(name, record)
     here = now is not None and attested.holds(folder, path, now)
     fields = {

@@ -22,7 +22,7 @@ Repeat = Callable[[Mapping[str, xr.Dataset]], Mapping[str, list[str]]]
 
 @dataclass
 class Finding:
-    """What a verification found: problems, things worth knowing, and the numbers that moved."""
+    """What a verification found: problems, things worth knowing, the numbers that moved, and the hashes of what is there."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -30,11 +30,13 @@ class Finding:
     results: list[str] = field(default_factory=list)
     recomputed: list[str] = field(default_factory=list)
     archive_hash: str = ""
+    datasets: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain objects."""
         return {
-            "archive_hash": self.archive_hash, "results": self.results, "recomputed": self.recomputed,
+            "archive_hash": self.archive_hash, "datasets": self.datasets, "results": self.results,
+            "recomputed": self.recomputed,
             "problems": self.problems, "notes": self.notes,
             "moved": [change.as_dict() for change in self.moved],
         }  # fmt: skip
@@ -54,6 +56,8 @@ def verify(
     try:
         found.problems = manifest.damage(folder)
         found.archive_hash = manifest.hash_of(folder)
+        listed_as = manifest.load(folder)
+        found.datasets = sorted(str(said.get("sha256")) for name, said in listed_as.items() if name.endswith(".nc"))
         listed = manifest.names(folder)
     except BadInput as error:
         found.problems = [str(error)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from urllib.parse import quote
 
 import xarray as xr
 
-from pimllm_lib.archive import dataset
+from pimllm_lib.archive import code, dataset
 from pimllm_lib.archive.cite import Citation
+from pimllm_lib.core import paths
 from pimllm_lib.core.schema import DIMS, VARIABLES
 
 #: Where, seen from the book's root, what can be downloaded lies.
@@ -45,8 +48,47 @@ def page(result: Result) -> dict[str, Any]:
     first = [
         _markdown(f"{slug}-answer-{i}", f":::{{div}} answer\n{_shown(cell)}\n:::") for i, cell in enumerate(answers)
     ]
-    last = _markdown(f"{slug}-provenance", box(result))
-    return result.executed | {"cells": [cells[0], *first, *cells[1:], last]}
+    last = [_markdown(f"{slug}-functions", text) for text in filter(None, [functions(result.executed)])]
+    last.append(_markdown(f"{slug}-provenance", box(result)))
+    return result.executed | {"cells": [cells[0], *first, *cells[1:], *last]}
+
+
+def functions(executed: dict[str, Any]) -> str:
+    """Return a closed box with what of a chapter's package its dataset is computed by, nothing where its cells show all."""
+    cells = ["".join(cell["source"]) for cell in executed["cells"] if cell["cell_type"] == "code"]
+    parts = [
+        f"`{paths.logical(place)}`\n\n```python\n{text}\n```"
+        for place, names in _named("\n".join(code.computing(cells))).items()
+        for text in _sources(place, names)
+    ]
+    return "\n\n".join([":::{dropdown} The functions that compute this dataset", *parts, ":::"]) if parts else ""
+
+
+def _named(source: str) -> dict[Path, set[str]]:
+    """Return module of the chapters -> names that some code takes from it."""
+    tree = code.parsed(source)
+    modules: dict[str, Path] = {}
+    found: dict[Path, set[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == paths.CHAPTERS.name:
+            inside = str(node.module).partition(".")[2]
+            for alias in node.names:
+                if inside:
+                    found.setdefault(paths.CHAPTERS / f"{inside}.py", set()).add(alias.name)
+                else:
+                    modules[alias.asname or alias.name] = paths.CHAPTERS / f"{alias.name}.py"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            found.setdefault(modules[node.value.id], set()).add(node.attr)
+    return found
+
+
+def _sources(place: Path, names: set[str]) -> Iterator[str]:
+    """Yield the text of the named functions and classes of a module, in its order."""
+    text = place.read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
+            yield "\n".join(text.splitlines()[node.lineno - 1 - len(node.decorator_list) : node.end_lineno])
 
 
 def box(result: Result) -> str:
