@@ -195,3 +195,16 @@ def test_no_headline_number_is_typed_into_prose():
         if number in headlines and number not in ("128", "256", "512", "1024", "145", "169", "279", "318")
     }
     assert typed == set()
+
+
+def test_a_page_closes_what_only_shows_and_ends_with_the_functions_that_compute():
+    executed = json.loads(paths.notebook("15-design-space").read_text())
+    text = result_page.functions(executed)
+    assert text.startswith(":::{dropdown} ")
+    assert "`notebooks/pimllm_chapters/design_space.py`" in text
+    assert "def explore(" in text
+    assert "def answer(" not in text
+    assert result_page.functions(json.loads(paths.notebook("03-tokens-per-second").read_text())) == ""
+    closed = ["".join(c["source"]) for c in executed["cells"] if result_page._displays(c)]
+    assert "designs.map_of(front, both)" in closed
+    assert not [text for text in closed if "save(" in text or " = " in text]

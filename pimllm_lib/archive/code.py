@@ -89,6 +89,11 @@ def computing(cells: Sequence[str]) -> list[str]:
     return kept[::-1]
 
 
+def saves(cell: str) -> bool:
+    """Return whether a cell saves a dataset."""
+    return _saves(parsed(cell))
+
+
 def _saves(tree: ast.AST) -> bool:
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return any(getattr(called, "attr", getattr(called, "id", "")) == "save" for called in calls)

@@ -40,9 +40,11 @@ class Result:
 
 def page(result: Result) -> dict[str, Any]:
     """Return a notebook as a page: the output of the cell tagged `answer` right below the introduction, the cell that
-    set the output folder left out, a box about provenance at the end.
+    set the output folder left out, the code of cells that only show something closed; at the end the functions that
+    compute the dataset, and where it comes from.
     """
-    slug, cells = result.slug, [cell for cell in result.executed["cells"] if "injected-parameters" not in _tags(cell)]
+    shown = (cell for cell in result.executed["cells"] if "injected-parameters" not in _tags(cell))
+    slug, cells = result.slug, [_folded(cell) if _displays(cell) else cell for cell in shown]
     answers = [cell for cell in cells if "answer" in _tags(cell)]
     cells = [cell for cell in cells if "answer" not in _tags(cell)]
     first = [
@@ -51,6 +53,20 @@ def page(result: Result) -> dict[str, Any]:
     last = [_markdown(f"{slug}-functions", text) for text in filter(None, [functions(result.executed)])]
     last.append(_markdown(f"{slug}-provenance", box(result)))
     return result.executed | {"cells": [cells[0], *first, *cells[1:], *last]}
+
+
+def _displays(cell: dict[str, Any]) -> bool:
+    """Return whether a cell does no more than show something."""
+    if cell["cell_type"] != "code":
+        return False
+    body = code.parsed("".join(cell["source"])).body
+    return bool(body) and all(isinstance(node, ast.Expr) for node in body) and not code.saves("".join(cell["source"]))
+
+
+def _folded(cell: dict[str, Any]) -> dict[str, Any]:
+    """Return a cell whose code is closed until a reader opens it."""
+    tags = list(dict.fromkeys([*_tags(cell), "hide-input"]))
+    return cell | {"metadata": cell["metadata"] | {"tags": tags}}
 
 
 def functions(executed: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from pimllm_lib.archive import dataset
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.studies.study_file import Plan
+from pimllm_lib.studies.plan import Plan
 from pimllm_lib.sweep.space import Chunk
 
 

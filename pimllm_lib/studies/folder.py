@@ -13,7 +13,7 @@ from pimllm_lib.archive.provenance import sources_hash
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.studies.chunks import Chunks
-from pimllm_lib.studies.study_file import Plan
+from pimllm_lib.studies.plan import Plan
 from pimllm_lib.sweep.pool import each, executor
 
 

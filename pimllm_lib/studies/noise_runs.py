@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,10 +17,13 @@ from pimllm_lib.analog.noise.law import law
 from pimllm_lib.analog.noise.remedies import effects
 from pimllm_lib.analog.noise.results import joined, summary, thresholds
 from pimllm_lib.archive import dataset, parameters
+from pimllm_lib.archive.provenance import study_hash
 from pimllm_lib.core import joining, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.studies import folder, study_file
+from pimllm_lib.studies import folder
+from pimllm_lib.studies.plan import Plan
+from pimllm_lib.sweep.reduction import Reduction
 
 #: The studies of chapter 11, in the order in which they are told of; that of chapter 12.
 KV = "kv-cells"
@@ -82,9 +86,19 @@ def computed(wanted: Mapping[str, dict[str, Any]], *, jobs: int) -> dict[str, xr
     """Return studies computed now, in so many processes. Raises BadInput for one that cannot be."""
     if not 1 <= jobs <= 256:
         raise BadInput(f"jobs is {clip(jobs)}; wanted 1 to 256")
-    plans = {name: study_file.noise_plan(name, spec) for name, spec in wanted.items()}
+    plans = {name: noise_plan(name, spec) for name, spec in wanted.items()}
     with TemporaryDirectory(prefix="pimllm-noise.") as scratch:
         return {name: dataset.load(folder.run(plan, Path(scratch) / name, jobs=jobs)) for name, plan in plans.items()}
+
+
+def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
+    """Return a noise study of a table, ready to run. Raises BadInput for one that cannot be."""
+    study = noise_study.of(spec)
+    work, finish = partial(noise_study.compute, study), partial(noise_study.described, study)
+    return Plan(
+        name, spec, study.space, work, Reduction("all"), 1, 0, study.identity(), study_hash(spec), {}, finish,
+        noise_study.TOLERANCE,
+    )  # fmt: skip
 
 
 def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +12,6 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.archive import dataset, notebooks, parameters
 from pimllm_lib.archive.provenance import study_hash
 from pimllm_lib.catalog.departures import departures
@@ -21,6 +19,8 @@ from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.hardware import System
 from pimllm_lib.studies import axes
+from pimllm_lib.studies.noise_runs import noise_plan
+from pimllm_lib.studies.plan import Plan
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Chunk, Space
@@ -31,30 +31,6 @@ _KEYS = (
     "metrics", "reduce", "noise", "curves",
 )  # fmt: skip
 _REDUCE_KEYS = ("kind", "objectives", "count", "quantiles")
-Work = Callable[[Chunk], xr.Dataset]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study ready to run: its name and text, its space, what evaluates a chunk, what reduces the whole.
-
-    identity: what is studied, by content, also where the text names a file; sources: the hash of what evaluates a chunk;
-    own: values of it that are not the catalog's, None where only the chunks know them; finish: what is done to the whole at
-    the end, if anything; tolerance: by which a repeated run may differ, relative.
-    """
-
-    name: str
-    spec: dict[str, Any]
-    space: Space
-    work: Work
-    reduction: Reduction
-    cells: int
-    metrics: int
-    identity: str
-    sources: str
-    own: dict[str, str] | None
-    finish: Callable[[xr.Dataset], xr.Dataset] | None = None
-    tolerance: float = dataset.TOLERANCE
 
 
 def read(path: Path) -> Plan:
@@ -113,16 +89,6 @@ def _noise_plan(path: Path, spec: dict[str, Any]) -> Plan:
     for key in set(spec) - {"name", "noise", "curves"}:
         raise BadInput(f"{key} stands beside curves; wanted name, noise and curves alone")
     return noise_plan(_name(path, spec), spec)
-
-
-def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
-    """Return a noise study of a table, ready to run. Raises BadInput for one that cannot be."""
-    study = noise_study.of(spec)
-    work, finish = partial(noise_study.compute, study), partial(noise_study.described, study)
-    return Plan(
-        name, spec, study.space, work, Reduction("all"), 1, 0, study.identity(), study_hash(spec), {}, finish,
-        noise_study.TOLERANCE,
-    )  # fmt: skip
 
 
 def _run_notebook(slug: str, space: Space, chunk: Chunk) -> xr.Dataset:
