@@ -1,12 +1,11 @@
 """diff: equal results do not differ; what moved is counted, placed and sized; each other way to differ has its words."""
 
 import json
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
-from conftest import given_by_these_sources
+from conftest import archive_given_here
 
 import pimllm_lib as pl
 from pimllm_lib.archive import dataset, diff, manifest
@@ -74,9 +73,7 @@ def test_labels_that_both_have_are_compared(result):
 
 @pytest.mark.slow
 def test_a_folder_a_file_a_crate_and_a_tag_can_be_compared(tmp_path, capsys):
-    data, crate, given = str(paths.DATA), str(tmp_path / "crate.zip"), tmp_path / "given"
-    shutil.copytree(paths.DATA, given, ignore=shutil.ignore_patterns(".lock"))
-    given_by_these_sources(given)
+    data, crate, given = str(paths.DATA), str(tmp_path / "crate.zip"), archive_given_here(tmp_path / "given")
     assert main(["export", "--archive", str(given), "--to", crate]) == 0
     assert main(["diff", data, crate]) == 0
     assert main(["diff", str(paths.ROOT), str(paths.DATA)]) == 0

@@ -8,7 +8,7 @@ import threading
 import zipfile
 
 import pytest
-from conftest import DATA, given_by_these_sources
+from conftest import DATA, archive_given_here
 
 from pimllm_lib import __version__
 from pimllm_lib.archive import export, fetch, manifest, versions
@@ -19,9 +19,7 @@ from pimllm_lib.core import files, paths
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """A copy of the archive that these sources are said to have given, whether or not anybody has tried."""
-    folder = tmp_path_factory.mktemp("given") / "data"
-    copy_of_the_archive(folder)
-    return given_by_these_sources(folder)
+    return archive_given_here(tmp_path_factory.mktemp("given") / "data")
 
 
 @pytest.fixture(scope="module")

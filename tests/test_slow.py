@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import given_by_these_sources
+from conftest import archive_given_here
 
 from pimllm_lib.archive import dataset, manifest, verify
 from pimllm_lib.core import paths
@@ -73,8 +73,7 @@ def test_the_wheel_runs_and_verifies_in_an_empty_environment(tmp_path):
     argv = [pimllm, "run", "03-tokens-per-second", "-p", "context_len", "[8192, 16384]", "--into", "DIR"]
     command(*argv, cwd=elsewhere, env=away)
     assert verify.verify(elsewhere / "DIR", recompute=False).problems == []
-    shutil.copytree(paths.DATA, tmp_path / "archive", ignore=IGNORED)
-    given_by_these_sources(tmp_path / "archive")
+    archive_given_here(tmp_path / "archive")
     done = command(pimllm, "verify", "04-latency-breakdown", "--archive", tmp_path / "archive", cwd=elsewhere, env=away)
     assert "1 recomputed; archive" in done.stdout
     assert "other sources" not in done.stdout  # the installed package has the sources that gave the archive

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pimllm_lib.archive import export
-from pimllm_lib.core.paths import DATA, ROOT
+from pimllm_lib.core.paths import ROOT
 
 VALIDATOR = Path(__file__).parent / "peers" / "validate_crate.py"
 
@@ -22,7 +22,7 @@ def failed_checks(folder):
 
 @pytest.mark.peer
 def test_an_exported_crate_is_a_valid_ro_crate_and_a_wrong_one_is_not(tmp_path):
-    with zipfile.ZipFile(export.export(DATA, tmp_path / "crate.zip")) as file:
+    with zipfile.ZipFile(export.export(archive_given_here(tmp_path / "data"), tmp_path / "crate.zip")) as file:
         file.extractall(tmp_path / "crate")
     # The one recommendation that cannot be followed yet: the project has no address.
     assert [line.split(" ", 2)[::2] for line in failed_checks(tmp_path / "crate")] == [
