@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import archive_given_here
 
 from pimllm_lib.archive import export
 from pimllm_lib.core.paths import ROOT
