@@ -74,7 +74,7 @@ def fewer_features():
 
 def multiplied():
     """Return the results in which matrices are multiplied: those whose notebook reaches the analog engine, studies aside."""
-    engine = {paths.PACKAGE / "analog" / "product.py"}
+    engine = {paths.PACKAGE / "analog" / "crossbar" / "product.py"}
     return [slug for slug in quick() if engine <= set(provenance.closure(provenance.code_cells(paths.notebook(slug))))]
 
 
@@ -89,6 +89,8 @@ def suites(names):
 
 def holds(kernels, what, names, results):
     """Run some tests, or verify some results, under other kernels."""
+    assert names
+    assert results
     said, status = child(kernels, *(suites(names) if what == "tests" else ["-c", VERIFY, *results]))
     assert status == 0, said
 
