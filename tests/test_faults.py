@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -427,3 +428,9 @@ def test_verify_recomputes_and_lists_which_results_move_when_a_constant_of_the_c
     assert latency["relative"] == pytest.approx(0.2)
     assert "04-latency-breakdown: latency_s: " in moved.stderr
     assert any(line.startswith("claim ") for line in found["problems"])
+
+
+def test_what_failed_in_another_process_says_here_whether_it_was_bad_input():
+    for bad_input in (True, False):
+        come = pickle.loads(pickle.dumps(notebooks.NotebookFailed("a line", bad_input)))
+        assert (str(come), come.bad_input) == ("a line", bad_input)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from pimllm_lib.archive import attested, dataset, diff, manifest, notebooks, parameters
@@ -33,37 +31,34 @@ def run(
 def _side_by_side(
     work: Mapping[str, Mapping[str, Any]], into: Path, at_once: int, data_only: bool, progress: bool
 ) -> Iterator[Path]:
+    """Run notebooks in processes that take one after the other: loading what runs them takes as long as a short one."""
     from tqdm import tqdm
 
-    failed: list[subprocess.CompletedProcess[str]] = []
-    with ThreadPoolExecutor(at_once) as pool, tqdm(total=len(work), unit="notebook", disable=not progress) as bar:
+    failed: list[notebooks.NotebookFailed] = []
+    with (
+        ProcessPoolExecutor(min(at_once, len(work)), mp_context=get_context("spawn")) as pool,
+        tqdm(total=len(work), unit="notebook", disable=not progress) as bar,
+    ):
         longest_first = list(work.items())[::-1]  # later chapters take longer: none is left for the end
-        todo = {pool.submit(_process, name, values, into, data_only): name for name, values in longest_first}
+        todo = {pool.submit(_one, name, into, dict(values), data_only): name for name, values in longest_first}
         for future in as_completed(todo):
             bar.update()
-            done = future.result()
-            if done.returncode:
-                failed.append(done)
-            else:
-                yield into / f"{paths.notebook(todo[future]).stem}{'.nc' if data_only else '.ipynb'}"
+            try:
+                yield future.result()
+            except notebooks.NotebookFailed as error:
+                failed.append(error)
+            except BadInput as error:
+                failed.append(notebooks.NotebookFailed(str(error), bad_input=True))
+            except BrokenExecutor:
+                failed.append(
+                    notebooks.NotebookFailed(f"{todo[future]} failed: its process was killed or out of memory")
+                )
     if failed:
-        said = [
-            done.stderr.strip().removeprefix("pimllm: ") or f"a run ended with {done.returncode}" for done in failed
-        ]
-        raise notebooks.NotebookFailed("\n".join(said), bad_input=all(done.returncode == 2 for done in failed))
+        raise notebooks.NotebookFailed("\n".join(map(str, failed)), bad_input=all(error.bad_input for error in failed))
 
 
-def _process(name: str, values: Mapping[str, Any], into: Path, data_only: bool) -> subprocess.CompletedProcess[str]:
-    """Run one notebook as a command of its own."""
-    import yaml
-
-    with NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as given:
-        yaml.safe_dump(dict(values), given, sort_keys=False)
-        given.flush()
-        program = [sys.executable, "-P", "-m", "pimllm_lib"]  # -P: not what lies in the current folder
-        how = ["--force", *(["--data-only"] if data_only else [])]
-        command = [*program, "run", name, "-f", given.name, *how, "--into", str(into)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+def _one(name: str, into: Path, values: dict[str, Any], data_only: bool) -> Path:
+    return notebooks.run(name, into, values, data_only=data_only)
 
 
 def renew(slugs: Sequence[str], executed: Path, into: Path) -> list[Path]:
