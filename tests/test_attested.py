@@ -182,6 +182,21 @@ def test_results_that_agree_are_attested_and_no_file_changes(folder, in_process,
     assert json.loads(capsys.readouterr().out) == {"held": [SLUG], "attested": [], "problems": []}
 
 
+def test_what_ran_is_attested_and_no_file_that_changed_meanwhile(folder, monkeypatch):
+    ds = dataset.load(folder / NAME)
+    ran = json.dumps(dataset.record(ds) | {"source_hash": "e" * 16})
+    monkeypatch.setattr(attest, "recomputed", lambda *_: {SLUG: ds.assign_attrs(provenance=ran)})
+    assert attest.attest(folder).attested == [SLUG]
+    assert attested.load(folder) == {sha256_of(folder): {"e" * 16: __version__}}
+
+
+def test_a_running_notebook_lends_its_hash_to_what_it_saves_and_to_nothing_else(monkeypatch):
+    before = provenance.source_hash(SLUG)
+    monkeypatch.setenv(provenance.RUNNING, "e" * 16)
+    assert provenance.source_hash(SLUG) == before
+    assert json.loads(provenance.record("mine", {}, {}))["source_hash"] == "e" * 16
+
+
 def test_a_formula_that_moved_by_a_millionth_is_named_and_attests_nothing(folder, monkeypatch, capsys):
     ds = dataset.load(folder / NAME)
     monkeypatch.setattr(attest, "recomputed", lambda *_: {SLUG: ds.assign(macs=ds.macs * (1 + 1e-6))})

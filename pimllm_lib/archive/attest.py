@@ -45,10 +45,12 @@ def attest(folder: Path, names: Sequence[str] = (), *, at_once: int = 1, progres
     except notebooks.NotebookFailed as error:
         found.problems.append(str(error))
         fresh = {}
+    given = {name: here[name] for name in found.held if dataset.sources_of(listed[name]) != here[name]}
     for name, ds in fresh.items():
         changes = diff.results(name, kept[name], ds)
         found.problems += map(str, changes)
-        found.attested += [] if changes else [name]
-    given = [*found.attested, *(name for name in found.held if dataset.sources_of(listed[name]) != here[name])]
-    attested.add(folder, {files.hash_of(files.read(listed[name])): here[name] for name in given})
+        if not changes:
+            found.attested.append(name)
+            given[name] = dataset.record(ds)["source_hash"]  # of what ran: files may have changed meanwhile
+    attested.add(folder, {files.hash_of(files.read(listed[name])): sources for name, sources in given.items()})
     return found

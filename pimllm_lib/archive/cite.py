@@ -81,16 +81,17 @@ def cite(folder: Path, what: str) -> Citation:
     if is_archive and not manifest.intact(folder, path.relative_to(folder).as_posix()):
         raise BadInput(f"{path} is not the file that the manifest names; 'pimllm verify' says more")
     content = files.read(path)
+    sha256 = files.hash_of(content)
     ds = dataset.decode(content, path)
     record = dataset.record(ds, path)
-    release = versions.first_with(files.hash_of(content))
+    release = versions.first_with(sha256)
     now = provenance.sources_here(name, record)
     here = now is not None and attested.holds(folder, path, now)
     fields = {
         "result": name, "title": str(ds.attrs.get("title", name)), "version": record["pimllm"],
         "year": release.date.year if release else None, "released": release is not None,
-        "sha256": files.hash_of(content), "source_hash": record["source_hash"], "notebook": now is not None,
-        "made": attested.told(record, files.hash_of(content), now, folder),
+        "sha256": sha256, "source_hash": record["source_hash"], "notebook": now is not None,
+        "made": attested.told(record, sha256, now, folder),
         "swhid": swhid.library() if here else None,
         "dataset_swhid": swhid.content(content),
         "parameters": f"{path.stem}.yaml" if manifest.is_study(folder, path) else _plain(record["parameters"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ def _side_by_side(
         ProcessPoolExecutor(min(at_once, len(work)), mp_context=get_context("spawn")) as pool,
         tqdm(total=len(work), unit="notebook", disable=not progress) as bar,
     ):
+        run_one = partial(notebooks.run, data_only=data_only)
         longest_first = list(work.items())[::-1]  # later chapters take longer: none is left for the end
-        todo = {pool.submit(_one, name, into, dict(values), data_only): name for name, values in longest_first}
+        todo = {pool.submit(run_one, name, into, dict(values)): name for name, values in longest_first}
         for future in as_completed(todo):
             bar.update()
             try:
@@ -55,10 +57,6 @@ def _side_by_side(
                 )
     if failed:
         raise notebooks.NotebookFailed("\n".join(map(str, failed)), bad_input=all(error.bad_input for error in failed))
-
-
-def _one(name: str, into: Path, values: dict[str, Any], data_only: bool) -> Path:
-    return notebooks.run(name, into, values, data_only=data_only)
 
 
 def renew(slugs: Sequence[str], executed: Path, into: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pimllm_lib.archive import code, manifest, parameters
-from pimllm_lib.archive.provenance import RUNNING, RUNNING_HASH, package_versions, page_hash, source_hash
+from pimllm_lib.archive.provenance import RUNNING, package_versions, page_hash, source_hash
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import NOTEBOOKS, notebook
@@ -78,8 +78,8 @@ def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bo
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    before = {name: os.environ[name] for name in (RUNNING, RUNNING_HASH) if name in os.environ}
-    os.environ |= {RUNNING: str(source), RUNNING_HASH: source_hash(source.stem, source)}  # the kernel inherits them
+    before = os.environ.get(RUNNING)
+    os.environ[RUNNING] = source_hash(source.stem, source)  # the kernel inherits it
     try:
         papermill.execute_notebook(
             str(made),
@@ -99,9 +99,7 @@ def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bo
     except NoSuchKernel:
         raise BadInput("no Jupyter kernel named python3; wanted the one that comes with ipykernel") from None
     finally:
-        for name in (RUNNING, RUNNING_HASH):
-            os.environ.pop(name, None)
-        os.environ |= before
+        os.environ.pop(RUNNING) if before is None else os.environ.update({RUNNING: before})
 
 
 def _failed(slug: str, error: Any) -> NotebookFailed:

@@ -34,10 +34,8 @@ from pimllm_lib.core.paths import (
     slugs,
 )
 
-#: Names the notebook that is run, for a result whose notebook is not the project's own.
-RUNNING = "PIMLLM_NOTEBOOK"
-#: Its source hash, which the process that runs it knows.
-RUNNING_HASH = "PIMLLM_SOURCE_HASH"
+#: The source hash of the notebook that a kernel runs: whoever started it knows the file, so the kernel need not read it.
+RUNNING = "PIMLLM_SOURCE_HASH"
 #: Packages whose version can change a number; the docstrings of the last two are read by language models.
 PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py", "pandas", "matplotlib")
 #: A module -> what it reads beside the catalog: files of data/, by pattern.
@@ -72,13 +70,12 @@ def _data(patterns: Iterable[str]) -> set[Path]:
 def source_hash(slug: str, path: Path | None = None) -> str:
     """Return 16 hex digits over what computes a result: statements of its notebook, what they reach, packages.
 
-    path: the notebook, where it is not the one that runs nor the project's own. One that is not the project's own counts
-    whole, since nobody has run its computing statements alone.
+    path: the notebook, where it is not the project's own. Such a one counts whole, since nobody has run its computing
+    statements alone.
     """
-    if path is None and RUNNING_HASH in os.environ:
-        return os.environ[RUNNING_HASH]
-    place = path or _own(slug)
-    if place is None:
+    try:
+        place = path or notebook(slug)
+    except BadInput:
         return hash_of(["import pimllm_lib"])
     cells = code_cells(place)
     return hash_of(code.computing(cells) if place.parent == NOTEBOOKS else cells)
@@ -106,8 +103,8 @@ def sources_here(name: str, made: Mapping[str, Any]) -> str | None:
     spec = made["parameters"]
     if name in slugs():
         return source_hash(name)
-    known = "curves" in spec or "axes" in spec
-    return study_hash(spec) if known and spec.get("notebook", slugs()[0]) in slugs() else None
+    known = spec["notebook"] in slugs() if "notebook" in spec else "curves" in spec or "axes" in spec
+    return study_hash(spec) if known else None
 
 
 def hash_of(cells: Iterable[str]) -> str:
@@ -154,15 +151,6 @@ def _read(path: Path, changed_ns: int, size: int) -> bytes:
     return path.read_bytes().replace(b"\r\n", b"\n")
 
 
-def _own(slug: str) -> Path | None:
-    """Return a result's notebook: the one that runs, else the project's; None where there is none."""
-    running = os.environ.get(RUNNING, "")
-    try:
-        return Path(running) if running else notebook(slug)
-    except BadInput:
-        return None
-
-
 def record(slug: str, parameters: dict[str, Any], attributes: Mapping[str, Any], source: str = "") -> str:
     """Return the provenance of a result as one JSON string: no commit and no clock, so equal runs give equal files.
 
@@ -172,7 +160,7 @@ def record(slug: str, parameters: dict[str, Any], attributes: Mapping[str, Any],
     content = {
         "result": slug,
         "pimllm": __version__,
-        "source_hash": source or source_hash(slug),
+        "source_hash": source or os.environ.get(RUNNING) or source_hash(slug),
         "parameters": parameters,
         "fingerprints": attributes.get("fingerprints", ""),
         "user_values": json.loads(attributes.get("user_values", "{}")),
