@@ -73,9 +73,8 @@ def functions(executed: dict[str, Any]) -> str:
     """Return a closed box with what of a chapter's package its dataset is computed by, nothing where its cells show all."""
     cells = ["".join(cell["source"]) for cell in executed["cells"] if cell["cell_type"] == "code"]
     parts = [
-        f"`{paths.logical(place)}`\n\n```python\n{text}\n```"
+        f"`{paths.logical(place)}`\n\n```python\n" + "\n\n\n".join(_sources(place, names)) + "\n```"
         for place, names in _named("\n".join(code.computing(cells))).items()
-        for text in _sources(place, names)
     ]
     return "\n\n".join([":::{dropdown} The functions that compute this dataset", *parts, ":::"]) if parts else ""
 
