@@ -305,7 +305,7 @@ def test_every_claim_has_its_share_unless_memory_does_not_hold_the_model(judged)
 
 
 def test_the_nominal_ratio_of_a_claim_is_the_one_on_the_page_of_claims(judged):
-    ds = claims.answers("opt-6.7b", [128, 4096], "full-system")
+    ds = claims.answers(["opt-6.7b"], [128, 4096], "full-system")["opt-6.7b"]
     for name, quantity, context in (
         ("text-speedup-6.7b-128", "speedup", 128),
         ("text-share-4096", "array_share", 4096),

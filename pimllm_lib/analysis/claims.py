@@ -128,14 +128,17 @@ def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
     }
 
 
-def answers(model: str, contexts: list[int], conventions: str) -> xr.Dataset | None:
-    """Return a dataset that can answer the published numbers about one model, None where the memory does not hold it."""
+def answers(models: list[str], contexts: list[int], conventions: str) -> dict[str, xr.Dataset]:
+    """Return for each model a dataset that can answer the published numbers about it; none where the memory does not hold it."""
     both = ["tpu-llm", "pim-llm"]
     try:
-        ds = evaluate(system=both, model=model, context_len=contexts, conventions=conventions, detail="component")
-        return merits(compare(summary(ds)))
+        ds = evaluate(system=both, model=models, context_len=contexts, conventions=conventions, detail="component")
+        return dict.fromkeys(models, merits(compare(summary(ds))))
     except BadInput:
-        return None
+        if len(models) == 1:
+            return {}
+        half = len(models) // 2
+        return answers(models[:half], contexts, conventions) | answers(models[half:], contexts, conventions)
 
 
 def merits(compared: xr.Dataset) -> xr.Dataset:
@@ -168,11 +171,10 @@ def _every(printed: bytes) -> pd.DataFrame:
 
 
 def _answered(rows: pd.DataFrame, conventions: str) -> pd.Series:
-    """Return what each row comes to under one preset, model by model."""
-    contexts = sorted({int(n) for n in rows.context_len})
-    by_model = {model: answers(model, contexts, conventions) for model in dict.fromkeys(rows.model)}
+    """Return what each row comes to under one preset."""
+    by_model = answers(list(rows.model.unique()), sorted({int(n) for n in rows.context_len}), conventions)
     found = [
-        float("nan") if (ds := by_model[claim["model"]]) is None else _computed(claim, ds)
+        _computed(claim, by_model[claim["model"]]) if claim["model"] in by_model else float("nan")
         for claim in rows.to_dict("records")
     ]
     return pd.Series(found, index=rows.index)

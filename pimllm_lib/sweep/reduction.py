@@ -122,7 +122,7 @@ def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
     order = np.lexsort(columns[::-1])  # by the first cost, then the second, ...: no later one dominates
     kept: list[NDArray[np.int64]] = []
     while order.size:
-        block = order[:_BLOCK][_within(columns[:, order[:_BLOCK]].T)]
+        block = order[:_BLOCK][_within(columns[:, order[:_BLOCK]])]
         kept.append(alive[block])
         order, later = order[_BLOCK:], columns[:, order[_BLOCK:]]
         for point in columns[:, block].T:  # each pass is over those still alive alone
@@ -163,5 +163,7 @@ def _undominated(
 
 def _within(block: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the front of a few sorted points: those that no earlier point is at least as good as everywhere."""
-    worse = (block[None, :, :] >= block[:, None, :]).all(axis=2)  # [i, j]: i is at least as good as j
+    worse = np.ones((block.shape[1],) * 2, dtype=bool)  # [i, j]: i is at least as good as j
+    for column in block:
+        worse &= column >= column[:, None]
     return np.flatnonzero(~np.triu(worse, 1).any(axis=0))

@@ -106,7 +106,7 @@ class Space:
     method: str = "grid"
     points: int = 0
     seed: int = 0
-    chunk: int = 1 << 16
+    chunk: int = 1 << 18
 
     def __post_init__(self) -> None:
         """Refuse a space that cannot be."""
