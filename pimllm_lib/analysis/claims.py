@@ -129,7 +129,7 @@ def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
 
 
 def answers(models: list[str], contexts: list[int], conventions: str) -> dict[str, xr.Dataset]:
-    """Return for each model a dataset that can answer the published numbers about it; none where the memory does not hold it."""
+    """Return for each model what answers the published numbers about it; nothing for one that the memory does not hold."""
     both = ["tpu-llm", "pim-llm"]
     try:
         ds = evaluate(system=both, model=models, context_len=contexts, conventions=conventions, detail="component")
