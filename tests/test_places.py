@@ -116,7 +116,7 @@ card_parameters = { value = 6.6e6, where = "card" }
 
 def test_a_chapter(copy):
     cells = {
-        "parameters": 'model: str = "opt-1.3b"  # a catalog name\ninto: str = "executed"  # folder that receives the dataset',
+        "parameters": 'model: str = "opt-1.3b"  # a catalog name\ninto: str = "executed"  # folder',
         "": "from pimllm_chapters import head_room\nfrom pimllm_lib.archive import dataset\nds = head_room.compute(model)",
         "answer": "head_room.answer(ds)",
         "hide-output": 'dataset.save(ds, "17-head-room", title="Room", parameters={"model": model}, into=into)',
