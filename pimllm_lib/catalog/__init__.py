@@ -19,6 +19,7 @@ from pimllm_lib.catalog.quantities import build, name_of, read_toml
 from pimllm_lib.core.conventions import PRESETS, Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
+from pimllm_lib.core.rules import classes
 from pimllm_lib.hardware import System
 from pimllm_lib.workload.decoder import Decoder
 
@@ -26,12 +27,6 @@ T = TypeVar("T")
 _PARTS: dict[str, type[Any]] = {
     name: getattr(hardware, name) for name in hardware.__all__ if name not in ("ENGINES", "ONE_BY_ONE", "System")
 }
-#: Field of a system -> class of the part it names.
-_SYSTEM_PARTS: dict[str, type[Any]] = {
-    "array": hardware.SystolicArray, "pim": hardware.Pim, "sram": hardware.Sram, "dram": hardware.Dram,
-    "storage": hardware.Storage, "nonlinear": hardware.Nonlinear, "bus": hardware.Bus,
-    "kv": hardware.KvStore, "kv_pim": hardware.KvPim, "decoding": hardware.Decoding,
-}  # fmt: skip
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -74,7 +69,7 @@ def _part(name: str, table: Mapping[str, Any], where: str, open_files: tuple[str
 
 
 def _system(name: str, table: Mapping[str, Any], where: str) -> System:
-    known = ("name", "summary", "routing", *_SYSTEM_PARTS)
+    known = ("name", "summary", "routing", *classes(System))
     for key in table:
         if key not in known:
             raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
@@ -86,7 +81,7 @@ def _system(name: str, table: Mapping[str, Any], where: str) -> System:
     try:
         given: dict[str, Any] = {
             key: _named(f"{name}.{key}", table[key], wanted, near)
-            for key, wanted in _SYSTEM_PARTS.items()
+            for key, wanted in classes(System).items()
             if key in table
         }
         if routing is not None:

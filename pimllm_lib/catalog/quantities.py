@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.rules import classes
 from pimllm_lib.core.units import UNITS, si_unit
 
 #: How a literature number is known.
@@ -57,7 +58,7 @@ def name_of(table: Mapping[str, Any], path: Path) -> str:
     return name
 
 
-def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find: Callable[[str], Any]) -> Any:
+def build(cls: Any, name: str, table: Mapping[str, Any], where: str, find: Callable[[str], Any]) -> Any:
     """Return the part of class `cls` that a table of quantities describes; `find` gives the part a field names.
 
     Raises BadInput, naming the file and the field, for one that is missing, unknown, without source or of a wrong unit.
@@ -70,10 +71,10 @@ def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find:
     for key, spec in known.items():
         if key not in given and spec.default is MISSING and spec.default_factory is MISSING:
             raise BadInput(f"{where}: {name}.{key} is missing; wanted a value with unit, source and status")
-    types = {key: _plain(hint) for key, hint in get_type_hints(cls).items()}
+    inner = classes(cls)
     values = {
-        key: _inner(f"{where}: {name}.{key}", types[key], entry, find)
-        if is_dataclass(types[key])
+        key: _inner(f"{where}: {name}.{key}", inner[key], entry, find)
+        if key in inner
         else quantity(f"{where}: {name}.{key}", key, entry, str(known[key].type))
         for key, entry in given.items()
     }
@@ -81,11 +82,6 @@ def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find:
         return cls(name=name, **values)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-
-
-def _plain(hint: Any) -> Any:
-    """Return the class in "a part or None"; any other type as it is."""
-    return next((kind for kind in get_args(hint) if is_dataclass(kind)), hint)
 
 
 def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:

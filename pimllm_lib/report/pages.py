@@ -16,7 +16,7 @@ from pimllm_lib.analysis.flips import flip
 from pimllm_lib.archive import dataset, versions
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
-from pimllm_lib.core.parts import with_field
+from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
 from pimllm_lib.report import diagram, tables, text
@@ -92,12 +92,8 @@ def _conventions_table() -> str:
 
 
 def _convention_fields() -> str:
-    """Return what each field does, as its documentation says."""
-    words = " ".join((Conventions.__doc__ or "").split())
-    places = sorted((words.index(f" {name}: "), name) for name in SWITCHES)
-    ends = [place for place, _ in places[1:]] + [len(words)]
-    texts = [words[place + len(name) + 3 : end].strip() for (place, name), end in zip(places, ends, strict=True)]
-    return "\n\n".join(f"`{name}`\n: {text}" for (_, name), text in zip(places, texts, strict=True))
+    """Return what each field does, as it is declared."""
+    return "\n\n".join(f"`{name}`\n: {text}" for name, text in meanings(Conventions).items() if name in SWITCHES)
 
 
 def _accounting_table() -> str:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pimllm_lib.core.parts import Value, ceil_div, part
+from pimllm_lib.core.parts import Value, ceil_div, declare, part
+from pimllm_lib.core.rules import UNCHECKED
 from pimllm_lib.core.schema import PRODUCT_KINDS
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
 from pimllm_lib.workload.decoder import Decoder
@@ -14,30 +15,32 @@ from pimllm_lib.workload.decoder import Decoder
 
 @part
 class Product:
-    """`count` products (m x k)(k x n) in each of `blocks` decoder blocks.
+    """Matrix products (m x k)(k x n) of one kind, `count` of them in each of `blocks` decoder blocks. Sizes may be arrays.
 
     m, k and n are means where tokens are dealt over experts or over the parts of a context and do not come out even;
     `whole` has the sizes that there are. Whatever rounds a size asks `whole`; sums and products of sizes need not.
-    op, kind: see `schema.OPS` and `schema.KINDS`. Decoding has m = 1: every product is a GEMV. shared: how many of the
-    `count` use the same k x n operand. experts: how many experts have `count` products of their own, with matrices of
-    their own; active: how many of them work in a step. held: whether the k x n operand is part of the one before it,
-    and is on the chip still where it fits. cut: how many of the `count` are parts of one context. shares: products of
-    whole sizes that this one is made of, the larger first; none where its own are whole. Sizes may be arrays.
+    Decoding has m = 1: every product is a GEMV.
     """
 
-    op: str
-    kind: str
-    k: Value
-    n: Value
-    count: Value
-    blocks: Value
-    m: Value = 1
-    shared: Value = 1
-    experts: Value = 1
-    active: Value = 1
-    held: Value = 0
-    cut: Value = 1
-    shares: tuple[Product, ...] = ()
+    op: str = declare(UNCHECKED, "which product it is, see `schema.OPS`")
+    kind: str = declare(UNCHECKED, "what it is routed by, see `schema.KINDS`")
+    k: Value = declare(UNCHECKED, "size that is summed over")
+    n: Value = declare(UNCHECKED, "columns of the operand that is stored")
+    count: Value = declare(UNCHECKED, "how many there are in a block, of each expert")
+    blocks: Value = declare(UNCHECKED, "decoder blocks that have them")
+    m: Value = declare(UNCHECKED, "vectors that are multiplied", default=1)
+    shared: Value = declare(UNCHECKED, "how many of the `count` use the same k x n operand", default=1)
+    experts: Value = declare(UNCHECKED, "how many experts have `count` products and matrices of their own", default=1)
+    active: Value = declare(UNCHECKED, "how many of the experts work in a step", default=1)
+    held: Value = declare(
+        UNCHECKED,
+        "numbers of the k x n operand that came with the one before it, on the chip still if they fit",
+        default=0,
+    )
+    cut: Value = declare(UNCHECKED, "how many of the `count` are parts of one context", default=1)
+    shares: tuple[Product, ...] = declare(
+        UNCHECKED, "products of whole sizes that it is made of, larger first; none where its own are whole", default=()
+    )
 
     @property
     def whole(self) -> tuple[Product, ...]:
@@ -68,15 +71,14 @@ class Product:
 
 @part
 class Elementwise:
-    """`elements` of a nonlinear function in each of `blocks` decoder blocks.
+    """Elements of a nonlinear function in each of several decoder blocks."""
 
-    function: "softmax", "layernorm", "rmsnorm", "gelu", "silu" or "residual".
-    """
-
-    op: str
-    function: str
-    elements: Value
-    blocks: Value
+    op: str = declare(UNCHECKED, "what they are charged to, see `schema.OPS`")
+    function: str = declare(
+        UNCHECKED, "what is computed of each, such as softmax, layernorm, rmsnorm, gelu, silu, residual"
+    )
+    elements: Value = declare(UNCHECKED, "how many there are in a block")
+    blocks: Value = declare(UNCHECKED, "decoder blocks that have them")
 
 
 def products(
