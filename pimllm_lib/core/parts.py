@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from hashlib import sha256
-from inspect import cleandoc
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
@@ -61,15 +60,13 @@ def part(cls: type[T]) -> type[T]:
     if checks:
         cls.__post_init__ = checked  # type: ignore[attr-defined]
     if declared:
-        about = (f"{name}{_unit(name)}: {cleandoc(one.metadata['meaning'])}" for name, one in declared)
-        cls.__doc__ = "\n\n".join(
-            [cleandoc(cls.__doc__ or ""), "\n".join(line.replace("\n", "\n    ") for line in about)]
-        )
+        cls.__doc__ = "\n    ".join([f"{(cls.__doc__ or '').rstrip()}\n", *(_said(name, one) for name, one in declared)])
     return dataclass(frozen=True, kw_only=True, eq=False)(cls)
 
 
-def _unit(name: str) -> str:
-    return "" if si_unit(name) == "1" else f" ({si_unit(name)})"
+def _said(name: str, declared: Field[Any]) -> str:
+    unit, lines = si_unit(name), declared.metadata["meaning"].splitlines()
+    return f"{name}{'' if unit == '1' else f' ({unit})'}: " + "\n        ".join(line.strip() for line in lines)
 
 
 def meanings(cls: type[Any]) -> dict[str, str]:

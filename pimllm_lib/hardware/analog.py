@@ -21,7 +21,7 @@ class Cell:
     bits: Value = declare(BITS, "bits a cell stores")
     low_share: Value = declare(SHARE, "share of cells that are on")
     read_v: Value = declare(POSITIVE, "voltage of a read")
-    read_duty: Value = declare(POSITIVE, "share of a read in which the voltage is applied")
+    read_duty: Value = declare(POSITIVE, "share of the time that the voltage is applied")
     read_s: Value = declare(POSITIVE, "duration of one read, without the delay of the crossbar")
     write_s: Value = declare(POSITIVE, "duration of one write pulse")
     write_j: Value = declare(POSITIVE, "energy of one write pulse")
@@ -66,7 +66,7 @@ class Crossbar:
     rows: Value = declare(COUNT, "rows, along which inputs are applied")
     cols: Value = declare(COUNT, "columns, along which results are read")
     polarity: Value = declare(
-        COUNT + needs("1 or 2", lambda value: np.isin(value, (1, 2))),
+        COUNT + needs("1 or 2", lambda value: (value == 1) | (value == 2)),
         "2 for a differential pair of crossbars subtracted before conversion, 1 for one",
     )
     weight_bits: Value = declare(BITS, "bits of a weight, the sign included where polarity is 2")

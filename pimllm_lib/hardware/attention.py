@@ -25,7 +25,7 @@ class Technology:
     cell: Cell = declare(PART, "the cell, with voltages, times and energies of a read and of a pulse")
     endurance: Value = declare(_CYCLES, "write cycles that half of the cells survive", default=np.inf)
     weibull_shape: Value = declare(POSITIVE, "slope of the distribution of cells around `endurance`", default=2.0)
-    cycles_per_write: Value = declare(POSITIVE, "how many of these cycles a verified write takes", default=1.0)
+    cycles_per_write: Value = declare(POSITIVE, "write cycles that a verified write takes", default=1.0)
     retention_s: Value = declare(_SECONDS, "time until a cell has to be written again", default=np.inf)
     leakage_w: Value = declare(AT_LEAST_0, "power of a cell that waits", default=0.0)
     row_parallel: Value = declare(COUNT, "cells of a row written at once in a crossbar", default=1)
@@ -70,7 +70,9 @@ class KvPim:
         AT_LEAST_0, "share of its static power that a gated tile draws, without other tiles to say so", default=1.0
     )
     hot: KvPim | None = declare(PART, "crossbars for the latest tokens, None where all lie in the same", default=None)
-    hot_tokens: Value = declare(AT_LEAST_0 + number("whole tokens", whole=True), "how many latest tokens", default=0)
+    hot_tokens: Value = declare(
+        AT_LEAST_0 + number("whole tokens", whole=True), "latest tokens that lie in hot crossbars", default=0
+    )
 
     def __post_init__(self) -> None:
         """Refuse keys and values that its cells do not hold, and a hot window that is none."""

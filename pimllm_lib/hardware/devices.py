@@ -45,7 +45,7 @@ class Devices:
     name: str
     variation: Value = _one(AT_LEAST_0, "standard deviation of a programmed conductance over its target", default=0.0)
     law: Name = _one(
-        choice(LAWS), """what it is drawn from: "normal", cut at 0, or "lognormal" of the same mean""", default="normal"
+        choice(LAWS), """law of the variation: "normal", cut at 0, or "lognormal" of the same mean""", default="normal"
     )
     curve_siemens: Table = declare(
         (_finite,), "published standard deviation: coefficients of the powers of target / full_siemens", default=()
@@ -60,11 +60,11 @@ class Devices:
         AT_LEAST_0, "standard deviation of the current a converter sees, in on-cell currents", default=0.0
     )
     drift: Value = _one(AT_LEAST_0, "mean of the exponent by which conductance falls with time", default=0.0)
-    drift_spread: Value = _one(AT_LEAST_0, "standard deviation of that exponent over cells", default=0.0)
+    drift_spread: Value = _one(AT_LEAST_0, "standard deviation over cells of the exponent of drift", default=0.0)
     drift_time: Value = _one(
         _FROM_1, "time since programming over that at which the exponent starts to count (1: no drift)", default=1.0
     )
-    compensated: Value = _one(FLAG, "what has drifted is compensated for", default=False)
+    compensated: Value = _one(FLAG, "drift is compensated for", default=False)
     spares: Value = _one(
         _COLUMNS,
         "columns beside a crossbar's, each in the place of one with more cells stuck at a wrong value",
@@ -72,7 +72,9 @@ class Devices:
     )
     wire_ohm: Value = _one(AT_LEAST_0, "resistance of a bit line from cell to cell", default=0.0)
     drop: Name = _one(
-        choice(DROPS), "how its loss is worked out, one of `DROPS`, see `analog.crossbar.wires`", default="ladder"
+        choice(DROPS),
+        "how the drop along a bit line is worked out, one of `DROPS`, see `analog.crossbar.wires`",
+        default="ladder",
     )
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ class Sram:
     port_bits: Value = declare(_LIMIT, "bits that it and the array exchange in a cycle of the array", default=np.inf)
     port_bit_area_m2: Value = declare(AT_LEAST_0, "area of the wires and drivers of each such bit", default=0.0)
     port_rate_hz: Value = declare(
-        _LIMIT, "fastest array for which that area is enough; a faster one takes as many more", default=np.inf
+        _LIMIT, "fastest array for which that area is enough; a faster one takes as many more wires", default=np.inf
     )
 
     def __post_init__(self) -> None:
@@ -40,7 +40,9 @@ class Dram:
     """Off-chip memory."""
 
     name: str
-    capacity_bytes: Value = declare(POSITIVE, "capacity, of weights and key-value cache together")
+    capacity_bytes: Value = declare(
+        POSITIVE, "capacity, for weights and for a key-value cache that no other part holds"
+    )
     bandwidth_bps: Value = declare(POSITIVE, "rate of all channels together")
     bit_j: Value = declare(POSITIVE, "energy of one bit moved")
     standby_w: Value = declare(POSITIVE, "power of refresh and of waiting")

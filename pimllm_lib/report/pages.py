@@ -7,7 +7,7 @@ from inspect import getdoc, signature
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib import __version__, catalog
+from pimllm_lib import __version__, catalog, hardware
 from pimllm_lib.analog.crossbar import calibration, cells, product
 from pimllm_lib.analog.lm import checkpoint, docstrings, evaluation, language, source
 from pimllm_lib.analog.noise import attention
@@ -24,6 +24,7 @@ from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.generation import generate
+from pimllm_lib.workload.decoder import Decoder
 
 
 def substitutions(results: Path) -> dict[str, str]:
@@ -69,9 +70,11 @@ _OTHERS: tuple[Any, ...] = (
 
 
 def _api_reference() -> str:
-    """Return the signature and documentation of the public functions, as they stand in the code."""
+    """Return the signature and documentation of the public functions, then of the parts, as they stand in the code."""
     named = {f"pl.{name}": function for name, function in _DOOR.items()}
-    named |= {f"{f.__module__.removeprefix('pimllm_lib.')}.{f.__name__}": f for f in _OTHERS}
+    parts = (getattr(hardware, name) for name in hardware.__all__)
+    others = (*_OTHERS, Conventions, Decoder, *(part for part in parts if isinstance(part, type)))
+    named |= {f"{f.__module__.removeprefix('pimllm_lib.')}.{f.__name__}": f for f in others}
     blocks = []
     for name, function in named.items():
         names = ", ".join(str(p).split(":")[0].split(" =")[0] for p in signature(function).parameters.values())

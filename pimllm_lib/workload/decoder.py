@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,10 @@ _WHOLE = AT_LEAST_0 + number("a whole number", whole=True, what=_NAMED)
 
 
 def _one_of(*names: str) -> Rule:
-    return needs(f"one of {', '.join(names)}", lambda value: np.isin(np.asarray(value), names), what=_NAMED)
+    def holds(value: Any) -> Any:
+        return value in names if isinstance(value, str) else np.isin(np.asarray(value), names)
+
+    return needs(f"one of {', '.join(names)}", holds, what=_NAMED)
 
 
 @part
@@ -47,7 +50,7 @@ class Decoder:
 
     name: str
     d_model: Value = declare(COUNT, "width of the residual stream")
-    d_ff: Value = declare(COUNT, "width of the FFN, of each expert's where there are several")
+    d_ff: Value = declare(COUNT, "width of the FFN, or of each expert")
     n_layers: Value = declare(COUNT, "decoder blocks")
     n_heads: Value = declare(COUNT, "query heads")
     n_kv_heads: Value = declare(COUNT, "heads of keys and values, which query heads share")
@@ -55,7 +58,7 @@ class Decoder:
     vocab_size: Value = declare(COUNT, "tokens of the vocabulary")
     gated: bool = declare(FLAG, "the FFN has a gate beside its up projection", default=False)
     n_experts: Value = declare(COUNT, "FFNs of each block", default=1)
-    experts_per_token: Value = declare(COUNT, "how many of them work on a token", default=1)
+    experts_per_token: Value = declare(COUNT, "experts that work on a token", default=1)
     window: Value = declare(_TOKENS, "latest tokens that attention reaches, in every block", default=np.inf)
     sinks: Value = declare(_WHOLE, "first tokens that attention reaches beside a window", default=0)
     top_tokens: Value = declare(
@@ -63,7 +66,7 @@ class Decoder:
     )
     page: Value = declare(COUNT, "tokens that are chosen together", default=16)
     latent_dim: Value = declare(_WHOLE, "width of the latent", default=0)
-    rope_dim: Value = declare(_WHOLE, "width of the part of a key that carries positions beside it", default=0)
+    rope_dim: Value = declare(_WHOLE, "width of the part of a key that carries positions, beside the latent", default=0)
     tied_embeddings: bool = declare(FLAG, "the output head is the table of token embeddings", default=True)
     position_rows: int = declare(AT_LEAST_0, "rows of a learned position table (0 with rotary positions)", default=0)
     embedding_dim: Value | None = declare(COUNT, "width of the token embedding where it is not d_model", default=None)
