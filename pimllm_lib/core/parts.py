@@ -60,7 +60,9 @@ def part(cls: type[T]) -> type[T]:
     if checks:
         cls.__post_init__ = checked  # type: ignore[attr-defined]
     if declared:
-        cls.__doc__ = "\n    ".join([f"{(cls.__doc__ or '').rstrip()}\n", *(_said(name, one) for name, one in declared)])
+        cls.__doc__ = "\n    ".join(
+            [f"{(cls.__doc__ or '').rstrip()}\n", *(_said(name, one) for name, one in declared)]
+        )
     return dataclass(frozen=True, kw_only=True, eq=False)(cls)
 
 
