@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,19 @@ def read_text(path: Path) -> str:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
 
+def read_as(form: str, loads: Callable[[str], Any], path: Path) -> Any:
+    """Return what a file holds, by the function that reads its form. Raises BadInput for a file that is nothing of it."""
+    text = read_text(path)
+    try:
+        return loads(text)
+    except (RecursionError, ValueError) as error:
+        raise BadInput(f"{path} is not {form}: {clip(str(error), 100)}") from None
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file as a table. Raises BadInput when it cannot be read or is not TOML."""
-    try:
-        return tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{path} is not TOML: {clip(str(error), 100)}") from None
+    table: dict[str, Any] = read_as("TOML", tomllib.loads, path)
+    return table
 
 
 def name_of(table: Mapping[str, Any], path: Path) -> str:
@@ -58,6 +63,13 @@ def name_of(table: Mapping[str, Any], path: Path) -> str:
     return name
 
 
+def require_known(where: str, what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise BadInput, naming the file, for the first key of a table that is not among the known ones."""
+    for key in given:
+        if key not in known:
+            raise BadInput(f"{where}: {unknown(what, key, known)}")
+
+
 def build(cls: Any, name: str, table: Mapping[str, Any], where: str, find: Callable[[str], Any]) -> Any:
     """Return the part of class `cls` that a table of quantities describes; `find` gives the part a field names.
 
@@ -65,9 +77,7 @@ def build(cls: Any, name: str, table: Mapping[str, Any], where: str, find: Calla
     """
     known = {f.name: f for f in fields(cls) if f.name != "name"}
     given = {key: value for key, value in table.items() if key not in ("part", "name", "summary")}
-    for key in given:
-        if key not in known:
-            raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
+    require_known(where, f"field of {name}", given, known)
     for key, spec in known.items():
         if key not in given and spec.default is MISSING and spec.default_factory is MISSING:
             raise BadInput(f"{where}: {name}.{key} is missing; wanted a value with unit, source and status")
@@ -94,16 +104,14 @@ def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:
     return found
 
 
-def quantity(where: str, field: str, entry: Any, kind: str) -> Any:  # noqa: C901 - one check after another
+def quantity(where: str, field: str, entry: Any, kind: str) -> Any:
     """Return the value of one sourced quantity, in SI units. kind: "Name", "Table" (a list of numbers) or a number.
 
     Raises BadInput for an entry without source or status, an unknown key, and a unit of another kind than the field's.
     """
     if not isinstance(entry, dict):
         raise BadInput(f"{where} is {clip(entry)}; wanted {{ value = ..., unit = ..., source = ..., status = ... }}")
-    for key in entry:
-        if key not in _KEYS:
-            raise BadInput(f"{where}: {unknown('key', key, _KEYS)}")
+    require_known(where, "key", entry, _KEYS)
     for key in ("value", "source", "status"):
         if not str(entry.get(key, "")).strip():
             raise BadInput(f"{where} has no {key}; wanted one")

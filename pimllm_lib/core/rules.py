@@ -39,9 +39,8 @@ def needs(wanted: str, holds: Callable[[Any], Any], *, what: str = "{part}.{fiel
 
 
 def number(wanted: str, *, whole: bool = False, what: str = "{part}.{field}", **bounds: float) -> Rule:
-    """Return the rule of a number, or a list of them, within bounds named as in `operator`: gt, ge, lt, le.
-
-    A bound that is no limit (gt=-inf) still refuses what is not a number.
+    """Return the rule of a number, or a list of them, within bounds named as in `operator`: gt, ge, lt, le. Without any,
+    infinity and NaN are numbers too.
     """
     tests = [(getattr(operator, name), bound) for name, bound in bounds.items()]
 

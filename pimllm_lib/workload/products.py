@@ -23,7 +23,6 @@ class Product:
     """
 
     op: str = declare(UNCHECKED, "which product it is, see `schema.OPS`")
-    kind: str = declare(UNCHECKED, "what it is routed by, see `schema.KINDS`")
     k: Value = declare(UNCHECKED, "size that is summed over")
     n: Value = declare(UNCHECKED, "columns of the operand that is stored")
     count: Value = declare(UNCHECKED, "how many there are in a block, of each expert")
@@ -41,6 +40,11 @@ class Product:
     shares: tuple[Product, ...] = declare(
         UNCHECKED, "products of whole sizes that it is made of, larger first; none where its own are whole", default=()
     )
+
+    @property
+    def kind(self) -> str:
+        """What it is routed by, see `schema.KINDS`."""
+        return PRODUCT_KINDS[self.op]
 
     @property
     def whole(self) -> tuple[Product, ...]:
@@ -99,19 +103,18 @@ def products(
     latent = np.any(np.asarray(decoder.latent_dim))
     table = [*(_latent_projections(decoder) if latent else _projections(decoder)), ("x", heads * hd, d, 1)]
     heads_apart = {"experts": heads, "active": heads}  # matrices of their own, side by side
+    layers = decoder.n_layers
     blocks = [
-        Product(op=op, kind=PRODUCT_KINDS[op], m=vectors, k=k, n=n, count=count, blocks=decoder.n_layers,
-                **(heads_apart if op in ("k_up", "v_up") else {}))
+        Product(op=op, m=vectors, k=k, n=n, count=count, blocks=layers, **heads_apart if op in ("k_up", "v_up") else {})
         for op, k, n, count in table
-    ]  # fmt: skip
+    ]
     blocks[-1:-1] = _attention(decoder, context_len, tokens, way)  # data reaches the output projection last
     active, each, spread = routed(decoder, vectors)
     for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1)):
-        ffn = Product(op=op, kind=PRODUCT_KINDS[op], m=each, k=k, n=n, count=count, blocks=decoder.n_layers,
-                      experts=decoder.n_experts, active=active)  # fmt: skip
+        ffn = Product(op=op, m=each, k=k, n=n, count=count, blocks=layers, experts=decoder.n_experts, active=active)
         blocks.append(replace(ffn, shares=tuple(replace(ffn, m=m, active=number) for m, number in spread)))
     width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
-    head = Product(op="lm_head", kind="head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1)
+    head = Product(op="lm_head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1)
     return [*blocks, head]
 
 
@@ -185,24 +188,20 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
     if chosen is not span:
         # bounds are the least and the greatest of each number of a page's keys: two products a page
         picks, bounds = chosen < span, 2 * ceil_div(span, decoder.page)
-        table.append(Product(op="select", kind=PRODUCT_KINDS["select"], m=rows, k=key, n=bounds,
-                             count=sequences * picks, blocks=decoder.n_layers, shared=group))  # fmt: skip
+        count, layers = sequences * picks, decoder.n_layers
+        table.append(Product(op="select", m=rows, k=key, n=bounds, count=count, blocks=layers, shared=group))
         # heads and tokens that choose for themselves read other keys: they share none, and are rows of products of their own
         each = 1 + picks * (tokens - 1)
         m, sequences, shared = rows / each, sequences * each, shared + picks * (1 - shared)
     parts = cut(chosen, way)
     part, latent = chosen if isinstance(parts, int) else chosen / parts, decoder.latent_dim > 0
     both = {"m": m, "blocks": decoder.n_layers, "count": sequences * parts, "shared": shared, "cut": parts}
-    score = Product(op="score", kind=PRODUCT_KINDS["score"], k=key, n=part, **both)
-    av = Product(op="av", kind=PRODUCT_KINDS["av"], k=part, n=value, held=key * part * latent, **both)
-    shares = [
-        (
-            replace(score, n=n, count=sequences * number),
-            replace(av, k=n, count=sequences * number, held=key * n * latent),
-        )
-        for n, number in dealt(chosen, parts)
-    ]
-    return [*table, *(replace(p, shares=tuple(pair[i] for pair in shares)) for i, p in enumerate((score, av)))]
+    score = Product(op="score", k=key, n=part, **both)
+    av = Product(op="av", k=part, n=value, held=key * part * latent, **both)
+    sizes = [(n, sequences * number) for n, number in dealt(chosen, parts)]
+    scores = tuple(replace(score, n=n, count=count) for n, count in sizes)
+    values = tuple(replace(av, k=n, count=count, held=key * n * latent) for n, count in sizes)
+    return [*table, replace(score, shares=scores), replace(av, shares=values)]
 
 
 def cut(tokens: Value, way: Decoding) -> Value:
