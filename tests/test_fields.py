@@ -120,7 +120,7 @@ def test_a_rule_refuses_a_wrong_value_on_one_line_with_class_and_field(rule, wro
     [
         (rules.COUNT, 1), (rules.COUNT, 2.0), (rules.COUNT, 2**53 - 1), (rules.BITS, 16), (rules.POSITIVE, 1e-300),
         (rules.POSITIVE, (1.0, 2.0)), (rules.AT_LEAST_0, 0), (rules.SHARE, 1), (rules.CHANCE, 0.0), (rules.FLAG, True),
-        (rules.FLAG, 0), (rules.TEXT, ""), (rules.number("above 0", gt=0), float("inf")), (rules.UNCHECKED, object()),
+        (rules.FLAG, 0), (rules.TEXT, ""), (rules.number("above 0", gt=0), float("inf")), (rules.ANY, object()),
     ],
 )  # fmt: skip
 def test_a_rule_takes_a_right_value_and_an_axis_of_them(rule, right):
@@ -129,7 +129,7 @@ def test_a_rule_takes_a_right_value_and_an_axis_of_them(rule, right):
         size: Value = declare(rule, "how large it is")
 
     assert Gadget(size=right).size is right
-    if rule not in (rules.TEXT, rules.UNCHECKED) and not isinstance(right, tuple | bool):
+    if rule not in (rules.TEXT, rules.ANY) and not isinstance(right, tuple | bool):
         assert Gadget(size=pl.axis(sizes=[right, right])).size.sizes == {"sizes": 2}
 
 

@@ -89,8 +89,7 @@ def walk() -> list[Conventions]:
     for name in ORDER:
         sign = "-" if name in SLIPS else "+"
         steps.append(replace(steps[-1], name=f"{sign} {name}", **{name: name not in SLIPS}))
-    last_slip = len([name for name in ORDER if name in SLIPS])
-    steps[last_slip], steps[-1] = CORRECTED, FULL_SYSTEM
+    steps[len(SLIPS)], steps[-1] = CORRECTED, FULL_SYSTEM
     return steps
 
 

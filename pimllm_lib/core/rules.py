@@ -91,7 +91,7 @@ def is_number(value: Any) -> bool:
 
 
 MAX_BITS = 16
-UNCHECKED: Rule = ()  # what only the library makes
+ANY: Rule = ()  # of what the library alone makes
 PART: Rule = (_inner,)  # of the class that the field's type names
 TEXT = needs("a text", lambda value: isinstance(value, str))
 FLAG = needs(

@@ -154,9 +154,7 @@ class Pim:
     grid_side: Value = declare(COUNT, "tiles along each side of a block's grid")
     tiles_per_bank: Value = declare(COUNT, "tiles of a bank")
     program_rows: Value = declare(COUNT, "crossbar rows written at once in the whole machine")
-    dummy_fan_in: Value = declare(
-        COUNT, "inputs of the dummy layer that preceded the matrices in the published mapping"
-    )
+    dummy_fan_in: Value = declare(COUNT, "inputs of the dummy layer before the matrices in the published mapping")
     gated_share: Value = declare(AT_LEAST_0, "share of its static power that a gated tile still draws", default=0.0)
     walk: Name = declare(
         choice(WALKS, what="walk of tiles"), "how tiles are laid on the grid, one of `WALKS`", default="l-shell"

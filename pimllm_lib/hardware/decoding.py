@@ -46,9 +46,7 @@ class Decoding:
     splits: Value = declare(
         COUNT, "parts that a head's context is cut into, products whose partial results are then reduced", default=1
     )
-    pipelined: Value = declare(
-        FLAG, "one half of the batch is on the crossbars while the other is on the array", default=False
-    )
+    pipelined: Value = declare(FLAG, "half of the batch is on the crossbars, the other on the array", default=False)
     speculation: Speculation | None = declare(PART, "how tokens are drafted, None where none are", default=None)
 
 

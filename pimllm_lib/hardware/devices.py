@@ -53,9 +53,7 @@ class Devices:
     full_siemens: Value = _one(POSITIVE, "where on that curve an on-cell is taken to lie", default=1.0)
     stuck_off: Value = _one(CHANCE, "chance of a cell to be stuck at its high resistance", default=0.0)
     stuck_on: Value = _one(CHANCE, "chance of a cell to be stuck at its low resistance", default=0.0)
-    read_noise: Value = _one(
-        AT_LEAST_0, "standard deviation of a cell's current over its mean, drawn at each read", default=0.0
-    )
+    read_noise: Value = _one(AT_LEAST_0, "relative standard deviation of a cell's current at each read", default=0.0)
     output_noise: Value = _one(
         AT_LEAST_0, "standard deviation of the current a converter sees, in on-cell currents", default=0.0
     )
@@ -100,9 +98,7 @@ class Readout:
     range: Name = _one(choice(RANGES), "what sets the full scale of a converter", default="ideal")
     lsb: Value = _one(POSITIVE, "step of a converter of fixed range, in on-cell currents", default=1.0)
     sigmas: Value = _one(POSITIVE, "full scale in standard deviations of the sums, by that range", default=4.0)
-    quantile: Value = _one(
-        _UP_TO_1, "quantile of the magnitude of the sums at full scale, by that range", default=0.9999
-    )
+    quantile: Value = _one(_UP_TO_1, "quantile of the magnitude of sums at full scale, by that range", default=0.9999)
     inl: Value = _one(number("a number of steps"), "bow of the transfer curve, in steps", default=0.0)
     dnl: Value = _one(AT_LEAST_0, "standard deviation of the steps of the transfer curve, in steps", default=0.0)
     softmax_bits: Value = _one(

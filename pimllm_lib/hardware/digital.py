@@ -28,9 +28,7 @@ class SystolicArray:
     dataflow: Name = declare(_FLOW, "output, weight or input stationary: one of `DATAFLOWS`", default="os")
     active_pe_energy_j: Value = declare(POSITIVE, "energy per cycle of a PE that holds an operand or result")
     idle_pe_energy_j: Value = declare(POSITIVE, "energy per cycle of a PE that holds neither")
-    measured_cycle_energy_j: Value = declare(
-        AT_LEAST_0, "reported energy per cycle of the array (0: none)", default=0.0
-    )
+    measured_cycle_energy_j: Value = declare(AT_LEAST_0, "reported energy per cycle, 0 where none was", default=0.0)
     measured_rows: Value = declare(AT_LEAST_0, "rows of the array that `measured_cycle_energy_j` is for", default=0)
     measured_cols: Value = declare(AT_LEAST_0, "columns of the array that `measured_cycle_energy_j` is for", default=0)
     measured_dataflow: Name = declare(_FLOW, "dataflow that `measured_cycle_energy_j` is for", default="os")
@@ -39,13 +37,9 @@ class SystolicArray:
     row_groups: Value = declare(COUNT, "most groups that the rows of each can be divided into", default=1)
     overlap: Value = declare(FLAG, "the next fold streams in while the last one drains", default=False)
     group_area_m2: Value = declare(AT_LEAST_0, "area that a PE takes more for groups", default=0.0)
-    group_pe_energy_j: Value = declare(
-        AT_LEAST_0, "energy that a working PE's cycle takes more for groups", default=0.0
-    )
+    group_pe_energy_j: Value = declare(AT_LEAST_0, "what a working PE's cycle takes more for groups", default=0.0)
     shadow_area_m2: Value = declare(AT_LEAST_0, "area of a PE's second accumulator, for overlap", default=0.0)
-    shadow_j: Value = declare(
-        AT_LEAST_0, "energy of one result or stationary operand moved through that accumulator", default=0.0
-    )
+    shadow_j: Value = declare(AT_LEAST_0, "energy of one result or operand through that accumulator", default=0.0)
 
     def __post_init__(self) -> None:
         """Refuse groups that leave rows over, and groups or overlap that cost nothing."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pimllm_lib.core.errors import BadInput, unknown
 from pimllm_lib.core.parts import declare, part, require
-from pimllm_lib.core.rules import PART, UNCHECKED
+from pimllm_lib.core.rules import ANY, PART
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS
 from pimllm_lib.hardware.analog import Pim
 from pimllm_lib.hardware.attention import KvPim
@@ -41,7 +41,7 @@ class System:
     kv_pim: KvPim | None = declare(PART, "crossbars that hold keys and values", default=None)
     decoding: Decoding = declare(PART, "how a step is organised", default=ONE_BY_ONE)
     routing: Mapping[str, str] = declare(
-        UNCHECKED, "kind of product -> engine", default_factory=lambda: dict.fromkeys(KINDS, "array")
+        ANY, "kind of product -> engine", default_factory=lambda: dict.fromkeys(KINDS, "array")
     )
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from pimllm_lib.core.rules import AT_LEAST_0, COUNT, POSITIVE, choice, number
 
 SOFTMAXES = ("consmax", "conventional")
 _LIMIT = number("a number above 0; inf for no limit", gt=0)
+_SCALES = number("at least 1; inf for no scales", ge=1)
 
 
 @part
@@ -40,9 +41,7 @@ class Dram:
     """Off-chip memory."""
 
     name: str
-    capacity_bytes: Value = declare(
-        POSITIVE, "capacity, for weights and for a key-value cache that no other part holds"
-    )
+    capacity_bytes: Value = declare(POSITIVE, "capacity for weights, and for a cache that no other part holds")
     bandwidth_bps: Value = declare(POSITIVE, "rate of all channels together")
     bit_j: Value = declare(POSITIVE, "energy of one bit moved")
     standby_w: Value = declare(POSITIVE, "power of refresh and of waiting")
@@ -73,14 +72,12 @@ class Storage:
     sum_bits: Value = declare(POSITIVE, "bits of a partial sum")
     head_bits: Value = declare(POSITIVE, "bits of a weight of the output head")
     kv_group: Value = declare(
-        number("at least 1; inf for no scales", ge=1),
-        "cached numbers that share a scale (infinite: no scales, as published)",
+        _SCALES,
+        "cached numbers that share a scale (infinite: no scales)",
         default=np.inf,
     )
     kv_scale_bits: Value = declare(AT_LEAST_0, "bits of a scale and its offset", default=0)
-    kv_convert_j: Value = declare(
-        AT_LEAST_0, "energy to bring a cached number to the bits of an activation", default=0.0
-    )
+    kv_convert_j: Value = declare(AT_LEAST_0, "energy to bring a cached number to bits of an activation", default=0.0)
 
     def __post_init__(self) -> None:
         """Refuse scales that cost nothing."""

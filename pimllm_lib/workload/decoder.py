@@ -29,9 +29,7 @@ class PublishedShape:
 
     d_ff: Value | None = declare(COUNT, "FFN width", default=None)
     gated: bool | None = declare(FLAG, "whether the FFN has a gate", default=None)
-    pim_width: int | None = declare(
-        COUNT, "width of model and FFN alike in the study's crossbar simulation", default=None
-    )
+    pim_width: int | None = declare(COUNT, "width of model and FFN alike in its crossbar simulation", default=None)
 
 
 @part
@@ -61,9 +59,7 @@ class Decoder:
     experts_per_token: Value = declare(COUNT, "experts that work on a token", default=1)
     window: Value = declare(_TOKENS, "latest tokens that attention reaches, in every block", default=np.inf)
     sinks: Value = declare(_WHOLE, "first tokens that attention reaches beside a window", default=0)
-    top_tokens: Value = declare(
-        _TOKENS, "most tokens that a decoding step attends to, of those reached", default=np.inf
-    )
+    top_tokens: Value = declare(_TOKENS, "most tokens that a step attends to, of those reached", default=np.inf)
     page: Value = declare(COUNT, "tokens that are chosen together", default=16)
     latent_dim: Value = declare(_WHOLE, "width of the latent", default=0)
     rope_dim: Value = declare(_WHOLE, "width of the part of a key that carries positions, beside the latent", default=0)
@@ -77,9 +73,7 @@ class Decoder:
         _one_of("layernorm", "rmsnorm"), "kind of the norms; a layer norm has a bias beside its gain", default="rmsnorm"
     )
     final_norm: bool = declare(FLAG, "a norm precedes the output head", default=True)
-    sub_norms: Value = declare(
-        FLAG, "BitNet's extra norms before the attention output and FFN down projections", default=False
-    )
+    sub_norms: Value = declare(FLAG, "BitNet's norms before attention output and FFN down projection", default=False)
     qk_norm: Value = declare(FLAG, "a norm of head_dim on queries and keys", default=False)
     published: PublishedShape = declare(PART, "the shape a study used instead", default=PublishedShape())
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pimllm_lib.core.parts import Value, ceil_div, declare, part
-from pimllm_lib.core.rules import UNCHECKED
+from pimllm_lib.core.rules import ANY
 from pimllm_lib.core.schema import PRODUCT_KINDS
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
 from pimllm_lib.workload.decoder import Decoder
@@ -22,23 +22,23 @@ class Product:
     Decoding has m = 1: every product is a GEMV.
     """
 
-    op: str = declare(UNCHECKED, "which product it is, see `schema.OPS`")
-    k: Value = declare(UNCHECKED, "size that is summed over")
-    n: Value = declare(UNCHECKED, "columns of the operand that is stored")
-    count: Value = declare(UNCHECKED, "how many there are in a block, of each expert")
-    blocks: Value = declare(UNCHECKED, "decoder blocks that have them")
-    m: Value = declare(UNCHECKED, "vectors that are multiplied", default=1)
-    shared: Value = declare(UNCHECKED, "how many of the `count` use the same k x n operand", default=1)
-    experts: Value = declare(UNCHECKED, "how many experts have `count` products and matrices of their own", default=1)
-    active: Value = declare(UNCHECKED, "how many of the experts work in a step", default=1)
+    op: str = declare(ANY, "which product it is, see `schema.OPS`")
+    k: Value = declare(ANY, "size that is summed over")
+    n: Value = declare(ANY, "columns of the operand that is stored")
+    count: Value = declare(ANY, "how many there are in a block, of each expert")
+    blocks: Value = declare(ANY, "decoder blocks that have them")
+    m: Value = declare(ANY, "vectors that are multiplied", default=1)
+    shared: Value = declare(ANY, "how many of the `count` use the same k x n operand", default=1)
+    experts: Value = declare(ANY, "how many experts have `count` products and matrices of their own", default=1)
+    active: Value = declare(ANY, "how many of the experts work in a step", default=1)
     held: Value = declare(
-        UNCHECKED,
+        ANY,
         "numbers of the k x n operand that came with the one before it, on the chip still if they fit",
         default=0,
     )
-    cut: Value = declare(UNCHECKED, "how many of the `count` are parts of one context", default=1)
+    cut: Value = declare(ANY, "how many of the `count` are parts of one context", default=1)
     shares: tuple[Product, ...] = declare(
-        UNCHECKED, "products of whole sizes that it is made of, larger first; none where its own are whole", default=()
+        ANY, "products of whole sizes that it is made of, larger first; none where its own are whole", default=()
     )
 
     @property
@@ -77,12 +77,10 @@ class Product:
 class Elementwise:
     """Elements of a nonlinear function in each of several decoder blocks."""
 
-    op: str = declare(UNCHECKED, "what they are charged to, see `schema.OPS`")
-    function: str = declare(
-        UNCHECKED, "what is computed of each, such as softmax, layernorm, rmsnorm, gelu, silu, residual"
-    )
-    elements: Value = declare(UNCHECKED, "how many there are in a block")
-    blocks: Value = declare(UNCHECKED, "decoder blocks that have them")
+    op: str = declare(ANY, "what they are charged to, see `schema.OPS`")
+    function: str = declare(ANY, "what is computed of each, such as softmax, layernorm, rmsnorm, gelu, silu, residual")
+    elements: Value = declare(ANY, "how many there are in a block")
+    blocks: Value = declare(ANY, "decoder blocks that have them")
 
 
 def products(

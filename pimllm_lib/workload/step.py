@@ -9,7 +9,7 @@ import numpy as np
 
 from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.parts import Value, declare, part, require
-from pimllm_lib.core.rules import UNCHECKED
+from pimllm_lib.core.rules import ANY
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import Elementwise, Product, cache_words, elementwise, products, together
@@ -19,13 +19,13 @@ from pimllm_lib.workload.products import Elementwise, Product, cache_words, elem
 class Step:
     """One step to be costed."""
 
-    array: Decoder = declare(UNCHECKED, "the decoder as the systolic array has it")
-    pim: Decoder = declare(UNCHECKED, "the decoder as the crossbars have it")
-    context: Value = declare(UNCHECKED, "tokens in the key-value cache")
-    tokens: Value = declare(UNCHECKED, "new tokens of a sequence")
-    counting: Conventions = declare(UNCHECKED, "how the step is counted")
-    way: Decoding = declare(UNCHECKED, "how the step is organised", default=ONE_BY_ONE)
-    outputs: Value = declare(UNCHECKED, "tokens that reach the output head", default=1)
+    array: Decoder = declare(ANY, "the decoder as the systolic array has it")
+    pim: Decoder = declare(ANY, "the decoder as the crossbars have it")
+    context: Value = declare(ANY, "tokens in the key-value cache")
+    tokens: Value = declare(ANY, "new tokens of a sequence")
+    counting: Conventions = declare(ANY, "how the step is counted")
+    way: Decoding = declare(ANY, "how the step is organised", default=ONE_BY_ONE)
+    outputs: Value = declare(ANY, "tokens that reach the output head", default=1)
 
     @property
     def vectors(self) -> Value:
