@@ -19,6 +19,7 @@ from pimllm_lib.core.units import si_unit
 from pimllm_lib.hardware import Cell
 from pimllm_lib.report import pages, tables
 
+COLUMN = rules.number("a finite number above 0", gt=0, lt=np.inf, column=True)
 CELL = pl.catalog.parts["rram-mnsim"]
 
 
@@ -90,8 +91,9 @@ def test_every_rule_refuses_what_is_nothing_of_the_kind_and_names_the_field(item
         (rules.BITS, 17, "1 to 16 bits"),
         (rules.POSITIVE, 0, "a finite number above 0"),
         (rules.POSITIVE, float("inf"), "a finite number above 0"),
-        (rules.POSITIVE, (1.0, -2.0), "a finite number above 0"),
-        (rules.POSITIVE, (), "a finite number above 0"),
+        (rules.POSITIVE, (1.0, 2.0), "a finite number above 0"),
+        (COLUMN, (1.0, -2.0), "a finite number above 0"),
+        (COLUMN, (), "a finite number above 0"),
         (rules.AT_LEAST_0, -1e-300, "a finite number of at least 0"),
         (rules.AT_LEAST_0, float("nan"), "a finite number of at least 0"),
         (rules.AT_LEAST_0, "0", "a finite number of at least 0"),
@@ -119,7 +121,7 @@ def test_a_rule_refuses_a_wrong_value_on_one_line_with_class_and_field(rule, wro
     ("rule", "right"),
     [
         (rules.COUNT, 1), (rules.COUNT, 2.0), (rules.COUNT, 2**53 - 1), (rules.BITS, 16), (rules.POSITIVE, 1e-300),
-        (rules.POSITIVE, (1.0, 2.0)), (rules.AT_LEAST_0, 0), (rules.SHARE, 1), (rules.CHANCE, 0.0), (rules.FLAG, True),
+        (COLUMN, (1.0, 2.0)), (rules.AT_LEAST_0, 0), (rules.SHARE, 1), (rules.CHANCE, 0.0), (rules.FLAG, True),
         (rules.FLAG, 0), (rules.TEXT, ""), (rules.number("above 0", gt=0), float("inf")), (rules.ANY, object()),
     ],
 )  # fmt: skip

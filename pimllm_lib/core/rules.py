@@ -38,14 +38,16 @@ def needs(wanted: str, holds: Callable[[Any], Any], *, what: str = "{part}.{fiel
     return (check,)
 
 
-def number(wanted: str, *, whole: bool = False, what: str = "{part}.{field}", **bounds: float) -> Rule:
-    """Return the rule of a number, or a list of them, within bounds named as in `operator`: gt, ge, lt, le. Without any,
-    infinity and NaN are numbers too.
+def number(
+    wanted: str, *, whole: bool = False, column: bool = False, what: str = "{part}.{field}", **bounds: float
+) -> Rule:
+    """Return the rule of a number, or of a column of them, within bounds named as in `operator`: gt, ge, lt, le. Without
+    any, infinity and NaN are numbers too.
     """
     tests = [(getattr(operator, name), bound) for name, bound in bounds.items()]
 
     def holds(value: Any) -> Any:
-        value = np.asarray(value) if isinstance(value, tuple) and value else value
+        value = np.asarray(value) if column and isinstance(value, tuple) and value else value
         if not is_number(value):
             return False
         ok = not whole or isinstance(value, int) or value == np.floor(value)

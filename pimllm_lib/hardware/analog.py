@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.core.parts import Name, Table, Value, declare, part, require
-from pimllm_lib.core.rules import AT_LEAST_0, BITS, COUNT, PART, POSITIVE, SHARE, choice, needs
+from pimllm_lib.core.rules import AT_LEAST_0, BITS, COUNT, PART, POSITIVE, SHARE, choice, needs, number
 
 #: How consecutive tiles are laid on the grid, see `costs.placement`.
 WALKS = ("l-shell", "row-major", "banks")
+_COLUMN = number("a finite number above 0", gt=0, lt=np.inf, column=True)
+_COEFFICIENTS = number("a finite number of at least 0", ge=0, lt=np.inf, column=True)
 
 
 @part
@@ -73,7 +75,7 @@ class Crossbar:
     cell: Cell = declare(PART, "the cell at each crossing")
     dac: Dac = declare(PART, "the converters of its inputs")
     adc: Adc = declare(PART, "the converters of its results")
-    delay_s: Table = declare(AT_LEAST_0, "coefficients of 1, kib, kib^2 of its delay, kib being its capacity in KiB")
+    delay_s: Table = declare(_COEFFICIENTS, "coefficients of 1, kib and kib^2 of its delay, kib: its capacity in KiB")
     row_area_m2: Value = declare(POSITIVE, "area of drivers and decoder of one row")
 
     def __post_init__(self) -> None:
@@ -105,11 +107,11 @@ class Buffer:
     """SRAM buffers by capacity: a buffer takes the smallest listed size that holds it, beyond the last several of it."""
 
     name: str
-    sizes_bytes: Table = declare(POSITIVE, "capacities, growing; the other tables have a value for each")
-    read_j: Table = declare(POSITIVE, "energy of reading a word")
-    write_j: Table = declare(POSITIVE, "energy of writing a word")
-    leakage_w: Table = declare(POSITIVE, "leakage power")
-    area_m2: Table = declare(POSITIVE, "area")
+    sizes_bytes: Table = declare(_COLUMN, "capacities, growing; the other tables have a value for each")
+    read_j: Table = declare(_COLUMN, "energy of reading a word")
+    write_j: Table = declare(_COLUMN, "energy of writing a word")
+    leakage_w: Table = declare(_COLUMN, "leakage power")
+    area_m2: Table = declare(_COLUMN, "area")
     word_bits: Value = declare(POSITIVE, "bits of a word, the width of the port")
     access_s: Value = declare(POSITIVE, "time of one word")
 

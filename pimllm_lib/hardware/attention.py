@@ -37,7 +37,7 @@ class Technology:
     array_endurance: Value = declare(
         _CYCLES_OR_NAN, "endurance of arrays, products and foundry processes alone; NaN: none published", default=np.nan
     )
-    erase_s: Value = declare(AT_LEAST_0, "time of erasing `erased` tokens together before one is written", default=0.0)
+    erase_s: Value = declare(AT_LEAST_0, "time of erasing `erased` tokens together before any is written", default=0.0)
     erase_j: Value = declare(AT_LEAST_0, "energy of erasing, for each cell", default=0.0)
     erased: Value = declare(COUNT, "tokens erased together", default=1)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pimllm_lib.core.parts import Name, Table, Value, declare, part, require
-from pimllm_lib.core.rules import AT_LEAST_0, CHANCE, FLAG, POSITIVE, Rule, choice, is_number, needs, number
+from pimllm_lib.core.parts import Name, Table, Value, declare, numeric, part, require
+from pimllm_lib.core.rules import AT_LEAST_0, CHANCE, FLAG, POSITIVE, Rule, choice, needs, number
 
 #: Laws of conductance variation; ways to work out the drop along a bit line; what sets a converter's range.
 LAWS = ("normal", "lognormal")
@@ -31,7 +31,8 @@ def _one(rule: Rule, meaning: str, **default: Any) -> Any:
 def _finite(item: Any, field: str, value: Any) -> None:
     require(isinstance(value, tuple), f"Devices.{field}", value, "a list of numbers")
     for one in value:
-        require(is_number(one) and np.isfinite(one), f"Devices.{field}", one, "finite numbers")
+        numeric(f"Devices.{field}", one, "numbers")
+        require(np.isfinite(one), f"Devices.{field}", one, "finite numbers")
 
 
 @part
@@ -50,7 +51,7 @@ class Devices:
     curve_siemens: Table = declare(
         (_finite,), "published standard deviation: coefficients of the powers of target / full_siemens", default=()
     )
-    full_siemens: Value = _one(POSITIVE, "where on that curve an on-cell is taken to lie", default=1.0)
+    full_siemens: Value = _one(POSITIVE, "where on `curve_siemens` an on-cell is taken to lie", default=1.0)
     stuck_off: Value = _one(CHANCE, "chance of a cell to be stuck at its high resistance", default=0.0)
     stuck_on: Value = _one(CHANCE, "chance of a cell to be stuck at its low resistance", default=0.0)
     read_noise: Value = _one(AT_LEAST_0, "relative standard deviation of a cell's current at each read", default=0.0)
@@ -97,8 +98,8 @@ class Readout:
     sensing: Name = _one(choice(SENSINGS), "what is converted of a differential pair", default="pair")
     range: Name = _one(choice(RANGES), "what sets the full scale of a converter", default="ideal")
     lsb: Value = _one(POSITIVE, "step of a converter of fixed range, in on-cell currents", default=1.0)
-    sigmas: Value = _one(POSITIVE, "full scale in standard deviations of the sums, by that range", default=4.0)
-    quantile: Value = _one(_UP_TO_1, "quantile of the magnitude of sums at full scale, by that range", default=0.9999)
+    sigmas: Value = _one(POSITIVE, "full scale in standard deviations of sums, for range `sigmas`", default=4.0)
+    quantile: Value = _one(_UP_TO_1, "quantile of sums' magnitude at full scale, for range `quantile`", default=0.9999)
     inl: Value = _one(number("a number of steps"), "bow of the transfer curve, in steps", default=0.0)
     dnl: Value = _one(AT_LEAST_0, "standard deviation of the steps of the transfer curve, in steps", default=0.0)
     softmax_bits: Value = _one(

@@ -9,7 +9,6 @@ from pimllm_lib.core.parts import Name, Value, declare, part, require, require_p
 from pimllm_lib.core.rules import AT_LEAST_0, COUNT, FLAG, POSITIVE, choice
 
 DATAFLOWS = ("os", "ws", "is")
-_FLOW = choice(DATAFLOWS, what="dataflow", axis=True)
 
 
 @part
@@ -25,13 +24,17 @@ class SystolicArray:
     rows: Value = declare(COUNT, "rows of PEs")
     cols: Value = declare(COUNT, "columns of PEs")
     rate_hz: Value = declare(POSITIVE, "clock, one MAC per PE and cycle")
-    dataflow: Name = declare(_FLOW, "output, weight or input stationary: one of `DATAFLOWS`", default="os")
+    dataflow: Name = declare(
+        choice(DATAFLOWS, what="dataflow", axis=True), "output, weight or input stationary", default="os"
+    )
     active_pe_energy_j: Value = declare(POSITIVE, "energy per cycle of a PE that holds an operand or result")
-    idle_pe_energy_j: Value = declare(POSITIVE, "energy per cycle of a PE that holds neither")
+    idle_pe_energy_j: Value = declare(POSITIVE, "energy per cycle of a PE that holds no operand or result")
     measured_cycle_energy_j: Value = declare(AT_LEAST_0, "reported energy per cycle, 0 where none was", default=0.0)
     measured_rows: Value = declare(AT_LEAST_0, "rows of the array that `measured_cycle_energy_j` is for", default=0)
     measured_cols: Value = declare(AT_LEAST_0, "columns of the array that `measured_cycle_energy_j` is for", default=0)
-    measured_dataflow: Name = declare(_FLOW, "dataflow that `measured_cycle_energy_j` is for", default="os")
+    measured_dataflow: Name = declare(
+        choice(DATAFLOWS, what="dataflow"), "dataflow that `measured_cycle_energy_j` is for", default="os"
+    )
     pe_area_m2: Value | None = declare(POSITIVE, "area of a PE, None where it is not known", default=None)
     arrays: Value = declare(COUNT, "how many such arrays work side by side", default=1)
     row_groups: Value = declare(COUNT, "most groups that the rows of each can be divided into", default=1)
@@ -39,7 +42,7 @@ class SystolicArray:
     group_area_m2: Value = declare(AT_LEAST_0, "area that a PE takes more for groups", default=0.0)
     group_pe_energy_j: Value = declare(AT_LEAST_0, "what a working PE's cycle takes more for groups", default=0.0)
     shadow_area_m2: Value = declare(AT_LEAST_0, "area of a PE's second accumulator, for overlap", default=0.0)
-    shadow_j: Value = declare(AT_LEAST_0, "energy of one result or operand through that accumulator", default=0.0)
+    shadow_j: Value = declare(AT_LEAST_0, "energy of one result or operand through its accumulator", default=0.0)
 
     def __post_init__(self) -> None:
         """Refuse groups that leave rows over, and groups or overlap that cost nothing."""

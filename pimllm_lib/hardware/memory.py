@@ -26,9 +26,9 @@ class Sram:
     leakage_w: Value = declare(POSITIVE, "leakage of all of it")
     area_m2: Value | None = declare(POSITIVE, "area of all of it, None where it is not known", default=None)
     port_bits: Value = declare(_LIMIT, "bits that it and the array exchange in a cycle of the array", default=np.inf)
-    port_bit_area_m2: Value = declare(AT_LEAST_0, "area of the wires and drivers of each such bit", default=0.0)
+    port_bit_area_m2: Value = declare(AT_LEAST_0, "area of wires and drivers of each bit of `port_bits`", default=0.0)
     port_rate_hz: Value = declare(
-        _LIMIT, "fastest array for which that area is enough; a faster one takes as many more wires", default=np.inf
+        _LIMIT, "fastest array that `port_bit_area_m2` is for; a faster one takes as many more wires", default=np.inf
     )
 
     def __post_init__(self) -> None:
