@@ -63,7 +63,14 @@ def part(cls: type[T]) -> type[T]:
         cls.__doc__ = "\n    ".join(
             [f"{(cls.__doc__ or '').rstrip()}\n", *(_said(name, one) for name, one in declared)]
         )
-    return dataclass(frozen=True, kw_only=True, eq=False)(cls)
+    cls.__repr__ = _shown  # type: ignore[method-assign]
+    return dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
+
+
+def _shown(item: Any) -> str:
+    """Return the repr of a part. One for all is made sooner than one for each."""
+    inside = ", ".join(f"{f.name}={getattr(item, f.name)!r}" for f in fields(item))
+    return f"{type(item).__qualname__}({inside})"
 
 
 def _said(name: str, declared: Field[Any]) -> str:
