@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pimllm_lib.core.errors import BadInput, unknown
 from pimllm_lib.core.parts import declare, part, require
-from pimllm_lib.core.rules import ANY, PART
+from pimllm_lib.core.rules import PART, needs
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS
 from pimllm_lib.hardware.analog import Pim
 from pimllm_lib.hardware.attention import KvPim
@@ -16,6 +16,7 @@ from pimllm_lib.hardware.memory import Bus, Dram, KvStore, Nonlinear, Sram, Stor
 
 #: Engines a product can be routed to: the fields of `System` that do work.
 ENGINES = ("array", "pim", "kv_pim")
+_TABLE = needs("a table of kind = engine", lambda value: isinstance(value, Mapping))
 
 
 @part
@@ -41,7 +42,7 @@ class System:
     kv_pim: KvPim | None = declare(PART, "crossbars that hold keys and values", default=None)
     decoding: Decoding = declare(PART, "how a step is organised", default=ONE_BY_ONE)
     routing: Mapping[str, str] = declare(
-        ANY, "kind of product -> engine", default_factory=lambda: dict.fromkeys(KINDS, "array")
+        _TABLE, "kind of product -> engine", default_factory=lambda: dict.fromkeys(KINDS, "array")
     )
 
     def __post_init__(self) -> None:
