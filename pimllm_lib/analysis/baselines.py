@@ -23,7 +23,8 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.core.parts import Value, part, require_counts, require_inner, require_positive
+from pimllm_lib.core.parts import Value, declare, part
+from pimllm_lib.core.rules import COUNT, PART, POSITIVE
 from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, VARIABLES
 from pimllm_lib.costs import memory
 from pimllm_lib.hardware import Dram, Storage, SystolicArray
@@ -33,26 +34,24 @@ from pimllm_lib.workload.products import Product
 
 @part
 class VectorUnit:
-    """`lanes` multipliers that are never idle: a bound on what they can do, whatever their arrangement.
+    """Multipliers that are never idle: a bound on what they can do, whatever their arrangement.
 
-    mac_j: energy of one multiply-accumulate. dram, storage: where given, weights and the key-value cache come from
-    off-chip memory once a token; a transfer hides behind computing, and what is left over is waited for. Neglected:
-    on-chip memory, filling, control, static power.
+    With dram and storage, weights and the key-value cache come from off-chip memory once a token; a transfer hides behind
+    computing, and what is left over is waited for. Neglected: on-chip memory, filling, control, static power.
     """
 
     name: str
-    lanes: Value
-    rate_hz: Value
-    mac_j: Value
-    dram: Dram | None = None
-    storage: Storage | None = None
+    lanes: Value = declare(COUNT, "how many multipliers")
+    rate_hz: Value = declare(POSITIVE, "clock, one multiply-accumulate of each and cycle")
+    mac_j: Value = declare(POSITIVE, "energy of one multiply-accumulate")
+    dram: Dram | None = declare(PART, "memory off the chip, None where it is not counted", default=None)
+    storage: Storage | None = declare(PART, "how numbers are stored in it", default=None)
 
     def __post_init__(self) -> None:
-        """Refuse a unit that cannot exist, and memory without the widths of what is stored in it."""
-        require_counts(self, ("lanes",))
-        require_positive(self, ("rate_hz", "mac_j"))
-        if self.dram is not None or self.storage is not None:
-            require_inner(self, dram=Dram, storage=Storage)
+        """Refuse memory without the widths of what is stored in it, and widths without memory."""
+        for name, kind, other in (("dram", "Dram", self.storage), ("storage", "Storage", self.dram)):
+            if getattr(self, name) is None and other is not None:
+                raise BadInput(f"VectorUnit.{name} is None; wanted a {kind}")
 
     @classmethod
     def like(

@@ -15,10 +15,11 @@ from typing import Any, Generic, TypeVar
 
 from pimllm_lib import hardware
 from pimllm_lib.catalog.models import from_path, from_table
-from pimllm_lib.catalog.quantities import build, name_of, read_toml
+from pimllm_lib.catalog.quantities import build, name_of, read_toml, require_known
 from pimllm_lib.core.conventions import PRESETS, Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
+from pimllm_lib.core.rules import classes
 from pimllm_lib.hardware import System
 from pimllm_lib.workload.decoder import Decoder
 
@@ -26,12 +27,6 @@ T = TypeVar("T")
 _PARTS: dict[str, type[Any]] = {
     name: getattr(hardware, name) for name in hardware.__all__ if name not in ("ENGINES", "ONE_BY_ONE", "System")
 }
-#: Field of a system -> class of the part it names.
-_SYSTEM_PARTS: dict[str, type[Any]] = {
-    "array": hardware.SystolicArray, "pim": hardware.Pim, "sram": hardware.Sram, "dram": hardware.Dram,
-    "storage": hardware.Storage, "nonlinear": hardware.Nonlinear, "bus": hardware.Bus,
-    "kv": hardware.KvStore, "kv_pim": hardware.KvPim, "decoding": hardware.Decoding,
-}  # fmt: skip
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -74,32 +69,22 @@ def _part(name: str, table: Mapping[str, Any], where: str, open_files: tuple[str
 
 
 def _system(name: str, table: Mapping[str, Any], where: str) -> System:
-    known = ("name", "summary", "routing", *_SYSTEM_PARTS)
-    for key in table:
-        if key not in known:
-            raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
+    require_known(where, f"field of {name}", table, ("name", "summary", "routing", *classes(System)))
     if "array" not in table:
         raise BadInput(f"{where}: {name}.array is missing; wanted the name or path of a SystolicArray")
     routing, near = table.get("routing"), Path(where).parent
     if routing is not None and not isinstance(routing, dict):
         raise BadInput(f"{where}: {name}.routing is {clip(routing)}; wanted a table of kind = engine")
+    given: dict[str, Any] = {} if routing is None else {"routing": routing}
     try:
-        given: dict[str, Any] = {
-            key: _named(f"{name}.{key}", table[key], wanted, near)
-            for key, wanted in _SYSTEM_PARTS.items()
-            if key in table
-        }
-        if routing is not None:
-            given["routing"] = routing
+        for key, wanted in classes(System).items():
+            if not isinstance(item := table.get(key, ""), str):
+                raise BadInput(f"{name}.{key} is {clip(item)}; wanted the name or path of a {wanted.__name__}")
+            if key in table:
+                given[key] = part(item, wanted, near)
         return System(name=name, **given)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-
-
-def _named(what: str, item: Any, wanted: type[Any], near: Path) -> Any:
-    if not isinstance(item, str):
-        raise BadInput(f"{what} is {clip(item)}; wanted the name or path of a {wanted.__name__}")
-    return part(item, wanted, near)
 
 
 models: Registry[Decoder] = Registry("model", "models.toml", from_table)
@@ -171,10 +156,7 @@ def _conventions_from(path: Path, open_files: tuple[str, ...]) -> Conventions:
     if _is_path("base", base, PRESETS):
         base = path.parent / base
     table["name"] = name_of(table, path)
-    known = Conventions.__dataclass_fields__
-    for key in table:
-        if key not in known:
-            raise BadInput(f"{path}: {unknown('convention', key, known)}")
+    require_known(str(path), "convention", table, Conventions.__dataclass_fields__)
     try:
         return replace(preset(base, opened), **table)
     except BadInput as error:

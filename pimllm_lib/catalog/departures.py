@@ -42,12 +42,8 @@ def _of_system(item: System) -> Iterator[tuple[str, str]]:
     for part in inside(item):
         for field in fields(part):
             value = getattr(part, field.name)
-            if (
-                not is_dataclass(value)
-                and field.name != "name"
-                and value is not None
-                and not is_catalogs(part, field.name)
-            ):
+            plain = field.name != "name" and value is not None and not is_dataclass(value)
+            if plain and not is_catalogs(part, field.name):
                 yield f"{item.name}: {part.name}.{field.name}", clip(value)
 
 

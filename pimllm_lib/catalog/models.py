@@ -10,13 +10,15 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib.catalog.quantities import name_of, read_text, read_toml
+from pimllm_lib.catalog.quantities import name_of, read_as, read_toml, require_known
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.workload.decoder import Decoder, PublishedShape
 
 #: Keys of a model table that say where it comes from, not what shape it has.
 ABOUT = ("summary", "source", "status", "where", "card_parameters", "name")
 
+_PLAIN = {"linear_bias": "all", "norm": "layernorm", "tied_embeddings": True}
+_GATED = {"gated": True, "tied_embeddings": False}
 _LLAMA_FIELDS = {
     "d_model": "hidden_size", "d_ff": "intermediate_size", "n_layers": "num_hidden_layers",
     "n_heads": "num_attention_heads", "vocab_size": "vocab_size",
@@ -24,29 +26,20 @@ _LLAMA_FIELDS = {
 #: Family -> (name of each size in its config.json, what the family fixes). Read off the public configuration
 #: classes of the `transformers` library.
 _FAMILIES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
-    "gpt2": (
-        {"d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head", "vocab_size": "vocab_size"},
-        {"linear_bias": "all", "norm": "layernorm", "tied_embeddings": True},
-    ),
-    "opt": (
-        _LLAMA_FIELDS | {"d_ff": "ffn_dim"},
-        {"linear_bias": "all", "norm": "layernorm", "tied_embeddings": True},
-    ),
-    "llama": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False}),
-    "mistral": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False}),
-    "mixtral": (
-        _LLAMA_FIELDS | {"n_experts": "num_local_experts", "experts_per_token": "num_experts_per_tok"},
-        {"gated": True, "tied_embeddings": False},
-    ),
-    "phi3": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False}),
-    "qwen2": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "linear_bias": "qkv"}),
-    "qwen3": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "qk_norm": True}),
+    "gpt2": ({"d_model": "n_embd", "n_layers": "n_layer", "n_heads": "n_head", "vocab_size": "vocab_size"}, _PLAIN),
+    "opt": (_LLAMA_FIELDS | {"d_ff": "ffn_dim"}, _PLAIN),
+    "llama": (_LLAMA_FIELDS, _GATED),
+    "mistral": (_LLAMA_FIELDS, _GATED),
+    "mixtral": (_LLAMA_FIELDS | {"n_experts": "num_local_experts", "experts_per_token": "num_experts_per_tok"}, _GATED),
+    "phi3": (_LLAMA_FIELDS, _GATED),
+    "qwen2": (_LLAMA_FIELDS, _GATED | {"linear_bias": "qkv"}),
+    "qwen3": (_LLAMA_FIELDS, _GATED | {"qk_norm": True}),
     "qwen3_moe": (
         _LLAMA_FIELDS
         | {"d_ff": "moe_intermediate_size", "n_experts": "num_experts", "experts_per_token": "num_experts_per_tok"},
-        {"gated": True, "tied_embeddings": False, "qk_norm": True},
+        _GATED | {"qk_norm": True},
     ),
-    "bitnet": (_LLAMA_FIELDS, {"gated": True, "tied_embeddings": False, "sub_norms": True}),
+    "bitnet": (_LLAMA_FIELDS, _GATED | {"sub_norms": True}),
 }
 
 
@@ -58,9 +51,7 @@ def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
     """Return the decoder that a table of sizes describes. Raises BadInput naming the file and the field."""
     known = {f.name for f in fields(Decoder)} - {"name"}
     shape = {key: value for key, value in table.items() if key not in ABOUT}
-    for key in shape:
-        if key not in known:
-            raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
+    require_known(where, f"field of {name}", shape, known)
     if not isinstance(published := shape.pop("published", {}), dict):
         raise BadInput(f"{where}: published of {name} is {clip(published)}; wanted a table such as {{ d_ff = 1024 }}")
     try:
@@ -88,12 +79,7 @@ def from_config(path: Path) -> Decoder:
 
     Raises BadInput, in one line that names the file and the field, for anything that is not such a file.
     """
-    try:
-        config = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{path} is not JSON: {clip(str(error), 100)}") from None
+    config = read_as("JSON", json.loads, path)
     if not isinstance(config, dict):
         raise BadInput(f"{path} holds {clip(config)}; wanted a JSON object with model_type and sizes")
     family = _family(path, config)

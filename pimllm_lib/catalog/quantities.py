@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.rules import classes
 from pimllm_lib.core.units import UNITS, si_unit
 
 #: How a literature number is known.
@@ -39,14 +40,19 @@ def read_text(path: Path) -> str:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
 
+def read_as(form: str, loads: Callable[[str], Any], path: Path) -> Any:
+    """Return what a file holds, by the function that reads its form. Raises BadInput for a file that is nothing of it."""
+    text = read_text(path)
+    try:
+        return loads(text)
+    except (RecursionError, ValueError) as error:
+        raise BadInput(f"{path} is not {form}: {clip(str(error), 100)}") from None
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file as a table. Raises BadInput when it cannot be read or is not TOML."""
-    try:
-        return tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{path} is not TOML: {clip(str(error), 100)}") from None
+    table: dict[str, Any] = read_as("TOML", tomllib.loads, path)
+    return table
 
 
 def name_of(table: Mapping[str, Any], path: Path) -> str:
@@ -57,23 +63,28 @@ def name_of(table: Mapping[str, Any], path: Path) -> str:
     return name
 
 
-def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find: Callable[[str], Any]) -> Any:
+def require_known(where: str, what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise BadInput, naming the file, for the first key of a table that is not among the known ones."""
+    for key in given:
+        if key not in known:
+            raise BadInput(f"{where}: {unknown(what, key, known)}")
+
+
+def build(cls: Any, name: str, table: Mapping[str, Any], where: str, find: Callable[[str], Any]) -> Any:
     """Return the part of class `cls` that a table of quantities describes; `find` gives the part a field names.
 
     Raises BadInput, naming the file and the field, for one that is missing, unknown, without source or of a wrong unit.
     """
     known = {f.name: f for f in fields(cls) if f.name != "name"}
     given = {key: value for key, value in table.items() if key not in ("part", "name", "summary")}
-    for key in given:
-        if key not in known:
-            raise BadInput(f"{where}: {unknown(f'field of {name}', key, known)}")
+    require_known(where, f"field of {name}", given, known)
     for key, spec in known.items():
         if key not in given and spec.default is MISSING and spec.default_factory is MISSING:
             raise BadInput(f"{where}: {name}.{key} is missing; wanted a value with unit, source and status")
-    types = {key: _plain(hint) for key, hint in get_type_hints(cls).items()}
+    inner = classes(cls)
     values = {
-        key: _inner(f"{where}: {name}.{key}", types[key], entry, find)
-        if is_dataclass(types[key])
+        key: _inner(f"{where}: {name}.{key}", inner[key], entry, find)
+        if key in inner
         else quantity(f"{where}: {name}.{key}", key, entry, str(known[key].type))
         for key, entry in given.items()
     }
@@ -81,11 +92,6 @@ def build(cls: type[Any], name: str, table: Mapping[str, Any], where: str, find:
         return cls(name=name, **values)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
-
-
-def _plain(hint: Any) -> Any:
-    """Return the class in "a part or None"; any other type as it is."""
-    return next((kind for kind in get_args(hint) if is_dataclass(kind)), hint)
 
 
 def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:
@@ -98,16 +104,14 @@ def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:
     return found
 
 
-def quantity(where: str, field: str, entry: Any, kind: str) -> Any:  # noqa: C901 - one check after another
+def quantity(where: str, field: str, entry: Any, kind: str) -> Any:
     """Return the value of one sourced quantity, in SI units. kind: "Name", "Table" (a list of numbers) or a number.
 
     Raises BadInput for an entry without source or status, an unknown key, and a unit of another kind than the field's.
     """
     if not isinstance(entry, dict):
         raise BadInput(f"{where} is {clip(entry)}; wanted {{ value = ..., unit = ..., source = ..., status = ... }}")
-    for key in entry:
-        if key not in _KEYS:
-            raise BadInput(f"{where}: {unknown('key', key, _KEYS)}")
+    require_known(where, "key", entry, _KEYS)
     for key in ("value", "source", "status"):
         if not str(entry.get(key, "")).strip():
             raise BadInput(f"{where} has no {key}; wanted one")

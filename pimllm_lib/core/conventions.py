@@ -8,62 +8,50 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.core.parts import part
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import part, switch
 
 
 @part
 class Conventions:
     """How a result is counted. The first seven fields, when on, count as the original study did; the others add what it
     leaves out.
-
-    published_ffn_width: use the FFN width a study used where it departs from the model's own. The published GPT-2 rows
-    have d_ff = d_model, where the models have four times that. The array and the crossbars do less work.
-    published_ffn_gate: use the number of FFN matrices a study used. The published LLaMA rows have two, up and down,
-    where the models have a gate too. Both engines do less work.
-    published_pim_width: use the width a study gave its crossbar simulation where it departs from the one it gave the
-    array. The published GPT2-1.5B has 1792 on the crossbars and 1600 on the array. The crossbars do more work. It comes
-    with a published FFN width, so it cannot be on without `published_ffn_width`.
-    attention_energy_once: charge the energy of attention once a token, not once a decoder block, where attention and
-    projections run on different engines. Energy of the hybrid is too low, the more so the longer the context.
-    dummy_first_layer: map the first matrix with the input length of the dummy layer that preceded it, and size every
-    input buffer for that layer. Energy of the crossbars is too high, by 1.6 to 3.1 times for the published models.
-    output_reread: count the read of the output buffer twice. Latency of the crossbars is too high by 2.56 us a matrix.
-    floor_block: round the latency of a block on the crossbars down to whole nanoseconds.
-    auxiliary_parts: charge post-processing, input distributor, global buffer and controller, which the machine has and
-    the published numbers leave out. Their costs are assumptions.
-    lm_head: compute the output head, once a token, where the study leaves it out.
-    memory: charge SRAM accesses and off-chip traffic of weights, cache and activations, and wait for it.
-    nonlinear: charge softmax, norms, activation functions and residual additions.
-    transfers: charge vectors between the analog and the digital half, and the start of each product.
-    overlap: start attention scores when query and key are there, with the value projection still running.
-    static_power: charge leakage of buffers, converters, array and SRAM, and standby of off-chip memory, over the token.
-    power_gating: switch tiles off between their turns; they draw `gated_share` of their static power then. It says how
-    static power is charged, so it cannot be on without `static_power`.
     """
 
     name: str
-    published_ffn_width: bool
-    published_ffn_gate: bool
-    published_pim_width: bool
-    attention_energy_once: bool
-    dummy_first_layer: bool
-    output_reread: bool
-    floor_block: bool
-    auxiliary_parts: bool
-    lm_head: bool
-    memory: bool
-    nonlinear: bool
-    transfers: bool
-    overlap: bool
-    static_power: bool
-    power_gating: bool
+    published_ffn_width: bool = switch("""use the FFN width a study used where it departs from the model's own. The
+        published GPT-2 rows have d_ff = d_model, where the models have four times that. The array and the crossbars
+        do less work.""")
+    published_ffn_gate: bool = switch("""use the number of FFN matrices a study used. The published LLaMA rows have
+        two, up and down, where the models have a gate too. Both engines do less work.""")
+    published_pim_width: bool = switch("""use the width a study gave its crossbar simulation where it departs from the
+        one it gave the array. The published GPT2-1.5B has 1792 on the crossbars and 1600 on the array. The crossbars
+        do more work. It comes with a published FFN width, so it cannot be on without `published_ffn_width`.""")
+    attention_energy_once: bool = switch("""charge the energy of attention once a token, not once a decoder block,
+        where attention and projections run on different engines. Energy of the hybrid is too low, the more so the
+        longer the context.""")
+    dummy_first_layer: bool = switch("""map the first matrix with the input length of the dummy layer that preceded
+        it, and size every input buffer for that layer. Energy of the crossbars is too high, by 1.6 to 3.1 times for
+        the published models.""")
+    output_reread: bool = switch("""count the read of the output buffer twice. Latency of the crossbars is too high by
+        2.56 us a matrix.""")
+    floor_block: bool = switch("round the latency of a block on the crossbars down to whole nanoseconds.")
+    auxiliary_parts: bool = switch("""charge post-processing, input distributor, global buffer and controller, which
+        the machine has and the published numbers leave out. Their costs are assumptions.""")
+    lm_head: bool = switch("compute the output head, once a token, where the study leaves it out.")
+    memory: bool = switch("""charge SRAM accesses and off-chip traffic of weights, cache and activations, and wait for
+        it.""")
+    nonlinear: bool = switch("charge softmax, norms, activation functions and residual additions.")
+    transfers: bool = switch("charge vectors between the analog and the digital half, and the start of each product.")
+    overlap: bool = switch("""start attention scores when query and key are there, with the value projection still
+        running.""")
+    static_power: bool = switch("""charge leakage of buffers, converters, array and SRAM, and standby of off-chip
+        memory, over the token.""")
+    power_gating: bool = switch("""switch tiles off between their turns; they draw `gated_share` of their static power
+        then. It says how static power is charged, so it cannot be on without `static_power`.""")
 
     def __post_init__(self) -> None:
-        """Refuse a switch that is not one, and switches that contradict each other."""
-        for field in SWITCHES:
-            if not isinstance(got := getattr(self, field), bool):
-                raise BadInput(f"Conventions.{field} is {clip(got)}; wanted True or False")
+        """Refuse switches that contradict each other."""
         if self.published_pim_width and not self.published_ffn_width:
             raise BadInput(
                 "Conventions.published_pim_width is on and published_ffn_width off; wanted both on or the width off: "
@@ -101,8 +89,7 @@ def walk() -> list[Conventions]:
     for name in ORDER:
         sign = "-" if name in SLIPS else "+"
         steps.append(replace(steps[-1], name=f"{sign} {name}", **{name: name not in SLIPS}))
-    last_slip = len([name for name in ORDER if name in SLIPS])
-    steps[last_slip], steps[-1] = CORRECTED, FULL_SYSTEM
+    steps[len(SLIPS)], steps[-1] = CORRECTED, FULL_SYSTEM
     return steps
 
 

@@ -1,15 +1,17 @@
-"""What every frozen description shares: the decorator, checks that work on numbers and axes, a fingerprint."""
+"""What every frozen description shares: fields declared once with rule and meaning, changes of them, a fingerprint."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 
 from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.rules import TEXT, Rule, everywhere, is_number, needs
+from pimllm_lib.core.units import si_unit
 
 #: A number, a numpy array or a DataArray: whatever broadcasts. Cost functions take and return it.
 Value: TypeAlias = Any
@@ -20,10 +22,65 @@ Table: TypeAlias = tuple[float, ...]
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False)
+def declare(rule: Rule, meaning: str, **default: Any) -> Any:
+    """Return a field of a part: what it may hold and what it means. default, or default_factory: of a dataclass's field.
+
+    Its unit is the one that its name ends in. None passes where it is the default. A meaning may have several lines.
+    """
+    return field(metadata={"rule": rule, "meaning": meaning}, **default)
+
+
+def switch(meaning: str) -> Any:
+    """Return a field that is True or False, and never an axis."""
+    return declare(needs("True or False", lambda value: isinstance(value, bool)), meaning)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False, field_specifiers=(declare, switch))
 def part(cls: type[T]) -> type[T]:
-    """Make a frozen, keyword-only dataclass whose fields may be axes (so no `==`: use `fingerprint`)."""
-    return dataclass(frozen=True, kw_only=True, eq=False)(cls)
+    """Make a frozen, keyword-only dataclass whose fields may be axes (so no `==`: use `fingerprint`).
+
+    The rules of declared fields are checked before the class's own `__post_init__`, and their meanings end its
+    documentation. A field `name` needs no declaration.
+    """
+    if "name" in cls.__annotations__:
+        cls.name = declare(TEXT, "what the catalog, tables and errors call it")  # type: ignore[attr-defined]
+    made = [(name, vars(cls).get(name)) for name in cls.__annotations__]
+    declared = [(name, one) for name, one in made if isinstance(one, Field)]
+    checks = [(name, check, one.default is None) for name, one in declared for check in one.metadata["rule"]]
+    own = vars(cls).get("__post_init__")
+
+    def checked(self: Any) -> None:
+        for name, check, optional in checks:
+            value = getattr(self, name)
+            if value is not None or not optional:
+                check(self, name, value)
+        if own is not None:
+            own(self)
+
+    if checks:
+        cls.__post_init__ = checked  # type: ignore[attr-defined]
+    if declared:
+        cls.__doc__ = "\n    ".join(
+            [f"{(cls.__doc__ or '').rstrip()}\n", *(_said(name, one) for name, one in declared)]
+        )
+    cls.__repr__ = _shown  # type: ignore[method-assign]
+    return dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
+
+
+def _shown(item: Any) -> str:
+    """Return the repr of a part. One for all is made sooner than one for each."""
+    inside = ", ".join(f"{f.name}={getattr(item, f.name)!r}" for f in fields(item))
+    return f"{type(item).__qualname__}({inside})"
+
+
+def _said(name: str, declared: Field[Any]) -> str:
+    unit, lines = si_unit(name), declared.metadata["meaning"].splitlines()
+    return f"{name}{'' if unit == '1' else f' ({unit})'}: " + "\n        ".join(line.strip() for line in lines)
+
+
+def meanings(cls: type[Any]) -> dict[str, str]:
+    """Return the meaning of each declared field of a part, on one line."""
+    return {f.name: " ".join(f.metadata["meaning"].split()) for f in fields(cls) if f.metadata}
 
 
 def ceil_div(a: Value, b: Value) -> Value:
@@ -93,36 +150,9 @@ def with_fields(item: T, changes: Mapping[str, Value]) -> T:
 
 
 def require(ok: Any, what: str, got: object, wanted: str) -> None:
-    """Raise BadInput in one line unless `ok` holds everywhere.
-
-    A Dask-backed condition is left alone: checking it would compute the whole graph.
-    """
-    if hasattr(getattr(ok, "data", ok), "dask"):
-        return
-    if not np.all(ok):
+    """Raise BadInput in one line unless `ok` holds everywhere."""
+    if not everywhere(ok):
         raise BadInput(f"{what} is {clip(got)}; wanted {wanted}")
-
-
-def require_counts(item: Any, names: Iterable[str]) -> None:
-    """Raise BadInput unless each named field is a whole number of at least 1, everywhere along an axis, and below 2^53:
-    above it a float64 leaves whole numbers out.
-    """
-    for name in names:
-        value = _plain(getattr(item, name))
-        where, wanted = f"{type(item).__name__}.{name}", "a whole number of at least 1"
-        numeric(where, value, wanted)
-        require((value >= 1) & (value == np.floor(value)), where, value, wanted)
-        require(value < 2**53, where, value, f"{wanted}, below 2^53")
-
-
-def require_positive(item: Any, names: Iterable[str], *, or_zero: bool = False) -> None:
-    """Raise BadInput unless each named field is finite and above 0 (or at least 0), in all of an axis or a list."""
-    wanted = "a finite number of at least 0" if or_zero else "a finite number above 0"
-    for name in names:
-        value, where = _plain(getattr(item, name)), f"{type(item).__name__}.{name}"
-        value = np.asarray(value) if isinstance(value, tuple) and value else value
-        numeric(where, value, wanted)
-        require(((value >= 0) if or_zero else (value > 0)) & np.isfinite(value), where, getattr(item, name), wanted)
 
 
 def require_paid(item: Any, used: Any, names: Iterable[str], why: str) -> None:
@@ -133,33 +163,6 @@ def require_paid(item: Any, used: Any, names: Iterable[str], why: str) -> None:
         require(np.logical_not(used) | ((value > 0) & np.isfinite(value)), where, value, wanted)
 
 
-def _plain(value: Value) -> Value:
-    """Return the array inside a DataArray: labels play no part in a check, and make it ten times as long."""
-    return value.data if hasattr(value, "dims") else value
-
-
-def require_flags(item: Any, names: Iterable[str]) -> None:
-    """Raise BadInput unless each named field is true or false (1 or 0 along an axis)."""
-    for name in names:
-        value, where = getattr(item, name), f"{type(item).__name__}.{name}"
-        if not isinstance(value, bool):
-            numeric(where, value, "true or false")
-            require((value == 0) | (value == 1), where, value, "true or false")
-
-
-def require_inner(item: Any, **classes: type[Any]) -> None:
-    """Raise BadInput unless each named field holds a part of the given class."""
-    for name, cls in classes.items():
-        if not isinstance(got := getattr(item, name), cls):
-            raise BadInput(f"{type(item).__name__}.{name} is {clip(got)}; wanted a {cls.__name__}")
-
-
 def numeric(what: str, value: object, wanted: str) -> None:
-    """Raise BadInput unless the value is a float, an integer that a float can stand for, or an array of them (a bool is
-    neither).
-    """
-    kind = getattr(getattr(value, "dtype", None), "kind", None)
-    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023
-    plain = whole or isinstance(value, float)
-    if not plain and kind not in ("i", "u", "f"):
-        raise BadInput(f"{what} is {clip(value)}; wanted {wanted}")
+    """Raise BadInput unless the value is a number or an array of them, see `is_number`."""
+    require(is_number(value), what, value, wanted)

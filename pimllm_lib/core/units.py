@@ -35,4 +35,4 @@ def si_unit(field: str) -> str:
     >>> si_unit("rate_hz"), si_unit("rows")
     ('Hz', '1')
     """
-    return next((unit for suffix, unit in SUFFIXES.items() if field.endswith(suffix)), "1")
+    return SUFFIXES.get(field[field.rfind("_") :], "1")

@@ -4,158 +4,119 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.core.errors import unknown
-from pimllm_lib.core.parts import Name, Table, Value, part, require, require_counts, require_inner, require_positive
+from pimllm_lib.core.parts import Name, Table, Value, declare, part, require
+from pimllm_lib.core.rules import AT_LEAST_0, BITS, COUNT, PART, POSITIVE, SHARE, choice, needs, number
 
 #: How consecutive tiles are laid on the grid, see `costs.placement`.
 WALKS = ("l-shell", "row-major", "banks")
-MAX_BITS = 16
+_COLUMN = number("a finite number above 0", gt=0, lt=np.inf, column=True)
+_COEFFICIENTS = number("a finite number of at least 0", ge=0, lt=np.inf, column=True)
 
 
 @part
 class Cell:
-    """A resistive memory cell with its access transistor.
-
-    low_ohm, high_ohm: resistance when on and off; bits: bits a cell stores; low_share: share of cells that are on;
-    read_v, read_duty, read_s: voltage, share of the time it is applied, duration of one read; write_s, write_j,
-    write_pulses: duration and energy of one write pulse, pulses until a cell verifies.
-    """
+    """A resistive memory cell with its access transistor."""
 
     name: str
-    low_ohm: Value
-    high_ohm: Value
-    bits: Value
-    low_share: Value
-    read_v: Value
-    read_duty: Value
-    read_s: Value
-    write_s: Value
-    write_j: Value
-    write_pulses: Value
-    area_m2: Value
+    low_ohm: Value = declare(POSITIVE, "resistance when on")
+    high_ohm: Value = declare(POSITIVE, "resistance when off")
+    bits: Value = declare(BITS, "bits a cell stores")
+    low_share: Value = declare(SHARE, "share of cells that are on")
+    read_v: Value = declare(POSITIVE, "voltage of a read")
+    read_duty: Value = declare(POSITIVE, "share of the time that the voltage is applied")
+    read_s: Value = declare(POSITIVE, "duration of one read, without the delay of the crossbar")
+    write_s: Value = declare(POSITIVE, "duration of one write pulse")
+    write_j: Value = declare(POSITIVE, "energy of one write pulse")
+    write_pulses: Value = declare(POSITIVE, "pulses until a cell verifies")
+    area_m2: Value = declare(POSITIVE, "area of a cell")
 
     def __post_init__(self) -> None:
-        """Refuse a cell that cannot exist."""
-        _bits(self, "bits")
-        require_positive(
-            self, ("low_ohm", "high_ohm", "read_v", "read_duty", "read_s", "write_s", "write_j", "area_m2")
-        )
-        require_positive(self, ("write_pulses",))
-        require(np.asarray(self.high_ohm >= self.low_ohm), "Cell.high_ohm", self.high_ohm, "at least low_ohm")
-        require_positive(self, ("low_share",), or_zero=True)
-        require(np.asarray(self.low_share <= 1), "Cell.low_share", self.low_share, "a share from 0 to 1")
+        """Refuse a cell that conducts better when off."""
+        require(self.high_ohm >= self.low_ohm, "Cell.high_ohm", self.high_ohm, "at least low_ohm")
 
 
 @part
 class Dac:
-    """An input converter. bits: bits of an activation it applies at once; per_crossbar: how many serve the rows."""
+    """An input converter."""
 
     name: str
-    bits: Value
-    rate_hz: Value
-    power_w: Value
-    area_m2: Value
-    per_crossbar: Value
-
-    def __post_init__(self) -> None:
-        """Refuse a converter that cannot exist."""
-        _converter(self)
+    bits: Value = declare(BITS, "bits of an activation it applies at once")
+    rate_hz: Value = declare(POSITIVE, "clock; a conversion takes bits + 2 periods")
+    power_w: Value = declare(POSITIVE, "power while it converts")
+    area_m2: Value = declare(POSITIVE, "area of one")
+    per_crossbar: Value = declare(COUNT, "how many serve the rows of a crossbar")
 
 
 @part
 class Adc:
-    """An output converter. bits: resolution; per_crossbar: how many serve the columns; idle_share: share of its power
-    that it draws while it waits.
-    """
+    """An output converter."""
 
     name: str
-    bits: Value
-    rate_hz: Value
-    power_w: Value
-    area_m2: Value
-    per_crossbar: Value
-    idle_share: Value = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse a converter that cannot exist."""
-        _converter(self)
-        require_positive(self, ("idle_share",), or_zero=True)
+    bits: Value = declare(BITS, "resolution")
+    rate_hz: Value = declare(POSITIVE, "clock; a conversion takes bits + 2 periods")
+    power_w: Value = declare(POSITIVE, "power while it converts")
+    area_m2: Value = declare(POSITIVE, "area of one")
+    per_crossbar: Value = declare(COUNT, "how many serve the columns of a crossbar")
+    idle_share: Value = declare(AT_LEAST_0, "share of its power that it draws while it waits", default=0.0)
 
 
 @part
 class Crossbar:
-    """A crossbar of rows x cols cells with its converters.
-
-    polarity: 2 for a differential pair of crossbars subtracted before conversion, 1 for one; weight_bits: bits of a
-    weight, the sign included where polarity is 2; delay_s: coefficients of 1, kib and kib^2 of the delay in the
-    crossbar's capacity in KiB; row_area_m2: drivers and decoder of one row.
-    """
+    """A crossbar of rows x cols cells with its converters."""
 
     name: str
-    rows: Value
-    cols: Value
-    polarity: Value
-    weight_bits: Value
-    cell: Cell
-    dac: Dac
-    adc: Adc
-    delay_s: Table
-    row_area_m2: Value
+    rows: Value = declare(COUNT, "rows, along which inputs are applied")
+    cols: Value = declare(COUNT, "columns, along which results are read")
+    polarity: Value = declare(
+        COUNT + needs("1 or 2", lambda value: (value == 1) | (value == 2)),
+        "2 for a differential pair of crossbars subtracted before conversion, 1 for one",
+    )
+    weight_bits: Value = declare(BITS, "bits of a weight, the sign included where polarity is 2")
+    cell: Cell = declare(PART, "the cell at each crossing")
+    dac: Dac = declare(PART, "the converters of its inputs")
+    adc: Adc = declare(PART, "the converters of its results")
+    delay_s: Table = declare(_COEFFICIENTS, "coefficients of 1, kib and kib^2 of its delay, kib: its capacity in KiB")
+    row_area_m2: Value = declare(POSITIVE, "area of drivers and decoder of one row")
 
     def __post_init__(self) -> None:
-        """Refuse a crossbar that cannot exist."""
-        require_inner(self, cell=Cell, dac=Dac, adc=Adc)
-        require_counts(self, ("rows", "cols", "polarity"))
-        require_positive(self, ("row_area_m2",))
-        require_positive(self, ("delay_s",), or_zero=True)
-        _bits(self, "weight_bits")
-        require(np.isin(np.asarray(self.polarity), (1, 2)), "Crossbar.polarity", self.polarity, "1 or 2")
+        """Refuse a weight without room for its sign."""
         signed = np.asarray(self.weight_bits) >= np.asarray(self.polarity)
         require(signed, "Crossbar.weight_bits", self.weight_bits, "at least 2 with a differential pair: sign and value")
 
 
 @part
 class Periphery:
-    """The digital parts beside a crossbar: power and area of one each, and the delay of the analog multiplexers."""
+    """The digital parts beside a crossbar, and the analog multiplexers between its lines and its converters."""
 
     name: str
-    rate_hz: Value
-    register_w: Value
-    mux_w: Value
-    demux_w: Value
-    mux_s: Value
-    demux_s: Value
-    shift_add_w: Value
-    joint_w: Value
-    adc_side_area_m2: Value
-    dac_side_area_m2: Value
-    joint_area_m2: Value
-
-    def __post_init__(self) -> None:
-        """Refuse parts that cannot exist."""
-        require_positive(self, [name for name in self.__dataclass_fields__ if name != "name"])
+    rate_hz: Value = declare(POSITIVE, "clock of the digital parts, and of the network between tiles")
+    register_w: Value = declare(POSITIVE, "power of the register of one converter")
+    mux_w: Value = declare(POSITIVE, "power of the multiplexer before one ADC")
+    demux_w: Value = declare(POSITIVE, "power of the demultiplexer behind one DAC")
+    mux_s: Value = declare(POSITIVE, "delay of a multiplexer, taken twice a read")
+    demux_s: Value = declare(POSITIVE, "delay of a demultiplexer, taken twice a read")
+    shift_add_w: Value = declare(POSITIVE, "power of the shift-and-add behind one ADC")
+    joint_w: Value = declare(POSITIVE, "power of one adder that sums over the PEs of a tile")
+    adc_side_area_m2: Value = declare(POSITIVE, "area of what stands beside one ADC")
+    dac_side_area_m2: Value = declare(POSITIVE, "area of what stands beside one DAC")
+    joint_area_m2: Value = declare(POSITIVE, "area of one adder that sums over the PEs of a tile")
 
 
 @part
 class Buffer:
-    """SRAM buffers by capacity: a buffer takes the smallest listed size that holds it, beyond the last several of it.
-
-    sizes_bytes, read_j, write_j, leakage_w, area_m2: one value a size; word_bits: port width; access_s: time of a word.
-    """
+    """SRAM buffers by capacity: a buffer takes the smallest listed size that holds it, beyond the last several of it."""
 
     name: str
-    sizes_bytes: Table
-    read_j: Table
-    write_j: Table
-    leakage_w: Table
-    area_m2: Table
-    word_bits: Value
-    access_s: Value
+    sizes_bytes: Table = declare(_COLUMN, "capacities, growing; the other tables have a value for each")
+    read_j: Table = declare(_COLUMN, "energy of reading a word")
+    write_j: Table = declare(_COLUMN, "energy of writing a word")
+    leakage_w: Table = declare(_COLUMN, "leakage power")
+    area_m2: Table = declare(_COLUMN, "area")
+    word_bits: Value = declare(POSITIVE, "bits of a word, the width of the port")
+    access_s: Value = declare(POSITIVE, "time of one word")
 
     def __post_init__(self) -> None:
         """Refuse tables of unequal length and sizes that do not grow."""
-        columns = ("sizes_bytes", "read_j", "write_j", "leakage_w", "area_m2")
-        require_positive(self, ("word_bits", "access_s", *columns))
         for name in ("read_j", "write_j", "leakage_w", "area_m2"):
             column = getattr(self, name)
             require(len(column) == len(self.sizes_bytes), f"Buffer.{name}", column, "one value for each size")
@@ -164,84 +125,43 @@ class Buffer:
 
 @part
 class Tile:
-    """`pes` PEs, each a crossbar with its periphery and an input buffer, around one output buffer.
-
-    intra_bps: rate of the links between the PEs of a tile.
-    """
+    """PEs, each a crossbar with its periphery and an input buffer, around one output buffer."""
 
     name: str
-    pes: Value
-    crossbar: Crossbar
-    periphery: Periphery
-    buffer: Buffer
-    intra_bps: Value
-
-    def __post_init__(self) -> None:
-        """Refuse a tile that cannot exist."""
-        require_inner(self, crossbar=Crossbar, periphery=Periphery, buffer=Buffer)
-        require_counts(self, ("pes",))
-        require_positive(self, ("intra_bps",))
+    pes: Value = declare(COUNT, "PEs of a tile")
+    crossbar: Crossbar = declare(PART, "the crossbar of a PE, one or a differential pair for each slice of a weight")
+    periphery: Periphery = declare(PART, "what stands beside a crossbar")
+    buffer: Buffer = declare(PART, "the table that input and output buffers are taken from")
+    intra_bps: Value = declare(POSITIVE, "rate of the links between the PEs of a tile")
 
 
 @part
 class Auxiliary:
-    """A part drawn in the machine and left out of the published numbers: power while working, time, area."""
+    """A part drawn in the machine and left out of the published numbers."""
 
     name: str
-    power_w: Value
-    delay_s: Value
-    area_m2: Value
-
-    def __post_init__(self) -> None:
-        """Refuse a part that cannot exist."""
-        require_positive(self, ("power_w", "delay_s", "area_m2"))
+    power_w: Value = declare(POSITIVE, "power while it works")
+    delay_s: Value = declare(POSITIVE, "time it works for one vector")
+    area_m2: Value = declare(POSITIVE, "area of one")
 
 
 @part
 class Pim:
-    """Banks of tiles on a grid of grid_side x grid_side for each decoder block, and the network between them.
-
-    act_bits: bits of an activation; network_bps: rate of a link between neighbouring tiles; walk: how tiles are laid
-    on the grid, one of `WALKS`; tiles_per_bank: tiles of a bank; program_rows: crossbar rows written at once in the
-    whole machine; dummy_fan_in: inputs of the dummy layer that preceded the matrices in the published mapping;
-    gated_share: share of its static power that a gated tile still draws. post_processing works in every PE,
-    input_distributor in every tile, global_buffer and controller once a product.
-    """
+    """Banks of tiles on a grid for each decoder block, and the network between them."""
 
     name: str
-    tile: Tile
-    act_bits: Value
-    network_bps: Value
-    grid_side: Value
-    tiles_per_bank: Value
-    program_rows: Value
-    dummy_fan_in: Value
-    gated_share: Value = 0.0
-    walk: Name = "l-shell"
-    post_processing: Auxiliary
-    input_distributor: Auxiliary
-    global_buffer: Auxiliary
-    controller: Auxiliary
-
-    def __post_init__(self) -> None:
-        """Refuse a machine that cannot exist."""
-        units = ("post_processing", "input_distributor", "global_buffer", "controller")
-        require_inner(self, tile=Tile, **dict.fromkeys(units, Auxiliary))
-        _bits(self, "act_bits")
-        require_positive(self, ("gated_share",), or_zero=True)
-        require_counts(self, ("grid_side", "tiles_per_bank", "program_rows", "dummy_fan_in"))
-        require_positive(self, ("network_bps",))
-        if not isinstance(self.walk, str) or self.walk not in WALKS:
-            raise unknown("walk of tiles", self.walk, WALKS)
-
-
-def _converter(item: Dac | Adc) -> None:
-    _bits(item, "bits")
-    require_positive(item, ("rate_hz", "power_w", "area_m2"))
-    require_counts(item, ("per_crossbar",))
-
-
-def _bits(item: object, name: str) -> None:
-    require_counts(item, (name,))
-    value = getattr(item, name)
-    require(np.asarray(value) <= MAX_BITS, f"{type(item).__name__}.{name}", value, f"1 to {MAX_BITS} bits")
+    tile: Tile = declare(PART, "the tile of which all are made")
+    act_bits: Value = declare(BITS, "bits of an activation")
+    network_bps: Value = declare(POSITIVE, "rate of a link between neighbouring tiles")
+    grid_side: Value = declare(COUNT, "tiles along each side of a block's grid")
+    tiles_per_bank: Value = declare(COUNT, "tiles of a bank")
+    program_rows: Value = declare(COUNT, "crossbar rows written at once in the whole machine")
+    dummy_fan_in: Value = declare(COUNT, "inputs of the dummy layer before the matrices in the published mapping")
+    gated_share: Value = declare(AT_LEAST_0, "share of its static power that a gated tile still draws", default=0.0)
+    walk: Name = declare(
+        choice(WALKS, what="walk of tiles"), "how tiles are laid on the grid, one of `WALKS`", default="l-shell"
+    )
+    post_processing: Auxiliary = declare(PART, "the unit that works in every PE")
+    input_distributor: Auxiliary = declare(PART, "the unit that works in every tile")
+    global_buffer: Auxiliary = declare(PART, "the buffer that works once a product")
+    controller: Auxiliary = declare(PART, "the controller that works once a product")

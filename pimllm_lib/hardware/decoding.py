@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.core.parts import (
-    Value,
-    numeric,
-    part,
-    require,
-    require_counts,
-    require_flags,
-    require_inner,
-    require_positive,
-)
+from pimllm_lib.core.parts import Value, declare, part
+from pimllm_lib.core.rules import CHANCE, COUNT, FLAG, PART
 
 
 @part
 class Speculation:
-    """A few tokens are drafted by the model's own first blocks, then all of them are checked in one step.
-
-    draft_len: tokens drafted; acceptance: chance that one is accepted, independent of the others; draft_layers: blocks
-    that draft, the first of the model's own, so that drafting takes no weights and no cache of its own. Source of the
-    scheme: Leviathan et al. (2023); of drafting with the first blocks: LayerSkip, Elhoushi et al. (2024).
+    """A few tokens are drafted by the model's own first blocks, then all of them are checked in one step. Drafting takes no
+    weights and no cache of its own. Source of the scheme: Leviathan et al. (2023); of drafting with the first blocks:
+    LayerSkip, Elhoushi et al. (2024).
     """
 
     name: str
-    draft_len: Value
-    acceptance: Value
-    draft_layers: Value
-
-    def __post_init__(self) -> None:
-        """Refuse a draft of no tokens or no blocks, and chances that are none."""
-        require_counts(self, ("draft_len", "draft_layers"))
-        require_positive(self, ("acceptance",), or_zero=True)
-        numeric("Speculation.acceptance", self.acceptance, "a chance from 0 to 1")
-        require(self.acceptance <= 1, "Speculation.acceptance", self.acceptance, "a chance from 0 to 1")
+    draft_len: Value = declare(COUNT, "tokens drafted")
+    acceptance: Value = declare(CHANCE, "chance that one is accepted, independent of the others")
+    draft_layers: Value = declare(COUNT, "blocks that draft, the first of the model's own")
 
     @property
     def accepted(self) -> Value:
@@ -51,27 +34,20 @@ class Speculation:
 class Decoding:
     """How a step of decoding is organised. Every default is the published way: one sequence, one token, head by head.
 
-    batch: sequences that take a step together; projections then have as many vectors, and the cache as many copies.
-    pack_heads: query heads that share keys and values are rows of one product, else each has a product of its own.
-    splits: parts that the context of a head is cut into, each a product of its own, whose partial results are then
-    reduced: of whole tokens, as even as can be, and no more parts than tokens. pipelined: one half of the batch is on
-    the crossbars while the other is on the array; nothing to gain with a batch of 1. speculation: None where no tokens
-    are drafted.
+    With a batch, projections have as many vectors, and the cache as many copies. Parts of a context are of whole tokens, as
+    even as can be, and no more than there are tokens. A pipeline has nothing to gain with a batch of 1.
     """
 
     name: str
-    batch: Value = 1
-    pack_heads: Value = False
-    splits: Value = 1
-    pipelined: Value = False
-    speculation: Speculation | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse counts below 1 and switches that are none."""
-        require_counts(self, ("batch", "splits"))
-        require_flags(self, ("pack_heads", "pipelined"))
-        if self.speculation is not None:
-            require_inner(self, speculation=Speculation)
+    batch: Value = declare(COUNT, "sequences that take a step together", default=1)
+    pack_heads: Value = declare(
+        FLAG, "query heads that share keys and values are rows of one product, else each has its own", default=False
+    )
+    splits: Value = declare(
+        COUNT, "parts that a head's context is cut into, products whose partial results are then reduced", default=1
+    )
+    pipelined: Value = declare(FLAG, "half of the batch is on the crossbars, the other on the array", default=False)
+    speculation: Speculation | None = declare(PART, "how tokens are drafted, None where none are", default=None)
 
 
 #: The published way.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 
 from pimllm_lib.core.errors import BadInput, unknown
-from pimllm_lib.core.parts import part, require, require_inner
+from pimllm_lib.core.parts import declare, part, require
+from pimllm_lib.core.rules import PART, needs
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, PRODUCT_KINDS
 from pimllm_lib.hardware.analog import Pim
 from pimllm_lib.hardware.attention import KvPim
@@ -16,44 +16,37 @@ from pimllm_lib.hardware.memory import Bus, Dram, KvStore, Nonlinear, Sram, Stor
 
 #: Engines a product can be routed to: the fields of `System` that do work.
 ENGINES = ("array", "pim", "kv_pim")
+_TABLE = needs("a table of kind = engine", lambda value: isinstance(value, Mapping))
 
 
 @part
 class System:
-    """An accelerator: its engines, and the engine that each kind of product goes to.
+    """An accelerator: its engines, the machine around them, and the engine that each kind of product goes to.
 
-    array: a systolic array; pim: analog crossbar tiles, None where there are none. sram, dram, storage, nonlinear, bus:
-    the machine around them, wanted by conventions that count it. kv_pim: crossbars that hold keys and values; kv: a
-    memory for the key-value cache alone; None of either where that lies in dram. decoding: how a step is organised.
-    routing: kind -> engine, every kind of `schema.KINDS` once; a product of `schema.PRODUCT_KINDS` may stand beside them
-    and then goes its own way: {"projection": "array", "ff1": "pim", ...}. Raises BadInput for a kind left out, a name
-    that is no kind, product or engine, attention routed to crossbars of weights (which are written once) or in part to
-    those of keys and values, anything else routed to these, and an engine the system does not have.
+    sram, dram, storage, nonlinear and bus are wanted by conventions that count them. The key-value cache lies in dram unless
+    kv or kv_pim says otherwise. routing has every kind of `schema.KINDS` once; a product of `schema.PRODUCT_KINDS` may stand
+    beside them and then goes its own way: {"projection": "array", "ff1": "pim", ...}. Raises BadInput for a kind left out,
+    a name that is no kind, product or engine, attention routed to crossbars of weights (which are written once) or in part
+    to those of keys and values, anything else routed to these, and an engine the system does not have.
     """
 
     name: str
-    array: SystolicArray
-    pim: Pim | None = None
-    sram: Sram | None = None
-    dram: Dram | None = None
-    storage: Storage | None = None
-    nonlinear: Nonlinear | None = None
-    bus: Bus | None = None
-    kv: KvStore | None = None
-    kv_pim: KvPim | None = None
-    decoding: Decoding = ONE_BY_ONE
-    routing: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(KINDS, "array"))
+    array: SystolicArray = declare(PART, "a systolic array")
+    pim: Pim | None = declare(PART, "analog crossbar tiles, None where there are none", default=None)
+    sram: Sram | None = declare(PART, "memory on the chip", default=None)
+    dram: Dram | None = declare(PART, "memory off the chip", default=None)
+    storage: Storage | None = declare(PART, "how numbers are stored", default=None)
+    nonlinear: Nonlinear | None = declare(PART, "units for everything that is no matrix product", default=None)
+    bus: Bus | None = declare(PART, "the link between the analog and the digital half", default=None)
+    kv: KvStore | None = declare(PART, "a memory for the key-value cache alone", default=None)
+    kv_pim: KvPim | None = declare(PART, "crossbars that hold keys and values", default=None)
+    decoding: Decoding = declare(PART, "how a step is organised", default=ONE_BY_ONE)
+    routing: Mapping[str, str] = declare(
+        _TABLE, "kind of product -> engine", default_factory=lambda: dict.fromkeys(KINDS, "array")
+    )
 
     def __post_init__(self) -> None:
-        """Refuse parts of a wrong class, and routing that names nothing or leaves a kind out."""
-        inner = {"pim": Pim, "sram": Sram, "dram": Dram, "storage": Storage, "nonlinear": Nonlinear, "bus": Bus,
-                 "kv": KvStore, "kv_pim": KvPim}  # fmt: skip
-        require_inner(
-            self,
-            array=SystolicArray,
-            decoding=Decoding,
-            **{k: v for k, v in inner.items() if getattr(self, k) is not None},
-        )
+        """Refuse routing that names nothing or leaves a kind out."""
         for name, engine in self.routing.items():
             if name not in KINDS and name not in PRODUCT_KINDS:
                 raise unknown(f"kind of product in {self.name}.routing", name, [*KINDS, *PRODUCT_KINDS])

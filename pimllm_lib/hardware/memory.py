@@ -4,105 +4,83 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.core.errors import unknown
-from pimllm_lib.core.parts import Name, Value, numeric, part, require, require_counts, require_paid, require_positive
+from pimllm_lib.core.parts import Name, Value, declare, part, require_paid
+from pimllm_lib.core.rules import AT_LEAST_0, COUNT, POSITIVE, choice, number
 
 SOFTMAXES = ("consmax", "conventional")
+_LIMIT = number("a number above 0; inf for no limit", gt=0)
+_SCALES = number("at least 1; inf for no scales", ge=1)
 
 
 @part
 class Sram:
-    """On-chip memory of the digital half, split for inputs, weights and results.
-
-    bit_j: energy of one bit read or written; leakage_w: of all of it; area_m2: None where it is not known. port_bits:
-    bits that it and the array exchange in a cycle of the array (infinite: as many as are asked for, as the published
-    simulations have it); port_bit_area_m2: area of the wires and drivers of each, at an array of at most port_rate_hz;
-    a faster one takes as many more.
+    """On-chip memory of the digital half, split for inputs, weights and results. Its ports exchange as many bits as are
+    asked for, as the published simulations have it, unless port_bits is stated. Raises BadInput for such that take no room.
     """
 
     name: str
-    inputs_bytes: Value
-    weights_bytes: Value
-    results_bytes: Value
-    bit_j: Value
-    leakage_w: Value
-    area_m2: Value | None = None
-    port_bits: Value = np.inf
-    port_bit_area_m2: Value = 0.0
-    port_rate_hz: Value = np.inf
+    inputs_bytes: Value = declare(POSITIVE, "capacity for inputs")
+    weights_bytes: Value = declare(POSITIVE, "capacity for weights, and for keys and values")
+    results_bytes: Value = declare(POSITIVE, "capacity for results")
+    bit_j: Value = declare(POSITIVE, "energy of one bit read or written")
+    leakage_w: Value = declare(POSITIVE, "leakage of all of it")
+    area_m2: Value | None = declare(POSITIVE, "area of all of it, None where it is not known", default=None)
+    port_bits: Value = declare(_LIMIT, "bits that it and the array exchange in a cycle of the array", default=np.inf)
+    port_bit_area_m2: Value = declare(AT_LEAST_0, "area of wires and drivers of each bit of `port_bits`", default=0.0)
+    port_rate_hz: Value = declare(
+        _LIMIT, "fastest array that `port_bit_area_m2` is for; a faster one takes as many more wires", default=np.inf
+    )
 
     def __post_init__(self) -> None:
-        """Refuse a memory that cannot exist, and ports of a stated width that take no room."""
-        known = ("area_m2",) if self.area_m2 is not None else ()
-        require_positive(self, ("inputs_bytes", "weights_bytes", "results_bytes", "bit_j", "leakage_w", *known))
-        require_positive(self, ("port_bit_area_m2",), or_zero=True)
-        for name in ("port_bits", "port_rate_hz"):
-            numeric(f"Sram.{name}", getattr(self, name), "a number above 0; inf for no limit")
-        require(self.port_rate_hz > 0, "Sram.port_rate_hz", self.port_rate_hz, "a number above 0; inf for no limit")
-        require(self.port_bits > 0, "Sram.port_bits", self.port_bits, "a number above 0; inf for no limit")
+        """Refuse ports of a stated width that take no room."""
         require_paid(self, np.isfinite(self.port_bits), ("port_bit_area_m2",), "port_bits is stated")
 
 
 @part
 class Dram:
-    """Off-chip memory. bandwidth_bps: of all channels; bit_j: energy of one bit moved; standby_w: refresh and idle."""
+    """Off-chip memory."""
 
     name: str
-    capacity_bytes: Value
-    bandwidth_bps: Value
-    bit_j: Value
-    standby_w: Value
-
-    def __post_init__(self) -> None:
-        """Refuse a memory that cannot exist."""
-        require_positive(self, ("capacity_bytes", "bandwidth_bps", "bit_j", "standby_w"))
+    capacity_bytes: Value = declare(POSITIVE, "capacity for weights, and for a cache that no other part holds")
+    bandwidth_bps: Value = declare(POSITIVE, "rate of all channels together")
+    bit_j: Value = declare(POSITIVE, "energy of one bit moved")
+    standby_w: Value = declare(POSITIVE, "power of refresh and of waiting")
 
 
 @part
 class KvStore:
-    """A memory on the chip for the key-value cache alone.
-
-    bandwidth_bps: all of it together; bit_j: energy of one bit read or written; byte_standby_w, byte_area_m2: refresh
-    or leakage, and area, of each byte.
-    """
+    """A memory on the chip for the key-value cache alone."""
 
     name: str
-    capacity_bytes: Value
-    bandwidth_bps: Value
-    bit_j: Value
-    byte_standby_w: Value
-    byte_area_m2: Value
-
-    def __post_init__(self) -> None:
-        """Refuse a memory that cannot exist."""
-        require_positive(self, ("capacity_bytes", "bandwidth_bps", "bit_j", "byte_standby_w", "byte_area_m2"))
+    capacity_bytes: Value = declare(POSITIVE, "capacity")
+    bandwidth_bps: Value = declare(POSITIVE, "rate of all of it together")
+    bit_j: Value = declare(POSITIVE, "energy of one bit read or written")
+    byte_standby_w: Value = declare(POSITIVE, "refresh or leakage of each byte")
+    byte_area_m2: Value = declare(POSITIVE, "area of each byte")
 
 
 @part
 class Storage:
-    """How numbers are stored: bits of a weight (1.6 is five ternary digits in a byte), of a cached key or value, of an
-    activation, of a partial sum, and of a weight of the output head.
-
-    kv_group: cached numbers that share a scale (infinite: no scales, as published); kv_scale_bits: bits of a scale and
-    offset; kv_convert_j: energy to bring one of them back to the bits of an activation. The array computes with these.
+    """How numbers are stored, and with how many bits: 1.6 are five ternary digits in a byte. The array computes with
+    activations; cached numbers in groups are brought back to their bits. Raises BadInput for scales that cost nothing.
     """
 
     name: str
-    weight_bits: Value
-    kv_bits: Value
-    act_bits: Value
-    sum_bits: Value
-    head_bits: Value
-    kv_group: Value = np.inf
-    kv_scale_bits: Value = 0
-    kv_convert_j: Value = 0.0
+    weight_bits: Value = declare(POSITIVE, "bits of a weight")
+    kv_bits: Value = declare(POSITIVE, "bits of a cached key or value")
+    act_bits: Value = declare(POSITIVE, "bits of an activation")
+    sum_bits: Value = declare(POSITIVE, "bits of a partial sum")
+    head_bits: Value = declare(POSITIVE, "bits of a weight of the output head")
+    kv_group: Value = declare(
+        _SCALES,
+        "cached numbers that share a scale (infinite: no scales)",
+        default=np.inf,
+    )
+    kv_scale_bits: Value = declare(AT_LEAST_0, "bits of a scale and its offset", default=0)
+    kv_convert_j: Value = declare(AT_LEAST_0, "energy to bring a cached number to bits of an activation", default=0.0)
 
     def __post_init__(self) -> None:
-        """Refuse widths that cannot be, and scales that cost nothing."""
-        require_positive(self, ("weight_bits", "kv_bits", "act_bits", "sum_bits", "head_bits"))
-        require_positive(self, ("kv_scale_bits", "kv_convert_j"), or_zero=True)
-        numeric("Storage.kv_group", self.kv_group, "at least 1; inf for no scales")
-        require(self.kv_group >= 1, "Storage.kv_group", self.kv_group, "at least 1; inf for no scales")
+        """Refuse scales that cost nothing."""
         require_paid(self, np.isfinite(self.kv_group), ("kv_scale_bits", "kv_convert_j"), "kv_group is stated")
 
     @property
@@ -117,44 +95,29 @@ class Storage:
 
 @part
 class Nonlinear:
-    """`lanes` units for softmax, norms, activation functions and residual additions, an element a cycle each.
-
-    softmax: "consmax" needs neither maximum nor sum and streams, "conventional" passes over the scores three times.
-    *_j: energy of one element; depth_s: time from an element's entry to its result.
+    """Units for softmax, norms, activation functions and residual additions, an element a cycle each. Softmax needs neither
+    maximum nor sum and streams ("consmax"), or passes over the scores three times ("conventional").
     """
 
     name: str
-    lanes: Value
-    rate_hz: Value
-    softmax: Name
-    softmax_j: Value
-    layernorm_j: Value
-    rmsnorm_j: Value
-    gelu_j: Value
-    silu_j: Value
-    residual_j: Value
-    depth_s: Value
-    area_m2: Value | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse units that cannot exist."""
-        require_counts(self, ("lanes",))
-        names = ("softmax_j", "layernorm_j", "rmsnorm_j", "gelu_j", "silu_j", "residual_j", "rate_hz", "depth_s")
-        require_positive(self, names if self.area_m2 is None else (*names, "area_m2"))
-        if not isinstance(self.softmax, str) or self.softmax not in SOFTMAXES:
-            raise unknown("softmax", self.softmax, SOFTMAXES)
+    lanes: Value = declare(COUNT, "units side by side")
+    rate_hz: Value = declare(POSITIVE, "clock of the units")
+    softmax: Name = declare(choice(SOFTMAXES, what="softmax"), "how softmax is computed, one of `SOFTMAXES`")
+    softmax_j: Value = declare(POSITIVE, "energy of one element of softmax")
+    layernorm_j: Value = declare(POSITIVE, "energy of one element of a layer norm")
+    rmsnorm_j: Value = declare(POSITIVE, "energy of one element of an RMS norm")
+    gelu_j: Value = declare(POSITIVE, "energy of one element of GELU")
+    silu_j: Value = declare(POSITIVE, "energy of one element of SiLU")
+    residual_j: Value = declare(POSITIVE, "energy of one element of a residual addition")
+    depth_s: Value = declare(POSITIVE, "time from an element's entry to its result")
+    area_m2: Value | None = declare(POSITIVE, "area of all units, None where it is not known", default=None)
 
 
 @part
 class Bus:
-    """The link between the analog and the digital half. issue_s: time of CPU and controller to start a product."""
+    """The link between the analog and the digital half."""
 
     name: str
-    rate_bps: Value
-    bit_j: Value
-    issue_s: Value
-
-    def __post_init__(self) -> None:
-        """Refuse a link that cannot exist."""
-        require_positive(self, ("rate_bps", "bit_j"))
-        require_positive(self, ("issue_s",), or_zero=True)
+    rate_bps: Value = declare(POSITIVE, "rate of the link")
+    bit_j: Value = declare(POSITIVE, "energy of one bit moved")
+    issue_s: Value = declare(AT_LEAST_0, "time of CPU and controller to start a product")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pimllm_lib.core.parts import Value, numeric, require, with_field
-from pimllm_lib.hardware.analog import MAX_BITS
+from pimllm_lib.core.rules import MAX_BITS
 from pimllm_lib.hardware.machine import System
 
 

@@ -9,7 +9,7 @@ from pimllm_lib import catalog
 from pimllm_lib.catalog.departures import is_catalogs
 from pimllm_lib.core.conventions import SWITCHES
 from pimllm_lib.core.errors import unknown
-from pimllm_lib.core.parts import inside
+from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import COMPONENTS, VARIABLES
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
@@ -109,24 +109,20 @@ def _constants(machine: Any) -> list[str]:
     for item in inside(machine):
         entries = catalog.parts.entries.get(item.name, {})
         for field in fields(item):
-            value = getattr(item, field.name)
-            if field.name == "name" or is_dataclass(value) or value is None:
+            value, entry = getattr(item, field.name), entries.get(field.name)
+            if (
+                field.name == "name"
+                or is_dataclass(value)
+                or value is None
+                or (entry is None and value == field.default)
+            ):
                 continue
-            entry = entries.get(field.name)
-            if entry is None and value == field.default:
-                continue
+            said, source = value, "user"
             if isinstance(entry, dict) and is_catalogs(item, field.name):
-                where = entry.get("where") or entry.get("note", "")
-                said = (
-                    f"{entry['value']} {entry.get('unit', '')}".replace(" 1", "")
-                    if entry.get("unit") == "1"
-                    else (f"{entry['value']} {entry.get('unit', '')}")
-                )
-                lines.append(
-                    f"  {item.name}.{field.name} = {said.strip()}  [{entry['status']}: {entry['source']}, {where}]"
-                )
-            else:
-                lines.append(f"  {item.name}.{field.name} = {value}  [user]")
+                unit = entry.get("unit", "1")
+                said = entry["value"] if unit == "1" else f"{entry['value']} {unit}"
+                source = f"{entry['status']}: {entry['source']}, {entry.get('where') or entry.get('note', '')}"
+            lines.append(f"  {item.name}.{field.name} = {said}  [{source}]  {meanings(type(item))[field.name]}")
     return lines
 
 

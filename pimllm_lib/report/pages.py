@@ -7,7 +7,7 @@ from inspect import getdoc, signature
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib import __version__, catalog
+from pimllm_lib import __version__, catalog, hardware
 from pimllm_lib.analog.crossbar import calibration, cells, product
 from pimllm_lib.analog.lm import checkpoint, docstrings, evaluation, language, source
 from pimllm_lib.analog.noise import attention
@@ -16,7 +16,7 @@ from pimllm_lib.analysis.flips import flip
 from pimllm_lib.archive import dataset, versions
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
-from pimllm_lib.core.parts import with_field
+from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
 from pimllm_lib.report import diagram, tables, text
@@ -24,6 +24,7 @@ from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.generation import generate
+from pimllm_lib.workload.decoder import Decoder
 
 
 def substitutions(results: Path) -> dict[str, str]:
@@ -69,9 +70,11 @@ _OTHERS: tuple[Any, ...] = (
 
 
 def _api_reference() -> str:
-    """Return the signature and documentation of the public functions, as they stand in the code."""
+    """Return the signature and documentation of the public functions, then of the parts, as they stand in the code."""
     named = {f"pl.{name}": function for name, function in _DOOR.items()}
-    named |= {f"{f.__module__.removeprefix('pimllm_lib.')}.{f.__name__}": f for f in _OTHERS}
+    parts = (getattr(hardware, name) for name in hardware.__all__)
+    others = (*_OTHERS, Conventions, Decoder, *(part for part in parts if isinstance(part, type)))
+    named |= {f"{f.__module__.removeprefix('pimllm_lib.')}.{f.__name__}": f for f in others}
     blocks = []
     for name, function in named.items():
         names = ", ".join(str(p).split(":")[0].split(" =")[0] for p in signature(function).parameters.values())
@@ -92,12 +95,8 @@ def _conventions_table() -> str:
 
 
 def _convention_fields() -> str:
-    """Return what each field does, as its documentation says."""
-    words = " ".join((Conventions.__doc__ or "").split())
-    places = sorted((words.index(f" {name}: "), name) for name in SWITCHES)
-    ends = [place for place, _ in places[1:]] + [len(words)]
-    texts = [words[place + len(name) + 3 : end].strip() for (place, name), end in zip(places, ends, strict=True)]
-    return "\n\n".join(f"`{name}`\n: {text}" for (_, name), text in zip(places, texts, strict=True))
+    """Return what each field does, as it is declared."""
+    return "\n\n".join(f"`{name}`\n: {text}" for name, text in meanings(Conventions).items() if name in SWITCHES)
 
 
 def _accounting_table() -> str:

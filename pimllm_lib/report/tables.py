@@ -11,7 +11,7 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.core.conventions import PRESETS
-from pimllm_lib.core.parts import inside
+from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.workload.decoder import as_published, parameter_count
 
@@ -113,7 +113,9 @@ def all_sources() -> str:
         inner = ", ".join(f"{field}: {value}" for field, value in table.items() if _names_a_part(field, value))
         about = f"{table['part']}: {table['summary']}. {'Made of ' + inner + '. ' if inner else ''}Used by {used}."
         blocks.append(f'<p class="part-name"><strong id="{name}">{name}</strong>, {escape(about)}</p>')
-        rows = [source_row(field, entry) for field, entry in table.items() if isinstance(entry, dict)]
+        said = meanings(type(catalog.parts[name]))
+        sourced = {field: source_row(field, entry) for field, entry in table.items() if isinstance(entry, dict)}
+        rows = [{"quantity": field, "meaning": said[field]} | row for field, row in sourced.items()]
         blocks.append(Table(pd.DataFrame(rows))._repr_html_() if rows else "")
     return "".join(blocks).replace("\n", "")
 

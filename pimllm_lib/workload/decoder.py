@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.core.parts import (
-    Value,
-    numeric,
-    part,
-    require,
-    require_counts,
-    require_flags,
-    require_inner,
-    require_positive,
-)
+from pimllm_lib.core.parts import Value, declare, part, require
+from pimllm_lib.core.rules import AT_LEAST_0, COUNT, FLAG, PART, Rule, needs, number
+
+_NAMED = "{field} of {item.name}"
+_TOKENS = number("whole tokens, at least 1; inf for all", ge=1, whole=True, what=_NAMED)
+_WHOLE = AT_LEAST_0 + number("a whole number", whole=True, what=_NAMED)
+
+
+def _one_of(*names: str) -> Rule:
+    def holds(value: Any) -> Any:
+        return value in names if isinstance(value, str) else np.isin(np.asarray(value), names)
+
+    return needs(f"one of {', '.join(names)}", holds, what=_NAMED)
 
 
 @part
 class PublishedShape:
-    """How a published study shaped a model where it departs from the real one; None where it does not.
+    """How a published study shaped a model where it departs from the real one; None where it does not."""
 
-    pim_width: width of model and FFN alike in the study's crossbar simulation.
-    """
-
-    d_ff: Value | None = None
-    gated: bool | None = None
-    pim_width: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that are no counts and a gating that is neither true nor false."""
-        require_counts(self, [name for name in ("d_ff", "pim_width") if getattr(self, name) is not None])
-        if self.gated is not None:
-            require_flags(self, ("gated",))
+    d_ff: Value | None = declare(COUNT, "FFN width", default=None)
+    gated: bool | None = declare(FLAG, "whether the FFN has a gate", default=None)
+    pim_width: int | None = declare(COUNT, "width of model and FFN alike in its crossbar simulation", default=None)
 
 
 @part
@@ -47,80 +41,48 @@ class Decoder:
     width. Raises BadInput for a count below 1, for KV heads that do not divide the heads, and for more experts a token
     than there are.
 
-    d_model: width of the residual stream; d_ff: FFN width; position_rows: rows of a learned position table (0 with
-    rotary positions); embedding_dim: width of the token embedding where it is not d_model. linear_bias: which
-    projections carry a bias; norm: "layernorm" has a bias beside its gain; n_experts: FFNs of each block, d_ff wide
-    each, of which a router picks experts_per_token for a token (1 and 1: one dense FFN); window: latest tokens that
-    attention reaches, in every block (infinite: all of the context); sinks: first tokens that it reaches beside a
-    window; top_tokens: most tokens that a decoding step attends to (infinite: all that are reached), chosen in pages of
-    `page` by bounds of their keys; latent_dim, rope_dim: width of the latent that all heads share in place of keys and
-    values, and of the key part beside it that carries positions (0 and 0: keys and values); sub_norms: BitNet's extra
-    norms before the attention output and FFN down projections; qk_norm: a norm of head_dim on queries and keys;
-    published: the shape a study used instead.
+    A router picks the experts of a token; 1 and 1 are one dense FFN. A window or a choice of tokens is infinite where all
+    are attended to; a choice is made in pages, by bounds of their keys. With latent attention, all heads share a latent in
+    place of keys and values, and a part of the key beside it that carries positions; 0 and 0 are keys and values.
     """
 
     name: str
-    d_model: Value
-    d_ff: Value
-    n_layers: Value
-    n_heads: Value
-    n_kv_heads: Value
-    head_dim: Value
-    vocab_size: Value
-    gated: bool = False
-    n_experts: Value = 1
-    experts_per_token: Value = 1
-    window: Value = np.inf
-    sinks: Value = 0
-    top_tokens: Value = np.inf
-    page: Value = 16
-    latent_dim: Value = 0
-    rope_dim: Value = 0
-    tied_embeddings: bool = True
-    position_rows: int = 0
-    embedding_dim: Value | None = None
-    linear_bias: Literal["none", "qkv", "attention", "all"] = "none"
-    norm: Value = "rmsnorm"
-    final_norm: bool = True
-    sub_norms: Value = False
-    qk_norm: Value = False
-    published: PublishedShape = PublishedShape()
+    d_model: Value = declare(COUNT, "width of the residual stream")
+    d_ff: Value = declare(COUNT, "width of the FFN, or of each expert")
+    n_layers: Value = declare(COUNT, "decoder blocks")
+    n_heads: Value = declare(COUNT, "query heads")
+    n_kv_heads: Value = declare(COUNT, "heads of keys and values, which query heads share")
+    head_dim: Value = declare(COUNT, "width of a head")
+    vocab_size: Value = declare(COUNT, "tokens of the vocabulary")
+    gated: bool = declare(FLAG, "the FFN has a gate beside its up projection", default=False)
+    n_experts: Value = declare(COUNT, "FFNs of each block", default=1)
+    experts_per_token: Value = declare(COUNT, "experts that work on a token", default=1)
+    window: Value = declare(_TOKENS, "latest tokens that attention reaches, in every block", default=np.inf)
+    sinks: Value = declare(_WHOLE, "first tokens that attention reaches beside a window", default=0)
+    top_tokens: Value = declare(_TOKENS, "most tokens that a step attends to, of those reached", default=np.inf)
+    page: Value = declare(COUNT, "tokens that are chosen together", default=16)
+    latent_dim: Value = declare(_WHOLE, "width of the latent", default=0)
+    rope_dim: Value = declare(_WHOLE, "width of the part of a key that carries positions, beside the latent", default=0)
+    tied_embeddings: bool = declare(FLAG, "the output head is the table of token embeddings", default=True)
+    position_rows: int = declare(AT_LEAST_0, "rows of a learned position table (0 with rotary positions)", default=0)
+    embedding_dim: Value | None = declare(COUNT, "width of the token embedding where it is not d_model", default=None)
+    linear_bias: Literal["none", "qkv", "attention", "all"] = declare(
+        _one_of("none", "qkv", "attention", "all"), "which projections carry a bias", default="none"
+    )
+    norm: Value = declare(
+        _one_of("layernorm", "rmsnorm"), "kind of the norms; a layer norm has a bias beside its gain", default="rmsnorm"
+    )
+    final_norm: bool = declare(FLAG, "a norm precedes the output head", default=True)
+    sub_norms: Value = declare(FLAG, "BitNet's norms before attention output and FFN down projection", default=False)
+    qk_norm: Value = declare(FLAG, "a norm of head_dim on queries and keys", default=False)
+    published: PublishedShape = declare(PART, "the shape a study used instead", default=PublishedShape())
 
     def __post_init__(self) -> None:
         """Refuse a shape no decoder can have."""
-        require_counts(self, ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size"))
-        require_counts(self, ("n_experts", "experts_per_token"))
-        require_counts(self, ("embedding_dim",) if self.embedding_dim is not None else ())
-        require_counts(self, ("page",))
-        require_positive(self, ("position_rows", "sinks", "latent_dim", "rope_dim"), or_zero=True)
-        require_flags(self, ("gated", "tied_embeddings", "final_norm", "sub_norms", "qk_norm"))
-        require_inner(self, published=PublishedShape)
-        whole = np.logical_not(self.n_heads % self.n_kv_heads)
-        wanted = f"a divisor of the {clip(self.n_heads)} heads"
-        require(whole, f"n_kv_heads of {self.name}", self.n_kv_heads, wanted)
-        self._require_tokens()
-        enough = self.experts_per_token <= self.n_experts
+        whole, enough = np.logical_not(self.n_heads % self.n_kv_heads), self.experts_per_token <= self.n_experts
+        require(whole, f"n_kv_heads of {self.name}", self.n_kv_heads, f"a divisor of the {clip(self.n_heads)} heads")
         wanted = f"at most the {self.n_experts} experts"
         require(enough, f"experts_per_token of {self.name}", self.experts_per_token, wanted)
-        for name, valid in (("linear_bias", ("none", "qkv", "attention", "all")), ("norm", ("layernorm", "rmsnorm"))):
-            for got in np.unique(np.asarray(getattr(self, name))).tolist():
-                if got not in valid:
-                    raise BadInput(f"{name} of {self.name} is {got!r}; wanted one of {', '.join(valid)}")
-
-    def _require_tokens(self) -> None:
-        """Refuse a window or a choice of no tokens, and positions without a latent."""
-        for field in ("window", "top_tokens"):
-            got = getattr(self, field)
-            numeric(f"{field} of {self.name}", got, "whole tokens; inf for all")
-            require(
-                (got >= 1) & (got == np.floor(got)),
-                f"{field} of {self.name}",
-                got,
-                "whole tokens, at least 1; inf for all",
-            )
-        for field in ("sinks", "latent_dim", "rope_dim"):
-            got = getattr(self, field)
-            require(got == np.floor(got), f"{field} of {self.name}", got, "a whole number")
         alone = (self.rope_dim > 0) & np.equal(self.latent_dim, 0)
         require(np.logical_not(alone), f"rope_dim of {self.name}", self.rope_dim, "0 without a latent_dim")
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pimllm_lib.core.parts import Value, ceil_div, part
+from pimllm_lib.core.parts import Value, ceil_div, declare, part
+from pimllm_lib.core.rules import ANY
 from pimllm_lib.core.schema import PRODUCT_KINDS
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
 from pimllm_lib.workload.decoder import Decoder
@@ -14,30 +15,36 @@ from pimllm_lib.workload.decoder import Decoder
 
 @part
 class Product:
-    """`count` products (m x k)(k x n) in each of `blocks` decoder blocks.
+    """Matrix products (m x k)(k x n) of one kind, `count` of them in each of `blocks` decoder blocks. Sizes may be arrays.
 
     m, k and n are means where tokens are dealt over experts or over the parts of a context and do not come out even;
     `whole` has the sizes that there are. Whatever rounds a size asks `whole`; sums and products of sizes need not.
-    op, kind: see `schema.OPS` and `schema.KINDS`. Decoding has m = 1: every product is a GEMV. shared: how many of the
-    `count` use the same k x n operand. experts: how many experts have `count` products of their own, with matrices of
-    their own; active: how many of them work in a step. held: whether the k x n operand is part of the one before it,
-    and is on the chip still where it fits. cut: how many of the `count` are parts of one context. shares: products of
-    whole sizes that this one is made of, the larger first; none where its own are whole. Sizes may be arrays.
+    Decoding has m = 1: every product is a GEMV.
     """
 
-    op: str
-    kind: str
-    k: Value
-    n: Value
-    count: Value
-    blocks: Value
-    m: Value = 1
-    shared: Value = 1
-    experts: Value = 1
-    active: Value = 1
-    held: Value = 0
-    cut: Value = 1
-    shares: tuple[Product, ...] = ()
+    op: str = declare(ANY, "which product it is, see `schema.OPS`")
+    k: Value = declare(ANY, "size that is summed over")
+    n: Value = declare(ANY, "columns of the operand that is stored")
+    count: Value = declare(ANY, "how many there are in a block, of each expert")
+    blocks: Value = declare(ANY, "decoder blocks that have them")
+    m: Value = declare(ANY, "vectors that are multiplied", default=1)
+    shared: Value = declare(ANY, "how many of the `count` use the same k x n operand", default=1)
+    experts: Value = declare(ANY, "how many experts have `count` products and matrices of their own", default=1)
+    active: Value = declare(ANY, "how many of the experts work in a step", default=1)
+    held: Value = declare(
+        ANY,
+        "numbers of the k x n operand that came with the one before it, on the chip still if they fit",
+        default=0,
+    )
+    cut: Value = declare(ANY, "how many of the `count` are parts of one context", default=1)
+    shares: tuple[Product, ...] = declare(
+        ANY, "products of whole sizes that it is made of, larger first; none where its own are whole", default=()
+    )
+
+    @property
+    def kind(self) -> str:
+        """What it is routed by, see `schema.KINDS`."""
+        return PRODUCT_KINDS[self.op]
 
     @property
     def whole(self) -> tuple[Product, ...]:
@@ -68,15 +75,12 @@ class Product:
 
 @part
 class Elementwise:
-    """`elements` of a nonlinear function in each of `blocks` decoder blocks.
+    """Elements of a nonlinear function in each of several decoder blocks."""
 
-    function: "softmax", "layernorm", "rmsnorm", "gelu", "silu" or "residual".
-    """
-
-    op: str
-    function: str
-    elements: Value
-    blocks: Value
+    op: str = declare(ANY, "what they are charged to, see `schema.OPS`")
+    function: str = declare(ANY, "what is computed of each, such as softmax, layernorm, rmsnorm, gelu, silu, residual")
+    elements: Value = declare(ANY, "how many there are in a block")
+    blocks: Value = declare(ANY, "decoder blocks that have them")
 
 
 def products(
@@ -97,19 +101,18 @@ def products(
     latent = np.any(np.asarray(decoder.latent_dim))
     table = [*(_latent_projections(decoder) if latent else _projections(decoder)), ("x", heads * hd, d, 1)]
     heads_apart = {"experts": heads, "active": heads}  # matrices of their own, side by side
+    layers = decoder.n_layers
     blocks = [
-        Product(op=op, kind=PRODUCT_KINDS[op], m=vectors, k=k, n=n, count=count, blocks=decoder.n_layers,
-                **(heads_apart if op in ("k_up", "v_up") else {}))
+        Product(op=op, m=vectors, k=k, n=n, count=count, blocks=layers, **heads_apart if op in ("k_up", "v_up") else {})
         for op, k, n, count in table
-    ]  # fmt: skip
+    ]
     blocks[-1:-1] = _attention(decoder, context_len, tokens, way)  # data reaches the output projection last
     active, each, spread = routed(decoder, vectors)
     for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1)):
-        ffn = Product(op=op, kind=PRODUCT_KINDS[op], m=each, k=k, n=n, count=count, blocks=decoder.n_layers,
-                      experts=decoder.n_experts, active=active)  # fmt: skip
+        ffn = Product(op=op, m=each, k=k, n=n, count=count, blocks=layers, experts=decoder.n_experts, active=active)
         blocks.append(replace(ffn, shares=tuple(replace(ffn, m=m, active=number) for m, number in spread)))
     width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
-    head = Product(op="lm_head", kind="head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1)
+    head = Product(op="lm_head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1)
     return [*blocks, head]
 
 
@@ -183,24 +186,20 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
     if chosen is not span:
         # bounds are the least and the greatest of each number of a page's keys: two products a page
         picks, bounds = chosen < span, 2 * ceil_div(span, decoder.page)
-        table.append(Product(op="select", kind=PRODUCT_KINDS["select"], m=rows, k=key, n=bounds,
-                             count=sequences * picks, blocks=decoder.n_layers, shared=group))  # fmt: skip
+        count, layers = sequences * picks, decoder.n_layers
+        table.append(Product(op="select", m=rows, k=key, n=bounds, count=count, blocks=layers, shared=group))
         # heads and tokens that choose for themselves read other keys: they share none, and are rows of products of their own
         each = 1 + picks * (tokens - 1)
         m, sequences, shared = rows / each, sequences * each, shared + picks * (1 - shared)
     parts = cut(chosen, way)
     part, latent = chosen if isinstance(parts, int) else chosen / parts, decoder.latent_dim > 0
     both = {"m": m, "blocks": decoder.n_layers, "count": sequences * parts, "shared": shared, "cut": parts}
-    score = Product(op="score", kind=PRODUCT_KINDS["score"], k=key, n=part, **both)
-    av = Product(op="av", kind=PRODUCT_KINDS["av"], k=part, n=value, held=key * part * latent, **both)
-    shares = [
-        (
-            replace(score, n=n, count=sequences * number),
-            replace(av, k=n, count=sequences * number, held=key * n * latent),
-        )
-        for n, number in dealt(chosen, parts)
-    ]
-    return [*table, *(replace(p, shares=tuple(pair[i] for pair in shares)) for i, p in enumerate((score, av)))]
+    score = Product(op="score", k=key, n=part, **both)
+    av = Product(op="av", k=part, n=value, held=key * part * latent, **both)
+    sizes = [(n, sequences * number) for n, number in dealt(chosen, parts)]
+    scores = tuple(replace(score, n=n, count=count) for n, count in sizes)
+    values = tuple(replace(av, k=n, count=count, held=key * n * latent) for n, count in sizes)
+    return [*table, replace(score, shares=scores), replace(av, shares=values)]
 
 
 def cut(tokens: Value, way: Decoding) -> Value:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from pimllm_lib.core.conventions import Conventions
-from pimllm_lib.core.parts import Value, part, require
+from pimllm_lib.core.parts import Value, declare, part, require
+from pimllm_lib.core.rules import ANY
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import Elementwise, Product, cache_words, elementwise, products, together
@@ -16,19 +17,15 @@ from pimllm_lib.workload.products import Elementwise, Product, cache_words, elem
 
 @part
 class Step:
-    """One step to be costed: the decoder as each engine has it, context, new tokens, how to count, and the way of
-    decoding.
+    """One step to be costed."""
 
-    outputs: tokens that reach the output head.
-    """
-
-    array: Decoder
-    pim: Decoder
-    context: Value
-    tokens: Value
-    counting: Conventions
-    way: Decoding = ONE_BY_ONE
-    outputs: Value = 1
+    array: Decoder = declare(ANY, "the decoder as the systolic array has it")
+    pim: Decoder = declare(ANY, "the decoder as the crossbars have it")
+    context: Value = declare(ANY, "tokens in the key-value cache")
+    tokens: Value = declare(ANY, "new tokens of a sequence")
+    counting: Conventions = declare(ANY, "how the step is counted")
+    way: Decoding = declare(ANY, "how the step is organised", default=ONE_BY_ONE)
+    outputs: Value = declare(ANY, "tokens that reach the output head", default=1)
 
     @property
     def vectors(self) -> Value:

@@ -11,7 +11,7 @@ from array_api_compat import array_namespace, is_numpy_array
 
 from pimllm_lib.analog.crossbar.cells import Programmed, generator
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.hardware.analog import MAX_BITS
+from pimllm_lib.core.rules import MAX_BITS
 
 #: Bits of an activation where nothing else is said: BitNet's.
 ACT_BITS = 8

@@ -18,9 +18,9 @@ from pimllm_lib import catalog
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_fields
+from pimllm_lib.core.rules import MAX_BITS
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import Adc
-from pimllm_lib.hardware.analog import MAX_BITS
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary
