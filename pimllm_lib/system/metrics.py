@@ -7,7 +7,7 @@ import xarray as xr
 
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.core.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, SUMMED, VARIABLES, annotate
+from pimllm_lib.core.schema import LATENCY_PARTS, PROJECTION_OPS, SUBSYSTEMS, SUMMED, VARIABLES, annotate
 from pimllm_lib.core.units import HOUR
 from pimllm_lib.costs.memory import roofline as memory_bound
 
@@ -47,7 +47,7 @@ def summary(ds: xr.Dataset) -> xr.Dataset:
     if "component" in ds.dims and "latency_s" in ds:
         parts = share(ds, "latency_s", "component")
         merits["array_share"] = parts.sel(component=list(SUBSYSTEMS["array"])).sum("component")
-        merits["analog_share"] = parts.sel(component=list(ANALOG_COMPONENTS)).sum("component")
+        merits["analog_share"] = parts.sel(component=list(LATENCY_PARTS["crossbars and converters"])).sum("component")
     return annotate(whole.assign(merits))
 
 
