@@ -324,6 +324,7 @@ VARIABLES = {
     for name, (unit, meaning, *scale) in rows.items()
 }
 
+EXTENSIVE = tuple(_EXTENSIVE)
 #: Extensive variables that stand there, whatever number of tokens is made; the others are of each token.
 STANDING = ("tiles", "kv_bytes", "static_power_w", "area_m2", "program_s", "program_j")
 

@@ -91,15 +91,11 @@ def _energy(laid: Laid) -> Iterator[Entry]:
     array, product = laid.array, laid.product
     mapped = systolic.mapped_cycles(laid.on, laid.beside, **laid.how)
     mapped = {phase: value * product.blocks for phase, value in mapped.items()}
-    joules = systolic.energy(
-        laid.cycles,
-        mapped,
-        pes=array.rows * array.cols * array.arrays,
-        active_pe_energy_j=array.active_pe_energy_j,
-        idle_pe_energy_j=array.idle_pe_energy_j,
-        measured_cycle_energy_j=array.measured_cycle_energy_j,
-        measured=laid.measured,
-    )
+    pes = array.rows * array.cols * array.arrays
+    each = {
+        f"{name}_energy_j": getattr(array, f"{name}_energy_j") for name in ("active_pe", "idle_pe", "measured_cycle")
+    }
+    joules = systolic.energy(laid.cycles, mapped, pes=pes, measured=laid.measured, **each)
     for phase, value in joules.items():
         yield Entry(product.op, phase, "energy_j", value + mapped[phase] * array.group_pe_energy_j * (laid.groups > 1))
     if np.any(array.overlap):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,9 @@ class OnTiles:
     copies: Value
     beside: Sequence[Beside]
 
+    @cached_property
     def times(self) -> dict[str, Value]:
-        """Return the time of one vector by component, in seconds."""
+        """The time of one vector by component, in seconds."""
         spent = crossbar.latency(self.on, tile=self.tile, act_bits=self.bits, **self.way)
         return spent | {component: part.delay_s for component, part, *_ in self.beside}
 
@@ -52,7 +53,7 @@ class OnTiles:
         """
         if wanted & {"busy_s", "latency_s"}:
             turns = self.turns * counts
-            yield from (Work(self.op, component, value * turns) for component, value in self.times().items())
+            yield from (Work(self.op, component, value * turns) for component, value in self.times.items())
         if "energy_j" in wanted:
             spent = crossbar.energy(self.on, tile=self.tile, act_bits=self.bits, **self.buffers)
             spent |= {component: part.power_w * part.delay_s * number for component, part, number, _ in self.beside}
@@ -71,16 +72,12 @@ class OnTiles:
 
     def _static(self, counting: Conventions) -> Iterator[Said]:
         """Yield static power, and the part of its energy that is charged already while a part works."""
-        on, tile = self.on, self.tile
-        inside, outside = self.buffers["input_buffer"], self.buffers["output_buffer"]
-        words = crossbar.buffer_times(on, tile=tile, act_bits=self.bits)
-        used = 2 * words["input"] + words["output_read"] + words["output_write"]
-        power = {"buffer": (on.tiles * crossbar.leakage(on, tile.buffer, inside, outside), used)}
+        waiting_w = {"buffer": self.on.tiles * crossbar.leakage(self.on, self.tile.buffer, **self.buffers)}
         if counting.static_power:
-            power["adc"] = crossbar.idle_converters(on, tile), crossbar.computing_times(on, tile)["adc"]
-        for component, (watts, worked_s) in power.items():
+            waiting_w["adc"] = crossbar.idle_converters(self.on, self.tile)
+        for component, watts in waiting_w.items():
             yield Entry(self.op, component, "static_power_w", watts * self.copies)
-            yield Charged(component, watts * self.vectors * worked_s)
+            yield Charged(component, watts * self.vectors * self.times[component])
 
 
 def beside(tiles: Pim | KvPim, on: crossbar.Layout, copies: Value, counting: Conventions) -> list[Beside]:

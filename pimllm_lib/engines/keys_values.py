@@ -29,7 +29,7 @@ def entries(kv: KvPim, step: Step, products: Sequence[Product], wanted: set[str]
     for product in products:
         stores = _stores(kv, product)
         places = [_place(store, product, tokens, step) for store, tokens in stores]
-        busy = [sum(place.times().values()) * place.turns for place in places]
+        busy = [sum(place.times.values()) * place.turns for place in places]
         counted = slowest(dict(enumerate(busy))) if len(places) > 1 else {0: 1.0}  # all work at once
         for i, ((store, _), place) in enumerate(zip(stores, places, strict=True)):
             yield from place.entries(step.counting, wanted, counted[i])

@@ -76,30 +76,30 @@ def require_areas(system: Any) -> None:
 
 
 def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Said]:
-    """Yield the energy of the array's accesses to on-chip memory, and their time where its ports have a stated width."""
-    array, sram, storage = system.array, _there(system.sram), _there(system.storage)
-    limited = np.any(np.isfinite(sram.port_bits))
-    for laid in chain.from_iterable(laid_out(array, product) for product in products):
-        product, words = laid.product, laid.sram_words
-        bits = product.calls * memory.sram_bits(
-            words,
-            product.m * product.n,
-            input_bits=storage.act_bits,
-            weight_bits=storage.operand_bits(product.kind),
-            sum_bits=storage.sum_bits,
-        )
-        yield Entry(product.op, "sram", "energy_j", bits * sram.bit_j)
-        if limited:
-            yield Move(product.op, "sram", bits / (sram.port_bits * array.rate_hz))
+    """Yield what the array's accesses to on-chip memory take."""
+    storage = _there(system.storage)
+    widths = {"input_bits": storage.act_bits, "sum_bits": storage.sum_bits}
+    for laid in chain.from_iterable(laid_out(system.array, product) for product in products):
+        product, words, weight_bits = laid.product, laid.sram_words, storage.operand_bits(laid.product.kind)
+        bits = memory.sram_bits(words, product.m * product.n, weight_bits=weight_bits, **widths)
+        yield from _on_chip(system, product.op, product.calls * bits)
         if product.kind == "attention":
             yield from _converted(storage, product.op, words["weights"] * product.calls)
+
+
+def _on_chip(system: System, op: str, bits: Value) -> Iterator[Said]:
+    """Yield the energy of bits moved to or from on-chip memory, and their time where its ports have a stated width."""
+    sram = _there(system.sram)
+    yield Entry(op, "sram", "energy_j", bits * sram.bit_j)
+    if np.any(np.isfinite(sram.port_bits)):
+        yield Move(op, "sram", bits / (sram.port_bits * system.array.rate_hz))
 
 
 def staging_entries(system: System, step: Step) -> Iterator[Said]:
     """Yield what on-chip memory takes to gather what is packed, cut, or handed from half to half: each word in and out
     once.
     """
-    sram, storage, way = _there(system.sram), _there(system.storage), step.way
+    storage, way = _there(system.storage), step.way
     packed, cut, turning = np.any(way.pack_heads), np.any(np.asarray(way.splits) > 1), np.any(way.pipelined)
     if not (packed or cut or turning):
         return
@@ -114,8 +114,7 @@ def staging_entries(system: System, step: Step) -> Iterator[Said]:
             words = product.m * (product.k + product.n) * product.calls
             bits = bits + words * way.pipelined * (way.batch > 1) * storage.act_bits
         if np.any(bits):
-            yield Entry(product.op, "sram", "energy_j", 2 * bits * sram.bit_j)
-            yield Move(product.op, "sram", 2 * bits / (sram.port_bits * system.array.rate_hz))
+            yield from _on_chip(system, product.op, 2 * bits)
 
 
 def dram_entries(

@@ -12,7 +12,7 @@ import xarray as xr
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.schema import VARIABLES
+from pimllm_lib.core.schema import EXTENSIVE
 from pimllm_lib.workload.decoder import Decoder, PublishedShape, as_published, at_pim_width
 
 #: The longest context that is taken: beyond it counts would leave the whole numbers of a float64.
@@ -29,13 +29,12 @@ def listed(value: Any) -> list[Any]:
 
 def wanted(variables: Sequence[str] | None) -> set[str]:
     """Return the extensive variables asked for; raises UnknownName for one that is none."""
-    valid = {name for name, variable in VARIABLES.items() if variable.extensive}
     if isinstance(variables, str) or not isinstance(variables, Iterable | None):
         raise BadInput(f"variables is {clip(variables)}; wanted a list of names")
     for name in variables or ():
-        if not isinstance(name, str) or name not in valid:
-            raise unknown("variable", name, valid)
-    return valid if variables is None else set(variables)
+        if not isinstance(name, str) or name not in EXTENSIVE:
+            raise unknown("variable", name, EXTENSIVE)
+    return set(EXTENSIVE if variables is None else variables)
 
 
 def unique(what: str, items: list[Any]) -> list[Any]:

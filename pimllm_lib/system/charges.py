@@ -12,7 +12,7 @@ import numpy as np
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import Value, numeric, require
-from pimllm_lib.core.schema import ATTENTION_OPS, COMPONENTS, PRODUCT_KINDS, STANDING, VARIABLES
+from pimllm_lib.core.schema import ATTENTION_OPS, COMPONENTS, EXTENSIVE, PRODUCT_KINDS, STANDING
 from pimllm_lib.core.units import NANO
 from pimllm_lib.costs import memory
 from pimllm_lib.engines import BY_NAME
@@ -204,8 +204,7 @@ def _charge_waiting(
 
 def _results(ledger: Ledger, wanted: set[str], pe_count: Any, made: Value = 1) -> dict[str, Any]:
     """Return the tables of the wanted variables, those of work for each of the tokens made."""
-    names = [name for name, variable in VARIABLES.items() if variable.extensive and name in wanted]
-    whole = {name: ledger.table(name) for name in names}
+    whole = {name: ledger.table(name) for name in EXTENSIVE if name in wanted}
     if not (isinstance(made, int) and made == 1):
         whole = {name: value if name in STANDING else value / made for name, value in whole.items()}
     return whole | {"pe_count": pe_count}
@@ -226,11 +225,10 @@ def _checked(system: Any, step: Step) -> Mapping[str, Mapping[str, Value]]:
     if not isinstance(said, Mapping) or set(said) != set(ops):
         got = sorted(map(str, said)) if isinstance(said, Mapping) else said
         raise BadInput(f"{system.name}.costs gives {clip(got)}; wanted a mapping with {', '.join(ops)}")
-    known = {name for name, variable in VARIABLES.items() if variable.extensive}
     for op, costs in said.items():
         for variable, value in costs.items():
-            if variable not in known:
-                raise unknown(f"variable of {system.name}.costs[{op!r}]", variable, known)
+            if variable not in EXTENSIVE:
+                raise unknown(f"variable of {system.name}.costs[{op!r}]", variable, EXTENSIVE)
             what = f"{system.name}.costs[{op!r}][{variable!r}]"
             numeric(what, value, "a finite number of at least 0")
             require((value >= 0) & np.isfinite(value), what, value, "a finite number of at least 0")
