@@ -264,7 +264,7 @@ def test_every_formula_of_a_component_is_tried():
     assert said == CASES.keys()
 
 
-@pytest.mark.parametrize(("component", "column"), CASES, ids=":".join)
+@pytest.mark.parametrize(("component", "column"), CASES)
 def test_a_formula_as_text_gives_what_the_function_gives(component, column):
     rng = np.random.default_rng(1)
     for _ in range(20):

@@ -60,11 +60,15 @@ def contexts(value: Any) -> list[int]:
     return [int(item) for item in items]
 
 
-def shapes(frame: Frame, models: list[Decoder], counting: Conventions) -> dict[str, Decoder]:
-    """Return the decoder each engine works on, sizes along the model dimension, shaped as the conventions say."""
+def shapes(frame: Frame, models: list[Decoder], counting: Conventions, *, decode: bool = True) -> dict[str, Any]:
+    """Return the decoder each engine works on, sizes along the model dimension, shaped as the conventions say.
+
+    decode: of a prompt, which is read with all that attention reaches, nothing is chosen.
+    """
     shaped = [as_published(m, d_ff=counting.published_ffn_width, gated=counting.published_ffn_gate) for m in models]
     on_pim = [at_pim_width(m) if counting.published_pim_width else m for m in shaped]
-    return {"array": _stack(frame, shaped), "pim": _stack(frame, on_pim)}
+    stacked = {"array": _stack(frame, shaped), "pim": _stack(frame, on_pim)}
+    return stacked if decode else {engine: replace(d, top_tokens=np.inf) for engine, d in stacked.items()}
 
 
 def _stack(frame: Frame, models: list[Decoder]) -> Decoder:

@@ -35,13 +35,12 @@ def tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str], 
     static = step.counting.static_power and "energy_j" in names  # which needs the time of the whole step
     ledger = Ledger(frame, detail, names | ({"latency_s", "busy_s", "static_power_w"} if static else set()))
     if not isinstance(system, System):
-        _count_products(step, ledger, 1)
-        _external(system, step, ledger)
+        for op, component, variable, value in [*_counts(step), *_external(system, step)]:
+            ledger.add(variable, op, component, value)
         return _results(ledger, names, frame.zero)
     standing_w: list[Times] = []
     charged_j: dict[str, Value] = {}
     for once, times in decoding_passes(step, system.decoding) if decode else [(step, 1)]:
-        _count_products(once, ledger, times)
         standing_w.append(_charge(system, once, times, ledger, charged_j, first=not standing_w))
     routed = {system.engine(op) for op in PRODUCT_KINDS}
     for name, engine in BY_NAME.items():
@@ -54,9 +53,8 @@ def tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str], 
     return _results(ledger, names, pe_count, tokens_of(system.decoding) if decode else 1)
 
 
-def _count_products(step: Step, ledger: Ledger, times: Value) -> None:
-    for product in step.products():
-        ledger.add("macs", product.op, "stream", _often(product.macs, times))
+def _counts(step: Step) -> Iterator[Entry]:
+    yield from (Entry(product.op, "stream", "macs", product.macs) for product in step.products())
 
 
 def _often(value: Value, times: Value) -> Value:
@@ -103,7 +101,7 @@ def _said(system: System, step: Step, wanted: set[str]) -> Iterator[Said]:
     """
     on = {name: [p for p in step.products(name) if system.engine(p.op) == name] for name in BY_NAME}
     engines = (BY_NAME[e].entries(getattr(system, e), step, products, wanted) for e, products in on.items() if products)
-    every = chain(*engines, surrounding_entries(system, step, on["array"], wanted))
+    every = chain(_counts(step), *engines, surrounding_entries(system, step, on["array"], wanted))
     if not (step.counting.attention_energy_once and system.hybrid):
         yield from every
         return
@@ -210,17 +208,11 @@ def _results(ledger: Ledger, wanted: set[str], pe_count: Any, made: Value = 1) -
     return whole | {"pe_count": pe_count}
 
 
-def _external(system: Any, step: Step, ledger: Ledger) -> None:
-    """Add what a user's own object says its products cost: op -> variable -> value; products follow one another."""
-    for op, costs in _checked(system, step).items():
-        for variable, value in costs.items():
-            ledger.add(variable, op, "external", value)
-            if variable == "latency_s" and "busy_s" not in costs:
-                ledger.add("busy_s", op, "external", value)
+def _external(system: Any, step: Step) -> Iterator[Entry]:
+    """Yield what a user's own object says its products cost: op -> variable -> value; products follow one another.
 
-
-def _checked(system: Any, step: Step) -> Mapping[str, Mapping[str, Value]]:
-    """Return what a user's object says. Raises BadInput for a product left out or unknown, and for what is no cost."""
+    Raises BadInput for a product left out or unknown, and for what is no cost.
+    """
     ops, said = [product.op for product in step.products()], system.costs(step.products())
     if not isinstance(said, Mapping) or set(said) != set(ops):
         got = sorted(map(str, said)) if isinstance(said, Mapping) else said
@@ -232,4 +224,6 @@ def _checked(system: Any, step: Step) -> Mapping[str, Mapping[str, Value]]:
             what = f"{system.name}.costs[{op!r}][{variable!r}]"
             numeric(what, value, "a finite number of at least 0")
             require((value >= 0) & np.isfinite(value), what, value, "a finite number of at least 0")
-    return said
+            yield Entry(op, "external", variable, value)
+            if variable == "latency_s" and "busy_s" not in costs:
+                yield Entry(op, "external", "busy_s", value)
