@@ -21,7 +21,7 @@ from pimllm_lib.workload.step import Step
 Beside = tuple[str, Auxiliary, Value, Value]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class OnTiles:
     """A product on crossbar tiles, where every vector costs the same.
 

@@ -75,7 +75,7 @@ def _write_s(bar: Crossbar, cells: Value, parallel: Value, **erasing: Value) -> 
 
 def _cell_j(kv: KvPim, decoder: Decoder) -> dict[str, Value]:
     """Return the energy to write the keys and the values of one token in all blocks."""
-    bar, cells = kv.filled.crossbar, token_cells(kv, decoder) / 2
+    bar, cells = kv.tile.crossbar, token_cells(kv, decoder) / 2
     # of a column the cells along each row, of a row those along each column
     return {op: _write_j(kv.technology, cells, beside=lines - 1) for op, lines in (("k", bar.cols), ("v", bar.rows))}
 

@@ -42,15 +42,20 @@ def tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str], 
     charged_j: dict[str, Value] = {}
     for once, times in decoding_passes(step, system.decoding) if decode else [(step, 1)]:
         standing_w.append(_charge(system, once, times, ledger, charged_j, first=not standing_w))
-    routed = {system.engine(op) for op in PRODUCT_KINDS}
-    for name, engine in BY_NAME.items():
-        if engine.late and name in routed and "latency_s" in ledger.wanted:
-            for op, component, seconds in engine.late(getattr(system, name), step, ledger.whole("latency_s")):
+    for name in _engines(system):
+        if (late := BY_NAME[name].late) and "latency_s" in ledger.wanted:
+            for op, component, seconds in late(getattr(system, name), step, ledger.whole("latency_s")):
                 ledger.add("latency_s", op, component, seconds)
     if static:
         _charge_waiting(system, step, standing_w[0], charged_j, ledger)
     pe_count = system.array.rows * system.array.cols * system.array.arrays + frame.zero
     return _results(ledger, names, pe_count, tokens_of(system.decoding) if decode else 1)
+
+
+def _engines(system: System) -> list[str]:
+    """Return the engines that any product goes to."""
+    routed = {system.engine(op) for op in PRODUCT_KINDS}
+    return [name for name in BY_NAME if name in routed]
 
 
 def _counts(step: Step) -> Iterator[Entry]:
@@ -83,11 +88,11 @@ def _charge(
         elif isinstance(said, Charged):
             _add(charged_j, said.component, _often(said.joules, times))
         elif first or said.variable not in STANDING:
-            how = said.variable if isinstance(said, Entry) else type(said)
+            op, component, variable, value = said.op, said.component, said.variable, said.value
+            how = variable if isinstance(said, Entry) else type(said)
             if how in kept:
-                _add(kept[how].setdefault(said.op, {}), said.component, said.value)
-            value = said.value if said.variable in STANDING else _often(said.value, times)
-            ledger.add(said.variable, said.op, said.component, value)
+                _add(kept[how].setdefault(op, {}), component, value)
+            ledger.add(variable, op, component, value if variable in STANDING else _often(value, times))
     if "latency_s" in ledger.wanted:
         for op, component, seconds in _critical(kept, waits, system, step):
             ledger.add("latency_s", op, component, _often(seconds, times))
@@ -99,9 +104,9 @@ def _said(system: System, step: Step, wanted: set[str]) -> Iterator[Said]:
 
     Conventions may count the attention energy of a hybrid once a token.
     """
-    on = {name: [p for p in step.products(name) if system.engine(p.op) == name] for name in BY_NAME}
+    on = {name: [p for p in step.products(name) if system.engine(p.op) == name] for name in _engines(system)}
     engines = (BY_NAME[e].entries(getattr(system, e), step, products, wanted) for e, products in on.items() if products)
-    every = chain(_counts(step), *engines, surrounding_entries(system, step, on["array"], wanted))
+    every = chain(_counts(step), *engines, surrounding_entries(system, step, on.get("array", []), wanted))
     if not (step.counting.attention_energy_once and system.hybrid):
         yield from every
         return
