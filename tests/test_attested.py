@@ -114,7 +114,7 @@ def test_no_figure_table_or_sentence_is_part_of_a_result(slug):
 
 #: A change -> the file, what is there, what comes in its place.
 EDITS = {
-    "a comment": ("pimllm_lib/engines/crossbars.py", "\ndef array_entries(", "\n# why\ndef array_entries("),
+    "a comment": ("pimllm_lib/engines/crossbars.py", "\ndef entries(", "\n# why\ndef entries("),
     "a docstring": ("pimllm_lib/system/evaluation.py", '"""Return what one step costs', '"""Say what one step costs'),
     "a blank line": ("pimllm_lib/workload/products.py", "\ndef products(", "\n\ndef products("),
     "a version": ("pimllm_lib/__init__.py", f'__version__ = "{__version__}"', '__version__ = "99.0"'),

@@ -10,9 +10,10 @@ import pimllm_lib as pl
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.conventions import CORRECTED
 from pimllm_lib.core.parts import Value, part, with_field, with_fields
-from pimllm_lib.core.schema import COMPONENTS, OPS, SUBSYSTEMS
-from pimllm_lib.engines import crossbars
-from pimllm_lib.system import arguments, charges, ledger
+from pimllm_lib.core.schema import COMPONENTS, OPS, SUBSYSTEMS, Component
+from pimllm_lib.engines import BY_NAME, array
+from pimllm_lib.engines.entries import Engine, Entry
+from pimllm_lib.system import arguments, ledger
 from pimllm_lib.system.ledger import Ledger
 from pimllm_lib.workload.decoder import Decoder, parameter_count
 
@@ -34,16 +35,16 @@ def test_what_the_schema_does_not_have_raises_at_any_detail(variable, op, compon
 def test_a_component_that_an_engine_makes_up_raises_and_one_that_the_schema_has_adds_up(monkeypatch):
     def with_one_more(component):
         def entries(*args):
-            yield from crossbars.array_entries(*args)
-            yield "score", component, "energy_j", 1.0
+            yield from array.entries(*args)
+            yield Entry("score", component, "energy_j", 1.0)
 
-        monkeypatch.setattr(charges, "array_entries", entries)
+        monkeypatch.setitem(BY_NAME, "array", Engine(entries))
         return pl.evaluate(system="tpu-llm", model=OPT, context_len=1, detail="component")
 
     plain = pl.evaluate(system="tpu-llm", model=OPT, context_len=1)
     with pytest.raises(ValueError, match="unknown component 'photons'"):
         with_one_more("photons")
-    monkeypatch.setitem(COMPONENTS, "photons", "light")
+    monkeypatch.setitem(COMPONENTS, "photons", Component("light"))
     monkeypatch.setitem(ledger._COMPONENT, "photons", len(COMPONENTS) - 1)
     found = with_one_more("photons")
     assert found.energy_j.sel(component="photons").sum() == 1.0

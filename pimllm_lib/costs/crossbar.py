@@ -155,8 +155,9 @@ def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, outp
     joint = (on.pes - 1) * adcs * side.joint_w * time["joint"]
     reading = words["input"] + words["output_read"]
     writing = words["input"] + words["output_write"]
-    spent = reading * buffer_power(on, tile.buffer, tile.buffer.read_j, input_buffer, output_buffer)
-    spent = spent + writing * buffer_power(on, tile.buffer, tile.buffer.write_j, input_buffer, output_buffer)
+    sizes = {"input_buffer": input_buffer, "output_buffer": output_buffer}
+    spent = reading * buffer_power(on, tile.buffer, tile.buffer.read_j, **sizes)
+    spent = spent + writing * buffer_power(on, tile.buffer, tile.buffer.write_j, **sizes)
     return per_pe | {"joint": on.tiles * joint, "buffer": on.tiles * spent}
 
 
@@ -190,15 +191,17 @@ def sized(size: Value, buffer: Buffer, column: tuple[float, ...]) -> Value:
     return inside + (size > edges[-1]) * np.ceil(size / edges[-1]) * column[-1]
 
 
-def buffer_power(on: Layout, buffer: Buffer, access_j: tuple[float, ...], inside: Value, outside: Value) -> Value:
+def buffer_power(
+    on: Layout, buffer: Buffer, access_j: tuple[float, ...], input_buffer: Value, output_buffer: Value
+) -> Value:
     """Return the power of one tile's buffers while they are accessed, leakage included, in watts."""
-    one, other = (sized(size, buffer, access_j) / buffer.access_s for size in (inside, outside))
-    return on.pes * one + other + leakage(on, buffer, inside, outside)
+    one, other = (sized(size, buffer, access_j) / buffer.access_s for size in (input_buffer, output_buffer))
+    return on.pes * one + other + leakage(on, buffer, input_buffer, output_buffer)
 
 
-def leakage(on: Layout, buffer: Buffer, inside: Value, outside: Value) -> Value:
+def leakage(on: Layout, buffer: Buffer, input_buffer: Value, output_buffer: Value) -> Value:
     """Return the leakage power of one tile's buffers, in watts: one input buffer a PE, one output buffer."""
-    return on.pes * sized(inside, buffer, buffer.leakage_w) + sized(outside, buffer, buffer.leakage_w)
+    return on.pes * sized(input_buffer, buffer, buffer.leakage_w) + sized(output_buffer, buffer, buffer.leakage_w)
 
 
 def idle_converters(on: Layout, tile: Tile) -> Value:

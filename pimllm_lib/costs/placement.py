@@ -38,9 +38,11 @@ def hops(
     columns = np.broadcast_arrays(*tiles, *(() if plain else copies), grid_side, tiles_per_bank)
     rows = np.stack([np.asarray(c, dtype=np.int64).ravel() for c in columns], axis=-1)
     distinct, where = np.unique(rows, axis=0, return_inverse=True)
-    found = np.array([_placed(row.tolist(), len(tiles), walk) for row in distinct], float)
-    spread = found[where.ravel()].reshape(*columns[0].shape, len(tiles), 2)
-    return [(spread[..., i, 0], spread[..., i, 1]) for i in range(len(tiles))]
+    matrices, found = len(tiles), []
+    for *sizes, side, bank in distinct.tolist():
+        found.append(_hops(tuple(sizes[:matrices]), tuple(sizes[matrices:]) or (1,) * matrices, side, bank, walk))
+    spread = np.array(found, float)[where.ravel()].reshape(*columns[0].shape, matrices, 2)
+    return [(spread[..., i, 0], spread[..., i, 1]) for i in range(matrices)]
 
 
 def _require_countable(tiles: Sequence[Any], copies: Sequence[Any]) -> None:
@@ -48,13 +50,6 @@ def _require_countable(tiles: Sequence[Any], copies: Sequence[Any]) -> None:
     needed = np.max(sum(np.asarray(n, dtype=float) * c for n, c in zip(tiles, copies, strict=True)))
     if needed > 2**53:
         raise BadInput(f"a block needs {needed:.3g} tiles; wanted at most {MOST_TILES}, which are placed one by one")
-
-
-def _placed(row: list[int], matrices: int, walk: str) -> tuple[tuple[int, int], ...]:
-    """Return the hops of one combination: tiles of each matrix, copies of each where there are any, grid and bank."""
-    *sizes, side, bank = row
-    counts, copies = tuple(sizes[:matrices]), tuple(sizes[matrices:])
-    return _hops(counts, copies or (1,) * matrices, side, bank, walk)
 
 
 @lru_cache(maxsize=100_000)
@@ -75,7 +70,7 @@ def _hops(counts: Counts, copies: Counts, side: int, bank: int, walk: str) -> tu
     for i, after in zip(present, [*present[1:], None], strict=True):
         targets = [] if after is None else owned[after]
         paired = len(targets) == len(owned[i])
-        found = [_nearest(own, targets[e] if paired else targets) for e, own in enumerate(owned[i])]
+        found = [_nearest(own, targets[e : e + 1] if paired else targets) for e, own in enumerate(owned[i])]
         result[i] = (max(merge for merge, _ in found), max(onward for _, onward in found))
     return tuple(result)
 
@@ -92,16 +87,17 @@ def _shared_out(place: Tiles, counts: Counts, copies: Counts) -> dict[int, list[
     return owned
 
 
-def _nearest(own: Tiles, targets: Tiles | list[Tiles]) -> tuple[int, int]:
-    """Return the hops to merge and to send on, from the aggregator tile that makes their sum least."""
+def _nearest(own: Tiles, targets: list[Tiles]) -> tuple[int, int]:
+    """Return the hops to merge and to send on, from the aggregator tile that makes their sum least: among equals the
+    first in row-major order.
+    """
     inside = farthest(own, own)
-    all_targets = np.concatenate(targets) if isinstance(targets, list) and targets else targets
-    onward = farthest(own, np.asarray(all_targets)) if len(all_targets) else np.zeros(len(own), dtype=np.int64)
-    best = _first_in_rows(own, inside + onward)
+    onward = farthest(own, np.concatenate(targets)) if targets else np.zeros(len(own), dtype=np.int64)
+    best = np.lexsort((own[:, 1], own[:, 0], inside + onward))[0]
     return int(inside[best]), int(onward[best])
 
 
-def positions(n: int, *, side: int, bank: int, walk: str) -> NDArray[np.int64]:
+def positions(n: int, *, side: int, bank: int, walk: str) -> Tiles:
     """Return row and column of the first n tiles, shape (n, 2).
 
     l-shell: shells around the corner, as published: shell s holds the tiles s^2 to (s+1)^2 - 1 and runs along one edge of
@@ -119,7 +115,7 @@ def positions(n: int, *, side: int, bank: int, walk: str) -> NDArray[np.int64]:
     return _l_shell(index // bank) * (height, width) + np.stack([within // width, within % width], axis=1)
 
 
-def _l_shell(index: NDArray[np.int64]) -> NDArray[np.int64]:
+def _l_shell(index: Tiles) -> Tiles:
     shell = np.sqrt(index).astype(np.int64)
     step = index - shell**2
     a, b = np.minimum(step, shell), np.minimum(2 * shell - step, shell)
@@ -127,7 +123,7 @@ def _l_shell(index: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([np.where(odd, a, b), np.where(odd, b, a)], axis=1)
 
 
-def farthest(origins: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.int64]:
+def farthest(origins: Tiles, targets: Tiles) -> Tiles:
     """Return for each origin the Manhattan distance to the farthest target.
 
     Along the diagonals u = row + col and v = row - col that distance is the largest of four differences.
@@ -136,8 +132,3 @@ def farthest(origins: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[
     tu, tv = targets.sum(1), targets[:, 0] - targets[:, 1]
     reach = np.stack([u - tu.min(), tu.max() - u, v - tv.min(), tv.max() - v])
     return np.asarray(reach.max(axis=0))
-
-
-def _first_in_rows(tiles: NDArray[np.int64], cost: NDArray[np.int64]) -> int:
-    """Return the index of the cheapest tile; among equals the first in row-major order."""
-    return int(np.lexsort((tiles[:, 1], tiles[:, 0], cost))[0])

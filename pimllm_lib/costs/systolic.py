@@ -13,7 +13,7 @@ Neglected, as there: memory stalls, and moving finished results out of an output
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -36,15 +36,16 @@ class Mapping:
     fill: Value
 
 
-def pick(dataflow: Value, **choices: Value) -> Value:
-    """Return the choice a dataflow names; over an axis of dataflows, each its own.
+def pick(dataflow: Value, *choices: Value) -> Value:
+    """Return the choice that a dataflow names, of those for os, ws and is; over an axis of dataflows, each its own.
 
-    >>> pick("ws", os=1, ws=2, **{"is": 3})
+    >>> pick("ws", 1, 2, 3)
     2
     """
+    named = dict(zip(("os", "ws", "is"), choices, strict=True))
     if isinstance(dataflow, str):
-        return choices[dataflow]
-    return sum((dataflow == name) * value for name, value in choices.items())
+        return named[dataflow]
+    return sum((dataflow == name) * value for name, value in named.items())
 
 
 def mapping(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow: Value = "os") -> Mapping:
@@ -53,17 +54,15 @@ def mapping(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, dataflow:
     The stationary dataflows load their operand through the rows first, hence 2 rows + cols - 2 cycles of filling
     where output stationary has rows + cols - 2.
     """
-    choose = _chooser(dataflow)
-    row_size, col_size, stream = choose(m, k, k), choose(n, n, m), choose(k, m, n)
-    row_folds, col_folds = ceil_div(row_size, rows), ceil_div(col_size, cols)
-    fill = choose(rows + cols - 2, 2 * rows + cols - 2, 2 * rows + cols - 2)
+    row_size, col_size = pick(dataflow, m, k, k), pick(dataflow, n, n, m)
     return Mapping(
-        row_size=row_size, col_size=col_size, row_folds=row_folds, col_folds=col_folds, stream=stream, fill=fill
+        row_size=row_size,
+        col_size=col_size,
+        row_folds=ceil_div(row_size, rows),
+        col_folds=ceil_div(col_size, cols),
+        stream=pick(dataflow, k, m, n),
+        fill=pick(dataflow, rows + cols - 2, 2 * rows + cols - 2, 2 * rows + cols - 2),
     )
-
-
-def _chooser(dataflow: Value) -> Any:
-    return lambda *choices: pick(dataflow, **dict(zip(("os", "ws", "is"), choices, strict=True)))
 
 
 def groups(dataflow: Value, m: Value, k: Value, *, rows: Value, row_groups: Value) -> Value:
@@ -75,7 +74,7 @@ def groups(dataflow: Value, m: Value, k: Value, *, rows: Value, row_groups: Valu
     """
     if isinstance(row_groups, int) and row_groups == 1:
         return 1
-    return np.clip(np.floor(rows / np.ceil(pick(dataflow, os=m, ws=k, **{"is": k}))), 1, row_groups)
+    return np.clip(np.floor(rows / np.ceil(pick(dataflow, m, k, k))), 1, row_groups)
 
 
 #: Products that go to the same units before others and are no shorter than these: how each lies, and how many.
@@ -117,7 +116,7 @@ def work_cycles(
 
 def _chained(on: Mapping, dataflow: Value) -> Value:
     """Return how many folds of a product follow one another on one unit, since they add to the same sums."""
-    return pick(dataflow, os=1, ws=on.row_folds, **{"is": on.row_folds})
+    return pick(dataflow, 1, on.row_folds, on.row_folds)
 
 
 def _folds(before: tuple[Mapping, Value]) -> Value:
@@ -159,12 +158,11 @@ def sram_words(m: Value, k: Value, n: Value, *, rows: Value, cols: Value, datafl
     inputs, weights: operand words read; results: words written, a partial sum of each row fold included;
     partial_sums: words read back to go on summing (0 for output stationary).
     """
-    choose = _chooser(dataflow)
     on = mapping(m, k, n, rows=rows, cols=cols, dataflow=dataflow)
-    passes = choose(1, on.row_folds, on.row_folds)
+    passes = _chained(on, dataflow)
     return {
-        "inputs": m * k * choose(on.col_folds, on.col_folds, 1),
-        "weights": k * n * choose(on.row_folds, 1, on.col_folds),
+        "inputs": m * k * pick(dataflow, on.col_folds, on.col_folds, 1),
+        "weights": k * n * pick(dataflow, on.row_folds, 1, on.col_folds),
         "results": m * n * passes,
         "partial_sums": m * n * (passes - 1),
     }
@@ -181,11 +179,10 @@ def register_accesses(
     down through i rows: a fold of r rows costs r * r accesses a column.
     Neglected: operands that travel on through columns nothing is mapped on.
     """
-    choose = _chooser(dataflow)
     on = mapping(m, k, n, rows=rows, cols=cols, dataflow=dataflow)
     last = on.row_size - (on.row_folds - 1) * rows
     load = on.col_size * ((on.row_folds - 1) * rows**2 + last**2)
-    return {"stream": choose(6, 5, 5) * (m * k * n), "fill": choose(m * n, load, load)}
+    return {"stream": pick(dataflow, 6, 5, 5) * (m * k * n), "fill": pick(dataflow, m * n, load, load)}
 
 
 def mapped_cycles(

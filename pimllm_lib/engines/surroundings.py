@@ -1,20 +1,21 @@
 """What surrounds the engines: memory, nonlinear units, the bus between the halves, and power that flows while waiting.
 
-Every function yields entries (op, component, variable, value), as the engines do.
+Every function yields what engines yield.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value
 from pimllm_lib.costs import memory, nonlinear
-from pimllm_lib.engines.crossbars import Entry, array_entries, laid_out
+from pimllm_lib.engines.array import idle_power, laid_out
+from pimllm_lib.engines.entries import Entry, Move, Said, Wait
 from pimllm_lib.hardware import Dram, KvStore, Storage, System
 from pimllm_lib.workload.products import Elementwise, Product, cached
 from pimllm_lib.workload.step import Step
@@ -26,7 +27,7 @@ NEEDED_BY = (
 )  # fmt: skip
 
 
-def surrounding_entries(system: System, step: Step, on_array: Sequence[Product], wanted: set[str]) -> Iterator[Entry]:
+def surrounding_entries(system: System, step: Step, on_array: Sequence[Product], wanted: set[str]) -> Iterator[Said]:
     """Yield what surrounds the engines, as far as the conventions count it. Raises BadInput for a part that is missing."""
     counting = step.counting
     require_parts(system, counting)
@@ -43,7 +44,7 @@ def surrounding_entries(system: System, step: Step, on_array: Sequence[Product],
     if counting.transfers:
         yield from bus_entries(system, step.products())
     if counting.static_power:
-        yield from standing_entries(system, on_array)
+        yield from standing_entries(system)
 
 
 def require_parts(system: System, counting: Any) -> None:
@@ -51,6 +52,15 @@ def require_parts(system: System, counting: Any) -> None:
     for name, convention in NEEDED_BY:
         if getattr(counting, convention) and getattr(system, name) is None:
             raise BadInput(f"{system.name}.{name} is missing, and {counting.name} counts {convention}; wanted one")
+
+
+T = TypeVar("T")
+
+
+def _there(part: T | None) -> T:
+    """Return a part that `require_parts` has asked for."""
+    assert part is not None
+    return part
 
 
 def require_areas(system: Any) -> None:
@@ -65,35 +75,31 @@ def require_areas(system: Any) -> None:
             )
 
 
-def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
-    """Yield the energy of the array's accesses to on-chip memory, and their time where its ports have a stated width."""
-    array, sram, storage = system.array, system.sram, system.storage
-    assert sram is not None
-    assert storage is not None
-    limited = np.any(np.isfinite(sram.port_bits))
-    for laid in chain.from_iterable(laid_out(array, product) for product in products):
-        product, words = laid.product, laid.sram_words()
-        bits = product.calls * memory.sram_bits(
-            words,
-            product.m * product.n,
-            input_bits=storage.act_bits,
-            weight_bits=storage.operand_bits(product.kind),
-            sum_bits=storage.sum_bits,
-        )
-        yield product.op, "sram", "energy_j", bits * sram.bit_j
-        if limited:
-            yield product.op, "sram", "busy_s", bits / (sram.port_bits * array.rate_hz)
+def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Said]:
+    """Yield what the array's accesses to on-chip memory take."""
+    storage = _there(system.storage)
+    widths = {"input_bits": storage.act_bits, "sum_bits": storage.sum_bits}
+    for laid in chain.from_iterable(laid_out(system.array, product) for product in products):
+        product, words, weight_bits = laid.product, laid.sram_words, storage.operand_bits(laid.product.kind)
+        bits = memory.sram_bits(words, product.m * product.n, weight_bits=weight_bits, **widths)
+        yield from _on_chip(system, product.op, product.calls * bits)
         if product.kind == "attention":
             yield from _converted(storage, product.op, words["weights"] * product.calls)
 
 
-def staging_entries(system: System, step: Step) -> Iterator[Entry]:
+def _on_chip(system: System, op: str, bits: Value) -> Iterator[Said]:
+    """Yield the energy of bits moved to or from on-chip memory, and their time where its ports have a stated width."""
+    sram = _there(system.sram)
+    yield Entry(op, "sram", "energy_j", bits * sram.bit_j)
+    if np.any(np.isfinite(sram.port_bits)):
+        yield Move(op, "sram", bits / (sram.port_bits * system.array.rate_hz))
+
+
+def staging_entries(system: System, step: Step) -> Iterator[Said]:
     """Yield what on-chip memory takes to gather what is packed, cut, or handed from half to half: each word in and out
     once.
     """
-    sram, storage, way = system.sram, system.storage, step.way
-    assert sram is not None
-    assert storage is not None
+    storage, way = _there(system.storage), step.way
     packed, cut, turning = np.any(way.pack_heads), np.any(np.asarray(way.splits) > 1), np.any(way.pipelined)
     if not (packed or cut or turning):
         return
@@ -108,39 +114,35 @@ def staging_entries(system: System, step: Step) -> Iterator[Entry]:
             words = product.m * (product.k + product.n) * product.calls
             bits = bits + words * way.pipelined * (way.batch > 1) * storage.act_bits
         if np.any(bits):
-            yield product.op, "sram", "energy_j", 2 * bits * sram.bit_j
-            yield product.op, "sram", "busy_s", 2 * bits / (sram.port_bits * system.array.rate_hz)
+            yield from _on_chip(system, product.op, 2 * bits)
 
 
 def dram_entries(
     system: System, on_array: Sequence[Product], everything: Sequence[Product], *, fetched: Value
-) -> Iterator[Entry]:
+) -> Iterator[Said]:
     """Yield off-chip traffic: weights and cache for the array, activations too large for the chip, the cache's growth.
 
     Weights that fit on the chip all together are there already; of experts that do not, the active ones come in. A
     cached key or value is read once for all query heads that share it, if one head's part of it fits.
     """
-    storage = system.storage
-    assert storage is not None
+    storage = _there(system.storage)
     for product in chain.from_iterable(product.whole for product in on_array):
         weights, activations = _array_traffic(system, product)
         if product.kind == "attention":
-            yield from _cache_moved(system, product.op, weights)
+            yield from _moved(system, product.op, _cache_in(system), weights)
         else:
             yield from _moved(system, product.op, "dram_weights", weights * fetched)
         yield from _moved(system, product.op, "dram_activations", activations)
     for product in everything:
         if product.op in ("k", "v") and not system.in_memory:
             grown = product.m * product.n * product.calls * storage.cached_bits / 8
-            yield from _cache_moved(system, product.op, grown)
+            yield from _moved(system, product.op, _cache_in(system), grown)
             yield from _converted(storage, product.op, product.m * product.n * product.calls)
 
 
 def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
     """Return the bytes of weights or cache, and of activations, that one op moves for one token."""
-    array, sram, storage = system.array, system.sram, system.storage
-    assert sram is not None
-    assert storage is not None
+    array, sram, storage = system.array, _there(system.sram), _there(system.storage)
     bits, act = storage.operand_bits(product.kind), storage.act_bits
     words = memory.dram_words(
         product.m, product.k, product.n, rows=array.rows, cols=array.cols, dataflow=array.dataflow,
@@ -155,39 +157,33 @@ def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
     return words["weights"] * bits / 8 * product.calls / users * again, activations * product.calls
 
 
-def _moved(system: System, op: str, component: str, size_bytes: Value) -> Iterator[Entry]:
-    dram = system.dram
-    assert dram is not None
-    yield op, component, "dram_bytes", size_bytes
-    yield op, component, "energy_j", size_bytes * 8 * dram.bit_j
-    yield op, component, "busy_s", size_bytes * 8 / dram.bandwidth_bps
+def _cache_in(system: System) -> str:
+    """Return the component of the key-value cache: off-chip memory, or a memory of its own."""
+    return "dram_kv" if system.kv is None else "kv_store"
 
 
-def _cache_moved(system: System, op: str, size_bytes: Value) -> Iterator[Entry]:
-    """Yield what moving a part of the cache takes, in off-chip memory or in a memory of its own."""
-    kv = system.kv
-    if kv is None:
-        yield from _moved(system, op, "dram_kv", size_bytes)
-    else:
-        yield op, "kv_store", "energy_j", size_bytes * 8 * kv.bit_j
-        yield op, "kv_store", "busy_s", size_bytes * 8 / kv.bandwidth_bps
+def _moved(system: System, op: str, component: str, size_bytes: Value) -> Iterator[Said]:
+    """Yield what moving bytes to or from the memory of a component takes."""
+    store: Dram | KvStore = _there(system.kv) if component == "kv_store" else _there(system.dram)
+    if component != "kv_store":
+        yield Entry(op, component, "dram_bytes", size_bytes)
+    yield Entry(op, component, "energy_j", size_bytes * 8 * store.bit_j)
+    yield Move(op, component, size_bytes * 8 / store.bandwidth_bps)
 
 
-def _converted(storage: Storage, op: str, numbers: Value) -> Iterator[Entry]:
+def _converted(storage: Storage, op: str, numbers: Value) -> Iterator[Said]:
     """Yield the energy of bringing cached numbers to the bits of activations as the array reads them, or back as they
     are made. It keeps pace with either.
     """
     if np.any(np.isfinite(storage.kv_group)):
-        yield op, "nonlinear", "energy_j", numbers * np.isfinite(storage.kv_group) * storage.kv_convert_j
+        yield Entry(op, "nonlinear", "energy_j", numbers * np.isfinite(storage.kv_group) * storage.kv_convert_j)
 
 
 def _fetched_bytes(system: System, products: Sequence[Product]) -> Value:
     """Return the bytes of weights that are in off-chip memory: all the array works with, those of idle experts too, or none
     where they fit on the chip together.
     """
-    storage, sram = system.storage, system.sram
-    assert storage is not None
-    assert sram is not None
+    storage, sram = _there(system.storage), _there(system.sram)
     total: Any = 0.0
     for product in products:
         if product.kind != "attention":
@@ -195,24 +191,22 @@ def _fetched_bytes(system: System, products: Sequence[Product]) -> Value:
     return total * (total > sram.weights_bytes)
 
 
-def capacity_entries(system: System, weights: Value, words: Value) -> Iterator[Entry]:
+def capacity_entries(system: System, weights: Value, words: Value) -> Iterator[Said]:
     """Yield the size of the cache. Raises BadInput, with how much is too much, when a memory does not hold it.
 
     weights: bytes of weights in off-chip memory; words: numbers in the cache.
     """
-    storage, dram = system.storage, system.dram
-    assert storage is not None
-    assert dram is not None
+    dram = _there(system.dram)
     if system.in_memory:
         _require_room(f"{system.name}.dram", dram, "weights", weights)
         return
-    cache = words * storage.cached_bits / 8
+    cache = words * _there(system.storage).cached_bits / 8
     if system.kv is None:
         _require_room(f"{system.name}.dram", dram, "weights and key-value cache", weights + cache)
     else:
         _require_room(f"{system.name}.dram", dram, "weights", weights)
         _require_room(f"{system.name}.kv", system.kv, "keys and values", cache)
-    yield "block", "dram_kv" if system.kv is None else "kv_store", "kv_bytes", cache
+    yield Entry("block", _cache_in(system), "kv_bytes", cache)
 
 
 def _require_room(where: str, store: Dram | KvStore, what: str, size_bytes: Value) -> None:
@@ -229,18 +223,17 @@ def _require_room(where: str, store: Dram | KvStore, what: str, size_bytes: Valu
 _LIKE = {"reduction": "layernorm", "choice": "residual", "turn": "layernorm"}
 
 
-def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[Entry]:
+def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[Said]:
     """Yield what softmax, norms, activation functions and residual additions take and how much of it is waited for."""
-    unit = system.nonlinear
-    assert unit is not None
+    unit = _there(system.nonlinear)
     for item in work:
         function = unit.softmax if item.function == "softmax" else item.function
         spent = nonlinear.times(function, item.elements, lanes=unit.lanes, rate_hz=unit.rate_hz, depth_s=unit.depth_s)
-        for variable, value in spent.items():
-            yield item.op, "nonlinear", variable, value * item.blocks
+        yield Entry(item.op, "nonlinear", "busy_s", spent["busy_s"] * item.blocks)
+        yield Wait(item.op, "nonlinear", spent["latency_s"] * item.blocks)
         passes = 1 if item.function != "softmax" else nonlinear.PASSES[function][0]
         joules = getattr(unit, f"{_LIKE.get(item.function, item.function)}_j") * passes
-        yield item.op, "nonlinear", "energy_j", item.elements * item.blocks * joules
+        yield Entry(item.op, "nonlinear", "energy_j", item.elements * item.blocks * joules)
 
 
 #: Products with one input; the first of them on the crossbars brings it there.
@@ -249,16 +242,14 @@ _SAME_INPUT = (
 )  # fmt: skip
 
 
-def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
+def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Said]:
     """Yield vectors between the halves, where there are two, and the start of each product.
 
     The nonlinear units are on the digital side, so every input of the crossbars comes from there and every result
     goes back, scores and what softmax makes of them among them. Products that share an input share its transfer;
     every active expert is sent its own.
     """
-    bus, storage = system.bus, system.storage
-    assert bus is not None
-    assert storage is not None
+    bus, storage = _there(system.bus), _there(system.storage)
     analog = [product.op for product in products if system.engine(product.op) != "array"]
     bringing = {next((op for op in ops if op in analog), None) for ops in _SAME_INPUT}
     for product in products:
@@ -266,61 +257,40 @@ def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Entry]:
         if product.op in analog or held:
             there = product.n + (product.k if product.op in bringing else 0) if product.op in analog else 0
             bits = product.m * (there + product.n * held) * product.calls * storage.act_bits
-            yield product.op, "bus", "busy_s", bits / bus.rate_bps
-            yield product.op, "bus", "latency_s", bits / bus.rate_bps
-            yield product.op, "bus", "energy_j", bits * bus.bit_j
-        yield product.op, "issue", "busy_s", product.calls * bus.issue_s
-        yield product.op, "issue", "latency_s", product.calls * bus.issue_s
+            yield Entry(product.op, "bus", "busy_s", bits / bus.rate_bps)
+            yield Wait(product.op, "bus", bits / bus.rate_bps)
+            yield Entry(product.op, "bus", "energy_j", bits * bus.bit_j)
+        yield Entry(product.op, "issue", "busy_s", product.calls * bus.issue_s)
+        yield Wait(product.op, "issue", product.calls * bus.issue_s)
 
 
-def standing_entries(system: System, on_array: Sequence[Product]) -> Iterator[Entry]:
-    """Yield what the digital half draws whatever it does: idle array, on-chip and off-chip memory.
-
-    While the array works, its idle PEs are charged already: `worked_j`.
-    """
-    array = system.array
-    idle_w = array.idle_pe_energy_j * array.rate_hz * array.rows * array.cols * array.arrays
-    yield "block", "stream", "static_power_w", idle_w
-    for op, _, variable, value in array_entries(array, on_array, {"busy_s"}):
-        if variable == "busy_s":
-            yield op, "stream", "worked_j", value * idle_w
-    if system.sram is not None:
-        yield "block", "sram", "static_power_w", system.sram.leakage_w
-    if system.dram is not None:
-        yield "block", "standby", "static_power_w", system.dram.standby_w
-    if system.kv is not None:
-        yield "block", "standby", "static_power_w", system.kv.byte_standby_w * system.kv.capacity_bytes
-
-
-def static_entries(
-    standing: Mapping[str, Value], worked_j: Mapping[str, Value], token_s: Value, *, tiles_share: Value
-) -> Iterator[Entry]:
-    """Yield static energy over a token. worked_j: what of it is charged already, as part of working.
-
-    tiles_share: share of their static power that tiles draw between their turns.
-    """
-    for component, watts in standing.items():
-        waiting = watts * token_s - worked_j.get(component, 0.0)
-        share = tiles_share if component in ("buffer", "adc") else 1.0
-        name = "standby" if component == "standby" else "leakage"
-        yield "block", name, "energy_j", waiting * share
+def standing_entries(system: System) -> Iterator[Said]:
+    """Yield what the digital half draws whatever it does: idle array, on-chip and off-chip memory."""
+    sram, dram, kv = system.sram, system.dram, system.kv
+    yield Entry("block", "stream", "static_power_w", idle_power(system.array))
+    if sram is not None:
+        yield Entry("block", "sram", "static_power_w", sram.leakage_w)
+    if dram is not None:
+        yield Entry("block", "standby", "static_power_w", dram.standby_w)
+    if kv is not None:
+        yield Entry("block", "standby", "static_power_w", kv.byte_standby_w * kv.capacity_bytes)
 
 
 #: Wider than any port: what stands for an infinite width, which takes no area.
 _WIDEST = 2.0**53
 
 
-def digital_area(system: System) -> Iterator[Entry]:
+def digital_area(system: System) -> Iterator[Said]:
     """Yield the area of the digital parts whose area is known."""
     array, sram, kv = system.array, system.sram, system.kv
     if array.pe_area_m2 is not None:
         more = array.group_area_m2 * (array.row_groups > 1) + array.shadow_area_m2 * array.overlap
-        yield "block", "stream", "area_m2", (array.pe_area_m2 + more) * array.rows * array.cols * array.arrays
+        yield Entry("block", "stream", "area_m2", (array.pe_area_m2 + more) * array.rows * array.cols * array.arrays)
     if sram is not None and sram.area_m2 is not None:
         stated = np.isfinite(sram.port_bits) * np.minimum(sram.port_bits, _WIDEST)
         wires = stated * np.maximum(1.0, array.rate_hz / sram.port_rate_hz)  # a faster array takes as many more of them
-        yield "block", "sram", "area_m2", sram.area_m2 + wires * sram.port_bit_area_m2
+        yield Entry("block", "sram", "area_m2", sram.area_m2 + wires * sram.port_bit_area_m2)
     if system.nonlinear is not None and system.nonlinear.area_m2 is not None:
-        yield "block", "nonlinear", "area_m2", system.nonlinear.area_m2
+        yield Entry("block", "nonlinear", "area_m2", system.nonlinear.area_m2)
     if kv is not None:
-        yield "block", "kv_store", "area_m2", kv.byte_area_m2 * kv.capacity_bytes
+        yield Entry("block", "kv_store", "area_m2", kv.byte_area_m2 * kv.capacity_bytes)

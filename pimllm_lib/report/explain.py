@@ -9,8 +9,13 @@ from pimllm_lib import catalog
 from pimllm_lib.catalog.departures import is_catalogs
 from pimllm_lib.core.conventions import SWITCHES
 from pimllm_lib.core.errors import unknown
+<<<<<<< HEAD
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import COMPONENTS, VARIABLES
+=======
+from pimllm_lib.core.parts import inside
+from pimllm_lib.core.schema import COMPONENTS, EXTENSIVE, VARIABLES
+>>>>>>> wB
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
 
@@ -20,42 +25,13 @@ MERITS = {
     "tokens_per_j": ("1 / energy_j", "energy_j"),
     "utilisation": ("array_macs / ((cycles + array_products) x pe_count)", "cycles"),
 }
-#: Component -> how its time comes about.
-TIMES = {
-    "stream": "folds x streamed size / rate_hz",
-    "fill": "(folds x cycles to fill and drain - 1) / rate_hz",
-    "dac": "turns x (dac.bits + 2) / dac.rate_hz",
-    "adc": "turns x (adc.bits + 2) / adc.rate_hz",
-    "crossbar": "turns x (cell.read_s + delay of the crossbar's size)",
-    "buffer": "words in and out x buffer.access_s",
-    "merge": "hops x (1 / rate_hz + bits of a tile's result / network_bps)",
-    "transfer": "hops x bits of the result / network_bps",
-    "stall": "max(0, bytes x 8 / dram.bandwidth_bps - computing)",
-    "kv_cells": "cells of a line / written at once x cell.write_pulses x (cell.write_s + a read)",
-    "bus": "bits / bus.rate_bps",
-    "issue": "products started x bus.issue_s",
-}
-#: Component -> how its energy comes about.
-ENERGIES = {
-    "stream": "cycles x energy per cycle, reported or of active and idle PEs",
-    "fill": "cycles x energy per cycle, reported or of active and idle PEs",
-    "dac": "DACs x dac.power_w x their time",
-    "adc": "ADCs x adc.power_w x their time",
-    "crossbar": "cells x mean power of a cell x time of the reads",
-    "buffer": "tiles x (access energy / access_s + leakage) x time of the words",
-    "sram": "bits moved x sram.bit_j",
-    "dram_weights": "bytes x 8 x dram.bit_j",
-    "dram_kv": "bytes x 8 x dram.bit_j",
-    "kv_cells": "cells x cell.write_pulses x (cell.write_j + verify_j + half-selected cells) + erase_j",
-    "bus": "bits x bus.bit_j",
-    "leakage": "static power x time of the token, less what is charged while working",
-}
-HOW = {"latency_s": TIMES, "busy_s": TIMES, "energy_j": ENERGIES}
+#: Extensive variable -> the column of a component's row that says how it comes about.
+HOW = {"latency_s": "time", "busy_s": "time", "energy_j": "joules"}
 
 
 def explain(variable: str, *, system: Any, model: Any, context_len: int, conventions: Any) -> list[str]:
     """Return lines that take one number apart. Raises BadInput for a variable that cannot be, and for unknown names."""
-    known = [*MERITS, *(name for name, v in VARIABLES.items() if v.extensive)]
+    known = [*MERITS, *EXTENSIVE]
     if variable not in known:
         raise unknown("variable", variable, known)
     machine, decoder, counting = catalog.system(system), catalog.model(model), catalog.preset(conventions)
@@ -65,7 +41,7 @@ def explain(variable: str, *, system: Any, model: Any, context_len: int, convent
     value = metrics.summary(ds)[variable].item()
     place = f"{machine.name}, {decoder.name}, {context_len} tokens, {counting.name}"
     lines = [
-        f"{variable} = {value:.6g} {_unit(variable)}   ({place})",
+        f"{variable} = {value:.6g} {_shown(VARIABLES[variable].unit)}   ({place})",
         f"  {VARIABLES[variable].meaning}: {formula}",
         "",
     ]
@@ -76,10 +52,11 @@ def _parts(ds: Any, variable: str) -> list[str]:
     """Return the largest contributions to an extensive variable, with what each is and how it comes about."""
     cells = ds[variable].squeeze(["system", "model", "context_len"], drop=True).to_series()
     total = cells.sum()
-    lines = [f"{variable} = {total:.6g} {_unit(variable)}, of which"]
+    lines = [f"{variable} = {total:.6g} {_shown(VARIABLES[variable].unit)}, of which"]
     largest = cells[cells != 0].sort_values(key=abs, ascending=False)
     for (op, component), value in largest.head(12).items():
-        how = HOW.get(variable, {}).get(component, COMPONENTS[component])
+        row = COMPONENTS[component]
+        how = getattr(row, HOW.get(variable, "meaning")) or row.meaning
         lines.append(f"  {op:10} {component:14} {value:12.5g}  {100 * value / total:6.2f} %  {how}")
     if len(largest) > 12:
         rest = largest.iloc[12:].sum()
@@ -119,13 +96,22 @@ def _constants(machine: Any) -> list[str]:
                 continue
             said, source = value, "user"
             if isinstance(entry, dict) and is_catalogs(item, field.name):
+<<<<<<< HEAD
                 unit = entry.get("unit", "1")
                 said = entry["value"] if unit == "1" else f"{entry['value']} {unit}"
                 source = f"{entry['status']}: {entry['source']}, {entry.get('where') or entry.get('note', '')}"
             lines.append(f"  {item.name}.{field.name} = {said}  [{source}]  {meanings(type(item))[field.name]}")
+=======
+                where = entry.get("where") or entry.get("note", "")
+                said = f"{entry['value']} {_shown(entry.get('unit', ''))}"
+                lines.append(
+                    f"  {item.name}.{field.name} = {said.strip()}  [{entry['status']}: {entry['source']}, {where}]"
+                )
+            else:
+                lines.append(f"  {item.name}.{field.name} = {value}  [user]")
+>>>>>>> wB
     return lines
 
 
-def _unit(variable: str) -> str:
-    unit = VARIABLES[variable].unit
+def _shown(unit: str) -> str:
     return "" if unit == "1" else unit

@@ -12,7 +12,7 @@ import xarray as xr
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.schema import VARIABLES
+from pimllm_lib.core.schema import EXTENSIVE
 from pimllm_lib.workload.decoder import Decoder, PublishedShape, as_published, at_pim_width
 
 #: The longest context that is taken: beyond it counts would leave the whole numbers of a float64.
@@ -29,13 +29,12 @@ def listed(value: Any) -> list[Any]:
 
 def wanted(variables: Sequence[str] | None) -> set[str]:
     """Return the extensive variables asked for; raises UnknownName for one that is none."""
-    valid = {name for name, variable in VARIABLES.items() if variable.extensive}
     if isinstance(variables, str) or not isinstance(variables, Iterable | None):
         raise BadInput(f"variables is {clip(variables)}; wanted a list of names")
     for name in variables or ():
-        if not isinstance(name, str) or name not in valid:
-            raise unknown("variable", name, valid)
-    return valid if variables is None else set(variables)
+        if not isinstance(name, str) or name not in EXTENSIVE:
+            raise unknown("variable", name, EXTENSIVE)
+    return set(EXTENSIVE if variables is None else variables)
 
 
 def unique(what: str, items: list[Any]) -> list[Any]:
@@ -61,11 +60,15 @@ def contexts(value: Any) -> list[int]:
     return [int(item) for item in items]
 
 
-def shapes(frame: Frame, models: list[Decoder], counting: Conventions) -> dict[str, Decoder]:
-    """Return the decoder each engine works on, sizes along the model dimension, shaped as the conventions say."""
+def shapes(frame: Frame, models: list[Decoder], counting: Conventions, *, decode: bool = True) -> dict[str, Any]:
+    """Return the decoder each engine works on, sizes along the model dimension, shaped as the conventions say.
+
+    decode: of a prompt, which is read with all that attention reaches, nothing is chosen.
+    """
     shaped = [as_published(m, d_ff=counting.published_ffn_width, gated=counting.published_ffn_gate) for m in models]
     on_pim = [at_pim_width(m) if counting.published_pim_width else m for m in shaped]
-    return {"array": _stack(frame, shaped), "pim": _stack(frame, on_pim)}
+    stacked = {"array": _stack(frame, shaped), "pim": _stack(frame, on_pim)}
+    return stacked if decode else {engine: replace(d, top_tokens=np.inf) for engine, d in stacked.items()}
 
 
 def _stack(frame: Frame, models: list[Decoder]) -> Decoder:

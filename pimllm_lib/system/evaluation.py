@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import xarray as xr
 from pimllm_lib import catalog
 from pimllm_lib.catalog.departures import departures
 from pimllm_lib.core.axes import Frame
-from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.core.schema import VARIABLES, annotate
@@ -21,7 +19,6 @@ from pimllm_lib.engines.surroundings import require_areas
 from pimllm_lib.system.arguments import contexts, listed, shapes, unique, wanted
 from pimllm_lib.system.charges import tables
 from pimllm_lib.system.ledger import split_labels
-from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.step import Step
 
 PHASES = ("decode", "prefill")
@@ -67,7 +64,10 @@ def evaluate(
     context = frame.along("context_len", np.asarray(frame.labels["context_len"], dtype=float))
     names, tokens = wanted(variables), 1 if phase == "decode" else context
     decode = phase == "decode"
-    steps = [_step(shapes(frame, models, counting), context, tokens, counting, decode) for counting in presets]
+    steps = [
+        Step(**shapes(frame, models, counting, decode=decode), context=context, tokens=tokens, counting=counting)
+        for counting in presets
+    ]
     for item in systems if "area_m2" in (variables or ()) else ():
         require_areas(item)
     rows = [[tables(frame.align_part(s), step, frame, detail, names, decode=decode) for step in steps] for s in systems]
@@ -83,15 +83,6 @@ def evaluate(
     own = {name: value for item in given for name, value in departures(item).items()}
     ds.attrs |= {"user_values": json.dumps(own, sort_keys=True)} if own else {}
     return annotate(ds)
-
-
-def _step(decoders: dict[str, Decoder], context: Any, tokens: Any, counting: Conventions, decode: bool) -> Step:
-    """Return a step over so many tokens of each sequence. A prompt is read with all that attention reaches, nothing is
-    chosen.
-    """
-    if not decode:
-        decoders = {engine: replace(d, top_tokens=np.inf) for engine, d in decoders.items()}
-    return Step(array=decoders["array"], pim=decoders["pim"], context=context, tokens=tokens, counting=counting)
 
 
 def _dataset(frame: Frame, joined: dict[str, Any], detail: str, single: bool) -> xr.Dataset:

@@ -7,7 +7,7 @@ import xarray as xr
 
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.core.schema import ANALOG_COMPONENTS, PROJECTION_OPS, SUBSYSTEMS, SUMMED, VARIABLES, annotate
+from pimllm_lib.core.schema import LATENCY_PARTS, PROJECTION_OPS, SUBSYSTEMS, SUMMED, VARIABLES, annotate
 from pimllm_lib.core.units import HOUR
 from pimllm_lib.costs.memory import roofline as memory_bound
 
@@ -47,7 +47,7 @@ def summary(ds: xr.Dataset) -> xr.Dataset:
     if "component" in ds.dims and "latency_s" in ds:
         parts = share(ds, "latency_s", "component")
         merits["array_share"] = parts.sel(component=list(SUBSYSTEMS["array"])).sum("component")
-        merits["analog_share"] = parts.sel(component=list(ANALOG_COMPONENTS)).sum("component")
+        merits["analog_share"] = parts.sel(component=list(LATENCY_PARTS["crossbars and converters"])).sum("component")
     return annotate(whole.assign(merits))
 
 
@@ -70,9 +70,7 @@ def compare(ds: xr.Dataset, baseline: str = "tpu-llm") -> xr.Dataset:
     """
     if baseline not in ds.system.values:
         raise BadInput(f"there is no system {baseline!r} to compare with; wanted it evaluated too")
-    for name in ("tokens_per_s", "tokens_per_j", "program_j"):
-        if name not in ds:
-            raise BadInput(f"the dataset has no {name}; wanted metrics.summary of an evaluation with all variables")
+    _require(ds, "tokens_per_s", "tokens_per_j", "program_j")
     base = ds.sel(system=baseline, drop=True)
     saved = base.energy_j - ds.energy_j
     return annotate(
@@ -90,9 +88,7 @@ def operations(ds: xr.Dataset) -> xr.Dataset:
     ops_per_s = macs x tokens_per_s, ops_per_j = macs x tokens_per_j. In units of 1e9 they are what others print as GOPS and
     as GOPS/W. Raises BadInput when the dataset is no summary.
     """
-    for name in ("macs", "tokens_per_s", "tokens_per_j"):
-        if name not in ds:
-            raise BadInput(f"the dataset has no {name}; wanted metrics.summary of an evaluation with all variables")
+    _require(ds, "macs", "tokens_per_s", "tokens_per_j")
     return annotate(ds.assign(ops_per_s=ds.macs * ds.tokens_per_s, ops_per_j=ds.macs * ds.tokens_per_j))
 
 
@@ -148,9 +144,7 @@ def power(ds: xr.Dataset) -> xr.Dataset:
     does no work of its own time. power_density_w_m2 = peak power over area, NaN without area.
     """
     split = _need(ds, "op", "component")
-    for name in ("latency_s", "busy_s", "energy_j", "area_m2"):
-        if name not in ds:
-            raise BadInput(f"the dataset has no {name}; wanted an evaluation with all variables")
+    _require(ds, "latency_s", "busy_s", "energy_j", "area_m2", of="an evaluation")
     token_s = split.latency_s.sum(["op", "component"])
     rows = []
     for name, parts in SUBSYSTEMS.items():
@@ -158,15 +152,9 @@ def power(ds: xr.Dataset) -> xr.Dataset:
         energy, busy = mine.energy_j.sum("component"), mine.busy_s.sum("component")
         peak = (energy / busy.where(busy > 0)).max("op").fillna(0.0)
         area = mine.area_m2.sum(["op", "component"])
-        rows.append(
-            xr.Dataset(
-                {
-                    "power_w": energy.sum("op") / token_s,
-                    "peak_power_w": peak,
-                    "power_density_w_m2": peak / area.where(area > 0),
-                }
-            ).assign_coords(subsystem=name)
-        )
+        density = peak / area.where(area > 0)
+        found = {"power_w": energy.sum("op") / token_s, "peak_power_w": peak, "power_density_w_m2": density}
+        rows.append(xr.Dataset(found, coords={"subsystem": name}))
     return annotate(joining.concat(rows, "subsystem").assign_attrs(ds.attrs))
 
 
@@ -181,6 +169,13 @@ def roofline(ds: xr.Dataset, *, rate_hz: float, bandwidth_bps: float) -> xr.Data
     attainable = memory_bound(whole.array_macs, moved, peak_macs_per_s=peak, bandwidth_bps=bandwidth_bps)
     bound = {"intensity": whole.array_macs / moved, "attainable_macs_per_s": attainable}
     return annotate(xr.Dataset(bound, attrs=ds.attrs))
+
+
+def _require(ds: xr.Dataset, *names: str, of: str = "metrics.summary of an evaluation") -> None:
+    """Raise BadInput when a variable is not in the dataset."""
+    for name in names:
+        if name not in ds:
+            raise BadInput(f"the dataset has no {name}; wanted {of} with all variables")
 
 
 def _need(ds: xr.Dataset, *dims: str) -> xr.Dataset:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from pimllm_lib.core.parts import Value
+from pimllm_lib.engines import BY_NAME
+from pimllm_lib.engines.entries import slowest
 
 #: Products of a block in the order of their data; those of one stage need nothing of each other.
 STAGES: tuple[tuple[str, ...], ...] = (
     ("q", "k", "v"), ("k_up",), ("select",), ("score",), ("av",), ("v_up",), ("x",), ("gate", "ff1"), ("ff2",), ("lm_head",),
 )  # fmt: skip
-#: Engines on which the products of a stage run at the same time: crossbars hold every matrix at once.
-PARALLEL_ENGINES = ("pim",)
+#: Engines on which the products of a stage run at the same time.
+PARALLEL_ENGINES = tuple(name for name, engine in BY_NAME.items() if engine.side_by_side)
 
 
 def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str], *, overlap: bool = False) -> dict[str, Value]:
@@ -31,10 +32,10 @@ def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str], *, overlap: 
         side_by_side = [op for op in here if engine[op] in PARALLEL_ENGINES]
         share |= {op: 1.0 for op in here if op not in side_by_side}
         if overlap and {"q", "k", "v"} <= set(side_by_side) and engine.get("score") not in PARALLEL_ENGINES:
-            first = _slowest({op: busy_s[op] for op in ("q", "k")})
+            first = slowest({op: busy_s[op] for op in ("q", "k")})
             share |= first | {"v": _left_over(busy_s, first)}
         else:
-            share |= _slowest({op: busy_s[op] for op in side_by_side})
+            share |= slowest({op: busy_s[op] for op in side_by_side})
     return share
 
 
@@ -62,15 +63,3 @@ def _left_over(busy_s: Mapping[str, Value], first: Mapping[str, Value]) -> Value
     until = sum(busy_s[op] * first[op] for op in first) + busy_s.get("score", 0.0)
     taken = busy_s["v"] + (busy_s["v"] == 0)  # a model without one has nothing left over
     return np.maximum(0.0, busy_s["v"] - until) / taken
-
-
-def _slowest(times: Mapping[str, Value]) -> dict[str, Value]:
-    """Return 1 for the longest of some times and 0 for the others, everywhere along their axes."""
-    longest: Any = 0.0
-    for time in times.values():
-        longest = np.maximum(longest, time)
-    share, taken = {}, np.zeros(())
-    for op, time in times.items():
-        first = (time == longest) * (1 - taken)
-        share[op], taken = first, np.maximum(taken, first)
-    return share
