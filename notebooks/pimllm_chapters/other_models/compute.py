@@ -1,6 +1,4 @@
-"""What chapter 14 evaluates: families of models, both machines at several bits of a weight, and verdicts on
-conclusions.
-"""
+"""What chapter 14 evaluates: families of models, both machines at several bits of a weight, and verdicts on conclusions."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from pimllm_chapters.kv_device import cell_j
-from pimllm_chapters.kv_tables import FULL
-from pimllm_chapters.kv_tables import years as said
-from pimllm_chapters.long_figures import context_ticks, log_axes, short
+from pimllm_chapters.long_context.figures import context_ticks, log_axes, short
+from pimllm_chapters.pim_attention.compute import cell_j
+from pimllm_chapters.pim_attention.words import FULL
+from pimllm_chapters.pim_attention.words import years as said
 from pimllm_lib.analysis import technologies
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, log_ticks, style
 

@@ -1,20 +1,85 @@
-"""Chapter 11: its tables, and the sentences that go with them."""
+"""Chapter 11, how much noise a crossbar may have: its tables and sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_chapters.analog_noise import percent, setting, shipped
 from pimllm_lib.analog.noise.law import families
 from pimllm_lib.analog.noise.results import LEVELS, rises
+from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.archive import dataset
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 from pimllm_lib.studies.noise_runs import agreement
+
+
+def percent(share: float) -> str:
+    """Return a share in % with two or three digits."""
+    value = 100 * share
+    return f"{value:.0f} %" if abs(value) >= 99.5 else f"{value:.2g} %" if abs(value) < 9.95 else f"{value:.3g} %"
+
+
+#: What the names of curves of converters start with.
+_CONVERTERS = ("worst case", "4 sigma", "unit step")
+
+
+def setting(ds: xr.Dataset, curve: str, level: float, scale: float = 1.0, unit: str = "") -> str:
+    """Return a threshold with its interval, in words where it is beyond what was tried."""
+    at = ds.sel(curve_name=curve, level=level)
+    middle, *ends = (scale * float(at[name]) for name in ("threshold", "threshold_low", "threshold_high"))
+    least, most = scale * float(at.least_setting), scale * float(at.most_setting)
+    if np.isnan(middle):
+        return f"between {_short(ends[0])} and {_short(ends[1])}{unit}"
+    if np.isinf(middle):
+        return f"above {_short(most)}{unit}"
+    if middle == 0:
+        return f"{'at most' if curve.startswith(tuple(_CONVERTERS)) else 'below'} {_short(least)}{unit}"
+    low, high = (_end(end, least, most) for end in ends)
+    return f"{_short(middle)}{unit} ({low} to {high})"
+
+
+def _end(end: float, least: float, most: float) -> str:
+    return f"below {_short(least)}" if end == 0 else _short(end) if np.isfinite(end) else f"above {_short(most)}"
+
+
+def _short(value: float) -> str:
+    """Return a number with two digits that count."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
+def answer(ds: xr.Dataset) -> Sentence:
+    """Return the page's answer."""
+    sigma, worst, twos = (setting(ds, curve, LEVELS[0]) for curve in _READ)
+    variation, on, off = (setting(ds, curve, LEVELS[0], 100, " %") for curve in ("variation", "stuck on", "stuck off"))
+    at, count = ds.sel(curve_name="variation", level=LEVELS[0]), int(ds.trials.min())
+    low, high = (_short(100 * float(at[f"models_threshold_{end}"])) for end in ("low", "high"))
+    narrow = (
+        f" {count} models leave them too narrow: by Student's t the first is {low} to {high} %." if count > 1 else ""
+    )
+    what = "of 3 million weights, trained here on text read byte by byte" if shipped(ds) else "on this text"
+    return Sentence(
+        f"A conductance may vary by {variation}, or {on} of the cells be stuck on, or {off} stuck off, each by "
+        f"itself, before the perplexity rises by 1 %; converters by themselves need {sigma} bits over a range set "
+        f"from data, {worst} over that of all rows, and {twos} with two's complement in the place of sign and "
+        f"magnitude. That is for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over "
+        f"models, chips and text.{narrow}"
+    )
+
+
+#: Curves of converters that the answer names.
+_READ = ("4 sigma, sign-magnitude", "worst case, sign-magnitude", "worst case, two's complement")
+
+
+def shipped(ds: xr.Dataset) -> bool:
+    """Return whether a study is of the models and the text of the archived ones."""
+    known = " ".join(KEYS["checkpoints"]), KEYS["text"]
+    return (ds.attrs["checkpoints"], ds.attrs["text"]) == known
+
 
 #: Catalog name -> what it is.
 DEVICES = {
@@ -285,3 +350,81 @@ def checked(ds: xr.Dataset, found: Mapping[str, xr.Dataset], archived: bool) -> 
         return Sentence("Another text or other models: no archived study to compare with.")
     agree, count = agreement(found)
     return Sentence(f"In {agree} of {count} cases the interval of this study overlaps with that of the archived one.")
+
+
+_ABSTRACT = "abstract, read at its source"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a work found; read: how much of it was seen; here: what this study has to say of it, from its numbers."""
+
+    work: str
+    says: str
+    read: str
+    here: Callable[[xr.Dataset], str]
+
+
+def _rise(ds: xr.Dataset, case: str) -> str:
+    return percent(float(ds.perplexity_rise.sel(case=case)))
+
+
+def _rule(ds: xr.Dataset) -> str:
+    worst, sigma = (setting(ds, f"{name}, sign-magnitude", LEVELS[0]) for name in ("worst case", "4 sigma"))
+    return (
+        f"Over a range of all rows a rise below 1 % takes {worst} bits, over a range set from data {sigma}. The rule "
+        "is for converters that lose no sum at all."
+    )
+
+
+def _faults(ds: xr.Dataset) -> str:
+    return (
+        f"Faults raise it here too: by {_rise(ds, 'stuck off 0.1')} with 10 % of the cells stuck off, "
+        f"{_rise(ds, 'stuck on 0.1')} with as many stuck on. No closer comparison: other models, hundreds of times "
+        "larger, another text, and rates of which the abstract says nothing."
+    )
+
+
+def _inputs(ds: xr.Dataset) -> str:
+    found = families(ds)
+    cells, outputs = (np.median(found[name]) for name in ("cells that vary or are stuck", "noise of reads and outputs"))
+    return (
+        f"At equal noise over signal, the loss rises {float(np.median(found['converters'])) / cells:.1f} times as "
+        f"much by converters as by cells that vary or are stuck, and {outputs / cells:.1f} times by noise of reads "
+        "and outputs (medians). Agrees on quantisation; noise of inputs and rescaling were not tried."
+    )
+
+
+def _training(ds: xr.Dataset) -> str:
+    at = ds.remedy_effect
+    names = {case: f"{case} noise against {case} control" for case in ("variation 0.6", "exact")}
+    if not set(names.values()) <= set(map(str, at.comparison.values)):
+        return "Not computed for these models."
+    strong, clean = (percent(float(at.sel(comparison=name))) for name in names.values())
+    return (
+        f"Noise in training changes the perplexity by {strong} at a variation of 0.6 and by {clean} without noise, "
+        "against a control of as many steps. Theirs is a long training with quantised inputs and outputs as well; "
+        "ours a short one."
+    )
+
+
+FINDINGS = (
+    Finding("ISAAC, isaac2016", "rows, cell bits and input bits set the resolution: 9 bits for 256 rows, 1-bit cells and "
+            "inputs, 8 with its encoding", "second hand", _rule),
+    Finding("ReTern, retern2025", "stuck-at faults raise the perplexity of ternary models of 700M and 3B weights; its "
+            "remedies lower it by up to 35 %", _ABSTRACT, _faults),
+    Finding("NORA, nora2025", "language models stand noise of weights and are very sensitive to quantisation and additive "
+            "noise; rescaling brings the loss below 1 %", _ABSTRACT, _inputs),
+    Finding("Rasch et al., rasch2023", "noise of inputs and outputs, not of weights, has the largest impact", _ABSTRACT,
+            _inputs),
+    Finding("Analog foundation models, analogfoundation2025", "trained with noise and static ranges, models keep what 4-bit "
+            "weights and 8-bit activations have", _ABSTRACT, _training),
+    Finding("Wu et al., memristorreasoning2026", "reasoning falls markedly, and differently from task to task", _ABSTRACT,
+            lambda _: "Not tried here: a perplexity says little of it. Tolerance is a property of model and task."),
+)  # fmt: skip
+
+
+def placing(ds: xr.Dataset) -> Table:
+    """Return other works' findings, how much of each was seen, and what the numbers here say of it."""
+    rows = [{"work": f.work, "finds": f.says, "seen": f.read, "here": f.here(ds)} for f in FINDINGS]
+    return Table(pd.DataFrame(rows), long=True)

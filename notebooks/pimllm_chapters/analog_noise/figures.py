@@ -1,4 +1,4 @@
-"""Chapter 11, how much noise a crossbar may have: its answer and its figures."""
+"""Chapter 11, how much noise a crossbar may have: its figures."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from matplotlib.axes import Axes
 
 from pimllm_lib.analog.noise.law import FAMILIES, of_family
 from pimllm_lib.analog.noise.results import LEVELS
-from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.report.figure import Figure, log_ticks, style
-from pimllm_lib.report.text import Sentence
 
 #: Panel of a departure -> label of its axis, and its curves with the words beside them.
 PANELS: dict[str, tuple[str, dict[str, str]]] = {
@@ -36,69 +34,6 @@ _COLOURS, _MARKERS = ("#0072B2", "#D55E00", "#009E73"), ("o", "s", "^")
 FLOOR, TOP = 0.01, 1000.0
 #: Colour and marker of each family of departures.
 LOOKS = (("#0072B2", "o"), ("#009E73", "^"), ("#CC79A7", "v"), ("#56B4E9", "<"), ("#000000", "*"), ("#D55E00", "s"))
-
-
-def percent(share: float) -> str:
-    """Return a share in % with two or three digits."""
-    value = 100 * share
-    return f"{value:.0f} %" if abs(value) >= 99.5 else f"{value:.2g} %" if abs(value) < 9.95 else f"{value:.3g} %"
-
-
-#: What the names of curves of converters start with.
-_CONVERTERS = ("worst case", "4 sigma", "unit step")
-
-
-def setting(ds: xr.Dataset, curve: str, level: float, scale: float = 1.0, unit: str = "") -> str:
-    """Return a threshold with its interval, in words where it is beyond what was tried."""
-    at = ds.sel(curve_name=curve, level=level)
-    middle, *ends = (scale * float(at[name]) for name in ("threshold", "threshold_low", "threshold_high"))
-    least, most = scale * float(at.least_setting), scale * float(at.most_setting)
-    if np.isnan(middle):
-        return f"between {_short(ends[0])} and {_short(ends[1])}{unit}"
-    if np.isinf(middle):
-        return f"above {_short(most)}{unit}"
-    if middle == 0:
-        return f"{'at most' if curve.startswith(tuple(_CONVERTERS)) else 'below'} {_short(least)}{unit}"
-    low, high = (_end(end, least, most) for end in ends)
-    return f"{_short(middle)}{unit} ({low} to {high})"
-
-
-def _end(end: float, least: float, most: float) -> str:
-    return f"below {_short(least)}" if end == 0 else _short(end) if np.isfinite(end) else f"above {_short(most)}"
-
-
-def _short(value: float) -> str:
-    """Return a number with two digits that count."""
-    return f"{float(f'{value:.2g}'):g}"
-
-
-def answer(ds: xr.Dataset) -> Sentence:
-    """Return the page's answer."""
-    sigma, worst, twos = (setting(ds, curve, LEVELS[0]) for curve in _READ)
-    variation, on, off = (setting(ds, curve, LEVELS[0], 100, " %") for curve in ("variation", "stuck on", "stuck off"))
-    at, count = ds.sel(curve_name="variation", level=LEVELS[0]), int(ds.trials.min())
-    low, high = (_short(100 * float(at[f"models_threshold_{end}"])) for end in ("low", "high"))
-    narrow = (
-        f" {count} models leave them too narrow: by Student's t the first is {low} to {high} %." if count > 1 else ""
-    )
-    what = "of 3 million weights, trained here on text read byte by byte" if shipped(ds) else "on this text"
-    return Sentence(
-        f"A conductance may vary by {variation}, or {on} of the cells be stuck on, or {off} stuck off, each by "
-        f"itself, before the perplexity rises by 1 %; converters by themselves need {sigma} bits over a range set "
-        f"from data, {worst} over that of all rows, and {twos} with two's complement in the place of sign and "
-        f"magnitude. That is for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over "
-        f"models, chips and text.{narrow}"
-    )
-
-
-#: Curves of converters that the answer names.
-_READ = ("4 sigma, sign-magnitude", "worst case, sign-magnitude", "worst case, two's complement")
-
-
-def shipped(ds: xr.Dataset) -> bool:
-    """Return whether a study is of the models and the text of the archived ones."""
-    known = " ".join(KEYS["checkpoints"]), KEYS["text"]
-    return (ds.attrs["checkpoints"], ds.attrs["text"]) == known
 
 
 def curves(ds: xr.Dataset) -> Figure:
