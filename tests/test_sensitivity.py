@@ -25,6 +25,7 @@ from pimllm_lib.core.parts import inside
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.core.units import MILLI, NANO
 from pimllm_lib.hardware import ONE_BY_ONE
+from pimllm_lib.report.numbers import frequency
 
 POINT = {"model": "opt-1.3b", "context_len": 128}
 ALL = constants()
@@ -335,7 +336,7 @@ def test_the_inputs_table_has_every_distribution_and_every_decision():
     ("share", "text"), [(0, "0 %"), (1, "100 %"), (0.0004, "0.04 %"), (0.39, "39 %"), (0.99951, "99.95 %")]
 )
 def test_a_share_near_none_or_all_is_not_rounded_to_it(share, text):
-    assert sensitivity.percent(share) == text
+    assert frequency(share) == text
 
 
 def test_the_answer_counts_claims_and_draws(judged):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analog.noise.law import FAMILIES, of_family
 from pimllm_lib.analog.noise.results import LEVELS
-from pimllm_lib.report.figure import Figure, log_ticks, style
+from pimllm_lib.report.figure import Figure, decades, log_ticks, panels
 
 #: Panel of a departure -> label of its axis, and its curves with the words beside them.
 PANELS: dict[str, tuple[str, dict[str, str]]] = {
@@ -29,7 +28,7 @@ PANELS: dict[str, tuple[str, dict[str, str]]] = {
 ENCODINGS = {"two's complement": "in 1-bit planes", "sign-magnitude": "in 1-bit planes", "one pass": "8-bit DAC"}
 #: Range -> colour and marker.
 RANGES = {"worst case": ("#D55E00", "s"), "unit step": ("#009E73", "^"), "4 sigma": ("#0072B2", "o")}
-_COLOURS, _MARKERS = ("#0072B2", "#D55E00", "#009E73"), ("o", "s", "^")
+_CURVES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"))
 #: Least rise that a figure shows, and the greatest, in %.
 FLOOR, TOP = 0.01, 1000.0
 #: Colour and marker of each family of departures.
@@ -38,24 +37,21 @@ LOOKS = (("#0072B2", "o"), ("#009E73", "^"), ("#CC79A7", "v"), ("#56B4E9", "<"),
 
 def curves(ds: xr.Dataset) -> Figure:
     """Draw the rise of the perplexity along each departure of the cells, with bands."""
-    with style():
-        drawn, axes = plt.subplots(2, 3, figsize=(9.2, 5.6), sharey=True)
+    with panels(2, 3, figsize=(9.2, 5.6), sharey=True) as (drawn, axes):
         for ax, (title, (label, shown)) in zip(axes.flat, PANELS.items(), strict=True):
-            _lines(ax, ds, shown, list(zip(_COLOURS, _MARKERS, strict=True)))
+            _lines(ax, ds, shown, _CURVES)
             ax.set_title(title, fontsize=10, loc="left")
             ax.set_xlabel(label)
             ax.set_xscale("log")
             _plain_ticks(ax)
         _rises(axes[:, 0], axes.flat, top=TOP)
-        plt.close(drawn)
     return Figure(drawn, f"Rise of the perplexity along {len(PANELS)} departures of cells, with 95 % bands.")
 
 
 def _plain_ticks(ax: Axes) -> None:
     low, high = ax.get_xlim()
-    decades = [10.0**n * m for n in range(-4, 9) for m in (1, 2, 5)]
-    inside = [tick for tick in decades if low <= tick <= high]
-    log_ticks(ax, "x", inside if len(inside) < 7 else [tick for tick in inside if f"{tick:.0e}"[0] == "1"])
+    inside = [tick for tick in decades(1, 2, 5) if low <= tick <= high]
+    log_ticks(ax, "x", inside if len(inside) < 7 else decades())
     if high > 1e4:
         ax.xaxis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
 
@@ -65,7 +61,7 @@ def _rises(left: Sequence[Axes], every: Any, *, top: float) -> None:
     for ax in every:
         ax.set_yscale("log")
         ax.set_ylim(FLOOR, top)
-        log_ticks(ax, "y", [tick for tick in (0.01, 0.1, 1, 10, 100, 1000, 10000) if tick <= top])
+        log_ticks(ax, "y", [tick for tick in decades() if tick <= 10000])
         for level in LEVELS:
             ax.axhline(100 * level, color="#888888", lw=0.8, ls=(0, (4, 3)), zorder=0)
     for ax in left:
@@ -78,41 +74,35 @@ def _lines(ax: Axes, ds: xr.Dataset, shown: dict[str, str], looks: Sequence[tupl
         if not at.case.size:
             continue
         x, order = at.value.values, np.argsort(at.value.values)
-        y, low, high = (np.maximum(100 * at[name].values, FLOOR / 2) for name in _BAND)
+        rises = (at[f"perplexity_rise{end}"].values for end in ("", "_low", "_high"))
+        y, low, high = (np.maximum(100 * rise, FLOOR / 2) for rise in rises)
         ax.fill_between(x[order], low[order], high[order], color=colour, alpha=0.2, lw=0)
         ax.plot(x[order], y[order], color=colour, marker=marker, ms=4, label=words)
     if any(shown.values()) and ax.lines:
         ax.legend(frameon=False, fontsize=8.5, loc="upper left", handlelength=1.4, borderaxespad=0.1)
 
 
-_BAND = ("perplexity_rise", "perplexity_rise_low", "perplexity_rise_high")
-
-
 def converters(ds: xr.Dataset) -> Figure:
     """Draw the rise of the perplexity over bits of a converter, a panel an encoding, a line a range."""
-    with style():
-        drawn, axes = plt.subplots(1, 3, figsize=(9.2, 3.5), sharey=True)
+    with panels(1, 3, figsize=(9.2, 3.5), sharey=True) as (drawn, axes):
         for ax, (encoding, how) in zip(axes, ENCODINGS.items(), strict=True):
-            found = {f"{name}, {encoding}": (name, look) for name, look in RANGES.items()}
-            _lines(ax, ds, {curve: name for curve, (name, _) in found.items()}, [look for _, look in found.values()])
+            _lines(ax, ds, {f"{name}, {encoding}": name for name in RANGES}, list(RANGES.values()))
             ax.set_title(f"{encoding}, {how}", fontsize=10, loc="left")
             ax.set_xlabel("Bits of the converter")
             ax.get_legend().set_loc("upper right")
             ax.set_xticks(range(3, 10))
         _rises(axes[:1], axes, top=1e5)
-        plt.close(drawn)
-    return Figure(
-        drawn,
+    alt = (
         "Rise of the perplexity over bits of the converter, for three encodings of the inputs and three ranges; a "
-        "step of one cell is no choice for inputs in one pass.",
+        "step of one cell is no choice for inputs in one pass."
     )
+    return Figure(drawn, alt)
 
 
 def law(ds: xr.Dataset) -> Figure:
     """Draw the rise of the loss over the measured noise-to-signal ratio, with the line of one kappa."""
     ratio = ds.noise_to_signal.mean("matrix")
-    with style():
-        drawn, ax = plt.subplots(figsize=(6.4, 4.4))
+    with panels(figsize=(6.4, 4.4)) as (drawn, ax):
         ends = np.array([3e-4, 1.0])
         ax.plot(ends, float(ds.kappa) * ends, color="#888888", lw=1.2, zorder=0)
         for family, (colour, marker) in zip(FAMILIES, LOOKS, strict=True):
@@ -123,9 +113,8 @@ def law(ds: xr.Dataset) -> Figure:
                xlabel="Noise over signal, mean over matrices", ylabel="Rise of the loss of a token (nats)")  # fmt: skip
         ax.annotate(f"$\\kappa$ = {float(ds.kappa):.2f}", (0.6, 0.72 * float(ds.kappa) * 0.6), fontsize=9)
         ax.legend(frameon=False, fontsize=8.5, loc="upper left")
-        plt.close(drawn)
-    return Figure(
-        drawn,
+    alt = (
         "Rise of the loss over noise to signal: cells that vary or are stuck lie along one line, wires and drift "
-        "below it, converters above.",
+        "below it, converters above."
     )
+    return Figure(drawn, alt)

@@ -11,8 +11,10 @@ import xarray as xr
 
 from pimllm_chapters.design_space.compute import MM2, better
 from pimllm_lib import catalog
+from pimllm_lib.core.units import si_unit
+from pimllm_lib.report.numbers import number, with_unit
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, spaced
+from pimllm_lib.report.text import Sentence
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Space
@@ -22,8 +24,7 @@ from pimllm_lib.system.evaluation import evaluate
 def knobs(space: Space) -> Table:
     """Return the axes with their values."""
     axes = [axis for axis in space.axes if isinstance(axis, Axis)]
-    rows = [{"knob": a.name, "values": ", ".join(_plain(a.name, x) for x in a.labels)} for a in axes]
-    return Table(pd.DataFrame(rows))
+    return Table({"knob": a.name, "values": ", ".join(_plain(a.name, x) for x in a.labels)} for a in axes)
 
 
 def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
@@ -35,11 +36,11 @@ def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
     for mm2 in best.area_budget.values:
         found = best.budget_design.sel(area_budget=mm2)
         if (found < 0).all():
-            rows.append({"mm² at most": spaced(mm2), "W at most": "any", "tokens/s": "none"})
+            rows.append({"mm² at most": number(mm2), "W at most": "any", "tokens/s": "none"})
             continue
         for watts in best.power_budget.values:
             at = int(found.sel(power_budget=watts))
-            row = {"mm² at most": spaced(mm2), "W at most": f"{watts:g}"}
+            row = {"mm² at most": number(mm2), "W at most": f"{watts:g}"}
             rows.append(row | (_told(front.isel(design=at)) if at >= 0 else {"tokens/s": "none"}))
     return Table(pd.DataFrame(rows).fillna(""), long=True)
 
@@ -55,7 +56,7 @@ def _told(design: xr.Dataset) -> dict[str, str]:
     )
     return {
         "tokens/s": f"{design.tokens_per_s.item():.3g}", "tokens/J": f"{design.tokens_per_j.item():.3g}",
-        "W": f"{design.power_w.item():.3g}", "mm²": spaced(design.area_m2.item() * MM2), "design": made,
+        "W": f"{design.power_w.item():.3g}", "mm²": number(design.area_m2.item() * MM2), "design": made,
     }  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def steps(study: points.Study, both: xr.Dataset) -> Table:
             row |= {f"best for {title}": _plain(axis.name, ds[axis.name].values[at]),
                     f"{title} over published": f"{float(ds[metric][at] / home[metric]):.3g}"}  # fmt: skip
         rows.append(row)
-    return Table(pd.DataFrame(rows))
+    return Table(rows)
 
 
 def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
@@ -79,7 +80,7 @@ def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
     home, above = both.sel(system="pim-llm"), better(front, both)
     point = f"{front.model.values[0]} at {front.context_len.values[0]} tokens, the whole machine counted"
     head = (
-        f"**Of {spaced(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
+        f"**Of {number(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
         f"joule, power and area ({point})."
     )
     if not above.sizes["design"]:
@@ -101,13 +102,14 @@ def smallest(front: xr.Dataset) -> Sentence:
     )
     cells = 2 * (ds.macs - ds.array_macs).item() * cell.area_m2 * MM2
     return Sentence(
-        f"The smallest of these designs takes {spaced(front.area_m2.min().item() * MM2)} mm². The cells of {model.name} "
-        f"alone, two of {cell.area_m2 * 1e12:.3g} µm² for each weight, take {spaced(cells)} mm²: no choice of converters "
+        f"The smallest of these designs takes {number(front.area_m2.min().item() * MM2)} mm². The cells of {model.name} "
+        f"alone, two of {cell.area_m2 * 1e12:.3g} µm² for each weight, take {number(cells)} mm²: no choice of converters "
         "or arrays goes below."
     )
 
 
 def _plain(name: str, value: Any) -> str:
-    """Return a label of a knob, rates in the unit they are spoken of."""
-    scale, unit = {"hz": (1e6, " MHz"), "bps": (1e9, " Gbit/s")}.get(name.rpartition("_")[2], (1.0, ""))
-    return value if isinstance(value, str) else f"{value / scale:g}{unit}"
+    """Return a label of a knob, rates with their unit."""
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if si_unit(name) == "1" else with_unit(name, value)

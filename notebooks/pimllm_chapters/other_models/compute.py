@@ -51,6 +51,17 @@ def families(models: list[str]) -> dict[str, list[Decoder]]:
     return {name: members for name, members in grouped.items() if members}
 
 
+def named(groups: dict[str, list[Decoder]]) -> list[str]:
+    """Return the names of all models."""
+    return [model.name for members in groups.values() for model in members]
+
+
+def published_bits(ds: xr.Dataset) -> int:
+    """Return the published bits of a weight, or the fewest where those were not evaluated."""
+    known = ds.weight_bits.values
+    return PUBLISHED_BITS if PUBLISHED_BITS in known else int(known.min())
+
+
 def counterparts(groups: dict[str, list[Decoder]]) -> dict[str, tuple[Decoder, Decoder]]:
     """Return for the largest model of each family but the first what it changes: the model without it, and the model.
 

@@ -4,48 +4,35 @@ from __future__ import annotations
 
 from itertools import product
 
-import matplotlib.pyplot as plt
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_chapters.other_models.compute import COUNTED, PUBLISHED_BITS
-from pimllm_lib.report.figure import Figure, end_labels, label, log_ticks, style
+from pimllm_chapters.other_models.compute import COUNTED, published_bits
+from pimllm_lib.report.figure import Figure, decades, end_labels, label, log_ticks, panels
 from pimllm_lib.workload.decoder import Decoder
 
 
-def _published(ds: xr.Dataset) -> int:
-    """Return the published bits of a weight, or the fewest where those were not evaluated."""
-    known = ds.weight_bits.values
-    return PUBLISHED_BITS if PUBLISHED_BITS in known else int(known.min())
-
-
 def lead_by_model(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
-    """Draw speed-up and tokens/J over TPU-LLM for every model, from the shortest context (filled) to the longest
-    (open).
-    """
+    """Draw speed-up and tokens/J over TPU-LLM for every model, from the shortest context (filled) to the longest (open)."""
     rows = [row for name, members in groups.items() for row in (name, *(model.name for model in members))]
-    here = ds.sel(system="pim-llm", weight_bits=_published(ds))
-    panels = {"Speed-up of PIM-LLM": here.speedup, "Tokens/J of PIM-LLM over TPU-LLM": here.energy_gain + 1}
+    here = ds.sel(system="pim-llm", weight_bits=published_bits(ds))
+    ratios = {"Speed-up of PIM-LLM": here.speedup, "Tokens/J of PIM-LLM over TPU-LLM": here.energy_gain + 1}
     first, last = (here.context_len.values[i] for i in (0, -1))
-    with style():
-        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 1.2 + 0.29 * len(rows)), sharey=True)
-        for ax, (title, values) in zip(axes, panels.items(), strict=True):
+    with panels(1, 2, figsize=(7.6, 1.2 + 0.29 * len(rows)), sharey=True) as (drawn, axes):
+        for ax, (title, values) in zip(axes, ratios.items(), strict=True):
             for row, (shift, counted) in product(range(len(rows)), ((-0.16, "corrected"), (0.16, "full-system"))):
                 if rows[row] not in groups:
                     _span(ax, row + shift, values.sel(model=rows[row], conventions=counted), COUNTED[counted])
             ax.axvline(1, color="#777777", lw=0.9, ls=":")
             ax.set(xscale="log", xlabel=title)
-            low, high = ax.get_xlim()
-            log_ticks(ax, "x", [t for t in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= t <= high])
+            log_ticks(ax, "x", decades(1, 3))
+            ax.tick_params(axis="y", length=0)
         for name in axes[0].set_yticks(range(len(rows)), rows):
             name.label1.set_fontweight("bold" if name.label1.get_text() in groups else "normal")
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
-        axes[0].tick_params(axis="y", length=0)
-        axes[1].tick_params(axis="y", length=0)
         for place, counted in (("left", "corrected"), ("right", "full-system")):
             axes[0].set_title(counted, color=COUNTED[counted], fontsize=10, loc=place)
         axes[1].set_title(f"filled {first}, open {last} tokens", fontsize=10, loc="right")
-        plt.close(drawn)
     alt = (
         f"Speed-up and tokens per joule over TPU-LLM of {len(rows) - len(groups)} models in {len(groups)} families, each "
         f"from {first} to {last} tokens, counted corrected and as a full system."
@@ -67,27 +54,23 @@ def by_bits(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
     family: the largest that memory holds with the most bits.
     """
     here, drawn_ends = ds.isel(context_len=0).sel(system="pim-llm"), []
-    with style():
-        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 3.3), sharey=True)
+    with panels(1, 2, figsize=(7.6, 3.3), sharey=True) as (drawn, axes):
         chosen = _most_held(here.energy_gain.sel(conventions="full-system"), groups)
         for ax, counted in zip(axes, COUNTED, strict=True):
             ratio = (here.energy_gain + 1).sel(conventions=counted)
             ax.set_title(counted, color=COUNTED[counted], fontsize=10)
             ax.axhline(1, color="#777777", lw=0.9, ls=":")
             ax.set(xlabel=label(here.weight_bits), xticks=here.weight_bits.values, yscale="log")
-            ends = _lines(ax, ratio, chosen)
-            drawn_ends.append((ax, ends))
-        low, high = axes[0].get_ylim()
-        log_ticks(axes[0], "y", [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if low <= t <= high])
+            drawn_ends.append((ax, _lines(ax, ratio, chosen)))
+        log_ticks(axes[0], "y", decades(1, 2, 5))
         for ax, ends in drawn_ends:  # places are apart on the shared axis only when all lines are drawn
             end_labels(ax, ends, here.weight_bits.values[-1], gap=0.075)
         axes[0].set_ylabel("Tokens/J over TPU-LLM")
-        plt.close(drawn)
-    return Figure(
-        drawn,
+    alt = (
         f"Tokens per joule of PIM-LLM over TPU-LLM with weights of {', '.join(map(str, ds.weight_bits.values))} bits at "
-        f"{ds.context_len.values[0]} tokens, for a model of each family.",
+        f"{ds.context_len.values[0]} tokens, for a model of each family."
     )
+    return Figure(drawn, alt)
 
 
 def _most_held(ratio: xr.DataArray, groups: dict[str, list[Decoder]]) -> dict[str, str]:
