@@ -79,7 +79,7 @@ def test_what_no_publication_spans_has_no_interval(rows):
             there = ends.sel(technology=name).notnull()
             assert there.all() if technologies.has_interval(name, (field,)) else not there.any(), name
     assert "(no\u00a0interval)" in str(words.by_technology(rows))
-    counts = rows.published_values.sel(quantity="endurance")
+    counts = compute.published_values().published_values.sel(quantity="endurance")
     assert counts.sel(technology="fefet") == 14
     assert counts.sel(technology="oxide-gain-cell") == 0
 

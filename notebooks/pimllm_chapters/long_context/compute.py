@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from itertools import product
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -25,6 +26,8 @@ from pimllm_lib.system.metrics import summary
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import cache_words, token_words
 
+P = ParamSpec("P")
+T = TypeVar("T", xr.Dataset, xr.DataArray)
 CONVENTIONS = "full-system"
 #: The recommended machine, in the catalog.
 RECOMMENDED = "pim-llm-groups"
@@ -32,8 +35,11 @@ RECOMMENDED = "pim-llm-groups"
 
 @dataclass(frozen=True)
 class Setting:
-    """What every part of the chapter asks about. gib: off-chip memory, enough for the longest cache; at: the
-    context of rankings, the longest of the paper; far: one beyond it, at which remedies are stacked."""
+    """What every part of the chapter asks about.
+
+    gib: off-chip memory, enough for the longest cache; at: the context of rankings, the longest of the paper; far: one
+    beyond it, at which remedies are stacked.
+    """
 
     models: tuple[str, ...]
     context_len: tuple[int, ...]
@@ -56,9 +62,7 @@ class Setting:
 
     @property
     def hybrid(self) -> System:
-        """The published hybrid with so much off-chip memory, and ports of its on-chip memory as wide as its array asks
-        for.
-        """
+        """The published hybrid with so much off-chip memory, and ports of its on-chip memory as wide as its array asks."""
         return remedies.provisioned(with_field(catalog.systems["pim-llm"], "dram.capacity_bytes", self.gib * 2.0**30))
 
     def machines(self, decoder: Decoder, exact: Sequence[str]) -> dict[str, tuple[System, Decoder]]:
@@ -69,9 +73,7 @@ class Setting:
         }  # fmt: skip
 
     def put(self, decoder: Decoder, names: Sequence[str], context_len: int | None = None) -> tuple[System, Decoder]:
-        """Return the hybrid and a model with remedies; a memory for the cache is as large as a context asks for, given
-        one.
-        """
+        """Return the hybrid and a model with remedies; a memory for the cache as large as a context asks for, given one."""
         system, model = remedies.put(self.hybrid, decoder, names)
         if system.kv is not None and system.storage is not None and context_len is not None:
             words = cache_words(model, context_len, system.decoding)
@@ -87,12 +89,22 @@ class Setting:
         return annotate(kept[["tokens_per_s", "tokens_per_j", "power_w", "area_m2"]])
 
 
-def over_models(decoders: Sequence[Decoder], made: Callable[[Decoder], xr.Dataset]) -> xr.Dataset:
-    """Return what is made of each model, along model."""
-    every: xr.Dataset = joining.concat(
-        [made(decoder).expand_dims(model=[decoder.name]) for decoder in decoders], "model"
-    )
+def over_models(made: Callable[Concatenate[Any, Decoder, P], xr.Dataset]) -> Callable[Concatenate[Any, P], xr.Dataset]:
+    """Make a function of a setting and one of its models do all of them, along model."""
+
+    @wraps(made)
+    def every(setting: Any, /, *asked: P.args, **named: P.kwargs) -> xr.Dataset:
+        parts = [
+            made(setting, decoder, *asked, **named).expand_dims(model=[decoder.name]) for decoder in setting.decoders
+        ]
+        return joining.concat(parts, "model")
+
     return every
+
+
+def along(dim: str, parts: Mapping[Any, T]) -> T:
+    """Return parts one after another along a new dimension, with their names as its labels."""
+    return joining.concat(parts.values(), xr.Variable(dim, list(parts)))
 
 
 #: A remedy goes on a stack while it gains at least so much.
@@ -109,7 +121,8 @@ APART = {
 _STACKED = ("tokens_per_s", "tokens_per_j", "floor_tokens_per_s", "floor_tokens_per_j")
 
 
-def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
+@over_models
+def alone(setting: Setting, decoder: Decoder, exact: Sequence[str]) -> xr.Dataset:
     """Return what each remedy does: dimensions model, machine, remedy ("none" first) and context_len, the two of the
     rankings.
 
@@ -118,25 +131,20 @@ def alone(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
     """
     names = ["none", *remedies.REMEDIES]
 
-    def point(decoder: Decoder, under: Sequence[str], name: str, context: int) -> xr.Dataset:
-        put = [*under] if name == "none" else [*under, name]
+    def point(put: Sequence[str], context: int) -> xr.Dataset:
         return setting.measured(*setting.put(decoder, put, context), [context])
 
-    def on(decoder: Decoder, under: Sequence[str]) -> xr.Dataset:
-        free = ["none", *remedies.free(under)]
-        rows = [
-            joining.concat([point(decoder, under, name, n) for n in (setting.at, setting.far)], "context_len")
-            for name in free
-        ]
-        found = joining.concat(rows, xr.Variable("remedy", free))
+    def on(under: Sequence[str]) -> xr.Dataset:
+        tried = {"none": [*under]} | {name: [*under, name] for name in remedies.free(under)}
+        contexts = (setting.at, setting.far)
+        found = along("remedy", {
+            name: joining.concat([point(put, n) for n in contexts], "context_len") for name, put in tried.items()
+        })  # fmt: skip
         more = found - found.sel(remedy="none", drop=True)
         gained = {f"more_{name}": more[name] for name in ("tokens_per_s", "area_m2", "power_w")}
         return found[["tokens_per_s", "tokens_per_j"]].assign(gained).reindex(remedy=names)
 
-    def both(decoder: Decoder) -> xr.Dataset:
-        return joining.concat([on(decoder, []), on(decoder, exact)], xr.Variable("machine", ["published", "improved"]))
-
-    return annotate(over_models(setting.decoders, both))
+    return along("machine", {"published": on([]), "improved": on(exact)})
 
 
 def best_set(setting: Setting) -> list[str]:
@@ -163,8 +171,9 @@ def best_set(setting: Setting) -> list[str]:
 
 
 def order(setting: Setting, exact: Sequence[str]) -> list[str]:
-    """Return remedies in the best order: at each step the one that gains most at the far context. First those given,
-    which compute the same; then the others, until none gains `LEAST_GAIN`.
+    """Return remedies in the best order: at each step the one that gains most at the far context.
+
+    First those given, which compute the same; then the others, until none gains `LEAST_GAIN`.
     """
     taken: list[str] = []
     left = list(exact)
@@ -193,23 +202,22 @@ def _rate(setting: Setting, names: Sequence[str]) -> float:
     return float(np.exp(-np.mean(np.log(seconds))))
 
 
-def stack(setting: Setting, names: Sequence[str]) -> xr.Dataset:
+@over_models
+def stack(setting: Setting, decoder: Decoder, names: Sequence[str]) -> xr.Dataset:
     """Return rate, efficiency and floor with remedies put on one after another: dimensions model, put_on and
     context_len.
 
     The label of a place on the stack is the remedy put on there, "none" at its foot.
     """
 
-    def one(decoder: Decoder) -> xr.Dataset:
-        machines = [setting.put(decoder, names[:i]) for i in range(len(names) + 1)]
-        rows = [setting.measured(*machine, setting.context_len) for machine in machines]
-        floors = [cache_floor(system=s, model=m, context_len=setting.context_len) for s, m in machines]
-        ds = joining.concat(rows, xr.Variable("put_on", ["none", *names]))
-        watts = xr.DataArray([_reading_w(system) for system, _ in machines], dims="put_on")
-        floor = joining.concat(floors, "put_on")
-        return ds.assign(floor_tokens_per_s=floor, floor_tokens_per_j=floor / watts)[[*_STACKED]]
-
-    return annotate(over_models(setting.decoders, one).rename({name: f"stack_{name}" for name in _STACKED}))
+    machines = [setting.put(decoder, names[:i]) for i in range(len(names) + 1)]
+    rows = [setting.measured(*machine, setting.context_len) for machine in machines]
+    floors = [cache_floor(system=s, model=m, context_len=setting.context_len) for s, m in machines]
+    ds = along("put_on", dict(zip(["none", *names], rows, strict=True)))
+    watts = xr.DataArray([_reading_w(system) for system, _ in machines], dims="put_on")
+    floor = joining.concat(floors, "put_on")
+    found = ds.assign(floor_tokens_per_s=floor, floor_tokens_per_j=floor / watts)[[*_STACKED]]
+    return found.rename({name: f"stack_{name}" for name in _STACKED})
 
 
 def _reading_w(system: System) -> float:
@@ -226,57 +234,43 @@ def full_memory(setting: Setting, gib: float = 16.0) -> dict[str, float]:
     return {d.name: gib * 2.0**30 / float(token_words(d) * storage.cached_bits / 8) for d in setting.decoders}
 
 
-def roofline(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
-    """Return what bounds decoding: dimensions model, way, context_len and bound, with the coordinate decides.
+@over_models
+def roofline(setting: Setting, decoder: Decoder, exact: Sequence[str]) -> xr.Dataset:
+    """Return what bounds decoding, and which bound decides: dimensions model, way, context_len and bound.
 
     way: the machine as published, in one long row, in row groups with ports as narrow as before and as wide as they ask
     for, and with all remedies that compute the same.
     """
-
-    def one(decoder: Decoder) -> xr.Dataset:
-        wide = setting.put(decoder, ["row groups"])
-        machines = {
-            "as published": (setting.hybrid, decoder),
-            "one row of 1024": setting.put(decoder, ["one row of 1024"]),
-            "row groups, narrow ports": (
-                with_field(wide[0], "sram.port_bits", remedies.port_bits(setting.hybrid)),
-                decoder,
-            ),
-            "row groups": wide,
-            "improved": setting.put(decoder, exact),
-        }
-        rows = [
-            decode_bounds(system=s, model=m, context_len=list(setting.context_len)).reset_coords("decides")
-            for s, m in machines.values()
-        ]
-        return joining.concat(rows, xr.Variable("way", list(machines)))
-
-    return over_models(setting.decoders, one).set_coords("decides")
+    wide = setting.put(decoder, ["row groups"])
+    narrow = with_field(wide[0], "sram.port_bits", remedies.port_bits(setting.hybrid))
+    machines = {
+        "as published": (setting.hybrid, decoder), "one row of 1024": setting.put(decoder, ["one row of 1024"]),
+        "row groups, narrow ports": (narrow, decoder), "row groups": wide, "improved": setting.put(decoder, exact),
+    }  # fmt: skip
+    asked = {"context_len": list(setting.context_len)}
+    bounds = {way: decode_bounds(system=s, model=m, **asked) for way, (s, m) in machines.items()}
+    return along("way", {way: found.reset_coords("decides") for way, found in bounds.items()})
 
 
-def turning(setting: Setting, exact: Sequence[str]) -> xr.Dataset:
+@over_models
+def turning(setting: Setting, decoder: Decoder, exact: Sequence[str]) -> xr.Dataset:
     """Return where decoding changes its character: dimensions model and machine; see `crossing.crossings`."""
-
-    def one(decoder: Decoder) -> xr.Dataset:
-        machines = setting.machines(decoder, exact)
-        rows = [
-            crossings(system=system, model=model, conventions=CONVENTIONS, longest=max(setting.context_len))
-            for system, model in machines.values()
-        ]
-        named = [row.squeeze(["system", "model"], drop=True) for row in rows]
-        return joining.concat(named, xr.Variable("machine", list(machines)))
-
-    return annotate(over_models(setting.decoders, one))
+    asked: dict[str, Any] = {"conventions": CONVENTIONS, "longest": max(setting.context_len)}
+    found = {
+        name: crossings(system=system, model=model, **asked)
+        for name, (system, model) in setting.machines(decoder, exact).items()
+    }
+    return along("machine", {name: row.squeeze(["system", "model"], drop=True) for name, row in found.items()})
 
 
-def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int) -> xr.Dataset:
-    """Return time and energy of whole answers: dimensions model, machine and reader, the engine that multiplies the
-    prompt with the weights.
+@over_models
+def answers(setting: Setting, decoder: Decoder, exact: Sequence[str], prompt: int, new_tokens: int) -> xr.Dataset:
+    """Return time and energy of whole answers: dimensions model, machine and reader.
 
+    reader: the engine that multiplies the prompt with the weights.
     On the crossbars every token of the prompt is a pass of its own; the array takes many at once, and its weights from
     off-chip memory, while the tiles wait at what they draw switched off.
     """
-
     asked: dict[str, Any] = {"prompt": prompt, "new_tokens": new_tokens, "conventions": CONVENTIONS}
 
     def read(system: System, model: Decoder) -> xr.Dataset:
@@ -284,14 +278,9 @@ def answers(setting: Setting, exact: Sequence[str], prompt: int, new_tokens: int
         own = generate(system=system, model=model, **asked)
         lent = generate(system=system, model=model, reader=on_array, **asked)
         lent["answer_j"] = lent.answer_j + _waiting_w(system, model) * lent.time_to_first_token_s
-        both = joining.concat([own, lent], xr.Variable("reader", ["crossbars", "array"]))
-        return both.squeeze(["system", "model"], drop=True)
+        return along("reader", {"crossbars": own, "array": lent}).squeeze(["system", "model"], drop=True)
 
-    def one(decoder: Decoder) -> xr.Dataset:
-        machines = setting.machines(decoder, exact)
-        return joining.concat([read(*machine) for machine in machines.values()], xr.Variable("machine", list(machines)))
-
-    return annotate(over_models(setting.decoders, one))
+    return along("machine", {name: read(*machine) for name, machine in setting.machines(decoder, exact).items()})
 
 
 def _waiting_w(system: System, model: Decoder) -> float:
@@ -304,8 +293,7 @@ def _waiting_w(system: System, model: Decoder) -> float:
 
 
 def gathered(stacked: xr.Dataset, found: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
-    """Return everything the chapter computes as one dataset; rankings are along ranked_at, and
-    under is the machine that remedies are put on."""
+    """Return all that the chapter computes as one dataset; rankings are along ranked_at, remedies put on machines under."""
     ranked = found.rename(context_len="ranked_at", machine="under")
     ranked["ranked_at"].attrs = {"long_name": "context length of a ranking", "units": "tokens"}
-    return annotate(joining.merge([stacked, ranked, *others], join="exact"))
+    return annotate(joining.merge([stacked, ranked, *others], join="exact").set_coords("decides"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_chapters.long_context.compute import CONVENTIONS, over_models
+from pimllm_chapters.long_context.compute import CONVENTIONS, along, over_models
 from pimllm_lib import catalog
 from pimllm_lib.analysis import remedies, technologies
 from pimllm_lib.analysis.endurance import Use, lifetimes
@@ -41,8 +41,10 @@ FREE = {f"kv_pim.technology.cell.{name}": 1e-40 for name in ("write_s", "write_j
 
 @dataclass(frozen=True)
 class Setting:
-    """What every part of the chapter asks about. row_context: two or three contexts that tables show; gib: off-chip memory;
-    technology: what keys and values lie in where only one is shown; lasting: years that a machine is to last.
+    """What every part of the chapter asks about.
+
+    row_context: two or three contexts that tables show; gib: off-chip memory; technology: what keys and values lie in where
+    only one is shown; lasting: years that a machine is to last.
     """
 
     models: tuple[str, ...]
@@ -104,8 +106,10 @@ COSTS = ("tokens_per_s", "tokens_per_j", "area_m2", "kv_area_m2", "attention_j",
 
 
 def measured(system: System, model: Decoder, context_len: Sequence[int], conventions: str = CONVENTIONS) -> xr.Dataset:
-    """Return `COSTS` of a machine, along context_len: kv_area_m2 of the crossbars of keys and values; attention_j of
-    attention products with what they move; write_share, static_share: shares of a token's energy.
+    """Return `COSTS` of a machine, along context_len.
+
+    kv_area_m2: of the crossbars of keys and values; attention_j: of attention products with what they move; write_share,
+    static_share: shares of a token's energy.
     """
     ds = evaluate(system=system, model=model, context_len=list(context_len), conventions=conventions,
                   detail="component", variables=["latency_s", "energy_j", "area_m2"])  # fmt: skip
@@ -135,40 +139,39 @@ _BEHIND = {
 }  # fmt: skip
 
 
-def compared(setting: Setting) -> xr.Dataset:
+@over_models
+def compared(setting: Setting, decoder: Decoder) -> xr.Dataset:
     """Return what the machines of `MACHINES` do: dimensions model, machine and context_len."""
-
-    def one(decoder: Decoder) -> xr.Dataset:
-        rows = [measured(*pair, setting.context_len) for pair in setting.machines(decoder).values()]
-        return joining.concat(rows, xr.Variable("machine", list(MACHINES)))
-
-    return annotate(over_models(setting.decoders, one))
+    machines = setting.machines(decoder)
+    return along("machine", {name: measured(*pair, setting.context_len) for name, pair in machines.items()})
 
 
-def by_technology(setting: Setting) -> xr.Dataset:
-    """Return a row for each technology: dimensions model, technology, estimate, context_len, and population, use and
-    allocation for lifetimes.
+@over_models
+def by_technology(setting: Setting, decoder: Decoder) -> xr.Dataset:
+    """Return a row for each technology.
 
-    NaN at both ends where no published range is behind a result, and where a population has no endurance.
+    Dimensions: model, technology, estimate, context_len, and population, use and allocation for lifetimes. NaN at both ends
+    where no published range is behind a result, and where a population has no endurance.
     """
 
-    def row(decoder: Decoder, name: str) -> xr.Dataset:
+    def row(name: str) -> xr.Dataset:
         spread = technologies.fitted(setting.home(IN_MEMORY), technologies.spread(name))
         costs = measured(spread, decoder, setting.context_len)
         for variable, result in _BEHIND.items():
             costs[variable] = _ended(costs[variable], technologies.has_interval(name, technologies.BEHIND[result]))
-        each = [_years(setting, decoder, name, population) for population in technologies.POPULATIONS]
-        years = joining.concat([ds[_LASTING] for ds in each], xr.Variable("population", list(technologies.POPULATIONS)))
-        return joining.merge([costs, years]).assign(cell_writes=each[0].cell_writes)
+        each = {population: _years(setting, decoder, name, population) for population in technologies.POPULATIONS}
+        years = along("population", {population: ds[_LASTING] for population, ds in each.items()})
+        return joining.merge([costs, years]).assign(cell_writes=next(iter(each.values())).cell_writes)
 
-    def one(decoder: Decoder) -> xr.Dataset:
-        names = technologies.names()
-        return joining.concat([row(decoder, name) for name in names], xr.Variable("technology", names))
+    return named(along("technology", {name: row(name) for name in technologies.names()}), "technology")
 
-    found = over_models(setting.decoders, one)
-    counts = [[technologies.published(name, field) for field in QUANTITIES] for name in technologies.names()]
-    found["published_values"] = (("technology", "quantity"), np.array(counts, dtype=float))
-    return annotate(named(found.assign_coords(quantity=list(QUANTITIES)), "technology"))
+
+def published_values() -> xr.Dataset:
+    """Return how many values were published of each quantity of each technology."""
+    names = technologies.names()
+    counts = np.array([[technologies.published(name, field) for field in QUANTITIES] for name in names], dtype=float)
+    dims = ("technology", "quantity")
+    return xr.Dataset({"published_values": (dims, counts)}, {"technology": names, "quantity": list(QUANTITIES)})
 
 
 def _years(setting: Setting, decoder: Decoder, name: str, population: str) -> xr.Dataset:
@@ -192,18 +195,21 @@ def _ended(value: xr.DataArray, spanned: bool) -> xr.DataArray:
     return wide if spanned else wide.where(middle)
 
 
-def by_bits(setting: Setting, bits: Sequence[int] = (8, 4, 3)) -> xr.Dataset:
+@over_models
+def by_bits(setting: Setting, decoder: Decoder, bits: Sequence[int] = (8, 4, 3)) -> xr.Dataset:
     """Return what keys and values of fewer bits do: dimensions model, kv_bits and context_len."""
     system = with_field(setting.in_memory(), "kv_pim.tile.crossbar.weight_bits", axis(kv_bits=list(bits)))
-    found = over_models(setting.decoders, lambda decoder: measured(system, decoder, setting.context_len))
-    return annotate(named(found, "bits"))
+    return named(measured(system, decoder, setting.context_len), "bits")
 
 
-def mixed(setting: Setting, cold: Sequence[str], hot_tokens: Sequence[int], hot: str = "sram-cim") -> xr.Dataset:
+@over_models
+def mixed(
+    setting: Setting, decoder: Decoder, cold: Sequence[str], hot_tokens: Sequence[int], hot: str = "sram-cim"
+) -> xr.Dataset:
     """Return what a hot window does: dimensions model, cold, hot_tokens, context_len, and use and allocation."""
     window = technologies.named(hot)
 
-    def row(decoder: Decoder, name: str, tokens: int) -> xr.Dataset:
+    def row(name: str, tokens: int) -> xr.Dataset:
         system = setting.in_memory(name)
         assert system.kv_pim is not None
         if tokens:
@@ -212,58 +218,43 @@ def mixed(setting: Setting, cold: Sequence[str], hot_tokens: Sequence[int], hot:
         years = lifetimes(system=system, model=decoder, context_len=setting.context_len, uses=setting.uses)
         return measured(system, decoder, setting.context_len).assign(mixed_worn_years=years.worn_years)
 
-    def one(decoder: Decoder) -> xr.Dataset:
-        rows = [
-            joining.concat([row(decoder, name, n) for n in hot_tokens], xr.Variable("hot_tokens", list(hot_tokens)))
-            for name in cold
-        ]
-        return joining.concat(rows, xr.Variable("cold", list(cold)))
-
-    return annotate(named(over_models(setting.decoders, one), "mixed"))
+    found = {name: along("hot_tokens", {n: row(name, n) for n in hot_tokens}) for name in cold}
+    return named(along("cold", found), "mixed")
 
 
-def published_way(setting: Setting) -> xr.Dataset:
+@over_models
+def published_way(setting: Setting, decoder: Decoder) -> xr.Dataset:
     """Return what the engines alone have: dimensions model, context_len, and counted or technology.
 
     engines_tokens_per_s, engines_attention_j: of the hybrids and of attention in memory; engines_write_share: what
     writing takes of a token's energy, by technology.
     """
 
-    def alone(system: System, decoder: Decoder) -> xr.Dataset:
+    def alone(system: System) -> xr.Dataset:
         return measured(system, decoder, setting.context_len, "corrected")
 
-    def one(decoder: Decoder) -> xr.Dataset:
-        machines = {"published": setting.home("pim-llm"), "recommended": setting.home(RECOMMENDED),
-                    "in memory": setting.in_memory()}  # fmt: skip
-        rows = [alone(system, decoder)[["tokens_per_s", "attention_j"]] for system in machines.values()]
-        shares = [alone(setting.in_memory(name), decoder).write_share for name in technologies.names()]
-        both = joining.concat(rows, xr.Variable("counted", list(machines)))
-        renamed = both.rename(tokens_per_s="engines_tokens_per_s", attention_j="engines_attention_j")
-        return renamed.assign(
-            engines_write_share=joining.concat(shares, xr.Variable("technology", technologies.names()))
-        )
-
-    return annotate(over_models(setting.decoders, one))
+    machines = {"published": setting.home("pim-llm"), "recommended": setting.home(RECOMMENDED),
+                "in memory": setting.in_memory()}  # fmt: skip
+    both = along("counted", {name: alone(system)[["tokens_per_s", "attention_j"]] for name, system in machines.items()})
+    shares = {name: alone(setting.in_memory(name)).write_share for name in technologies.names()}
+    renamed = both.rename(tokens_per_s="engines_tokens_per_s", attention_j="engines_attention_j")
+    return renamed.assign(engines_write_share=along("technology", shares))
 
 
-def times(setting: Setting) -> xr.Dataset:
+@over_models
+def times(setting: Setting, decoder: Decoder) -> xr.Dataset:
     """Return the share of a token's time in memory by what takes it: dimensions model, part and context_len."""
-
-    def one(decoder: Decoder) -> xr.Dataset:
-        ds = evaluate(system=setting.in_memory(), model=decoder, context_len=list(setting.context_len),
-                      conventions=CONVENTIONS, detail="component", variables=["latency_s"])  # fmt: skip
-        spent = ds.latency_s.squeeze(["system", "model"], drop=True)
-        bus, by_op = spent.sel(component="bus", drop=True).sum("op"), spent.drop_sel(component="bus").sum("component")
-        parts = {
-            "output head": by_op.sel(op="lm_head", drop=True), "projections": by_op.sel(op=list(PROJECTION_OPS)).sum("op"),
-            "crossbars of keys and values": by_op.sel(op=list(ATTENTION_OPS)).sum("op"),
-            "vectors between the halves": bus,
-        }  # fmt: skip
-        whole = spent.sum(["op", "component"])
-        parts["everything else"] = whole - sum(parts.values())
-        return xr.Dataset({"time_share": joining.concat(parts.values(), xr.Variable("part", list(parts))) / whole})
-
-    return annotate(over_models(setting.decoders, one))
+    ds = evaluate(system=setting.in_memory(), model=decoder, context_len=list(setting.context_len),
+                  conventions=CONVENTIONS, detail="component", variables=["latency_s"])  # fmt: skip
+    spent = ds.latency_s.squeeze(["system", "model"], drop=True)
+    bus, by_op = spent.sel(component="bus", drop=True).sum("op"), spent.drop_sel(component="bus").sum("component")
+    parts = {
+        "output head": by_op.sel(op="lm_head", drop=True), "projections": by_op.sel(op=list(PROJECTION_OPS)).sum("op"),
+        "crossbars of keys and values": by_op.sel(op=list(ATTENTION_OPS)).sum("op"), "vectors between the halves": bus,
+    }  # fmt: skip
+    whole = spent.sum(["op", "component"])
+    parts["everything else"] = whole - sum(parts.values())
+    return xr.Dataset({"time_share": along("part", parts) / whole})
 
 
 def gathered(*parts: xr.Dataset, study: xr.Dataset) -> xr.Dataset:
@@ -277,7 +268,7 @@ def gathered(*parts: xr.Dataset, study: xr.Dataset) -> xr.Dataset:
         "cell_write_j": "energy to write a cell", "case": "what is tried", "counted": "machine, its engines alone",
         "change": "what is changed",
     }  # fmt: skip
-    whole = joining.merge([*parts, study], join="exact", compat="no_conflicts")
+    whole = joining.merge([*parts, study, published_values()], join="exact", compat="no_conflicts")
     for name, said in labels.items():
         if name in whole.coords:
             whole[name].attrs["long_name"] = said
@@ -293,7 +284,8 @@ SLOPE = 2.0
 JOULES = tuple(float(x) for x in np.logspace(-15, -6, 28))
 
 
-def needed(setting: Setting, machines: xr.Dataset) -> xr.Dataset:
+@over_models
+def needed(setting: Setting, decoder: Decoder, machines: xr.Dataset) -> xr.Dataset:
     """Return the device that would be needed: dimensions model, context_len, use and against.
 
     needed_endurance: cycles that half of the cells survive, so that one in a hundred has failed after `lasting` years
@@ -305,36 +297,29 @@ def needed(setting: Setting, machines: xr.Dataset) -> xr.Dataset:
     kv, free = system.kv_pim, with_fields(system, FREE)
     unit = replace(kv.technology, endurance=1.0, weibull_shape=SLOPE, cycles_per_write=1.0)
     bare = with_fields(system, {"kv_pim.technology": unit, "kv_pim.refreshed": False})
-
-    def one(decoder: Decoder) -> xr.Dataset:
-        years = lifetimes(system=bare, model=decoder, context_len=setting.context_len, uses=setting.uses)
-        taken_j = 1 / machines.tokens_per_j.sel(model=decoder.name, drop=True)
-        whole = (taken_j - taken_j.sel(machine="reading alone")).sel(machine=["published", "recommended", "improved"])
-        alone = [
-            1 / measured(each, decoder, setting.context_len, "corrected").tokens_per_j
-            for each in (setting.home("pim-llm"), free)
-        ]
-        engines = (alone[0] - alone[1]).expand_dims(machine=[ENGINES_ALONE])
-        against = joining.concat([whole, engines], "machine").rename(machine="against") / token_cells(kv, decoder)
-        return xr.Dataset({
-            "needed_endurance": setting.lasting / years.worn_years.sel(allocation="ring", drop=True),
-            "break_even_write_j": against.where(against > 0),
-        })  # fmt: skip
-
-    return annotate(over_models(setting.decoders, one))
+    years = lifetimes(system=bare, model=decoder, context_len=setting.context_len, uses=setting.uses)
+    taken_j = 1 / machines.tokens_per_j.sel(model=decoder.name, drop=True)
+    whole = (taken_j - taken_j.sel(machine="reading alone")).sel(machine=["published", "recommended", "improved"])
+    held, bought = (
+        1 / measured(each, decoder, setting.context_len, "corrected").tokens_per_j
+        for each in (setting.home("pim-llm"), free)
+    )
+    engines = (held - bought).expand_dims(machine=[ENGINES_ALONE])
+    against = joining.concat([whole, engines], "machine").rename(machine="against") / token_cells(kv, decoder)
+    return xr.Dataset({
+        "needed_endurance": setting.lasting / years.worn_years.sel(allocation="ring", drop=True),
+        "break_even_write_j": against.where(against > 0),
+    })  # fmt: skip
 
 
-def swept(setting: Setting, joules: Sequence[float] = JOULES) -> xr.Dataset:
+@over_models
+def swept(setting: Setting, decoder: Decoder, joules: Sequence[float] = JOULES) -> xr.Dataset:
     """Return efficiency over that of the recommended machine, along cell_write_j, for each context."""
     held = with_fields(setting.in_memory(), {
         "kv_pim.technology.cell.write_j": axis(cell_write_j=list(joules)), "kv_pim.technology.cell.write_pulses": 1,
     })  # fmt: skip
-
-    def one(decoder: Decoder) -> xr.Dataset:
-        home = measured(setting.home(RECOMMENDED), decoder, setting.context_len).tokens_per_j
-        return xr.Dataset({"efficiency_ratio": measured(held, decoder, setting.context_len).tokens_per_j / home})
-
-    return annotate(over_models(setting.decoders, one))
+    home = measured(setting.home(RECOMMENDED), decoder, setting.context_len).tokens_per_j
+    return xr.Dataset({"efficiency_ratio": measured(held, decoder, setting.context_len).tokens_per_j / home})
 
 
 def cell_j(technology: str) -> float:
@@ -343,26 +328,25 @@ def cell_j(technology: str) -> float:
     return float(tech.cell.write_pulses * (tech.cell.write_j + tech.verify_j) + tech.erase_j)
 
 
-def sensitivity(setting: Setting) -> xr.Dataset:
+@over_models
+def sensitivity(setting: Setting, decoder: Decoder) -> xr.Dataset:
     """Return what one change does to attention in memory: dimensions model, change and context_len.
 
     changed_tokens_per_s, changed_tokens_per_j, changed_worn_years: over those without the change.
     """
-    system = setting.in_memory()
 
-    def results(machine: System, decoder: Decoder) -> xr.Dataset:
+    def results(machine: System) -> xr.Dataset:
         years = lifetimes(system=machine, model=decoder, context_len=setting.context_len, uses=setting.uses[1:2])
         costs = measured(machine, decoder, setting.context_len)[["tokens_per_s", "tokens_per_j"]]
         return costs.assign(worn_years=years.worn_years.sel(allocation="ring", drop=True).squeeze("use", drop=True))
 
-    def one(decoder: Decoder) -> xr.Dataset:
-        home, changes = results(system, decoder), _changes(system)
-        changed = [results(with_fields(system, change), decoder) for change in changes.values()]
-        rows = [(ds / home).assign_attrs(joining.united([ds.attrs, home.attrs])) for ds in changed]
-        found = joining.concat(rows, xr.Variable("change", list(changes)))
-        return found.rename({str(name): f"changed_{name}" for name in found})
-
-    return annotate(over_models(setting.decoders, one))
+    system = setting.in_memory()
+    home = results(system)
+    changed = {name: results(with_fields(system, change)) for name, change in _changes(system).items()}
+    found = along("change", {
+        name: (ds / home).assign_attrs(joining.united([ds.attrs, home.attrs])) for name, ds in changed.items()
+    })  # fmt: skip
+    return found.rename({str(name): f"changed_{name}" for name in found})
 
 
 def _changes(system: System) -> dict[str, Mapping[str, Any]]:
