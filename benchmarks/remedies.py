@@ -4,13 +4,13 @@ import numpy as np
 
 import pimllm_lib as pl
 from benchmarks.timing import best, peak_bytes, ratio
-from pimllm_chapters import long_designs
+from pimllm_chapters.long_context import designs
 
 
 def report():
     """Yield one line for each measurement."""
     model = pl.catalog.models["llama-3-8b"]
-    every = long_designs.space()
+    every = designs.space()
     points = every.changes.size
 
     def evaluated():

@@ -10,7 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 
 from benchmarks.timing import peak_bytes
-from pimllm_chapters import design_space
+from pimllm_chapters.design_space import compute
 from pimllm_lib.sweep import points as sweep
 from pimllm_lib.sweep.pool import each, executor
 
@@ -48,7 +48,7 @@ def cluster():
 def report():
     """Yield one line for each measurement."""
     for thin in (2, 1):
-        study = design_space.study(design_space.space(thin), "opt-6.7b", 1024)
+        study = compute.study(compute.space(thin), "opt-6.7b", 1024)
         alone = evaluated(study, None)
         points = study.space.size
         yield (

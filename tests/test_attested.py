@@ -119,7 +119,7 @@ EDITS = {
     "a blank line": ("pimllm_lib/workload/products.py", "\ndef products(", "\n\ndef products("),
     "a version": ("pimllm_lib/__init__.py", f'__version__ = "{__version__}"', '__version__ = "99.0"'),
     "another ruff": ("requirements.lock", "\nruff==", "\nruff==9"),
-    "a sentence of chapter 3": ("notebooks/pimllm_chapters/rates.py", "Sentence(", "Sentence (1 and "),
+    "a sentence of chapter 3": ("notebooks/pimllm_chapters/tokens_per_second.py", "Sentence(", "Sentence (1 and "),
     "another numpy": ("requirements.lock", "\nnumpy==", "\nnumpy==9"),
     "a helper": ("pimllm_lib/workload/products.py", "_attention", "_attending"),
     "a device": ("pimllm_lib/catalog/parts.toml", "value = [4.782321, ", "value = [4.782322, "),

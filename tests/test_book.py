@@ -155,11 +155,11 @@ def test_a_figure_for_download_is_a_whole_svg_file():
 
 def test_figures_describe_themselves_and_follow_the_theme():
     import pimllm_lib as pl
-    from pimllm_chapters import rates
+    from pimllm_chapters import tokens_per_second
 
     two = {"system": ["tpu-llm", "pim-llm"], "model": ["opt-1.3b", "opt-6.7b"], "context_len": [128, 256]}
     compared = pl.metrics.compare(pl.metrics.summary(pl.evaluate(conventions="as-published", **two)))
-    figures = [rates.rates_and_speedup(compared, claims.check(compared)) for _ in range(2)]
+    figures = [tokens_per_second.rates_and_speedup(compared, claims.check(compared)) for _ in range(2)]
     assert figures[0].svg == figures[1].svg
     assert 'role="img" aria-label="Left: tokens per second of both systems' in figures[0].svg
     assert "currentColor" in figures[0].svg
@@ -201,10 +201,10 @@ def test_a_page_closes_what_only_shows_and_ends_with_the_functions_that_compute(
     executed = json.loads(paths.notebook("15-design-space").read_text())
     text = result_page.functions(executed)
     assert text.startswith(":::{dropdown} ")
-    assert "`notebooks/pimllm_chapters/design_space.py`" in text
+    assert "`notebooks/pimllm_chapters/design_space/compute.py`" in text
     assert "def explore(" in text
     assert "def answer(" not in text
     assert result_page.functions(json.loads(paths.notebook("03-tokens-per-second").read_text())) == ""
     closed = ["".join(c["source"]) for c in executed["cells"] if result_page._displays(c)]
-    assert "designs.map_of(front, both)" in closed
+    assert "figures.map_of(front, both)" in closed
     assert not [text for text in closed if "save(" in text or " = " in text]

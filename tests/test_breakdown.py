@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_chapters import energy, latency
+from pimllm_chapters import energy, latency_breakdown
 from pimllm_lib.analysis import claims, crossing
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.schema import COMPONENTS, ENERGY_PARTS, LATENCY_PARTS
@@ -200,9 +200,12 @@ def test_figures_and_sentences_are_drawn_for_any_number_of_models(counted):
     drawn = [energy.gains(compared), energy.parts(small.isel(model=0, context_len=0))]
     one = pl.evaluate(system=BOTH, model="opt-125m", context_len=8, conventions="corrected", detail="component")
     found = crossing.crossings(system=BOTH, model="opt-125m", longest=16)
-    drawn += [latency.shares(one), latency.times(one.isel(model=0, system=1), found.isel(model=0, system=1))]
+    drawn += [
+        latency_breakdown.shares(one),
+        latency_breakdown.times(one.isel(model=0, system=1), found.isel(model=0, system=1)),
+    ]
     assert all(figure.svg.startswith("<svg") and figure.alt for figure in drawn)
-    assert "no context that was looked at" in latency.latency_answer(found, pl.metrics.summary(one))
-    assert latency.crossing_table(found).frame["tpu-llm"].tolist() == ["not reached"]
-    assert latency.share_table(one).frame.context.tolist() == [8]
-    assert "From" not in latency.halving(found, pl.metrics.summary(one), 128)
+    assert "no context that was looked at" in latency_breakdown.latency_answer(found, pl.metrics.summary(one))
+    assert latency_breakdown.crossing_table(found).frame["tpu-llm"].tolist() == ["not reached"]
+    assert latency_breakdown.share_table(one).frame.context.tolist() == [8]
+    assert "From" not in latency_breakdown.halving(found, pl.metrics.summary(one), 128)

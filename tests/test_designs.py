@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_chapters import design_space, designs
-from pimllm_chapters.design_space import OBJECTIVES
+from pimllm_chapters.design_space import compute, words
+from pimllm_chapters.design_space.compute import OBJECTIVES
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.pool import each
 from pimllm_lib.sweep.reduction import Reduction
@@ -16,12 +16,12 @@ from pimllm_lib.sweep.reduction import Reduction
 
 @pytest.fixture(scope="module")
 def study():
-    return design_space.study(design_space.space(3), "gpt2-124m", 256)
+    return compute.study(compute.space(3), "gpt2-124m", 256)
 
 
 @pytest.fixture(scope="module")
 def front(study):
-    return design_space.explore(study)
+    return compute.explore(study)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def everything(study):
 
 
 def test_the_space_has_ten_million_designs_and_thinning_keeps_ends():
-    assert design_space.space().size >= 10**7
-    assert design_space.space(100).size == 1
+    assert compute.space().size >= 10**7
+    assert compute.space(100).size == 1
 
 
 def test_the_front_is_that_of_all_designs(front, everything):
@@ -49,7 +49,7 @@ def test_the_front_is_that_of_all_designs(front, everything):
 
 def test_the_fastest_within_a_budget_is_what_brute_force_finds(front, everything):
     watts, mm2 = [0.5, 1.0, 5.0, 1e6], [10.0, 2000.0, 5000.0, 1e9]
-    best = design_space.best_within(front, watts, mm2)
+    best = compute.best_within(front, watts, mm2)
     rate, power, area = (everything[name].values.ravel() for name in ("tokens_per_s", "power_w", "area_m2"))
     for w in watts:
         for a in mm2:
@@ -61,18 +61,18 @@ def test_the_fastest_within_a_budget_is_what_brute_force_finds(front, everything
 
 
 def test_the_published_point_is_what_evaluate_says(front):
-    both = design_space.published("gpt2-124m", 256)
+    both = compute.published("gpt2-124m", 256)
     one = pl.evaluate(system="pim-llm", model="gpt2-124m", context_len=256, conventions="full-system")
     assert both.tokens_per_s.sel(system="pim-llm").item() == pytest.approx(1 / one.latency_s.item())
-    above = design_space.better(front, both)
+    above = compute.better(front, both)
     home = both.sel(system="pim-llm")
     assert (above.tokens_per_s >= home.tokens_per_s).all()
     assert (above.area_m2 <= home.area_m2).all()
-    assert f"{above.sizes['design']} of them beat PIM-LLM" in designs.answer(front, both) or not above.sizes["design"]
+    assert f"{above.sizes['design']} of them beat PIM-LLM" in words.answer(front, both) or not above.sizes["design"]
 
 
 def test_a_faster_converter_costs_what_the_catalog_says(study):
-    axes = {axis.name: axis for axis in design_space.space().axes}
+    axes = {axis.name: axis for axis in compute.space().axes}
     for name, row in zip(axes["adc"].labels, axes["adc"].rows, strict=True):
         part = pl.catalog.parts[name]
         assert row == (part.bits, part.rate_hz, part.power_w, part.area_m2)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_chapters import long_context, long_designs
-from pimllm_chapters.long_setting import Setting
+from pimllm_chapters.long_context import compute
+from pimllm_chapters.long_context import designs as search
+from pimllm_chapters.long_context.compute import Setting
 from pimllm_lib.analysis import remedies
 from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput
@@ -20,22 +21,22 @@ PIM = pl.catalog.systems["pim-llm"]
 
 @pytest.fixture(scope="module")
 def exact():
-    return long_context.best_set(SETTING)
+    return compute.best_set(SETTING)
 
 
 @pytest.fixture(scope="module")
 def order(exact):
-    return long_context.order(SETTING, exact)
+    return compute.order(SETTING, exact)
 
 
 @pytest.fixture(scope="module")
 def stacked(order):
-    return long_context.stack(SETTING, order)
+    return compute.stack(SETTING, order)
 
 
 @pytest.fixture(scope="module")
 def designs():
-    return long_designs.smallest(SETTING.decoders, **ASKED)
+    return search.smallest(SETTING.decoders, **ASKED)
 
 
 def _rate(names):
@@ -50,12 +51,12 @@ def _rate(names):
 
 def test_no_single_change_betters_the_best_set(exact):
     assert exact
-    assert all(remedies.REMEDIES[name].exact and name not in long_context.APART for name in exact)
+    assert all(remedies.REMEDIES[name].exact and name not in compute.APART for name in exact)
     best = _rate(exact)
     for name, remedy in remedies.REMEDIES.items():
-        if remedy.exact and name not in long_context.APART:
+        if remedy.exact and name not in compute.APART:
             others = [other for other in exact if remedies.REMEDIES[other].slot != remedy.slot]
-            assert _rate([*others, name]) <= best * (1 + long_context.LEAST_GAIN), name
+            assert _rate([*others, name]) <= best * (1 + compute.LEAST_GAIN), name
 
 
 def test_every_remedy_of_the_best_set_earns_its_place(exact):
@@ -67,7 +68,7 @@ def test_every_remedy_of_the_best_set_earns_its_place(exact):
 def test_the_order_begins_with_the_best_set_and_goes_on_while_something_is_gained(exact, order):
     assert sorted(order[: len(exact)]) == sorted(exact)
     lossy = order[len(exact) :]
-    assert not any(remedies.REMEDIES[name].exact or name in long_context.APART for name in lossy)
+    assert not any(remedies.REMEDIES[name].exact or name in compute.APART for name in lossy)
     rates = [_rate(order[:i]) for i in range(len(exact), len(order) + 1)]
     assert all(after >= before * 1.01 for before, after in pairwise(rates))
 
@@ -87,11 +88,11 @@ def test_the_stack_stands_on_the_published_hybrid(stacked):
 
 
 def test_a_memory_is_full_where_the_cache_alone_has_its_size():
-    full = long_context.full_memory(SETTING)
+    full = compute.full_memory(SETTING)
     assert full["llama-3-8b"] == 2**18  # 64 KiB for each token
     for model, tokens in full.items():
         assert cache_words(pl.catalog.models[model], tokens) == pytest.approx(16 * 2**30, rel=1e-12)
-    assert long_context.full_memory(SETTING, 32.0) == {model: 2 * tokens for model, tokens in full.items()}
+    assert compute.full_memory(SETTING, 32.0) == {model: 2 * tokens for model, tokens in full.items()}
 
 
 def test_a_memory_for_the_cache_is_as_large_as_its_context_asks_for():
@@ -101,7 +102,7 @@ def test_a_memory_for_the_cache_is_as_large_as_its_context_asks_for():
 
 
 def test_each_remedy_alone_is_that_remedy_put_on(exact):
-    found = long_context.alone(SETTING, exact)
+    found = compute.alone(SETTING, exact)
     assert found.remedy.values.tolist() == ["none", *remedies.REMEDIES]
     for name in ("row groups", "grouped heads"):
         system, model = remedies.put(SETTING.hybrid, pl.catalog.models["llama-3-8b"], [name])
@@ -118,7 +119,7 @@ def test_every_listed_design_reaches_the_rate_in_the_area_there_is(designs):
     assert designs.attrs["points"] >= 1e5
     assert designs.sizes["design"] <= designs.attrs["reaching"] <= designs.attrs["points"]
     assert (designs.design_tokens_per_s >= designs.target_tokens_per_s).all()
-    assert (designs.sram_share >= long_designs.LEAST_SRAM).all()
+    assert (designs.sram_share >= search.LEAST_SRAM).all()
     assert len(set(designs.design.values.tolist())) == designs.sizes["design"]
     joules = np.log(designs.design_tokens_per_j).mean("model").values
     assert (np.diff(joules) <= 0).all()
@@ -132,22 +133,22 @@ def test_what_is_kept_is_a_share_of_the_published_rate(designs):
 
 @pytest.mark.parametrize("models", [SETTING.models, ("opt-6.7b", "llama-3-8b")])
 def test_the_recommended_machine_of_the_catalog_is_the_first_design(models):
-    found = long_designs.smallest([pl.catalog.models[name] for name in models], **ASKED)
+    found = search.smallest([pl.catalog.models[name] for name in models], **ASKED)
     machine = pl.catalog.systems["pim-llm-groups"]
     ds = pl.evaluate(system=machine, model=list(models), context_len=4096, conventions="full-system")
     np.testing.assert_allclose(1 / ds.latency_s.squeeze(), found.design_tokens_per_s.isel(design=0), rtol=1e-3)
     np.testing.assert_allclose(1 / ds.energy_j.squeeze(), found.design_tokens_per_j.isel(design=0), rtol=5e-3)
-    home = float(long_designs.area(remedies.provisioned(PIM)))
-    assert float(long_designs.area(machine)) == pytest.approx(home, rel=2e-3)
+    home = float(search.area(remedies.provisioned(PIM)))
+    assert float(search.area(machine)) == pytest.approx(home, rel=2e-3)
     assert machine.sram.port_bits == remedies.port_bits(machine)
 
 
 def test_the_published_machine_is_a_point_of_the_space():
-    every = long_designs.space()
-    first = {name: values[0] for name, values in long_designs.KNOBS.items()}
+    every = search.space()
+    first = {name: values[0] for name, values in search.KNOBS.items()}
     assert every.changes.sel(first).item() == 0
     assert every.sram_share.sel(shape=first["shape"], clock=first["clock"]).max().item() == 1.0
-    found = long_designs.search([pl.catalog.models["opt-125m"]], **ASKED).sel(first).isel(model=0)
+    found = search.search([pl.catalog.models["opt-125m"]], **ASKED).sel(first).isel(model=0)
     ds = pl.evaluate(system=remedies.provisioned(PIM), model="opt-125m", context_len=4096, conventions="full-system")
     assert 1 / found.design_tokens_per_s.item() == pytest.approx(ds.latency_s.item(), rel=1e-12)
     # the clock may be any, so the array is charged by its PEs and not by the one energy that was reported
@@ -158,7 +159,7 @@ def test_a_rate_that_no_design_keeps_is_refused():
     with pytest.raises(
         BadInput, match=r"no design of \d+ keeps 100000000% of its rate at 4096 tokens; wanted a smaller"
     ):
-        long_designs.smallest(SETTING.decoders[:1], **ASKED | {"kept": 1e6})
+        search.smallest(SETTING.decoders[:1], **ASKED | {"kept": 1e6})
 
 
 MODEL = """name = "mine"

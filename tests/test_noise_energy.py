@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import pimllm_lib as pl
-from pimllm_chapters import noise_energy as page
+from pimllm_chapters.analog_noise import energy as page
 from pimllm_lib.analog.noise import energy as noise_energy
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_field

@@ -7,7 +7,7 @@ import pytest
 from conftest import CONTEXTS, SEVEN
 
 import pimllm_lib as pl
-from pimllm_chapters import operations
+from pimllm_chapters import operation_share
 from pimllm_lib.analysis import claims
 from pimllm_lib.core.conventions import CORRECTED
 from pimllm_lib.core.schema import ATTENTION_OPS, KINDS, OPS, PROJECTION_OPS
@@ -92,9 +92,9 @@ def test_array_products_count_every_product_once():
 
 def test_the_printed_heat_map_is_of_whole_cycles():
     d = pl.evaluate(system="tpu-llm", model=HEAT_MAP, context_len=CONTEXTS, conventions="as-published", detail="op")
-    found = operations.readings(d).frame.set_index("share of")["cells as printed"].tolist()
+    found = operation_share.readings(d).frame.set_index("share of")["cells as printed"].tolist()
     assert found == ["0 of 42", "41 of 42", "42 of 42"]
-    assert len(operations.cells(claims.check(pl.metrics.summary(d)))) == 42
+    assert len(operation_share.cells(claims.check(pl.metrics.summary(d)))) == 42
 
 
 def test_accesses_for_each_mac_of_one_gemv_by_hand():

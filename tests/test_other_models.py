@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
-from pimllm_chapters import model_families
+from pimllm_chapters.other_models import compute
 from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.costs import crossbar, placement
@@ -279,16 +279,16 @@ def test_mixtral_needs_a_larger_grid_and_a_larger_grid_changes_no_other_model():
 
 
 def test_a_model_is_of_the_family_farthest_from_those_studied():
-    groups = model_families.families(["mixtral-8x7b", "mistral-7b", "llama-3-8b", "opt-1.3b", "llama-3.2-1b"])
+    groups = compute.families(["mixtral-8x7b", "mistral-7b", "llama-3-8b", "opt-1.3b", "llama-3.2-1b"])
     assert {name: [m.name for m in members] for name, members in groups.items()} == {
         "as studied": ["opt-1.3b"],
         "grouped heads": ["llama-3.2-1b", "llama-3-8b"],
         "window": ["mistral-7b"],
         "experts": ["mixtral-8x7b"],
     }
-    for without, one in model_families.counterparts(groups).values():
-        assert model_families.family(without) != model_families.family(one)
-    dense, mixed = model_families.counterparts(groups)["one FFN as wide as the active experts"]
+    for without, one in compute.counterparts(groups).values():
+        assert compute.family(without) != compute.family(one)
+    dense, mixed = compute.counterparts(groups)["one FFN as wide as the active experts"]
     work = [sum(p.macs for p in products(model, 128)) for model in (dense, mixed)]
     assert work[0] == work[1]
 
@@ -298,13 +298,13 @@ def test_a_model_is_of_the_family_farthest_from_those_studied():
     [([True] * 3, "holds"), ([False] * 3, "fails"), ([True, False, True], "depends: 2 of 3"), ([], "")],
 )
 def test_a_verdict_counts_the_points_at_which_a_conclusion_is_true(true, says):
-    assert model_families.verdict(xr.DataArray(np.array(true, bool))) == says
+    assert compute.verdict(xr.DataArray(np.array(true, bool))) == says
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    groups = model_families.families(["gpt2-124m", "opt-125m", "opt-1.3b", "llama-3.2-1b", "qwen3-30b-a3b"])
-    return groups, model_families.evaluated(groups, [128, 4096], [2, 8])
+    groups = compute.families(["gpt2-124m", "opt-125m", "opt-1.3b", "llama-3.2-1b", "qwen3-30b-a3b"])
+    return groups, compute.evaluated(groups, [128, 4096], [2, 8])
 
 
 def test_what_memory_does_not_hold_is_missing_and_nothing_else(chapter):
@@ -325,12 +325,12 @@ def test_the_chapter_has_the_catalogs_own_numbers_at_the_published_bits(chapter)
 
 def test_verdicts_are_those_of_the_numbers(chapter):
     groups, ds = chapter
-    table = model_families.verdicts(ds, groups).set_index(["conclusion", "counted"])
+    table = compute.verdicts(ds, groups).set_index(["conclusion", "counted"])
     gains = ds.energy_gain.sel(system="pim-llm", weight_bits=2)
     for counted in ("corrected", "full-system"):
         for name, members in groups.items():
             here = gains.sel(conventions=counted, model=[m.name for m in members]) > 0
-            assert table.loc[("more tokens/J than TPU-LLM", counted), name] == model_families.verdict(here)
+            assert table.loc[("more tokens/J than TPU-LLM", counted), name] == compute.verdict(here)
     pairs = table.loc[("the larger the model, the larger the speed-up", "corrected")]
     assert pairs["as studied"].endswith("of 3") or pairs["as studied"] == "holds"  # three models, three pairs
     assert pairs["experts"] == "depends: 2 of 3"  # more parameters than OPT-1.3B, and narrower matrices
@@ -341,4 +341,4 @@ def test_a_model_that_memory_never_holds_is_refused():
     with pytest.raises(
         ValueError, match=r"memory holds huge at none of \[128\] tokens; wanted a smaller model or context"
     ):
-        model_families.evaluated({"as studied": [huge]}, [128], [8])
+        compute.evaluated({"as studied": [huge]}, [128], [8])

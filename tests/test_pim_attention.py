@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_chapters import kv_device, kv_figures, kv_memory, kv_sentences, kv_setting, kv_tables
-from pimllm_chapters.kv_device import ENGINES_ALONE, SLOPE
-from pimllm_chapters.kv_setting import Setting
+from pimllm_chapters.pim_attention import compute, figures, words
+from pimllm_chapters.pim_attention.compute import ENGINES_ALONE, SLOPE, Setting
 from pimllm_lib.analysis import remedies, technologies
 from pimllm_lib.analysis.endurance import lifetimes, uses
 from pimllm_lib.cli.main import main
@@ -21,12 +20,12 @@ SETTING = Setting(("opt-125m", "llama-3-8b"), (128, 4096, 32768), (128, 4096), "
 
 @pytest.fixture(scope="module")
 def machines():
-    return kv_memory.compared(SETTING)
+    return compute.compared(SETTING)
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return kv_memory.by_technology(SETTING)
+    return compute.by_technology(SETTING)
 
 
 def test_reading_alone_bounds_attention_in_memory_which_beats_the_cache_off_chip_at_long_contexts(machines):
@@ -79,8 +78,8 @@ def test_what_no_publication_spans_has_no_interval(rows):
         for name in technologies.names():
             there = ends.sel(technology=name).notnull()
             assert there.all() if technologies.has_interval(name, (field,)) else not there.any(), name
-    assert "(no\u00a0interval)" in str(kv_tables.by_technology(rows))
-    counts = rows.published_values.sel(quantity="endurance")
+    assert "(no\u00a0interval)" in str(words.by_technology(rows))
+    counts = compute.published_values().published_values.sel(quantity="endurance")
     assert counts.sel(technology="fefet") == 14
     assert counts.sel(technology="oxide-gain-cell") == 0
 
@@ -99,7 +98,7 @@ def test_what_wears_out_by_the_endurance_of_arrays_need_not_by_all_that_was_publ
 
 
 def test_the_device_that_is_needed_lasts_as_long_as_is_asked(machines):
-    found = kv_device.needed(SETTING, machines)
+    found = compute.needed(SETTING, machines)
     at = found.needed_endurance.sel(model="llama-3-8b", context_len=4096)
     cycles = at.sel(use="answers without pause").item()
     unit = {"kv_pim.technology.endurance": cycles, "kv_pim.technology.weibull_shape": SLOPE, "kv_pim.refreshed": False}
@@ -111,23 +110,23 @@ def test_the_device_that_is_needed_lasts_as_long_as_is_asked(machines):
     dear = {"kv_pim.technology.cell.write_j": joules, "kv_pim.technology.cell.write_pulses": 1,
             "kv_pim.technology.verify_j": 0.0}  # fmt: skip
     system = with_fields(SETTING.in_memory(), dear)
-    spent = kv_setting.measured(system, pl.catalog.models["opt-125m"], [32768]).tokens_per_j.item()
+    spent = compute.measured(system, pl.catalog.models["opt-125m"], [32768]).tokens_per_j.item()
     published = machines.tokens_per_j.sel(model="opt-125m", machine="published", context_len=32768).item()
     assert spent == pytest.approx(published, rel=1e-6)
     assert ENGINES_ALONE in found.against.values
 
 
 def test_fewer_bits_take_less_room_and_the_parts_of_a_token_sum_to_it():
-    bits = kv_memory.by_bits(SETTING)
+    bits = compute.by_bits(SETTING)
     assert (bits.bits_kv_area_m2.diff("kv_bits") < 0).all()
-    shares = kv_memory.times(SETTING).time_share
+    shares = compute.times(SETTING).time_share
     np.testing.assert_allclose(shares.sum("part"), 1)
     assert (shares >= -1e-12).all()
     assert (shares.sel(part="everything else") < 0.05).all()
 
 
 def test_a_window_longer_than_a_conversation_keeps_all_writes_from_what_lies_behind():
-    found = kv_memory.mixed(SETTING, ["rram"], [0, 256, 1024])
+    found = compute.mixed(SETTING, ["rram"], [0, 256, 1024])
     years = found.mixed_worn_years.sel(
         cold="rram", use="a phone", allocation="ring", context_len=4096, model="llama-3-8b"
     )
@@ -153,7 +152,7 @@ def test_a_setting_that_cannot_be_is_refused(changed, words):
 
 
 def test_each_change_moves_what_it_is_about():
-    found = kv_device.sensitivity(SETTING).sel(model="llama-3-8b", context_len=4096)
+    found = compute.sensitivity(SETTING).sel(model="llama-3-8b", context_len=4096)
     assert found.changed_tokens_per_s.sel(change="a bus twice as fast") > 1
     assert found.changed_worn_years.sel(change="every pulse wears like a write").item() == pytest.approx(0.1, rel=0.01)
     assert found.changed_tokens_per_s.sel(change="written before it is read") < 1
@@ -165,11 +164,11 @@ def test_each_change_moves_what_it_is_about():
 
 
 def test_the_answer_names_those_that_do_not_last_and_figures_take_any_years(rows, machines):
-    said = str(kv_sentences.answer(rows.sel(SETTING.shown), machines, (128, 4096), 5.0))
+    said = str(words.answer(rows.sel(SETTING.shown), machines, (128, 4096), 5.0))
     assert "of arrays and products rram, pcm, fefet, flash;" in said
-    needed, ratio = kv_device.needed(SETTING, machines), kv_device.swept(SETTING, [1e-12, 1e-9])
+    needed, ratio = compute.needed(SETTING, machines), compute.swept(SETTING, [1e-12, 1e-9])
     for lasting in (0.1, 1.0, 100.0):
-        assert f"cycles for {lasting:g} years" in kv_figures.contours(needed, ratio, lasting).alt
+        assert f"cycles for {lasting:g} years" in figures.contours(needed, ratio, lasting).alt
 
 
 def test_lifetimes_are_printed_for_a_technology_from_worse_to_better(capsys):

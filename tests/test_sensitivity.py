@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import pimllm_lib as pl
-from pimllm_chapters import sensitivity, sensitivity_tables
+from pimllm_chapters import sensitivity
 from pimllm_lib.analysis import claims, influence, robustness, uncertainty
 from pimllm_lib.analysis.uncertainty import (
     DRAWN,
@@ -25,6 +25,7 @@ from pimllm_lib.core.parts import inside
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.core.units import MILLI, NANO
 from pimllm_lib.hardware import ONE_BY_ONE
+from pimllm_lib.report.numbers import frequency
 
 POINT = {"model": "opt-1.3b", "context_len": 128}
 ALL = constants()
@@ -327,15 +328,15 @@ def test_the_share_of_a_claim_is_that_of_its_draws(judged):
 
 
 def test_the_inputs_table_has_every_distribution_and_every_decision():
-    assert sensitivity_tables.distributions(ALL).frame.constant.tolist() == list(BY_NAME)
-    assert len(sensitivity_tables.decisions().frame) == len(TOGETHER) + len(LEFT_OUT)
+    assert sensitivity.distributions(ALL).frame.constant.tolist() == list(BY_NAME)
+    assert len(sensitivity.decisions().frame) == len(TOGETHER) + len(LEFT_OUT)
 
 
 @pytest.mark.parametrize(
     ("share", "text"), [(0, "0 %"), (1, "100 %"), (0.0004, "0.04 %"), (0.39, "39 %"), (0.99951, "99.95 %")]
 )
 def test_a_share_near_none_or_all_is_not_rounded_to_it(share, text):
-    assert sensitivity_tables.percent(share) == text
+    assert frequency(share) == text
 
 
 def test_the_answer_counts_claims_and_draws(judged):

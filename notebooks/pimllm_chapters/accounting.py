@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analysis import flips
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import ORDER, SLIPS
-from pimllm_lib.core.units import UNITS, si_unit
-from pimllm_lib.report.figure import Figure, log_ticks, style
+from pimllm_lib.report.figure import Figure, decades, log_ticks, note, panels
+from pimllm_lib.report.numbers import known, span, with_unit
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 
@@ -42,18 +40,15 @@ def waterfall(way: xr.Dataset, alone: xr.Dataset) -> Figure:
     way, alone: `ratios` of one model and context along `conventions.walk` and `conventions.alone`.
     """
     names = [str(name) for name in way.conventions.values]
-    with style():
-        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 5.0), sharey=True)
+    with panels(1, 2, figsize=(7.6, 5.0), sharey=True) as (drawn, axes):
         for ax, (variable, title) in zip(axes, _PANELS.items(), strict=True):
             _steps(ax, names, way[variable].values, alone[variable].values)
             ax.set(xscale="log", xlabel=title)
             ax.axvline(1, color="#010203", lw=0.7, alpha=0.5)
-            low, high = ax.get_xlim()
-            log_ticks(ax, "x", [t for t in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= t <= high])
+            log_ticks(ax, "x", decades(1, 3))
             ax.grid(axis="x", alpha=0.25)
         axes[0].set_yticks(range(len(names)), _labels(names))
         axes[0].invert_yaxis()
-        plt.close(drawn)
     ends = ", ".join(f"{way.speedup.sel(conventions=n).item():.2f} {n}" for n in ("as-published", "full-system"))
     alt = f"Steps from as-published to full-system for speed-up ({ends}) and tokens per joule; rings: each step alone."
     return Figure(drawn, alt)
@@ -73,9 +68,7 @@ def _steps(ax: Axes, names: list[str], values: Any, alone: Any) -> None:
         if name[0] in "+-" or i:
             colour = _FOR if values[i] >= before else _AGAINST
             ax.plot([before, values[i]], [i, i], color=colour, lw=6, solid_capstyle="butt")
-        ax.annotate(
-            f"{values[i]:.3g}", (max(before, values[i]), i), xytext=(5, -3), textcoords="offset points", fontsize=8
-        )
+        note(ax, f"{values[i]:.3g}", (max(before, values[i]), i), (5, -3), fontsize=8)
         if i:
             slip = i <= names.index("corrected")
             shown = before * alone[i - 1] / base[slip]
@@ -88,13 +81,11 @@ def answer(ratio: xr.Dataset) -> Sentence:
     """Return what the three presets say, for the smallest and the largest speed-up."""
     published, corrected, full = (ratio.sel(conventions=n) for n in ("as-published", "corrected", "full-system"))
     count = ratio.model.size * ratio.context_len.size
-    better = int((corrected.efficiency > 1).sum())
-    wins, whole = int((published.efficiency > 1).sum()), int((full.efficiency > 1).sum())
-    low, high = full.speedup.min().item(), full.speedup.max().item()
+    wins = [int((ds.efficiency > 1).sum()) for ds in (published, corrected, full)]
     return Sentence(
-        f"**Of {count} pairs of model and context PIM-LLM takes less energy in {wins} as published, in {better} when the "
-        f"slips are put right, and in {whole} as a whole machine.** Its speed-up as a whole machine is {low:.1f} to "
-        f"{high:.1f}."
+        f"**Of {count} pairs of model and context PIM-LLM takes less energy in {wins[0]} as published, in {wins[1]} when "
+        f"the slips are put right, and in {wins[2]} as a whole machine.** Its speed-up as a whole machine is "
+        f"{span(full.speedup, '.1f')}."
     )
 
 
@@ -135,24 +126,8 @@ def flip_table() -> Table:
         for path in paths:
             own, turned = flips.constant(path), flips.flip(path, **case)
             now = flips.margin(path, axis(value=[own]), **{"level": 0.0} | case).item() > 0
-            rows.append(
-                {
-                    "headline": headline,
-                    "holds": "yes" if now else "no",
-                    "constant": path,
-                    "catalog": _readable(path, own),
-                    "turns at": "never" if np.isnan(turned) else _readable(path, turned),
-                    "factor": "" if np.isnan(turned) else f"{turned / own:.3g}",
-                }
-            )
-    return Table(pd.DataFrame(rows), long=True)
-
-
-def _readable(path: str, value: float) -> str:
-    """Return a value with the largest unit that keeps it at or above one."""
-    si = si_unit(path)
-    if si == "1":
-        return f"{value:.3g}"
-    fitting = sorted(((factor, symbol) for symbol, (unit, factor) in UNITS.items() if unit == si), reverse=True)
-    factor, symbol = next(((f, s) for f, s in fitting if value / f >= 1), fitting[-1])
-    return f"{value / factor:.3g} {symbol}"
+            rows.append({
+                "headline": headline, "holds": "yes" if now else "no", "constant": path, "catalog": with_unit(path, own),
+                "turns at": "never" if np.isnan(turned) else with_unit(path, turned), "factor": known(turned / own),
+            })  # fmt: skip
+    return Table(rows, long=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.ticker import MultipleLocator
 
 from pimllm_lib.analog.lm.readers import READERS
-from pimllm_lib.report.figure import Figure, style
+from pimllm_lib.report.figure import Figure, legend, panels
+from pimllm_lib.report.numbers import known, listed, span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 
@@ -29,7 +29,7 @@ def answer(ds: xr.Dataset) -> Sentence:
     side = "above" if change >= 0 else "below"
     return Sentence(
         f"Yes: measured noise is within {100 * worst:.1f} % of its closed form for all {ds.cause.size} departures at "
-        f"{_listed(ds.fan_in.values)} inputs. On text the perplexity of the ternary models is {abs(change):.1f} ± "
+        f"{listed(ds.fan_in.values, '.0f')} inputs. On text the perplexity of the ternary models is {abs(change):.1f} ± "
         f"{error:.1f} % {side} that of their full-precision twin (standard error of seeds and windows). On a source of "
         f"known entropy they reach {most:.1f} or better, where {floor:.1f} is the floor and {blind:.1f} the best without "
         "its long-range term."
@@ -52,17 +52,9 @@ def _against_twin(ds: xr.Dataset) -> tuple[float, float]:
 
 def carried(ds: xr.Dataset) -> Sentence:
     """Return how far the closed forms carry over to a trained model."""
-    low, high = ds.carried_over.min("matrix"), ds.carried_over.max("matrix")
-    parts = [
-        f"{float(low.sel(departure=name)):.2f} to {float(high.sel(departure=name)):.2f} times the form for {name}"
-        for name in map(str, ds.departure.values)
-    ]
+    carry = ds.carried_over
+    parts = [f"{span(carry.sel(departure=name), '.2f')} times the form for {name}" for name in ds.departure.values]
     return Sentence(f"In the {ds.matrix.size} matrices of the first text model the noise is {' and '.join(parts)}.")
-
-
-def _listed(values: np.ndarray) -> str:
-    *most, last = (str(int(value)) for value in values)
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _ratio(ds: xr.Dataset) -> xr.DataArray:
@@ -75,8 +67,7 @@ def agreement(ds: xr.Dataset) -> Figure:
     ratio = _ratio(ds)
     spread = ds.noise_to_signal.std("device_seed") / ds.predicted_noise_to_signal
     names, rows = [str(name) for name in ds.cause.values], np.arange(ds.cause.size)
-    with style():
-        drawn, ax = plt.subplots(figsize=(7.4, 1.2 + 0.27 * len(names)))
+    with panels(figsize=(7.4, 1.2 + 0.27 * len(names))) as (drawn, ax):
         ax.axvspan(100 * (1 - BAND), 100 * (1 + BAND), color="#888888", alpha=0.13, lw=0)
         ax.axvline(100, color="#888888", lw=0.8)
         for number, (inputs, (marker, colour)) in enumerate(zip(ds.fan_in.values, _LOOKS, strict=False)):
@@ -87,12 +78,12 @@ def agreement(ds: xr.Dataset) -> Figure:
         ax.xaxis.set_major_locator(MultipleLocator(5))
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.set_xlabel("Measured over predicted noise-to-signal ratio (%)")
-        drawn.legend(loc="outside upper center", ncols=5, frameon=False)
-        plt.close(drawn)
-    return Figure(
-        drawn, f"Measured over predicted noise of {len(names)} departures at {ds.fan_in.size} widths: all from "
-        f"{100 * float(ratio.min()):.0f} to {100 * float(ratio.max()):.0f} %; the band is 90 to 110 %."
-    )  # fmt: skip
+        legend(drawn, ax, "upper", ncols=5)
+    alt = (
+        f"Measured over predicted noise of {len(names)} departures at {ds.fan_in.size} widths: all from "
+        f"{span(100 * ratio, '.0f')} %; the band is 90 to 110 %."
+    )
+    return Figure(drawn, alt)
 
 
 def numbers(ds: xr.Dataset) -> Table:
@@ -109,8 +100,7 @@ def readers(ds: xr.Dataset) -> Table:
     """Return the perplexity of each reader on both corpora."""
 
     def shown(corpus: str, reader: str) -> str:
-        value = float(ds.perplexity.sel(corpus=corpus, reader=reader))
-        return "" if np.isnan(value) else f"{value:.3f}"
+        return known(ds.perplexity.sel(corpus=corpus, reader=reader), ".3f")
 
     rows = [
         {
@@ -119,16 +109,15 @@ def readers(ds: xr.Dataset) -> Table:
         }
         for reader in map(str, ds.reader.values)
     ]  # fmt: skip
-    return Table(pd.DataFrame(rows))
+    return Table(rows)
 
 
 def gap(ds: xr.Dataset) -> Sentence:
     """Return how far each model of the generated source stays above the floor."""
     made = ds.perplexity.sel(corpus="generated")
     floor, blind = (np.log(float(made.sel(reader=name))) for name in ("floor", "best without the header"))
-    seeds = [reader for reader in ds.reader.values if reader.startswith("seed")]
-    left = [np.log(float(made.sel(reader=reader))) - floor for reader in [*seeds, "full precision"]]
+    left = [np.log(float(made.sel(reader=reader))) - floor for reader in [*_seeds(ds), "full precision"]]
     return Sentence(
-        f"On the generated source the ternary models stay {min(left[:-1]):.3f} to {max(left[:-1]):.3f} nats above the exact "
-        f"entropy of {floor:.3f}, and the twin {left[-1]:.3f}; who cannot see the header stays {blind - floor:.3f} above it."
+        f"On the generated source the ternary models stay {span(left[:-1], '.3f')} nats above the exact entropy of "
+        f"{floor:.3f}, and the twin {left[-1]:.3f}; who cannot see the header stays {blind - floor:.3f} above it."
     )

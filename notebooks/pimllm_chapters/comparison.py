@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analysis.claims import SCALES, earlier, published
 from pimllm_lib.core import joining
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
-from pimllm_lib.report.tables import Table
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, note, panels
+from pimllm_lib.report.numbers import number, span
+from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, where
 
 #: Quantity -> the unit it is printed in.
 UNITS = {"ops_per_s": "GOPS", "ops_per_j": "GOPS/W"}
 #: The model whose printed rows the pairings are held against.
 _QUESTIONED = "opt-6.7b"
-_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _GREY = "#777777"
 
 
 def earlier_table() -> Table:
     """Return what is printed for earlier accelerators, and where."""
-    rows = earlier()
-    shown = pd.DataFrame(
-        {
-            "accelerator": rows.accelerator,
-            "model": rows.model,
-            "context": rows.context_len,
-            "printed": [f"{b} {v} {u}".strip() for b, v, u in zip(rows.bound, rows.value, rows.unit, strict=True)],
-            "where": rows["where"],
-            "how read": rows.how_read,
-        }
-    )
-    return Table(shown, long=True)
+    rows = earlier().rename(columns={"context_len": "context", "how_read": "how read"})
+    shown = rows.assign(printed=(rows.bound + " " + rows.value + " " + rows.unit).str.strip())
+    return Table(shown[["accelerator", "model", "context", "printed", "where", "how read"]], long=True)
 
 
 def in_print(values: xr.DataArray) -> xr.DataArray:
@@ -44,66 +34,51 @@ def in_print(values: xr.DataArray) -> xr.DataArray:
 
 
 def operations(ops: xr.Dataset) -> Figure:
-    """Draw operations per second and per joule of both systems, a row for each model and context, printed values as rings
-    and earlier accelerators as diamonds.
+    """Draw operations per second and per joule of both systems, a row for each model and context.
+
+    Rings: printed values; diamonds: earlier accelerators.
     """
-    points = [(str(m), int(n)) for m in ops.model.values for n in ops.context_len.values]
-    with style():
-        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 1.6 + 0.42 * len(points)), sharey=True)
+    places = [(str(m), int(n)) for m in ops.model.values for n in ops.context_len.values]
+    with panels(1, 2, figsize=(7.6, 1.6 + 0.42 * len(places)), sharey=True) as (drawn, axes):
         for ax, (quantity, unit) in zip(axes, UNITS.items(), strict=True):
-            first = ops[quantity].isel(model=0, context_len=0)
-            for system, colour in SYSTEM_COLOURS.items():
-                _dots(
-                    ax, ops[quantity].sel(system=system), points, colour, bool(first.sel(system=system) == first.min())
-                )
-            rows = published()
-            _marks(ax, rows[(rows.system == "pim-llm") & (rows.quantity == quantity)], points, "o", "printed")
-            rivals = earlier()
-            _marks(ax, rivals[rivals.quantity == quantity], points, "D", "")
-            low, high = (in_print(ops[quantity]).min().item(), in_print(ops[quantity]).max().item())
+            _dots(ax, in_print(ops[quantity]), places)
+            rows, rivals = published(), earlier()
+            _marks(ax, rows[(rows.system == "pim-llm") & (rows.quantity == quantity)], places, "o", "printed")
+            _marks(ax, rivals[rivals.quantity == quantity], places, "D", "")
             ax.margins(x=0.38)
-            log_ticks(ax, "x", [tick for tick in _TICKS if low / 4 < tick < high * 2])
-            ax.set(xlabel=unit, ylim=(len(points) - 0.5, -0.9))
+            log_ticks(ax, "x", decades(1, 2, 5))
+            ax.set(xlabel=unit, ylim=(len(places) - 0.5, -0.9))
             ax.grid(axis="y", color=_GREY, alpha=0.25, lw=0.6)
-        axes[0].set_yticks(range(len(points)), [f"{model}, {n}" for model, n in points])
-        plt.close(drawn)
+        axes[0].set_yticks(range(len(places)), [f"{model}, {n}" for model, n in places])
     alt = (
-        f"GOPS and GOPS per watt of tpu-llm and pim-llm for {len(points)} pairs of model and context, on log axes. Rings "
+        f"GOPS and GOPS per watt of tpu-llm and pim-llm for {len(places)} pairs of model and context, on log axes. Rings "
         "are printed values of pim-llm, diamonds those printed for earlier accelerators."
     )
     return Figure(drawn, alt)
 
 
-def _dots(ax: Axes, values: xr.DataArray, points: list[tuple[str, int]], colour: str, left: bool) -> None:
-    """Draw a dot a row, the first with the system's name above it, to its left or right."""
-    x = [in_print(values).sel(model=model, context_len=n).item() for model, n in points]
-    ax.plot(x, range(len(points)), "o", color=colour, ms=5)
+def _dots(ax: Axes, values: xr.DataArray, places: list[tuple[str, int]]) -> None:
+    """Draw a dot a system and row, the first with the system's name above it, the smaller to its left."""
     ax.set_xscale("log")
-    side = "right" if left else "left"
-    ax.annotate(
-        values.system.item(),
-        (x[0], 0),
-        xytext=(0, 9),
-        textcoords="offset points",
-        color=colour,
-        fontweight="bold",
-        ha=side,
-    )
+    for system, colour in SYSTEM_COLOURS.items():
+        x = [values.sel(system=system, model=model, context_len=n).item() for model, n in places]
+        ax.plot(x, range(len(places)), "o", color=colour, ms=5)
+        side = "right" if x[0] == values.isel(model=0, context_len=0).min() else "left"
+        note(ax, system, (x[0], 0), (0, 9), color=colour, fontweight="bold", ha=side)
 
 
-def _marks(ax: Axes, rows: pd.DataFrame, points: list[tuple[str, int]], marker: str, word: str) -> None:
+def _marks(ax: Axes, rows: pd.DataFrame, places: list[tuple[str, int]], marker: str, word: str) -> None:
     """Mark printed values at their rows; `word` names the first, else each has its accelerator's name."""
     for row in rows.to_dict("records"):
         point = (row["model"], int(row["context_len"]))
-        if point in points:
-            x, y = float(row["value"]), points.index(point)
+        if point in places:
+            x, y = float(row["value"]), places.index(point)
             ax.plot(x, y, marker, mfc="none", mec=_GREY, ms=10 if marker == "o" else 6, mew=1.2)
-            bound = "below " if row.get("bound") else ""
             if not word:
-                text = f"{row['accelerator']}: {bound}{row['value']}"
-                ax.annotate(text, (x, y), xytext=(-8, -16), textcoords="offset points", color=_GREY)
-            elif word and row["verdict"] != "agrees":
-                ax.annotate(word, (x, y), xytext=(9, -4), textcoords="offset points", color=_GREY)
+                bound = "below " if row["bound"] else ""
+                note(ax, f"{row['accelerator']}: {bound}{row['value']}", (x, y), (-8, -16), color=_GREY)
+            elif row["verdict"] != "agrees":
+                note(ax, word, (x, y), (9, -4), color=_GREY)
                 word = " "
 
 
@@ -139,21 +114,19 @@ def pairing_table(pairs: xr.DataArray, best: int = 3) -> Table:
     order = list(worst(pairs).index)[:best]
     own = (_QUESTIONED, _QUESTIONED)
     shown = [*order, *([own] if own in worst(pairs).index and own not in order else [])]
-    order_of = pairs.transpose("counts", "rates", "claim")
     rows = [
         {"operations of": c, "rates of": r}
-        | {str(i): f"{100 * x:+.2f} %" for i, x in order_of.sel(counts=c, rates=r).to_series().items()}
+        | {str(i): f"{100 * x:+.2f} %" for i, x in pairs.sel(counts=c, rates=r).to_series().items()}
         for c, r in shown
     ]
-    return Table(pd.DataFrame(rows), long=True)
+    return Table(rows, long=True)
 
 
 def pairing_figure(pairs: xr.DataArray) -> Figure:
     """Draw the worst residual of every pairing on a log axis: a row for each model whose rates are used."""
     residual, names = worst(pairs), [str(name) for name in pairs.rates.values]
     best, own = residual.index[0], (_QUESTIONED, _QUESTIONED)
-    with style():
-        drawn, ax = plt.subplots(figsize=(7.2, 1.2 + 0.34 * len(names)))
+    with panels(figsize=(7.2, 1.2 + 0.34 * len(names))) as (drawn, ax):
         for pair, value in residual.items():
             special = pair in (best, own)
             colour, size = (SYSTEM_COLOURS["pim-llm"], 7) if special else (_GREY, 4)
@@ -161,14 +134,17 @@ def pairing_figure(pairs: xr.DataArray) -> Figure:
         for pair in dict.fromkeys((best, own)):
             if pair in residual.index:
                 text = f"operations of {pair[0]}: {residual[pair]:.2f} %"
-                ax.annotate(text, (residual[pair], names.index(pair[1])), xytext=(0, 8), textcoords="offset points",
-                            ha="left" if pair == best else "center", color=SYSTEM_COLOURS["pim-llm"])  # fmt: skip
+                note(
+                    ax,
+                    text,
+                    (residual[pair], names.index(pair[1])),
+                    (0, 8),
+                    ha="left" if pair == best else "center",
+                    color=SYSTEM_COLOURS["pim-llm"],
+                )
         ax.set(xscale="log", xlabel="Largest departure from the printed numbers (%)", ylim=(len(names) - 0.5, -0.9))
         ax.set_yticks(range(len(names)), [f"rates of {name}" for name in names])
-        log_ticks(
-            ax, "x", [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000, 10000) if t < 1.5 * residual.max()]
-        )
-        plt.close(drawn)
+        log_ticks(ax, "x", (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000, 10000))
     alt = (
         f"Largest departure from the printed rows of {_QUESTIONED} for {len(residual)} pairings of one model's operations "
         f"with another's rates. Closest: operations of {best[0]}, rates of {best[1]}, {residual.iloc[0]:.2f} %."
@@ -197,8 +173,8 @@ def operations_answer(ops: xr.Dataset) -> Sentence:
     rate, efficiency = in_print(fast.ops_per_s), in_print(fast.ops_per_j)
     leads = [_lead(ops, row) for row in earlier().to_dict("records") if _there(ops, row)]
     text = (
-        f"**PIM-LLM does {rate.min().item():.2f} to {rate.max().item():.2f} GOPS and {efficiency.min().item():.0f} to "
-        f"{efficiency.max().item():.0f} GOPS/W**, counted {ops.attrs['conventions']}."
+        f"**PIM-LLM does {span(rate, '.2f')} GOPS and {span(efficiency, '.0f')} GOPS/W**, counted "
+        f"{ops.attrs['conventions']}."
     )
     return Sentence(" ".join([text, *leads]))
 
@@ -218,25 +194,16 @@ def _lead(ops: xr.Dataset, row: dict[str, str]) -> str:
     )
 
 
-def _digits(value: float) -> str:
-    """Return a number with three digits, never in powers of ten."""
-    return f"{float(f'{value:.3g}'):g}"
-
-
 def by_conventions(ops: xr.Dataset) -> Table:
-    """Return operations at the points of earlier accelerators under each set of conventions, and at the first point of all
-    where none of theirs was evaluated.
-    """
+    """Return operations under each set of conventions at the points of earlier accelerators, or at the first of all."""
     rivals = [row for row in earlier().to_dict("records") if _there(ops, row)]
-    points = [(row["model"], int(row["context_len"])) for row in rivals]
-    points = points or [(str(ops.model.values[0]), int(ops.context_len.values[0]))]
+    first = (str(ops.model.values[0]), int(ops.context_len.values[0]))
     rows = []
-    for model, n in points:
-        for name in ops.conventions.values:
-            cell = ops.sel(model=model, context_len=n, conventions=name)
+    for model, n in [(row["model"], int(row["context_len"])) for row in rivals] or [first]:
+        for name, cell in points(ops.sel(model=model, context_len=n), "conventions"):
             row = {"model": model, "context": n, "conventions": name}
             for quantity, unit in UNITS.items():
                 values = in_print(cell[quantity])
-                row |= {f"{system} {unit}": _digits(values.sel(system=system).item()) for system in SYSTEM_COLOURS}
+                row |= {f"{system} {unit}": number(values.sel(system=system).item()) for system in SYSTEM_COLOURS}
             rows.append(row)
-    return Table(pd.DataFrame(rows))
+    return Table(rows)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
-
-import matplotlib.pyplot as plt
-import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.core.schema import SUBSYSTEMS
-from pimllm_lib.report.figure import Figure, label, log_ticks, style
-from pimllm_lib.report.tables import Table
+from pimllm_lib.report.figure import Figure, decades, label, legend, log_ticks, panels
+from pimllm_lib.report.numbers import span
+from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, where
 from pimllm_lib.system import metrics
 
@@ -29,7 +26,6 @@ _PANELS = {
     "array_j": ("Energy, array", "{:.3g} J"),
     "on_chip_j": ("Energy, with SRAM", "{:.3g} J"),
 }
-_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 
 
 def measures(ds: xr.Dataset) -> xr.Dataset:
@@ -48,10 +44,9 @@ def small_multiples(compared: xr.Dataset) -> Figure:
     one = compared.isel(model=-1).squeeze("system", drop=True)
     ratios = one / one.sel(dataflow="os")
     phases = [str(name) for name in one.phase.values]
-    with style():
-        drawn, axes = plt.subplots(
-            len(phases), len(_PANELS), figsize=(7.8, 0.9 + 2.0 * len(phases)), sharex=True, sharey=True, squeeze=False
-        )
+    with panels(
+        len(phases), len(_PANELS), figsize=(7.8, 0.9 + 2.0 * len(phases)), sharex=True, sharey=True, squeeze=False
+    ) as (drawn, axes):
         for row, phase in zip(axes, phases, strict=True):
             for ax, (name, (title, text)) in zip(row, _PANELS.items(), strict=True):
                 _lines(ax, ratios[name].sel(phase=phase))
@@ -60,12 +55,11 @@ def small_multiples(compared: xr.Dataset) -> Figure:
             row[0].set_ylabel(f"{phase.capitalize()}, OS = 1")
         contexts = one.context_len.values
         log_ticks(axes[0, 0], "x", contexts)
-        log_ticks(axes[0, 0], "y", [tick for tick in _TICKS if _within(tick, ratios)])
+        log_ticks(axes[0, 0], "y", decades(1, 2, 5))
         for ax in axes[-1]:
             ax.tick_params(axis="x", labelrotation=90, labelsize=8.5)
         drawn.supxlabel(label(one.context_len), fontsize=10)
-        drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-        plt.close(drawn)
+        legend(drawn, axes[0, 0], "upper")
     return Figure(drawn, _described(ratios, str(one.model.item())))
 
 
@@ -80,19 +74,9 @@ def _lines(ax: Axes, ratio: xr.DataArray) -> None:
     ax.margins(x=0.14)
 
 
-def _within(tick: float, ratios: xr.Dataset) -> bool:
-    values = ratios[list(_PANELS)].to_dataarray()
-    return float(values.min()) / 1.3 <= tick <= float(values.max()) * 1.3
-
-
 def _described(ratios: xr.Dataset, model: str) -> str:
-    said = []
-    for name, (title, _) in _PANELS.items():
-        ends = (
-            ratios[name].sel(dataflow=["ws", "is"]).min().item(),
-            ratios[name].sel(dataflow=["ws", "is"]).max().item(),
-        )
-        said.append(f"{title.lower()} from {ends[0]:.2f} to {ends[1]:.2f}")
+    others = ratios.sel(dataflow=["ws", "is"])
+    said = [f"{title.lower()} from {span(others[name], '.2f')}" for name, (title, _) in _PANELS.items()]
     return f"Weight and input stationary relative to output stationary over context, {model}: {'; '.join(said)}."
 
 
@@ -101,45 +85,32 @@ def fewest(compared: xr.Dataset) -> Table:
     one = compared.squeeze("system", drop=True)
     contexts = sorted({int(one.context_len.min()), int(one.context_len.max())})
     rows = []
-    for phase, tokens, model in product(one.phase.values, contexts, one.model.values):
-        at = one.sel(phase=phase, context_len=tokens, model=model)
+    for phase, tokens, model, at in points(one.sel(context_len=contexts), "phase", "context_len", "model"):
         for name, (title, _) in _PANELS.items():
             shown = {flow.upper(): f"{at[name].sel(dataflow=flow).item():.4g}" for flow in _LOOKS}
             least = str(at.dataflow.values[int(at[name].values.argmin())]).upper()
             rows.append({"phase": phase, "l": tokens, "model": model, "quantity": title, **shown, "least": least})
-    return Table(pd.DataFrame(rows), long=True)
+    return Table(rows, long=True)
 
 
 def decode_answer(compared: xr.Dataset) -> Sentence:
     """Return the answer of the page: what a decoding step costs in each dataflow, over all models and contexts."""
     decode = compared.sel(phase="decode")
     ratios = decode / decode.sel(dataflow="os")
-    cycles, energy = (
-        {flow: _span(ratios[name].sel(dataflow=flow)) for flow in ("ws", "is")} for name in ("cycles", "array_j")
+    cycles, energy, both = (
+        {flow: span(ratios[name].sel(dataflow=flow), ".2f") for flow in ("ws", "is")}
+        for name in ("cycles", "array_j", "on_chip_j")
     )
-    both = {flow: _span(ratios.on_chip_j.sel(dataflow=flow)) for flow in ("ws", "is")}
+    fewest = "the fewest" if bool((ratios.cycles >= 1).all()) else "not always the fewest"
+    used = [
+        f"{span(100 * decode.utilisation.sel(dataflow=flow), '.2f')} % {name}" for flow, (name, *_) in _LOOKS.items()
+    ]
     return Sentence(
-        f"**For one vector at a time output stationary takes {_rank(ratios.cycles)} cycles**: weight stationary "
+        f"**For one vector at a time output stationary takes {fewest} cycles**: weight stationary "
         f"takes {cycles['ws']} times as many and input stationary {cycles['is']} times. In energy of the array, weight "
         f"stationary takes {energy['ws']} times as much and input stationary {energy['is']} times; with SRAM accesses "
-        f"{both['ws']} and {both['is']} times. Useful PE-cycles in decoding: {_use(decode)}."
+        f"{both['ws']} and {both['is']} times. Useful PE-cycles in decoding: {', '.join(used)}."
     )
-
-
-def _use(phase: xr.Dataset) -> str:
-    """Return the range of the array's utilisation in each dataflow."""
-    spans = {flow: _span(100 * phase.utilisation.sel(dataflow=flow)) for flow in _LOOKS}
-    return ", ".join(f"{spans[flow]} % {name}" for flow, (name, *_) in _LOOKS.items())
-
-
-def _rank(ratios: xr.DataArray) -> str:
-    """Return whether output stationary has the least everywhere."""
-    return "the fewest" if bool((ratios >= 1).all()) else "not always the fewest"
-
-
-def _span(ratios: xr.DataArray) -> str:
-    low, high = (f"{float(end):.2f}" for end in (ratios.min(), ratios.max()))
-    return low if low == high else f"{low} to {high}"
 
 
 def prefill_turn(compared: xr.Dataset) -> Sentence:
@@ -161,7 +132,7 @@ def sram_turn(compared: xr.Dataset) -> Sentence:
     """Return how the lead of output stationary over input stationary depends on charging SRAM, decode and prefill."""
     ratios = (compared / compared.sel(dataflow="os")).sel(dataflow="is")
     alone, both = (
-        {p: _span(ratios[name].sel(phase=p)) for p in ("decode", "prefill")} for name in ("array_j", "on_chip_j")
+        {p: span(ratios[name].sel(phase=p), ".2f") for p in ("decode", "prefill")} for name in ("array_j", "on_chip_j")
     )
     return Sentence(
         f"Input against output stationary, energy: {alone['decode']} times for the array alone and {both['decode']} with "

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from pimllm_lib.core.schema import ENERGY_PARTS, SUBSYSTEMS
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
-from pimllm_lib.report.tables import Table
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, legend, log_ticks, note, panels, stacked
+from pimllm_lib.report.numbers import number, span
+from pimllm_lib.report.tables import Table, crossed
 from pimllm_lib.report.text import Sentence, where
 from pimllm_lib.system.metrics import by_part, power
 
@@ -29,8 +27,7 @@ def gains(compared: xr.Dataset) -> Figure:
     """Draw tokens per joule of PIM-LLM over those of TPU-LLM, a line a model: as published and corrected side by side."""
     ratio = 1 + compared.energy_gain.sel(system="pim-llm", conventions=["as-published", "corrected"])
     contexts, colour = ratio.context_len.values, SYSTEM_COLOURS["pim-llm"]
-    with style():
-        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 4.1), sharey=True)
+    with panels(1, 2, figsize=(7.6, 4.1), sharey=True) as (drawn, axes):
         for ax, name in zip(axes, ratio.conventions.values, strict=True):
             ax.set(xscale="log", yscale="log", title=str(name), xlabel=label(compared.context_len))
             ax.axhline(1, color="#777777", lw=1, ls=":")
@@ -40,14 +37,12 @@ def gains(compared: xr.Dataset) -> Figure:
             ax.tick_params(axis="x", labelrotation=45)
         axes[0].set_ylabel("Tokens per joule, times those of TPU-LLM")
         axes[0].margins(y=0.07)
-        low, high = axes[0].get_ylim()
-        log_ticks(axes[0], "y", [tick for tick in _TICKS if low <= tick <= high])
+        log_ticks(axes[0], "y", _TICKS)
         for i, side in ((0, "left"), (-1, "right")):
             end = ratio.isel(conventions=i, context_len=i)
             ends = [(float(end.sel(model=m)), str(m), colour) for m in ratio.model.values]
             end_labels(axes[i], ends, contexts[i], side=side, gap=0.05)
-        plt.close(drawn)
-    spans = [f"{name} {_span(ratio.sel(conventions=name))}" for name in ratio.conventions.values]
+    spans = [f"{name} {span(ratio.sel(conventions=name), '.2f')}" for name in ratio.conventions.values]
     alt = (
         f"Tokens per joule of pim-llm over tpu-llm against context length for {ratio.model.size} models: "
         f"{', '.join(spans)}."
@@ -55,27 +50,17 @@ def gains(compared: xr.Dataset) -> Figure:
     return Figure(drawn, alt)
 
 
-def _span(ratio: xr.DataArray) -> str:
-    return f"{ratio.min().item():.2f} to {ratio.max().item():.2f}"
-
-
 def parts(ds: xr.Dataset) -> Figure:
     """Draw the energy of a token by part for one model and context: a panel a convention, each with its own scale."""
     millijoules = 1e3 * by_part(ds, "energy_j", ENERGY_PARTS)
     most = (millijoules / millijoules.sum("part")).max(["system", "conventions"])
     names = [str(name) for name in millijoules.part.values if most.sel(part=name) > 0.002]
-    with style():
-        drawn, axes = plt.subplots(
-            ds.conventions.size, 1, figsize=(7.6, 0.6 + 1.3 * ds.conventions.size), squeeze=False
-        )
+    with panels(ds.conventions.size, 1, figsize=(7.6, 0.6 + 1.3 * ds.conventions.size), squeeze=False) as (drawn, axes):
         for ax, counted in zip(axes.flat, ds.conventions.values, strict=True):
             _bars(ax, millijoules.sel(conventions=counted), names)
             ax.set_title(str(counted), fontsize=10, loc="left")
         axes.flat[-1].set_xlabel("Energy of a token (mJ), a scale for each panel")
-        handles = [Rectangle((0, 0), 1, 1, color=_COLOURS[name]) for name in names]
-        drawn.legend(handles, names, loc="outside lower center", ncols=min(8, len(names)), frameon=False, columnspacing=1.1,
-                     handlelength=1.2)  # fmt: skip
-        plt.close(drawn)
+        legend(drawn, axes.flat[0], ncols=min(8, len(names)), columnspacing=1.1, handlelength=1.2)
     sums = millijoules.sum("part")
     told = [
         f"{name} {float(sums.sel(conventions=name, system='tpu-llm')):.3g} and "
@@ -92,32 +77,18 @@ def parts(ds: xr.Dataset) -> Figure:
 def _bars(ax: Axes, millijoules: xr.DataArray, names: list[str]) -> None:
     """Draw a stacked bar a system, its sum written at the end."""
     systems = [str(name) for name in millijoules.system.values]
-    left = np.zeros(len(systems))
-    for name in names:
-        widths = millijoules.sel(part=name).values
-        ax.barh(systems, widths, left=left, color=_COLOURS[name], height=0.7)
-        left = left + widths
+    ends = stacked(ax, systems, {name: millijoules.sel(part=name).values for name in names}, _COLOURS, height=0.7)
     for place, whole in enumerate(millijoules.sum("part").values):
-        text = f"{whole:.3g}" if whole < 1000 else f"{whole:.0f}"
-        ax.annotate(text, (left[place], place), xytext=(4, 0), textcoords="offset points", va="center")
+        note(ax, number(whole), (ends[place], place), (4, 0), va="center")
     ax.margins(x=0.09)
     ax.invert_yaxis()
 
 
 def words_table(compared: xr.Dataset) -> Table:
     """Return the words of one battery in millions, PIM-LLM before TPU-LLM, a row a model, a column a context."""
-    words = compared.words_per_battery / 1e6
-    rows = []
-    for name in words.model.values:
-        cells = words.sel(model=name)
-        pairs = {
-            f"l = {n}": " / ".join(
-                f"{cells.sel(system=s, context_len=n).item():#.3g}".rstrip(".") for s in ("pim-llm", "tpu-llm")
-            )
-            for n in words.context_len.values
-        }
-        rows.append({"model": str(name)} | pairs)
-    return Table(pd.DataFrame(rows))
+    millions = xr.apply_ufunc(np.vectorize(lambda words: f"{words / 1e6:#.3g}".rstrip(".")), compared.words_per_battery)
+    fast, slow = (millions.sel(system=name).astype(object) for name in ("pim-llm", "tpu-llm"))
+    return crossed((fast + " / " + slow).transpose("model", "context_len"), str)
 
 
 def tile_table(ds: xr.Dataset) -> Table:
@@ -125,11 +96,10 @@ def tile_table(ds: xr.Dataset) -> Table:
     joules = by_part(ds.sel(system="pim-llm"), "energy_j", ENERGY_PARTS)
     tiles = joules.sel(part=list(_TILES))
     whole = tiles.sum("part")
-    percent = (100 * tiles / whole).transpose("conventions", "part").to_pandas()
-    frame = percent.map(lambda value: f"{value:.2f}").rename_axis(columns=None)
+    frame = crossed((100 * tiles / whole).transpose("conventions", "part"), "{:.2f}".format, "{}").frame
     frame["mJ a token"] = [f"{value:.3g}" for value in 1e3 * whole.values]
     frame["% of all energy"] = [f"{value:.3g}" for value in 100 * (whole / joules.sum("part")).values]
-    return Table(frame.reset_index())
+    return Table(frame)
 
 
 def subsystem_table(ds: xr.Dataset) -> Table:
@@ -141,28 +111,23 @@ def subsystem_table(ds: xr.Dataset) -> Table:
         if not (mine.energy_j > 0).any():
             continue
         row = {"subsystem": name}
+        values = {
+            "mean mW": 1e3 * drawn.power_w,
+            "peak mW": 1e3 * drawn.peak_power_w,
+            "MB moved": 1e-6 * mine.dram_bytes,
+        }
         for system in ds.system.values:
-            row[f"{system} mean mW"] = _short(1e3 * drawn.power_w.sel(system=system).item())
-            row[f"{system} peak mW"] = _short(1e3 * drawn.peak_power_w.sel(system=system).item())
-            row[f"{system} MB moved"] = _short(1e-6 * mine.dram_bytes.sel(system=system).item())
+            at = {title: value.sel(system=system).item() for title, value in values.items()}
+            row |= {f"{system} {title}": number(value) if value else "" for title, value in at.items()}
         rows.append(row)
-    return Table(pd.DataFrame(rows))
-
-
-def _short(value: float) -> str:
-    """Return a number with three digits, nothing for zero."""
-    if value == 0:
-        return ""
-    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+    return Table(rows)
 
 
 def gating_table(compared: xr.Dataset) -> Table:
     """Return tokens per joule over the baseline for shares of static power that waiting tiles draw: a column a context."""
     ratio = 1 + compared.energy_gain.sel(system="pim-llm").squeeze("model", drop=True)
-    frame = ratio.transpose("gated_share", "context_len").to_pandas().map(lambda value: f"{value:.3g}")
-    frame.index = [f"{100 * share:g} %" for share in ratio.gated_share.values]
-    frame = frame.rename_axis("waiting tiles draw").rename_axis(columns=None).reset_index()
-    return Table(frame.rename(columns={n: f"l = {n}" for n in ratio.context_len.values}))
+    named = ratio.assign_coords(gated_share=[f"{100 * share:g} %" for share in ratio.gated_share.values])
+    return crossed(named.transpose("gated_share", "context_len"), "{:.3g}".format, corner="waiting tiles draw")
 
 
 def energy_answer(compared: xr.Dataset) -> Sentence:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
-import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analysis.baselines import VectorUnit
 from pimllm_lib.core import joining
 from pimllm_lib.core.schema import SUBSYSTEMS
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, end_labels, label, log_ticks, note, panels
+from pimllm_lib.report.numbers import number, rounded
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, spaced, where
+from pimllm_lib.report.text import Sentence, where
 from pimllm_lib.system.metrics import power
 
 _PIM = SYSTEM_COLOURS["pim-llm"]
@@ -24,20 +23,16 @@ def routings(rates: xr.DataArray) -> Figure:
     lines = rates.squeeze("model", drop=True)
     contexts, names = lines.context_len.values, [str(name) for name in lines.system.values]
     colours = {name: SYSTEM_COLOURS.get(name, _GREY) for name in names}
-    with style():
-        drawn, ax = plt.subplots(figsize=(7.2, 3.6))
+    with panels(figsize=(7.2, 3.6)) as (drawn, ax):
         for name in names:
             ax.plot(contexts, lines.sel(system=name), "-o", color=colours[name], ms=4)
         ax.set(xscale="log", yscale="log", xlabel=label(lines.context_len), ylabel=label(rates))
         log_ticks(ax, "x", contexts)
-        low, high = lines.min().item(), lines.max().item()
-        ticks = [m * 10.0**e for e in range(-4, 7) for m in (1, 2, 5)]
-        log_ticks(ax, "y", [tick for tick in ticks if low / 1.3 <= tick <= high * 1.3])
+        log_ticks(ax, "y", decades(1, 2, 5))
         first = lines.isel(context_len=0)
         gain = first / first.isel(system=0)
         ends = [(first.values[i], f"{name}, {gain.values[i]:.1f} x", colours[name]) for i, name in enumerate(names)]
         end_labels(ax, ends, contexts[0], side="left", gap=0.08)
-        plt.close(drawn)
     alt = (
         f"Decoding rate of {rates.model.item()} over context for {len(names)} routings. At {contexts[0]} tokens, over "
         f"that of {names[0]}: " + ", ".join(f"{name} {x:.1f}" for name, x in zip(names, gain.values, strict=True)) + "."
@@ -64,20 +59,17 @@ def lead_over_baselines(lead: xr.DataArray) -> Figure:
     """Draw the lead over every baseline on a log axis, a row each: filled at the shortest context, open at the longest."""
     names = [str(name) for name in lead.baseline.values]
     ends = {int(lead.context_len.values[i]): lead.isel(context_len=i) for i in (0, -1)}
-    with style():
-        drawn, ax = plt.subplots(figsize=(7.4, 1.3 + 0.42 * len(names)))
+    with panels(figsize=(7.4, 1.3 + 0.42 * len(names))) as (drawn, ax):
         ax.axvline(1, color=_GREY, lw=0.9, ls=":")
         for i, (context, values) in enumerate(ends.items()):
             ax.plot(values, range(len(names)), "o", color=_PIM, mfc=_PIM if i == 0 else "none", ms=6)
-            ax.annotate(f"{context} tokens", (values[0], 0), xytext=(0, 11), textcoords="offset points", color=_PIM,
-                        ha="left" if i == 0 else "right")  # fmt: skip
+            note(ax, f"{context} tokens", (values[0], 0), (0, 11), color=_PIM, ha="left" if i == 0 else "right")
         _write_leads(ax, list(ends.values()))
         ax.set(xscale="log", xlabel="Rate of pim-llm over that of the baseline", ylim=(len(names) - 0.5, -0.9))
         ax.set_yticks(range(len(names)), names)
         low, high = lead.min().item(), lead.max().item()
         ax.set_xlim(low / (3000 if low < 0.1 else 30), high * 60)
-        log_ticks(ax, "x", [10.0**e for e in range(-12, 8, 2) if low / 3 < 10.0**e < high * 60])
-        plt.close(drawn)
+        log_ticks(ax, "x", [tick for tick in decades(every=2) if tick > low / 3])
     first, last = (lead.isel(context_len=i) for i in (0, -1))
     told = "; ".join(f"{n}: {a:.3g} and {b:.3g}" for n, a, b in zip(names, first.values, last.values, strict=True))
     alt = f"Lead of pim-llm in decoding rate at {' and '.join(map(str, ends))} tokens over each baseline. {told}."
@@ -89,15 +81,12 @@ def _write_leads(ax: Axes, ends: list[xr.DataArray]) -> None:
     for row, values in enumerate(zip(*(end.values for end in ends), strict=True)):
         for value in dict.fromkeys((max(values), min(values))):
             right = value == max(values)
-            ax.annotate(_digits(value), (value, row), xytext=(7 if right else -7, 0), textcoords="offset points",
-                        ha="left" if right else "right", va="center")  # fmt: skip
+            note(ax, _times(value), (value, row), (7 if right else -7, 0), ha="left" if right else "right", va="center")
 
 
-def _digits(value: float) -> str:
+def _times(value: float) -> str:
     """Return a ratio with two digits, a small one as one over a number."""
-    if value >= 0.1:
-        return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-    return f"1/{spaced(float(f'{1 / value:.2g}'))}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}" if value >= 0.1 else f"1/{rounded(1 / value)}"
 
 
 def baseline_table(summary: xr.Dataset, units: list[VectorUnit]) -> Table:
@@ -106,13 +95,13 @@ def baseline_table(summary: xr.Dataset, units: list[VectorUnit]) -> Table:
     rows = []
     for name in map(str, whole.system.values):
         cell = whole.sel(system=name)
-        row = {"machine": name, "PEs or lanes": spaced(lanes.get(name, cell.pe_count.item()))}
+        row = {"machine": name, "PEs or lanes": number(lanes.get(name, cell.pe_count.item()))}
         for i in dict.fromkeys((0, whole.sizes["context_len"] - 1)):
             here = cell.isel(context_len=i)
             for variable, unit in (("tokens_per_s", "tokens/s"), ("tokens_per_j", "tokens/J")):
-                row[f"{unit} at {here.context_len.item()}"] = spaced(here[variable].item())
+                row[f"{unit} at {here.context_len.item()}"] = number(here[variable].item())
         rows.append(row)
-    return Table(pd.DataFrame(rows), long=True)
+    return Table(rows, long=True)
 
 
 def routing_answer(lead: xr.DataArray, unit: str, baseline: str = "tpu-llm") -> Sentence:
@@ -120,10 +109,10 @@ def routing_answer(lead: xr.DataArray, unit: str, baseline: str = "tpu-llm") -> 
     first, last = (lead.isel(context_len=i) for i in (0, -1))
     pairs = {name: [end.sel(baseline=name).item() for end in (first, last)] for name in (baseline, unit)}
     return Sentence(
-        f"**PIM-LLM decodes {_digits(pairs[baseline][0])} times as fast as TPU-LLM ({where(first)}) and "
-        f"{_digits(pairs[baseline][1])} times ({last.context_len.item()} tokens). Beside as many multipliers that are "
-        f"never idle it is {_digits(pairs[unit][0])} and {_digits(pairs[unit][1])} times**, and "
-        f"{_digits(first.isel(baseline=-1).item())} and {_digits(last.isel(baseline=-1).item())} times when its own "
+        f"**PIM-LLM decodes {_times(pairs[baseline][0])} times as fast as TPU-LLM ({where(first)}) and "
+        f"{_times(pairs[baseline][1])} times ({last.context_len.item()} tokens). Beside as many multipliers that are "
+        f"never idle it is {_times(pairs[unit][0])} and {_times(pairs[unit][1])} times**, and "
+        f"{_times(first.isel(baseline=-1).item())} and {_times(last.isel(baseline=-1).item())} times when its own "
         "attention has such a unit too."
     )
 
@@ -132,8 +121,8 @@ def budgets(tiles: xr.Dataset, units: list[VectorUnit]) -> Sentence:
     """Return what the crossbar tiles draw and take, and how many multipliers each unit has for it."""
     peak = power(tiles).peak_power_w.sel(subsystem="pim").max().item()
     area = tiles.area_m2.sel(component=list(SUBSYSTEMS["pim"])).isel(context_len=0).sum().item()
-    counts = "; ".join(f"{unit.name}, {spaced(unit.lanes)}" for unit in units)
+    counts = "; ".join(f"{unit.name}, {number(unit.lanes)}" for unit in units)
     return Sentence(
         f"The hungriest product on the crossbars of {tiles.model.item()} draws {peak:.2g} W over its working time, and the "
-        f"tiles of all blocks take {spaced(1e4 * area)} cm². Multipliers for that: {counts}."
+        f"tiles of all blocks take {number(1e4 * area)} cm². Multipliers for that: {counts}."
     )

@@ -4,20 +4,104 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from pimllm_chapters.sensitivity_tables import percent
-from pimllm_lib.analysis.robustness import BANDS
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, log_ticks, style
+from pimllm_lib.analysis import uncertainty
+from pimllm_lib.analysis.claims import published
+from pimllm_lib.analysis.robustness import BANDS, SIDES
+from pimllm_lib.analysis.uncertainty import Constant
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, panels
+from pimllm_lib.report.numbers import frequency, known, number, with_unit
+from pimllm_lib.report.tables import Table, crossed, points
 from pimllm_lib.report.text import Sentence
+
+
+def distributions(drawn: Sequence[Constant]) -> Table:
+    """Return every constant that is drawn: nominal value, range, law, what it moves with, status, source."""
+    rows = [
+        {
+            "constant": c.name,
+            **{
+                title: with_unit(c.field, value)
+                for title, value in (("nominal", c.nominal), ("from", c.low), ("to", c.high))
+            },
+            "law": c.law,
+            "one draw with": "" if (shared := uncertainty.factor(c)) == c.name else shared,
+            "status": c.status.replace("_", " "),
+            "source": c.source,
+        }
+        for c in drawn
+    ]
+    return Table(rows, long=True)
+
+
+def decisions() -> Table:
+    """Return which constants share a draw and which ranged ones are not drawn, with the reasons."""
+    moved = [
+        {"treated": f"one draw: {name}", "constants": ", ".join(names), "why": why}
+        for name, (names, why) in uncertainty.TOGETHER.items()
+    ]
+    left = [{"treated": "held", "constants": name, "why": why} for name, why in uncertainty.LEFT_OUT.items()]
+    return Table(moved + left)
+
+
+def headline_table(ds: xr.Dataset) -> Table:
+    """Return the bands of every headline at the first and the last context: catalog's own value, then 5, 50 and 95 %."""
+    rows = []
+    for model, n, at in points(ds.sel(context_len=_ends(ds)), "model", "context_len"):
+        row = {"model": model, "context": n, "speed-up": _three(at.speedup)}
+        row["gain in tokens/J (%)"] = _three(100 * at.energy_gain)
+        for name, unit in (("tokens_per_s", "tokens/s"), ("tokens_per_j", "tokens/J"), ("power_w", "W")):
+            row |= {f"{unit}, {system}": _three(each[name]) for system, each in points(at, "system")}
+        rows.append(row | {"tiles (cm²)": _three(1e4 * at.tile_area_m2)})
+    return Table(rows, long=True)
+
+
+def _ends(ds: xr.Dataset) -> list[int]:
+    """Return the first and the last context."""
+    return list(dict.fromkeys(int(ds.context_len.values[i]) for i in (0, -1)))
+
+
+def _three(value: xr.DataArray) -> str:
+    own, low, middle, high = (number(value.sel(band=band).item()) for band in ("catalog", *BANDS))
+    return f"{own} ({low}, {middle}, {high})"
+
+
+def sign_table(ds: xr.Dataset) -> Table:
+    """Return in how many draws PIM-LLM decodes more tokens for each joule, by model and context."""
+    return crossed(ds.thriftier_share, frequency)
+
+
+def by_quantity(ds: xr.Dataset) -> Table:
+    """Return for each quantity that is claimed what holding means, and how many claims hold in most, some and no draws."""
+    kinds = published().set_index("id").quantity.loc[ds.claim.values].to_numpy()
+    rows = []
+    for quantity in dict.fromkeys(kinds):
+        share = ds.holding_share.values[kinds == quantity]
+        some = int(((share > 0) & (share < 0.95)).sum())
+        counts = {"in 95 % or more": int((share >= 0.95).sum()), "in some": some, "in none": int((share == 0).sum())}
+        rows.append({"quantity": quantity, "kept": SIDES[quantity][0], "why": SIDES[quantity][1], **counts})
+    return Table(rows)
+
+
+def claim_table(ds: xr.Dataset) -> Table:
+    """Return every published number: its side, its nominal ratio to print, and the share of draws in which it holds."""
+    rows = published().set_index("id").loc[ds.claim.values]
+    share, ratio = ds.holding_share.values, ds.claim_ratio.values
+    shown = rows[["claim", "where"]].assign(
+        published=rows.value + " " + rows.unit.where(rows.unit != "1", ""),
+        kept=[SIDES[quantity][0] for quantity in rows.quantity],
+        ratio=[known(x) for x in ratio],
+        holds=["not to be had" if np.isnan(x) else frequency(x) for x in share],
+    )
+    return Table(shown.rename(columns={"where": "in the paper", "holds": "holds in draws"}), long=True)
+
 
 _PIM, _GREY, _LOW, _HIGH = SYSTEM_COLOURS["pim-llm"], "#777777", "#0072B2", "#D55E00"
 _TITLES = {"speedup": "Tokens/s of PIM-LLM over TPU-LLM", "energy_gain": "Tokens/J of PIM-LLM over TPU-LLM"}
-_TICKS = [m * 10.0**e for e in range(-4, 4) for m in (1, 3)]
 _SHOWN = 8
 
 
@@ -28,11 +112,11 @@ def answer(ds: xr.Dataset) -> Sentence:
     fast = f"{first.speedup.sel(band='5 %'):.3g} to {first.speedup.sel(band='95 %'):.3g}"
     saving = f"{1 + first.energy_gain.sel(band='5 %'):.2g} to {1 + first.energy_gain.sel(band='95 %'):.2g}"
     held = ds.holding_share.dropna("claim")
-    always = "all" if faster.min() == 1 else f"at least {percent(faster.min())}"
+    always = "all" if faster.min() == 1 else f"at least {frequency(faster.min())}"
     most, none = int((held >= 0.95).sum()), int((held == 0).sum())
     return Sentence(
         f"**For each of {pairs} pairs of model and context PIM-LLM as a whole machine decodes faster in {always} of the "
-        f"draws and takes less energy in {percent(thriftier.min())} to {percent(thriftier.max())} of them.** For "
+        f"draws and takes less energy in {frequency(thriftier.min())} to {frequency(thriftier.max())} of them.** For "
         f"{first.model.item()} at {first.context_len.item()} tokens nine draws in ten give {fast} times the tokens/s and "
         f"{saving} times the tokens/J of TPU-LLM. Of {held.size} published numbers {most} hold in 95 % of the draws or "
         f"more and {none} in none; for the other {held.size - most - none} the constants decide."
@@ -44,21 +128,18 @@ def spread(ds: xr.Dataset) -> Figure:
 
     Bar: from 5 to 95 % of the draws; stroke: median; ring: the catalog's own values.
     """
-    contexts = list(dict.fromkeys(int(ds.context_len.values[i]) for i in (0, -1)))
-    rows = [(str(m), n) for m in ds.model.values for n in contexts]
-    with style():
-        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 1.1 + 0.27 * len(rows)), sharey=True)
+    rows = [(str(m), n) for m in ds.model.values for n in _ends(ds)]
+    with panels(1, 2, figsize=(7.6, 1.1 + 0.27 * len(rows)), sharey=True) as (drawn, axes):
         for ax, (name, title) in zip(axes, _TITLES.items(), strict=True):
             value = ds[name] + (name == "energy_gain")
             for y, (model, n) in enumerate(rows):
                 _band(ax, y, value.sel(model=model, context_len=n))
             ax.axvline(1, color="#010203", lw=0.8, alpha=0.6)
             ax.set(xscale="log", xlabel=title)
-            _range_ticks(ax)
+            log_ticks(ax, "x", decades(1, 3))
             ax.grid(axis="x", alpha=0.25)
         axes[0].set_yticks(range(len(rows)), [f"{m}, {n}" for m, n in rows])
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
-        plt.close(drawn)
     told = "; ".join(_told(ds, name, *rows[0]) for name in _TITLES)
     alt = f"Bands over {len(rows)} pairs of model and context, 5 to 95 % of the draws. {rows[0][0]} at {rows[0][1]}: {told}."
     return Figure(drawn, alt)
@@ -76,24 +157,16 @@ def _band(ax: Axes, y: int, value: xr.DataArray) -> None:
     ax.plot([value.sel(band="catalog").item()], [y], "o", mfc="none", mec="#010203", ms=5)
 
 
-def _range_ticks(ax: Axes) -> None:
-    low, high = ax.get_xlim()
-    log_ticks(ax, "x", [tick for tick in _TICKS if low <= tick <= high])
-    ax.set_xlim(low, high)
-
-
 def causes(ds: xr.Dataset, case: int = 0) -> Figure:
     """Draw what moves speed-up and tokens/J in one case: swings of single constants, and the factors' Sobol indices."""
     here = ds.isel(case=case)
-    with style():
-        drawn, axes = plt.subplots(2, 2, figsize=(7.6, 5.2), width_ratios=(1.15, 1))
+    with panels(2, 2, figsize=(7.6, 5.2), width_ratios=(1.15, 1)) as (drawn, axes):
         for pair, (name, title) in zip(axes, _TITLES.items(), strict=True):
             _tornado(pair[0], here.swing.sel(output=name))
             pair[0].set_title(title, fontsize=9, loc="left")
             _bars(pair[1], here.sel(output=name))
         axes[1, 0].set_xlabel("Over nominal, one constant at an end")
         axes[1, 1].set_xlabel("Share of variance (logarithm)")
-        plt.close(drawn)
     top = {name: here.total_order.sel(output=name) for name in _TITLES}
     told = "; ".join(f"{name}: {t.factor.values[int(t.values.argmax())]} {t.max():.2f}" for name, t in top.items())
     return Figure(drawn, f"Swings and Sobol indices for {here.case.item()}. Largest total index, {told}.")
@@ -109,9 +182,7 @@ def _tornado(ax: Axes, swing: xr.DataArray) -> None:
     ax.axvline(1, color="#010203", lw=0.8)
     ax.set(xscale="log", ylim=(_SHOWN - 0.4, -0.6))
     low, high = ax.get_xlim()
-    ticks = _TICKS if high / low > 4 else MaxNLocator(4).tick_values(low, high)
-    log_ticks(ax, "x", [float(tick) for tick in ticks if low <= tick <= high])
-    ax.set_xlim(low, high)
+    log_ticks(ax, "x", decades(1, 3) if high / low > 4 else MaxNLocator(4).tick_values(low, high))
     ax.set_yticks(range(len(names)), names, fontsize=8)
 
 
@@ -134,7 +205,7 @@ def leading(ds: xr.Dataset, apart: xr.Dataset, tied: Sequence[str]) -> Sentence:
     told = "; ".join(
         f"{word}: {_leaders(ds, name)}" for name, word in (("speedup", "speed-up"), ("energy_gain", "tokens/J"))
     )
-    both = [f"{percent(x.thriftier_share.min())} to {percent(x.thriftier_share.max())}" for x in (ds, apart)]
+    both = [f"{frequency(x.thriftier_share.min())} to {frequency(x.thriftier_share.max())}" for x in (ds, apart)]
     return Sentence(
         f"Mean total indices over {ds.case.size} cases, {told}. PIM-LLM takes less energy in {both[0]} of the draws; with "
         f"the {' and '.join(tied)} untied, in {both[1]}."

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
-import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analysis.validation import USUAL, efficiency
-from pimllm_lib.report.figure import Figure, style
-from pimllm_lib.report.tables import Table
+from pimllm_lib.report.figure import Figure, legend, note, panels, stacked
+from pimllm_lib.report.numbers import span
+from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence
 
 _GROUP_COLOURS = {"word lines": "#999999", "inputs and cells": "#D55E00", "converters and digital": "#0072B2"}
@@ -30,34 +29,33 @@ def unexplained(peers: xr.Dataset) -> xr.DataArray:
 def peer_table(peers: xr.Dataset) -> Table:
     """Return for each count how many products equal the report outright, how many by a known extra, how many not."""
     equal, left = peers.simulated == peers.closed_form, unexplained(peers) != 0
-    known = ~equal & ~left
     rows = [
         {
-            "count": str(name).replace("_", " "),
-            "from": f"{peers.simulated.sel(count=name).min().item():.0f}",
-            "to": f"{peers.simulated.sel(count=name).max().item():.0f}",
-            "equal": int(equal.sel(count=name).sum()),
-            "known extra": int(known.sel(count=name).sum()),
-            "different": int(left.sel(count=name).sum()),
+            "count": name.replace("_", " "),
+            "from": f"{at.simulated.min().item():.0f}",
+            "to": f"{at.simulated.max().item():.0f}",
+            "equal": int(at.equal.sum()),
+            "known extra": int((~at.equal & ~at.left).sum()),
+            "different": int(at.left.sum()),
         }
-        for name in peers["count"].values
+        for name, at in points(peers.assign(equal=equal, left=left), "count")
     ]
-    return Table(pd.DataFrame(rows))
+    return Table(rows)
 
 
 def block_table(ds: xr.Dataset) -> Table:
     """Return published and computed time (ns) and energy (nJ) of a block, a row a model."""
     rows = [
         {
-            "model": str(name),
+            "model": name,
             "published (ns)": f"{1e9 * point.published_block_s.item():.0f}",
             "computed (ns)": f"{1e9 * point.block_s.item():.0f}",
             "published (nJ)": f"{1e9 * point.published_block_j.item():.2f}",
             "computed (nJ)": f"{1e9 * point.block_j.item():.2f}",
         }
-        for name, point in ((name, ds.sel(model=name)) for name in ds.model.values)
+        for name, point in points(ds, "model")
     ]
-    return Table(pd.DataFrame(rows))
+    return Table(rows)
 
 
 def agreeing_blocks(ds: xr.Dataset) -> int:
@@ -74,51 +72,39 @@ def ratios(ds: xr.Dataset) -> xr.DataArray:
 
 def hindcast_table(ds: xr.Dataset) -> Table:
     """Return measured and predicted TOPS/W and their ratio, a row for each macro and converter."""
-    predicted, found = efficiency(ds.mac_j), efficiency(ds.measured_mac_j)
     rows = [
         {
             "macro": _called(name),
-            "energy of a conversion": str(source),
-            "measured (TOPS/W)": f"{found.sel(macro=name).item():.3g}",
-            "predicted (TOPS/W)": f"{predicted.sel(macro=name, converter=source).item():.3g}",
-            "ratio": f"{ratios(ds).sel(macro=name, converter=source).item():.2f}",
+            "energy of a conversion": source,
+            "measured (TOPS/W)": f"{efficiency(at.measured_mac_j).item():.3g}",
+            "predicted (TOPS/W)": f"{efficiency(at.mac_j).item():.3g}",
+            "ratio": f"{ratios(at).item():.2f}",
         }
-        for name in ds.macro.values
-        for source in ds.converter.values
+        for name, source, at in points(ds, "macro", "converter")
     ]
-    return Table(pd.DataFrame(rows))
+    return Table(rows)
 
 
 def band_table(ds: xr.Dataset) -> Table:
     """Return the ratio of predicted to measured efficiency with one constant of the cell at either end of its range."""
-    ratio = efficiency(ds.band_mac_j) / efficiency(ds.measured_mac_j)
-    base = ratios(ds).sel(converter=USUAL)
-    rows = [
-        {
-            "macro": _called(name),
-            "constant": str(constant),
-            "ratio, low end": f"{ratio.sel(macro=name, constant=constant, end='low').item():.2f}",
-            "ratio": f"{base.sel(macro=name).item():.2f}",
-            "ratio, high end": f"{ratio.sel(macro=name, constant=constant, end='high').item():.2f}",
-        }
-        for name in ds.macro.values
-        for constant in ds.constant.values
-        if ratio.sel(macro=name, constant=constant).diff("end").item()
-    ]
-    return Table(pd.DataFrame(rows))
+    rows = []
+    for name, constant, at in points(ds, "macro", "constant"):
+        ends = efficiency(at.band_mac_j) / efficiency(at.measured_mac_j)
+        low, own, high = (f"{x.item():.2f}" for x in (ends[0], ratios(at).sel(converter=USUAL), ends[1]))
+        if ends.diff("end").item():
+            ratio = {"ratio, low end": low, "ratio": own, "ratio, high end": high}
+            rows.append({"macro": _called(name), "constant": constant, **ratio})
+    return Table(rows)
 
 
 def hindcast(ds: xr.Dataset) -> Figure:
     """Draw measured and predicted energy of a MAC by group, a panel a macro, a bar for each converter."""
-    with style():
-        drawn, axes = plt.subplots(ds.macro.size, 1, figsize=(7.4, 0.5 + 1.75 * ds.macro.size), squeeze=False)
+    with panels(ds.macro.size, 1, figsize=(7.4, 0.5 + 1.75 * ds.macro.size), squeeze=False) as (drawn, axes):
         for ax, name in zip(axes[:, 0], ds.macro.values, strict=True):
             _bars(ax, ds.sel(macro=name))
             ax.set_title(_called(name), loc="left", fontsize=10, fontweight="bold")
         axes[-1, 0].set_xlabel("Energy of one multiply-accumulate (fJ)")
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        drawn.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
-        plt.close(drawn)
+        legend(drawn, axes[0, 0])
     found = ratios(ds).sel(converter=USUAL)
     alt = "Measured and predicted energy of a multiply-accumulate. Predicted over measured efficiency: " + "; ".join(
         f"{name} {found.sel(macro=name).item():.2f}" for name in ds.macro.values
@@ -129,15 +115,12 @@ def hindcast(ds: xr.Dataset) -> Figure:
 def _bars(ax: Axes, one: xr.Dataset) -> None:
     """Draw the bars of one macro: measured first, predictions below, the efficiency at the end of each."""
     bars = {"measured": one.measured_mac_j} | {str(c): one.mac_j.sel(converter=c) for c in one.converter.values}
+    widths = {group: [1e15 * parts.sel(group=group).item() for parts in bars.values()] for group in _GROUP_COLOURS}
+    ends = stacked(ax, range(len(bars)), widths, _GROUP_COLOURS, height=0.7)
+    for place, bar in enumerate(ax.patches):
+        bar.set_alpha(0.62 if place % len(bars) else 1.0)  # what was measured stands out
     for row, parts in enumerate(bars.values()):
-        left = 0.0
-        for group, colour in _GROUP_COLOURS.items():
-            width = 1e15 * parts.sel(group=group).item()
-            alpha = 1.0 if row == 0 else 0.62
-            ax.barh(row, width, left=left, color=colour, alpha=alpha, label=group if row == 0 else None, height=0.7)
-            left += width
-        ax.annotate(f"{efficiency(parts).item():.3g} TOPS/W", (left, row), xytext=(4, 0), textcoords="offset points",
-                    va="center")  # fmt: skip
+        note(ax, f"{efficiency(parts).item():.3g} TOPS/W", (ends[row], row), (4, 0), va="center")
     ax.set_yticks(range(len(bars)), list(bars))
     ax.invert_yaxis()
     ax.margins(x=0.2)
@@ -169,7 +152,7 @@ def spread(ds: xr.Dataset) -> Sentence:
         parts = [f"{group} {found.sel(group=group).item():.0f} %" for group in found.dropna("group")["group"].values]
         lines.append(
             f"- {_called(name)}, predicted over measured energy: {', '.join(parts)}. Depending on the converter, the ratio "
-            f"of efficiencies runs from {ends.min().item():.2f} to {ends.max().item():.2f}."
+            f"of efficiencies runs from {span(ends, '.2f')}."
         )
     return Sentence("\n".join(lines))
 

@@ -83,7 +83,7 @@ def library() -> list[Path]:
 
 def chapters() -> list[Path]:
     """Return the modules of the chapters."""
-    return sorted(CHAPTERS.glob("*.py"))
+    return sorted(CHAPTERS.rglob("*.py"))
 
 
 def logical(path: Path) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.lines import Line2D
 
 #: One colour per system throughout (Okabe and Ito's palette: distinct to colour-blind readers and in grey).
 SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
@@ -48,10 +50,38 @@ class Figure:
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Draw in the house style."""
+def panels(rows: int = 1, columns: int = 1, **asked: Any) -> Iterator[tuple[MplFigure, Any]]:
+    """Yield a figure in the house style and its axes, as `plt.subplots` gives them; closed afterwards."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
-        yield
+        drawn, axes = plt.subplots(rows, columns, **asked)
+        try:
+            yield drawn, axes
+        finally:
+            plt.close(drawn)
+
+
+def note(ax: Axes, text: str, at: Any, by: tuple[float, float], **look: Any) -> None:
+    """Write words so many points beside a place of the axes."""
+    ax.annotate(text, at, xytext=by, textcoords="offset points", **look)
+
+
+def legend(drawn: MplFigure, looks: Axes | Mapping[str, Mapping[str, Any]], place: str = "lower", **asked: Any) -> None:
+    """Write one legend below all panels, or above ("upper"): of what one axes shows, or of lines that look as said."""
+    if isinstance(looks, Axes):
+        handles, names = looks.get_legend_handles_labels()
+    else:
+        handles, names = [Line2D([], [], **look) for look in looks.values()], list(looks)
+    loc: Any = f"outside {place} center"
+    drawn.legend(handles, names, loc=loc, frameon=False, ncols=asked.pop("ncols", len(names)), **asked)
+
+
+def stacked(ax: Axes, places: Any, parts: Mapping[str, Any], colours: Mapping[str, str], **look: Any) -> Any:
+    """Draw horizontal bars of parts one after the other; return where they end."""
+    end = np.zeros(len(places))
+    for name, widths in parts.items():
+        ax.barh(places, widths, left=end, color=colours[name], label=name, **look)
+        end = end + widths
+    return end
 
 
 def label(array: xr.DataArray, scale: str = "") -> str:
@@ -109,9 +139,14 @@ def _widest(match: re.Match[str]) -> str:
     return f'{match[1]} width="100%" style="max-width: {float(match[2]) * 4 / 3:.0f}px; height: auto"'
 
 
-def log_ticks(ax: Any, which: str, ticks: Sequence[float]) -> None:
-    """Put plain numbers at the given places of a log axis."""
+def log_ticks(ax: Any, which: str, ticks: Iterable[float]) -> None:
+    """Put plain numbers at the given places of a log axis, as far as it goes."""
     axis = getattr(ax, f"{which}axis")
     axis.set_major_locator(mpl.ticker.FixedLocator(list(ticks)))
     axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(mpl.ticker.NullLocator())
+
+
+def decades(*steps: float, every: int = 1) -> list[float]:
+    """Return ticks for `log_ticks`: these steps of each decade, of every so-manieth."""
+    return [m * 10.0**e for e in range(-12, 13, every) for m in steps or (1,)]

@@ -86,12 +86,12 @@ def _named(source: str) -> dict[Path, set[str]]:
     found: dict[Path, set[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == paths.CHAPTERS.name:
-            inside = str(node.module).partition(".")[2]
+            place = paths.CHAPTERS.parent.joinpath(*str(node.module).split("."))
             for alias in node.names:
-                if inside:
-                    found.setdefault(paths.CHAPTERS / f"{inside}.py", set()).add(alias.name)
+                if place.is_dir():
+                    modules[alias.asname or alias.name] = place / f"{alias.name}.py"
                 else:
-                    modules[alias.asname or alias.name] = paths.CHAPTERS / f"{alias.name}.py"
+                    found.setdefault(place.with_suffix(".py"), set()).add(alias.name)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
             found.setdefault(modules[node.value.id], set()).add(node.attr)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from html import escape
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -13,18 +15,20 @@ from pimllm_lib import catalog
 from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
+from pimllm_lib.report.numbers import known, number
 from pimllm_lib.workload.decoder import as_published, parameter_count
 
 #: A cell that holds nothing but a number.
-_NUMBER = re.compile(r"<td>(-?[\d.]+(?:e[-+]?\d+)?)</td>")
+_NUMBER = re.compile(r"<td>(-?[\d.]+(?: \d{3})*(?:e[-+]?\d+)?)</td>")
 
 
 class Table:
-    """A data frame as a reader wants it: whole texts, numbers on the right, no row numbers. `frame` is the data."""
+    """Rows or a data frame as a reader wants it: whole texts, numbers on the right, no row numbers. `frame` is the data."""
 
-    def __init__(self, frame: pd.DataFrame, *, long: bool = False) -> None:
-        """Keep the frame; every cell is shown as its text. A long table scrolls in a box of its own."""
-        self.frame, self.long = frame, long
+    def __init__(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], *, long: bool = False) -> None:
+        """Keep the rows as a frame; every cell is shown as its text. A long table scrolls in a box of its own."""
+        self.frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+        self.long = long
 
     def _repr_html_(self) -> str:
         html: str = self.frame.astype(str).to_html(index=False, border=0, na_rep="")
@@ -36,29 +40,32 @@ class Table:
         return str(self.frame.to_string(index=False))
 
 
+def points(ds: Any, *dims: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the labels of each point along some dimensions, and the dataset or array there."""
+    for labels in product(*(ds[dim].values.tolist() for dim in dims)):
+        yield *labels, ds.sel(dict(zip(dims, labels, strict=True)))
+
+
+def crossed(values: xr.DataArray, said: Callable[[float], str], column: str = "l = {}", corner: str = "") -> Table:
+    """Return values of two dimensions: a row for each label of the first, a column for each of the second.
+
+    corner: the name of the first where it is not its own.
+    """
+    frame = values.to_pandas().map(said).rename_axis(columns=None).rename(columns=column.format)
+    return Table(frame.rename_axis(corner or frame.index.name).reset_index())
+
+
 def sources(*names: str) -> Table:
     """Return every quantity of catalog parts: value and unit as in the literature, status, source, where in it."""
-    rows = [
-        {
-            "part": name,
-            "quantity": field,
-            "value": _with_unit(entry),
-            "status": entry["status"].replace("_", " "),
-            "source": entry["source"],
-            "where": entry.get("where") or entry.get("note", ""),
-        }
-        for name in names
-        for field, entry in catalog.parts.entries[name].items()
-        if isinstance(entry, dict)
-    ]
-    return Table(pd.DataFrame(rows), long=True)
+    rows = [{"part": name} | row for name in names for row in _of_part(name)]
+    return Table(pd.DataFrame(rows).drop(columns="range").rename(columns={"where or why": "where"}), long=True)
 
 
 def _with_unit(entry: dict[str, Any]) -> str:
     value, unit = entry["value"], entry.get("unit", "1")
     items = value if isinstance(value, list) else [value]
-    number = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
-    return number if unit == "1" else f"{number} {unit}"
+    told = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
+    return told if unit == "1" else f"{told} {unit}"
 
 
 def shapes(names: list[str], conventions: str) -> Table:
@@ -69,22 +76,18 @@ def shapes(names: list[str], conventions: str) -> Table:
         as_published(catalog.model(name), d_ff=preset.published_ffn_width, gated=preset.published_ffn_gate)
         for name in names
     ]
-    return Table(pd.DataFrame([{"model": m.name} | {f: getattr(m, f) for f in fields} for m in shaped]))
+    return Table({"model": m.name} | {f: getattr(m, f) for f in fields} for m in shaped)
 
 
 def grid(values: xr.DataArray, decimals: int) -> Table:
     """Return a result that varies by model and context only, rounded for reading."""
-    table = values.squeeze([d for d in values.dims if d not in ("model", "context_len")]).to_pandas()
-    rounded = pd.DataFrame(table).map(lambda value: f"{value:.{decimals}f}")
-    return Table(rounded.rename_axis(columns=None).rename(columns=lambda tokens: f"l = {tokens}").reset_index())
+    table = values.squeeze([d for d in values.dims if d not in ("model", "context_len")])
+    return crossed(table.transpose("model", "context_len"), f"{{:.{decimals}f}}".format)
 
 
 def claims(checked: pd.DataFrame) -> Table:
     """Return checked claims for reading: the computed value with four digits, its ratio to the published one."""
-    shown = checked.assign(
-        computed=checked.computed.map(lambda value: f"{value:.4g}"),
-        ratio=checked.ratio.map(lambda value: f"{value:.4f}"),
-    )
+    shown = checked.assign(computed=checked.computed.map("{:.4g}".format), ratio=checked.ratio.map("{:.4f}".format))
     return Table(shown.rename(columns={"where": "in the paper"}), long=True)
 
 
@@ -92,17 +95,15 @@ def systems(compared: xr.Dataset) -> Table:
     """Return rates, efficiency and what they are against the baseline, a row for each system and context."""
     names = ["tokens_per_s", "tokens_per_j", "speedup", "energy_gain"]
     frame = compared[names].squeeze("model", drop=True).to_dataframe().reset_index()
-    frame["energy_gain"] = (100 * frame.energy_gain).map(lambda value: f"{value:+.1f} %")
-    numbers = {name: frame[name].map(lambda value: f"{value:.4g}") for name in names[:3]}
-    return Table(frame.assign(**numbers))
+    numbers = {name: frame[name].map("{:.4g}".format) for name in names[:3]}
+    return Table(frame.assign(**numbers, energy_gain=(100 * frame.energy_gain).map("{:+.1f} %".format)))
 
 
 def all_claims(every: pd.DataFrame) -> Table:
     """Return every published number with what each preset gives, for reading."""
-    presets = list(PRESETS)
-    numbers = {name: every[name].map(lambda value: "" if pd.isna(value) else f"{value:.4g}") for name in presets}
-    shown = every.assign(**numbers, ratio=every.ratio.map(lambda value: f"{value:.4f}"))
-    return Table(shown[["claim", "where", "published", *presets, "ratio", "verdict", "reason"]])
+    numbers = {name: every[name].map(lambda value: known(value, ".4g")) for name in PRESETS}
+    shown = every.assign(**numbers, ratio=every.ratio.map("{:.4f}".format))
+    return Table(shown[["claim", "where", "published", *PRESETS, "ratio", "verdict", "reason"]])
 
 
 def all_sources() -> str:
@@ -114,10 +115,13 @@ def all_sources() -> str:
         about = f"{table['part']}: {table['summary']}. {'Made of ' + inner + '. ' if inner else ''}Used by {used}."
         blocks.append(f'<p class="part-name"><strong id="{name}">{name}</strong>, {escape(about)}</p>')
         said = meanings(type(catalog.parts[name]))
-        sourced = {field: source_row(field, entry) for field, entry in table.items() if isinstance(entry, dict)}
-        rows = [{"quantity": field, "meaning": said[field]} | row for field, row in sourced.items()]
+        rows = [{"quantity": row["quantity"], "meaning": said[row["quantity"]]} | row for row in _of_part(name)]
         blocks.append(Table(pd.DataFrame(rows))._repr_html_() if rows else "")
     return "".join(blocks).replace("\n", "")
+
+
+def _of_part(name: str) -> list[dict[str, str]]:
+    return [source_row(field, entry) for field, entry in catalog.parts.entries[name].items() if isinstance(entry, dict)]
 
 
 def _names_a_part(field: str, value: Any) -> bool:
@@ -152,16 +156,16 @@ def all_models() -> Table:
               "window"]  # fmt: skip
     rows = [
         {"model": name, **{f: getattr(m, f) for f in fields}, "window": f"{m.window:g}".replace("inf", ""),
-         "parameters": f"{parameter_count(m):,}".replace(",", " "),
+         "parameters": number(parameter_count(m)),
          "source": catalog.models.entries[name]["source"], "where": catalog.models.entries[name]["where"]}
         for name, m in catalog.models.items()
     ]  # fmt: skip
-    return Table(pd.DataFrame(rows))
+    return Table(rows)
 
 
 def variables() -> Table:
     """Return every result variable: unit, meaning, whether it sums over products and components, and a scale it states."""
-    rows = [
+    return Table(
         {
             "variable": name,
             "unit": v.unit,
@@ -170,5 +174,4 @@ def variables() -> Table:
             "meaning": v.meaning,
         }
         for name, v in VARIABLES.items()
-    ]
-    return Table(pd.DataFrame(rows))
+    )

@@ -18,15 +18,6 @@ def where(point: xr.DataArray) -> str:
     return f"{point.model.item()} at {point.context_len.item()} tokens"
 
 
-def spaced(value: float) -> str:
-    """Return a number with three digits or, from a thousand on, whole, its thousands apart.
-
-    >>> spaced(12287.4), spaced(0.8226)
-    ('12 287', '0.823')
-    """
-    return f"{value:,.0f}".replace(",", " ") if value >= 1000 else f"{value:.3g}"
-
-
 def agreement(checked: pd.DataFrame) -> Sentence:
     """Return how many published numbers the computed ones equal."""
     agree = int((checked.verdict == "agrees").sum())

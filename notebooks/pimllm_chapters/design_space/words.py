@@ -1,33 +1,30 @@
-"""Chapter 15, the design space: its tables, figure and sentences."""
+"""Chapter 15, the design space: its tables and sentences."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_chapters.design_space import MM2, better
+from pimllm_chapters.design_space.compute import MM2, better
 from pimllm_lib import catalog
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, label, log_ticks, style
+from pimllm_lib.core.units import si_unit
+from pimllm_lib.report.numbers import number, with_unit
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, spaced
+from pimllm_lib.report.text import Sentence
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Space
 from pimllm_lib.system.evaluation import evaluate
 
-_GREY = "#999999"
-
 
 def knobs(space: Space) -> Table:
     """Return the axes with their values."""
     axes = [axis for axis in space.axes if isinstance(axis, Axis)]
-    rows = [{"knob": a.name, "values": ", ".join(_plain(a.name, x) for x in a.labels)} for a in axes]
-    return Table(pd.DataFrame(rows))
+    return Table({"knob": a.name, "values": ", ".join(_plain(a.name, x) for x in a.labels)} for a in axes)
 
 
 def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
@@ -39,11 +36,11 @@ def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
     for mm2 in best.area_budget.values:
         found = best.budget_design.sel(area_budget=mm2)
         if (found < 0).all():
-            rows.append({"mm² at most": spaced(mm2), "W at most": "any", "tokens/s": "none"})
+            rows.append({"mm² at most": number(mm2), "W at most": "any", "tokens/s": "none"})
             continue
         for watts in best.power_budget.values:
             at = int(found.sel(power_budget=watts))
-            row = {"mm² at most": spaced(mm2), "W at most": f"{watts:g}"}
+            row = {"mm² at most": number(mm2), "W at most": f"{watts:g}"}
             rows.append(row | (_told(front.isel(design=at)) if at >= 0 else {"tokens/s": "none"}))
     return Table(pd.DataFrame(rows).fillna(""), long=True)
 
@@ -59,7 +56,7 @@ def _told(design: xr.Dataset) -> dict[str, str]:
     )
     return {
         "tokens/s": f"{design.tokens_per_s.item():.3g}", "tokens/J": f"{design.tokens_per_j.item():.3g}",
-        "W": f"{design.power_w.item():.3g}", "mm²": spaced(design.area_m2.item() * MM2), "design": made,
+        "W": f"{design.power_w.item():.3g}", "mm²": number(design.area_m2.item() * MM2), "design": made,
     }  # fmt: skip
 
 
@@ -75,46 +72,7 @@ def steps(study: points.Study, both: xr.Dataset) -> Table:
             row |= {f"best for {title}": _plain(axis.name, ds[axis.name].values[at]),
                     f"{title} over published": f"{float(ds[metric][at] / home[metric]):.3g}"}  # fmt: skip
         rows.append(row)
-    return Table(pd.DataFrame(rows))
-
-
-def map_of(front: xr.Dataset, both: xr.Dataset) -> Figure:
-    """Draw the front over power and over area, with the published machines on the same axes."""
-    with style():
-        drawn, axes = plt.subplots(1, 2, figsize=(8.2, 3.7), sharey=True)
-        for ax, (name, scale, unit) in zip(axes, (("power_w", 1.0, ""), ("area_m2", MM2, "mm²")), strict=True):
-            ax.scatter(front[name] * scale, front.tokens_per_s, s=3, color=_GREY, alpha=0.5, linewidths=0)
-            edge = _edge(front[name].values * scale, front.tokens_per_s.values)
-            ax.plot(*edge, "-", color="#009E73", drawstyle="steps-post")
-            for system in both.system.values:
-                here = both.sel(system=system)
-                ax.plot(here[name] * scale, here.tokens_per_s, "o", ms=7, color=SYSTEM_COLOURS[str(system)])
-                ax.annotate(str(system), (here[name].item() * scale, here.tokens_per_s.item()),
-                            xytext=(0, 9) if system == "pim-llm" else (9, -3), textcoords="offset points",
-                            ha="center" if system == "pim-llm" else "left",
-                            color=SYSTEM_COLOURS[str(system)])  # fmt: skip
-            ax.set(xscale="log", yscale="log", xlabel=label(front[name], unit))
-            low, high = (np.log10(end) for end in ax.get_xlim())
-            steps = (1, 3) if high - low < 2.5 else (1,)
-            log_ticks(
-                ax, "x", [m * 10.0**e for e in range(-3, 8) for m in steps if low <= np.log10(m * 10.0**e) <= high]
-            )
-            log_ticks(ax, "y", [10.0**e for e in range(-4, 7) if ax.get_ylim()[0] <= 10.0**e <= ax.get_ylim()[1]])
-        axes[0].set_ylabel(label(front.tokens_per_s))
-        plt.close(drawn)
-    home = both.sel(system="pim-llm")
-    alt = (
-        f"Rate of {front.sizes['design']} Pareto-optimal designs of {front.attrs['points']} over mean power, left, and over "
-        f"area, right, from {front.tokens_per_s.min().item():.3g} to {front.tokens_per_s.max().item():.3g} tokens/s. "
-        f"PIM-LLM as published is at {home.tokens_per_s.item():.3g}."
-    )
-    return Figure(drawn, alt)
-
-
-def _edge(costs: Any, rates: Any) -> tuple[Any, Any]:
-    """Return the best rate for at most each cost, as a line."""
-    order = np.lexsort((-rates, costs))
-    return costs[order], np.maximum.accumulate(rates[order])
+    return Table(rows)
 
 
 def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
@@ -122,7 +80,7 @@ def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
     home, above = both.sel(system="pim-llm"), better(front, both)
     point = f"{front.model.values[0]} at {front.context_len.values[0]} tokens, the whole machine counted"
     head = (
-        f"**Of {spaced(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
+        f"**Of {number(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
         f"joule, power and area ({point})."
     )
     if not above.sizes["design"]:
@@ -144,13 +102,14 @@ def smallest(front: xr.Dataset) -> Sentence:
     )
     cells = 2 * (ds.macs - ds.array_macs).item() * cell.area_m2 * MM2
     return Sentence(
-        f"The smallest of these designs takes {spaced(front.area_m2.min().item() * MM2)} mm². The cells of {model.name} "
-        f"alone, two of {cell.area_m2 * 1e12:.3g} µm² for each weight, take {spaced(cells)} mm²: no choice of converters "
+        f"The smallest of these designs takes {number(front.area_m2.min().item() * MM2)} mm². The cells of {model.name} "
+        f"alone, two of {cell.area_m2 * 1e12:.3g} µm² for each weight, take {number(cells)} mm²: no choice of converters "
         "or arrays goes below."
     )
 
 
 def _plain(name: str, value: Any) -> str:
-    """Return a label of a knob, rates in the unit they are spoken of."""
-    scale, unit = {"hz": (1e6, " MHz"), "bps": (1e9, " Gbit/s")}.get(name.rpartition("_")[2], (1.0, ""))
-    return value if isinstance(value, str) else f"{value / scale:g}{unit}"
+    """Return a label of a knob, rates with their unit."""
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if si_unit(name) == "1" else with_unit(name, value)

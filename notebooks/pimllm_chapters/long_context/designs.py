@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_chapters.long_setting import CONVENTIONS
+from pimllm_chapters.long_context.compute import CONVENTIONS
 from pimllm_lib import catalog
 from pimllm_lib.analysis import remedies, uncertainty
 from pimllm_lib.core import joining

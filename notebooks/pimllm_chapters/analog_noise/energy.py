@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from pimllm_chapters.analog_noise.words import rise
 from pimllm_lib.analog.noise.energy import (
     CONVENTIONS,
     FLOOR,
@@ -25,7 +24,8 @@ from pimllm_lib.analog.noise.energy import (
     kept,
     knee,
 )
-from pimllm_lib.report.figure import Figure, label, log_ticks, style
+from pimllm_lib.report.figure import Figure, decades, label, log_ticks, note, panels
+from pimllm_lib.report.numbers import span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 from pimllm_lib.sweep.reduction import Reduction
@@ -47,7 +47,7 @@ def _judged(ds: xr.Dataset, conventions: str) -> str:
     alike = (_at(ds, conventions, _knobs(best) | {"adc_bits": HOME["adc_bits"]}).energy_j / home.energy_j).item()
     told = (
         f"{_named(_knobs(best))}: {ratio:.3g} of the energy, where {HOME['adc_bits']} bits at the same sharing and rate "
-        f"take {alike:.3g}, and perplexity higher by {_rise(best)}.{_reserve(ratio, alike)}"
+        f"take {alike:.3g}, and perplexity higher by {rise(best)}.{_reserve(ratio, alike)}"
     )
     if best.attrs["front"] == 1:
         text = f"Under {conventions} there is no trade: one design is best in energy and in perplexity, {told}"
@@ -83,17 +83,6 @@ def _named(knobs: dict[str, float]) -> str:
     return f"{knobs['adc_bits']} bits, {knobs['adcs_per_crossbar']} converters a crossbar, {rate}{end}"
 
 
-def _rise(at: xr.Dataset) -> str:
-    """Return the rise of perplexity and its interval in percent."""
-    middle, low, high = (_percent(at[f"perplexity_rise{end}"].item()) for end in ("", "_low", "_high"))
-    return f"{middle} % ({low} to {high})"
-
-
-def _percent(share: float) -> str:
-    value = 100 * share
-    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
-
-
 def _joule(energy_j: xr.DataArray) -> str:
     value = energy_j.item()
     return f"{value:.3g} J" if value >= 1 else f"{1e3 * value:.3g} mJ"
@@ -110,30 +99,27 @@ def table(ds: xr.Dataset) -> Table:
             knobs = f"{best.adcs_per_crossbar.item()} at {best.adc_rate_share.item():g}"
             row[f"{name}, as published"] = _joule(_at(mine, name, HOME | {"adc_bits": part.bits}).energy_j)
             row[f"{name}, cheapest (converters at share of rate)"] = f"{_joule(best.energy_j)} ({knobs})"
-        rows.append(row | {"rise of perplexity": _rise(mine.squeeze("adc_bits"))})
-    return Table(pd.DataFrame(rows))
+        rows.append(row | {"rise of perplexity": rise(mine.squeeze("adc_bits"))})
+    return Table(rows)
 
 
 def figure(ds: xr.Dataset) -> Figure:
     """Draw rise of perplexity over energy of a token, a panel each way to count.
 
-    All designs (faint), those shared and clocked as published with intervals and bits, the front, its knee, the
-    published.
+    All designs (faint), those shared and clocked as published with intervals and bits, the front, its knee, the published.
     """
-    with style():
-        drawn, axes = plt.subplots(1, len(CONVENTIONS), figsize=(8.2, 4.2), sharey=True)
+    with panels(1, len(CONVENTIONS), figsize=(8.2, 4.2), sharey=True) as (drawn, axes):
         for ax, name in zip(axes, CONVENTIONS, strict=True):
             _panel(ax, ds, name)
         axes[0].set_ylabel(f"Rise of perplexity (%; {100 * FLOOR:g} and less alike)")
-        plt.close(drawn)
     spans = [f"{name} {_joule(e.min())} to {_joule(e.max())}" for name, e in zip(CONVENTIONS, ds.energy_j, strict=True)]
     knees = {name: knee(ds, name) for name in CONVENTIONS}
     ringed = [f"{_named(_knobs(k))} under {name}" for name, k in knees.items() if k.attrs["below_chord"] > 0]
-    return Figure(
-        drawn, f"Rise of perplexity over energy of one token for converters of {ds.adc_bits.min().item()} to "
-        f"{ds.adc_bits.max().item()} bits at every sharing and rate: {'; '.join(spans)}. "
-        f"Ringed as knee: {'; '.join(ringed) or 'none'}."
-    )  # fmt: skip
+    alt = (
+        f"Rise of perplexity over energy of one token for converters of {span(ds.adc_bits, 'g')} bits at every sharing and "
+        f"rate: {'; '.join(spans)}. Ringed as knee: {'; '.join(ringed) or 'none'}."
+    )
+    return Figure(drawn, alt)
 
 
 def _panel(ax: Axes, ds: xr.Dataset, conventions: str) -> None:
@@ -160,7 +146,7 @@ def _panel(ax: Axes, ds: xr.Dataset, conventions: str) -> None:
 
 
 def _beside(ax: Axes, text: str, at: Any, by: tuple[int, int], side: str, colour: str | None = None) -> None:
-    ax.annotate(text, at, xytext=by, textcoords="offset points", ha=side, va="center", fontsize=9, color=colour)
+    note(ax, text, at, by, ha=side, va="center", fontsize=9, color=colour)
 
 
 def _drawn(ds: xr.Dataset, end: str = "") -> NDArray[Any]:
@@ -172,8 +158,5 @@ def _ticks(ax: Axes) -> None:
     low, high = np.log10(ax.get_xlim())
     low, high = low - 0.12 * (high - low), high + 0.08 * (high - low)  # room for the words
     ax.set_xlim(10**low, 10**high)
-    log_ticks(
-        ax, "x", [m * 10.0**e for e in range(-4, 5) for m in (1, 2, 3, 5) if low <= np.log10(m * 10.0**e) <= high]
-    )
-    bottom, top = ax.get_ylim()
-    log_ticks(ax, "y", [10.0**e for e in range(-2, 6) if bottom <= 10.0**e <= top])
+    log_ticks(ax, "x", decades(1, 2, 3, 5))
+    log_ticks(ax, "y", decades())

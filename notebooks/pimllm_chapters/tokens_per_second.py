@@ -2,50 +2,49 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analysis.claims import published
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, log_ticks, style
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, end_labels, label, log_ticks, note, panels
+from pimllm_lib.report.numbers import span
 from pimllm_lib.report.text import Sentence, where
-
-_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 def rates_and_speedup(compared: xr.Dataset, claims: pd.DataFrame) -> Figure:
     """Draw the decoding rates of both systems and the speed-up over context, a line a model, published values as rings."""
     fast = compared.sel(system="pim-llm")
     contexts = compared.context_len.values
-    with style():
-        drawn, (left, right) = plt.subplots(1, 2, figsize=(7.6, 4.2), width_ratios=[1, 1.25])
+    with panels(1, 2, figsize=(7.6, 4.2), width_ratios=[1, 1.25]) as (drawn, (left, right)):
         for system, (pick, below) in {"tpu-llm": ("min", True), "pim-llm": ("max", False)}.items():
             rates = compared.tokens_per_s.sel(system=system)
             _lines(left, rates, SYSTEM_COLOURS[system])
             _rings(left, claims, "tokens_per_s", system)
             edge = getattr(rates.isel(context_len=0), pick)().item()
-            left.annotate(
-                system, (contexts[0], edge), xytext=(0, -16 if below else 8), textcoords="offset points",
-                color=SYSTEM_COLOURS[system], fontweight="bold",
-            )  # fmt: skip
+            note(
+                left,
+                system,
+                (contexts[0], edge),
+                (0, -16 if below else 8),
+                color=SYSTEM_COLOURS[system],
+                fontweight="bold",
+            )
         _lines(right, fast.speedup, SYSTEM_COLOURS["pim-llm"])
         _rings(right, claims, "speedup", "pim-llm")
         ends = [(float(fast.speedup.sel(model=m)[0]), str(m), SYSTEM_COLOURS["pim-llm"]) for m in fast.model.values]
         for ax, values in ((left, compared.tokens_per_s), (right, fast.speedup)):
             ax.set(xlabel=label(compared.context_len), ylabel=label(values))
             log_ticks(ax, "x", contexts)
-            log_ticks(ax, "y", [tick for tick in _TICKS if _within(tick, values)])
+            log_ticks(ax, "y", decades(1, 2, 5))
             ax.tick_params(axis="x", labelrotation=45)
         left.margins(y=0.09)
         right.margins(x=0.02)
         end_labels(right, ends, contexts[0], side="left")
-        plt.close(drawn)
-    low, high = fast.speedup.min().item(), fast.speedup.max().item()
     alt = (
-        f"Left: tokens per second of both systems against context length for {fast.model.size} models. Right: speed-up "
-        f"of pim-llm over tpu-llm, from {low:.2f} to {high:.2f}, falling with context. Rings mark published values."
+        f"Left: tokens per second of both systems against context length for {fast.model.size} models. Right: speed-up of "
+        f"pim-llm over tpu-llm, from {span(fast.speedup, '.2f')}, falling with context. Rings mark published values."
     )
     return Figure(drawn, alt)
 
@@ -65,22 +64,14 @@ def _rings(ax: Axes, claims: pd.DataFrame, quantity: str, system: str) -> None:
         ax.plot(rows.context_len.astype(int), rows.value.astype(float), "o", mfc="none", mec="#777777", ms=5, mew=0.9)
 
 
-def _within(tick: float, rates: xr.DataArray) -> bool:
-    return float(rates.min()) / 1.3 <= tick <= float(rates.max()) * 1.3
-
-
 def array_shapes(summary: xr.Dataset, hybrid: xr.Dataset) -> Figure:
-    """Draw the decoding rate of one model at one context over the rows of the baseline's array, at an equal number of PEs,
-    with the hybrid beside it.
-    """
+    """Draw the rate of one model at one context over the rows of the baseline's array of as many PEs, and the hybrid's."""
     rates, rival = summary.tokens_per_s.squeeze(), hybrid.tokens_per_s.item()
     rows, pes = rates.array_rows.values, summary.pe_count.squeeze().values
-    with style():
-        drawn, ax = plt.subplots(figsize=(7.2, 3.3))
+    with panels(figsize=(7.2, 3.3)) as (drawn, ax):
         ax.plot(rows, rates, "-o", color=SYSTEM_COLOURS["tpu-llm"], ms=5)
         ax.axhline(rival, color=SYSTEM_COLOURS["pim-llm"])
-        ax.annotate(f"pim-llm: {rival:.1f} tokens/s", (rows[0], rival), xytext=(0, 6), textcoords="offset points",
-                    color=SYSTEM_COLOURS["pim-llm"])  # fmt: skip
+        note(ax, f"pim-llm: {rival:.1f} tokens/s", (rows[0], rival), (0, 6), color=SYSTEM_COLOURS["pim-llm"])
         ax.set(
             xscale="log", yscale="log", xlabel=f"Rows of the tpu-llm array, at {pes[0]:.0f} PEs", ylabel=label(rates)
         )
@@ -89,10 +80,8 @@ def array_shapes(summary: xr.Dataset, hybrid: xr.Dataset) -> Figure:
         ax.margins(y=0.22)
         for i, (dx, dy, side) in {0: (2, -16, "left"), -1: (0, 9, "right")}.items():
             text = f"{rows[i]:.0f} x {pes[i] / rows[i]:.0f}: {float(rates[i]):.2f} tokens/s"
-            ax.annotate(text, (rows[i], rates[i]), xytext=(dx, dy), textcoords="offset points", ha=side,
-                        color=SYSTEM_COLOURS["tpu-llm"])  # fmt: skip
-        log_ticks(ax, "y", [tick for tick in _TICKS if ax.get_ylim()[0] <= tick <= ax.get_ylim()[1]])
-        plt.close(drawn)
+            note(ax, text, (rows[i], rates[i]), (dx, dy), ha=side, color=SYSTEM_COLOURS["tpu-llm"])
+        log_ticks(ax, "y", decades(1, 2, 5))
     alt = (
         f"Decoding rate of {rates.model.item()} at {rates.context_len.item()} tokens against the rows of an array of "
         f"{pes[0]:.0f} PEs. One long row lowers the lead of pim-llm from {rival / float(rates[0]):.1f} to "

@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 
 from pimllm_lib.analysis import claims
 from pimllm_lib.core.schema import PROJECTION_OPS
-from pimllm_lib.report.figure import Figure, label, style
+from pimllm_lib.report.figure import Figure, label, panels
+from pimllm_lib.report.numbers import span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, where
 from pimllm_lib.system import metrics
@@ -28,8 +29,7 @@ def heat_map(summary: xr.Dataset) -> Figure:
     array = summary.sel(system="tpu-llm")
     models, contexts = array.model.values, array.context_len.values
     low = min(float(array[name].min()) for name in _PANELS)
-    with style():
-        drawn, axes = plt.subplots(1, 2, figsize=(7.6, 1.3 + 0.36 * len(models)), sharey=True)
+    with panels(1, 2, figsize=(7.6, 1.3 + 0.36 * len(models)), sharey=True) as (drawn, axes):
         for ax, (name, title) in zip(axes, _PANELS.items(), strict=True):
             _cells(ax, array[name].transpose("model", "context_len").values, low)
             ax.set_title(f"Share {title}", fontsize=10)
@@ -37,8 +37,7 @@ def heat_map(summary: xr.Dataset) -> Figure:
             ax.set_xlabel(label(array.context_len))
         axes[0].invert_yaxis()
         axes[0].set_yticks(np.arange(len(models)) + 0.5, models)
-        plt.close(drawn)
-    ends = [f"from {float(array[name].min()):.3f} to {float(array[name].max()):.3f} {t}" for name, t in _PANELS.items()]
+    ends = [f"from {span(array[name], '.3f')} {title}" for name, title in _PANELS.items()]
     alt = (
         f"Two heat maps over {len(models)} models and {len(contexts)} context lengths: the projections' share is "
         f"{' and '.join(ends)}. It grows with the model and falls with context. Framed cells are above {_BOUND}."
@@ -96,7 +95,7 @@ def readings(ds: xr.Dataset) -> Table:
         named = ", ".join(off) if len(off) <= 3 else f"{len(off)} cells"
         agree = len(checked) - len(off)
         rows.append({"share of": reading, "cells as printed": f"{agree} of {len(checked)}", "other": named or "none"})
-    return Table(pd.DataFrame(rows))
+    return Table(rows)
 
 
 def cells(checked: pd.DataFrame) -> pd.DataFrame:

@@ -1,20 +1,17 @@
-"""Chapter 11, how much noise a crossbar may have: its answer and its figures."""
+"""Chapter 11, how much noise a crossbar may have: its figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analog.noise.law import FAMILIES, of_family
 from pimllm_lib.analog.noise.results import LEVELS
-from pimllm_lib.analog.noise.study import KEYS
-from pimllm_lib.report.figure import Figure, log_ticks, style
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.figure import Figure, decades, log_ticks, panels
 
 #: Panel of a departure -> label of its axis, and its curves with the words beside them.
 PANELS: dict[str, tuple[str, dict[str, str]]] = {
@@ -31,96 +28,30 @@ PANELS: dict[str, tuple[str, dict[str, str]]] = {
 ENCODINGS = {"two's complement": "in 1-bit planes", "sign-magnitude": "in 1-bit planes", "one pass": "8-bit DAC"}
 #: Range -> colour and marker.
 RANGES = {"worst case": ("#D55E00", "s"), "unit step": ("#009E73", "^"), "4 sigma": ("#0072B2", "o")}
-_COLOURS, _MARKERS = ("#0072B2", "#D55E00", "#009E73"), ("o", "s", "^")
+_CURVES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"))
 #: Least rise that a figure shows, and the greatest, in %.
 FLOOR, TOP = 0.01, 1000.0
 #: Colour and marker of each family of departures.
 LOOKS = (("#0072B2", "o"), ("#009E73", "^"), ("#CC79A7", "v"), ("#56B4E9", "<"), ("#000000", "*"), ("#D55E00", "s"))
 
 
-def percent(share: float) -> str:
-    """Return a share in % with two or three digits."""
-    value = 100 * share
-    return f"{value:.0f} %" if abs(value) >= 99.5 else f"{value:.2g} %" if abs(value) < 9.95 else f"{value:.3g} %"
-
-
-#: What the names of curves of converters start with.
-_CONVERTERS = ("worst case", "4 sigma", "unit step")
-
-
-def setting(ds: xr.Dataset, curve: str, level: float, scale: float = 1.0, unit: str = "") -> str:
-    """Return a threshold with its interval, in words where it is beyond what was tried."""
-    at = ds.sel(curve_name=curve, level=level)
-    middle, *ends = (scale * float(at[name]) for name in ("threshold", "threshold_low", "threshold_high"))
-    least, most = scale * float(at.least_setting), scale * float(at.most_setting)
-    if np.isnan(middle):
-        return f"between {_short(ends[0])} and {_short(ends[1])}{unit}"
-    if np.isinf(middle):
-        return f"above {_short(most)}{unit}"
-    if middle == 0:
-        return f"{'at most' if curve.startswith(tuple(_CONVERTERS)) else 'below'} {_short(least)}{unit}"
-    low, high = (_end(end, least, most) for end in ends)
-    return f"{_short(middle)}{unit} ({low} to {high})"
-
-
-def _end(end: float, least: float, most: float) -> str:
-    return f"below {_short(least)}" if end == 0 else _short(end) if np.isfinite(end) else f"above {_short(most)}"
-
-
-def _short(value: float) -> str:
-    """Return a number with two digits that count."""
-    return f"{float(f'{value:.2g}'):g}"
-
-
-def answer(ds: xr.Dataset) -> Sentence:
-    """Return the page's answer."""
-    sigma, worst, twos = (setting(ds, curve, LEVELS[0]) for curve in _READ)
-    variation, on, off = (setting(ds, curve, LEVELS[0], 100, " %") for curve in ("variation", "stuck on", "stuck off"))
-    at, count = ds.sel(curve_name="variation", level=LEVELS[0]), int(ds.trials.min())
-    low, high = (_short(100 * float(at[f"models_threshold_{end}"])) for end in ("low", "high"))
-    narrow = (
-        f" {count} models leave them too narrow: by Student's t the first is {low} to {high} %." if count > 1 else ""
-    )
-    what = "of 3 million weights, trained here on text read byte by byte" if shipped(ds) else "on this text"
-    return Sentence(
-        f"A conductance may vary by {variation}, or {on} of the cells be stuck on, or {off} stuck off, each by "
-        f"itself, before the perplexity rises by 1 %; converters by themselves need {sigma} bits over a range set "
-        f"from data, {worst} over that of all rows, and {twos} with two's complement in the place of sign and "
-        f"magnitude. That is for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over "
-        f"models, chips and text.{narrow}"
-    )
-
-
-#: Curves of converters that the answer names.
-_READ = ("4 sigma, sign-magnitude", "worst case, sign-magnitude", "worst case, two's complement")
-
-
-def shipped(ds: xr.Dataset) -> bool:
-    """Return whether a study is of the models and the text of the archived ones."""
-    known = " ".join(KEYS["checkpoints"]), KEYS["text"]
-    return (ds.attrs["checkpoints"], ds.attrs["text"]) == known
-
-
 def curves(ds: xr.Dataset) -> Figure:
     """Draw the rise of the perplexity along each departure of the cells, with bands."""
-    with style():
-        drawn, axes = plt.subplots(2, 3, figsize=(9.2, 5.6), sharey=True)
+    with panels(2, 3, figsize=(9.2, 5.6), sharey=True) as (drawn, axes):
         for ax, (title, (label, shown)) in zip(axes.flat, PANELS.items(), strict=True):
-            _lines(ax, ds, shown, list(zip(_COLOURS, _MARKERS, strict=True)))
+            _lines(ax, ds, shown, _CURVES)
             ax.set_title(title, fontsize=10, loc="left")
             ax.set_xlabel(label)
             ax.set_xscale("log")
             _plain_ticks(ax)
         _rises(axes[:, 0], axes.flat, top=TOP)
-        plt.close(drawn)
     return Figure(drawn, f"Rise of the perplexity along {len(PANELS)} departures of cells, with 95 % bands.")
 
 
 def _plain_ticks(ax: Axes) -> None:
     low, high = ax.get_xlim()
-    decades = [10.0**n * m for n in range(-4, 9) for m in (1, 2, 5)]
-    inside = [tick for tick in decades if low <= tick <= high]
-    log_ticks(ax, "x", inside if len(inside) < 7 else [tick for tick in inside if f"{tick:.0e}"[0] == "1"])
+    inside = [tick for tick in decades(1, 2, 5) if low <= tick <= high]
+    log_ticks(ax, "x", inside if len(inside) < 7 else decades())
     if high > 1e4:
         ax.xaxis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
 
@@ -130,7 +61,7 @@ def _rises(left: Sequence[Axes], every: Any, *, top: float) -> None:
     for ax in every:
         ax.set_yscale("log")
         ax.set_ylim(FLOOR, top)
-        log_ticks(ax, "y", [tick for tick in (0.01, 0.1, 1, 10, 100, 1000, 10000) if tick <= top])
+        log_ticks(ax, "y", [tick for tick in decades() if tick <= 10000])
         for level in LEVELS:
             ax.axhline(100 * level, color="#888888", lw=0.8, ls=(0, (4, 3)), zorder=0)
     for ax in left:
@@ -143,41 +74,35 @@ def _lines(ax: Axes, ds: xr.Dataset, shown: dict[str, str], looks: Sequence[tupl
         if not at.case.size:
             continue
         x, order = at.value.values, np.argsort(at.value.values)
-        y, low, high = (np.maximum(100 * at[name].values, FLOOR / 2) for name in _BAND)
+        rises = (at[f"perplexity_rise{end}"].values for end in ("", "_low", "_high"))
+        y, low, high = (np.maximum(100 * rise, FLOOR / 2) for rise in rises)
         ax.fill_between(x[order], low[order], high[order], color=colour, alpha=0.2, lw=0)
         ax.plot(x[order], y[order], color=colour, marker=marker, ms=4, label=words)
     if any(shown.values()) and ax.lines:
         ax.legend(frameon=False, fontsize=8.5, loc="upper left", handlelength=1.4, borderaxespad=0.1)
 
 
-_BAND = ("perplexity_rise", "perplexity_rise_low", "perplexity_rise_high")
-
-
 def converters(ds: xr.Dataset) -> Figure:
     """Draw the rise of the perplexity over bits of a converter, a panel an encoding, a line a range."""
-    with style():
-        drawn, axes = plt.subplots(1, 3, figsize=(9.2, 3.5), sharey=True)
+    with panels(1, 3, figsize=(9.2, 3.5), sharey=True) as (drawn, axes):
         for ax, (encoding, how) in zip(axes, ENCODINGS.items(), strict=True):
-            found = {f"{name}, {encoding}": (name, look) for name, look in RANGES.items()}
-            _lines(ax, ds, {curve: name for curve, (name, _) in found.items()}, [look for _, look in found.values()])
+            _lines(ax, ds, {f"{name}, {encoding}": name for name in RANGES}, list(RANGES.values()))
             ax.set_title(f"{encoding}, {how}", fontsize=10, loc="left")
             ax.set_xlabel("Bits of the converter")
             ax.get_legend().set_loc("upper right")
             ax.set_xticks(range(3, 10))
         _rises(axes[:1], axes, top=1e5)
-        plt.close(drawn)
-    return Figure(
-        drawn,
+    alt = (
         "Rise of the perplexity over bits of the converter, for three encodings of the inputs and three ranges; a "
-        "step of one cell is no choice for inputs in one pass.",
+        "step of one cell is no choice for inputs in one pass."
     )
+    return Figure(drawn, alt)
 
 
 def law(ds: xr.Dataset) -> Figure:
     """Draw the rise of the loss over the measured noise-to-signal ratio, with the line of one kappa."""
     ratio = ds.noise_to_signal.mean("matrix")
-    with style():
-        drawn, ax = plt.subplots(figsize=(6.4, 4.4))
+    with panels(figsize=(6.4, 4.4)) as (drawn, ax):
         ends = np.array([3e-4, 1.0])
         ax.plot(ends, float(ds.kappa) * ends, color="#888888", lw=1.2, zorder=0)
         for family, (colour, marker) in zip(FAMILIES, LOOKS, strict=True):
@@ -188,9 +113,8 @@ def law(ds: xr.Dataset) -> Figure:
                xlabel="Noise over signal, mean over matrices", ylabel="Rise of the loss of a token (nats)")  # fmt: skip
         ax.annotate(f"$\\kappa$ = {float(ds.kappa):.2f}", (0.6, 0.72 * float(ds.kappa) * 0.6), fontsize=9)
         ax.legend(frameon=False, fontsize=8.5, loc="upper left")
-        plt.close(drawn)
-    return Figure(
-        drawn,
+    alt = (
         "Rise of the loss over noise to signal: cells that vary or are stuck lie along one line, wires and drift "
-        "below it, converters above.",
+        "below it, converters above."
     )
+    return Figure(drawn, alt)

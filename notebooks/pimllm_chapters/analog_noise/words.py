@@ -1,20 +1,73 @@
-"""Chapter 11: its tables, and the sentences that go with them."""
+"""Chapter 11, how much noise a crossbar may have: its tables and sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from pimllm_chapters.analog_noise import percent, setting, shipped
 from pimllm_lib.analog.noise.law import families
 from pimllm_lib.analog.noise.results import LEVELS, rises
+from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.archive import dataset
-from pimllm_lib.report.tables import Table
+from pimllm_lib.report.numbers import percent, rounded
+from pimllm_lib.report.tables import Table, crossed
 from pimllm_lib.report.text import Sentence
 from pimllm_lib.studies.noise_runs import agreement
+
+#: What the names of curves of converters start with.
+_CONVERTERS = ("worst case", "4 sigma", "unit step")
+
+
+def setting(ds: xr.Dataset, curve: str, level: float, scale: float = 1.0, unit: str = "") -> str:
+    """Return a threshold with its interval, in words where it is beyond what was tried."""
+    at = ds.sel(curve_name=curve, level=level)
+    middle, *ends = (scale * float(at[name]) for name in ("threshold", "threshold_low", "threshold_high"))
+    least, most = scale * float(at.least_setting), scale * float(at.most_setting)
+    if np.isnan(middle):
+        return f"between {rounded(ends[0])} and {rounded(ends[1])}{unit}"
+    if np.isinf(middle):
+        return f"above {rounded(most)}{unit}"
+    if middle == 0:
+        return f"{'at most' if curve.startswith(_CONVERTERS) else 'below'} {rounded(least)}{unit}"
+    beyond = {0.0: f"below {rounded(least)}", np.inf: f"above {rounded(most)}"}
+    low, high = (beyond.get(end) or rounded(end) for end in ends)
+    return f"{rounded(middle)}{unit} ({low} to {high})"
+
+
+def _of_models(at: xr.Dataset, scale: float = 1.0) -> str:
+    """Return the interval of a threshold by Student's t over models, nothing where there is none."""
+    low, high = (scale * float(at[f"models_threshold_{end}"]) for end in ("low", "high"))
+    return "" if np.isnan(low) else f"{rounded(low)} to {rounded(high)}"
+
+
+def answer(ds: xr.Dataset) -> Sentence:
+    """Return the page's answer."""
+    sigma, worst, twos = (setting(ds, curve, LEVELS[0]) for curve in _READ)
+    variation, on, off = (setting(ds, curve, LEVELS[0], 100, " %") for curve in ("variation", "stuck on", "stuck off"))
+    first, count = _of_models(ds.sel(curve_name="variation", level=LEVELS[0]), 100), int(ds.trials.min())
+    narrow = f" {count} models leave them too narrow: by Student's t the first is {first} %." if count > 1 else ""
+    what = "of 3 million weights, trained here on text read byte by byte" if shipped(ds) else "on this text"
+    return Sentence(
+        f"A conductance may vary by {variation}, or {on} of the cells be stuck on, or {off} stuck off, each by "
+        f"itself, before the perplexity rises by 1 %; converters by themselves need {sigma} bits over a range set "
+        f"from data, {worst} over that of all rows, and {twos} with two's complement in the place of sign and "
+        f"magnitude. That is for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over "
+        f"models, chips and text.{narrow}"
+    )
+
+
+#: Curves of converters that the answer names.
+_READ = ("4 sigma, sign-magnitude", "worst case, sign-magnitude", "worst case, two's complement")
+
+
+def shipped(ds: xr.Dataset) -> bool:
+    """Return whether a study is of the models and the text of the archived ones."""
+    known = " ".join(KEYS["checkpoints"]), KEYS["text"]
+    return (ds.attrs["checkpoints"], ds.attrs["text"]) == known
+
 
 #: Catalog name -> what it is.
 DEVICES = {
@@ -28,6 +81,12 @@ READINGS = {
     "8 bits, plane by plane": "8 bits over 4 sigma, sign-magnitude",
     "as published, worst case": "8 bits over all rows, two's complement",
 }  # fmt: skip
+
+
+def rise(at: xr.Dataset) -> str:
+    """Return a rise of the perplexity with its interval."""
+    middle, low, high = (at[f"perplexity_rise{end}"].item() for end in ("", "_low", "_high"))
+    return f"{percent(middle)} ({percent(low, '')} to {percent(high, '')})"
 
 
 def band(at: xr.Dataset, name: str = "perplexity_rise") -> str:
@@ -64,44 +123,27 @@ def thresholds(ds: xr.Dataset) -> Table:
         row = {"departure": curve}
         for level in LEVELS:
             row[f"{100 * level:g} % at"] = setting(ds, curve, level)
-            row[f"{100 * level:g} %, by models"] = _ends(at.sel(level=level))
+            row[f"{100 * level:g} %, by models"] = _of_models(at.sel(level=level))
         tried = f"{float(at.least_setting):g} to {float(at.most_setting):g}"
         rows.append(row | {"tried": tried, "trials a point": f"{float(mine.trials.max()):.0f}"})
-    return Table(pd.DataFrame(rows), long=True)
-
-
-def _ends(at: xr.Dataset) -> str:
-    low, high = float(at.models_threshold_low), float(at.models_threshold_high)
-    return "" if np.isnan(low) else f"{low:.2g} to {high:.2g}"
+    return Table(rows, long=True)
 
 
 def points(ds: xr.Dataset) -> Table:
     """Return the published converter with ideal cells, and the published devices, a row each."""
-    rows = [
-        {
-            "cells": "ideal",
-            "reading": f"8 bits, {curve}",
-            "rise (%)": band(at),
-            "by models": by_models(at),
-            "trials": f"{float(at.trials):.0f}",
-        }
-        for curve, at in _at(ds, 8.0)
-    ]
+    curves = [str(curve) for curve in ds.curve_name.values if str(curve).startswith(_CONVERTERS)]
+    alone = [(curve, ds.sel(case=(ds.curve == curve) & (ds.value == 8))) for curve in curves]
+    told = [("ideal", f"8 bits, {curve}", at.isel(case=0)) for curve, at in alone if at.case.size]
     for case in ds.case.values[np.isin(ds.curve.values, list(READINGS))]:
         at = ds.sel(case=case)
         name = str(at.setting.item()) or "cells-mnsim"
-        rows.append({"cells": DEVICES.get(name, name), "reading": READINGS[str(at.curve.item())], "rise (%)": band(at),
-                     "by models": by_models(at), "trials": f"{float(at.trials):.0f}"})  # fmt: skip
-    return Table(pd.DataFrame(rows), long=True)
-
-
-def _at(ds: xr.Dataset, bits: float) -> list[tuple[str, xr.Dataset]]:
-    """Return the cases of so many bits on curves of converters."""
-    known = [
-        str(curve) for curve in ds.curve_name.values if str(curve).startswith(("worst case", "4 sigma", "unit step"))
-    ]
-    found = [(curve, ds.sel(case=(ds.curve == curve) & (ds.value == bits))) for curve in known]
-    return [(curve, at.isel(case=0)) for curve, at in found if at.case.size]
+        told.append((DEVICES.get(name, name), READINGS[str(at.curve.item())], at))
+    rows = (
+        {"cells": cells, "reading": reading, "rise (%)": band(at), "by models": by_models(at),
+         "trials": f"{float(at.trials):.0f}"}
+        for cells, reading, at in told
+    )  # fmt: skip
+    return Table(rows, long=True)
 
 
 def matrices(ds: xr.Dataset) -> Table:
@@ -116,14 +158,13 @@ def matrices(ds: xr.Dataset) -> Table:
             "noise over signal": f"{touched.mean():.3f}" if touched.size else "",
             "kappa": f"{float(ds.kind_kappa.sel(kind=str(at.setting.item()))):.2f}" if kind else "",
         })  # fmt: skip
-    return Table(pd.DataFrame(rows))
+    return Table(rows)
 
 
 def additivity(found: Mapping[str, xr.Dataset]) -> Sentence:
     """Return whether single layers and single kinds add up to the whole, on the same chips and text."""
-    alone, together = (
-        rises(found[name], dataset.parameters(found[name])) for name in ("noise-matrices", "noise-cells")
-    )
+    studies = (found[name] for name in ("noise-matrices", "noise-cells"))
+    alone, together = (rises(study, dataset.parameters(study)) for study in studies)
     chips = slice(0, alone.sizes["device_seed"])
     whole = float(together.sel(case="variation 0.4").isel(device_seed=chips).mean())
     each = alone.mean("device_seed")
@@ -136,27 +177,24 @@ def additivity(found: Mapping[str, xr.Dataset]) -> Sentence:
 
 def remedies(ds: xr.Dataset) -> Table:
     """Return each remedy beside its control: the change of the perplexity, paired, with its intervals, and the cost."""
-    rows = []
+    rows, kinds = [], ("remedy_effect", "models_effect")
     for place in range(ds.comparison.size):
         at = ds.isel(comparison=place)
-        ends = ("remedy_effect", "models_effect")
-        low = float(np.nanmin([at[f"{end}_low"] for end in ends]))
-        high = float(np.nanmax([at[f"{end}_high"] for end in ends]))
+        low = float(np.nanmin([at[f"{kind}_low"] for kind in kinds]))
+        high = float(np.nanmax([at[f"{kind}_high"] for kind in kinds]))
         verdict = "helps" if high < 0 else "harms" if low > 0 else f"none above {percent(max(-low, high))}"
         case, _, control = str(at.comparison.item()).partition(" against ")
         rows.append({"remedy": str(at.remedy.item()), "case": case, "control": control,
                      "perplexity (%)": band(at, "remedy_effect"), "by models": by_models(at, "models_effect"),
                      "effect": verdict, "cost": str(at.cost.item())})  # fmt: skip
-    return Table(pd.DataFrame(rows), long=True)
+    return Table(rows, long=True)
 
 
 def sameness(ds: xr.Dataset) -> Sentence:
     """Return what the off resistance of ideal cells does, and the smallest effect that would have been seen."""
     cases, near = ds.sel(case=ds.curve == "off resistance, ideal cells"), ds.sel(case="variation 0.1")
-    most, width = (
-        float(abs(cases.perplexity_rise).max()),
-        float(near.perplexity_rise_high - near.perplexity_rise_low) / 2,
-    )
+    most = float(abs(cases.perplexity_rise).max())
+    width = float(near.perplexity_rise_high - near.perplexity_rise_low) / 2
     return Sentence(
         "Currents of off-cells cancel in a pair by construction: down to an on/off ratio of 2 the perplexity of "
         f"otherwise ideal cells changes by {100 * most:.1g} %. Where chips differ, at a variation of 0.1, an effect "
@@ -171,12 +209,12 @@ def failures(ds: xr.Dataset) -> Sentence:
     if min(curve.case.size, planes.case.size) < 3:
         return Sentence("Too few rises above 0 to say how steep they are.")
     slope = float(np.polyfit(np.log(curve.value), np.log(np.log1p(curve.perplexity_rise)), 1)[0])
-    rise = np.log1p(planes.perplexity_rise.values)
+    steps = np.log1p(planes.perplexity_rise.values)
     return Sentence(
         f"The rise grows with the power {slope:.1f} of the variation, from 1 % at "
         f"{setting(ds, 'variation', LEVELS[0])} to 10 % at {setting(ds, 'variation', LEVELS[1])}. Converters over a "
         f"range set from data fail as smoothly: from {setting(ds, '4 sigma, sign-magnitude', LEVELS[0])} bits down, "
-        f"each bit fewer multiplies the rise by {float((rise[0] / rise[2]) ** 0.5):.1f}. Over a fixed range they fail "
+        f"each bit fewer multiplies the rise by {float((steps[0] / steps[2]) ** 0.5):.1f}. Over a fixed range they fail "
         "at an edge, where the step becomes coarser than one cell or the largest sums no longer fit: "
         f"{_edge(ds, 'worst case, sign-magnitude')}, {_edge(ds, 'unit step, ' + _TWOS)}."
     )
@@ -242,17 +280,16 @@ def kappas(ds: xr.Dataset) -> Table:
     rows = []
     for family, found in families(ds).items():
         if len(found):
-            least, median, greatest = (f"{value:.2f}" for value in np.quantile(found, (0, 0.5, 1)))
-            row = {"departures": family, "cases": len(found), "least": least, "median": median, "greatest": greatest}
-            rows.append(row)
-    return Table(pd.DataFrame(rows))
+            told = [f"{value:.2f}" for value in np.quantile(found, (0, 0.5, 1))]
+            row = {"departures": family, "cases": len(found)}
+            rows.append(row | dict(zip(("least", "median", "greatest"), told, strict=True)))
+    return Table(rows)
 
 
 def wide(ds: xr.Dataset) -> Table:
     """Return noise over signal in random matrices of each shape."""
-    found = ds.wide_noise_to_signal
-    shown = {str(name): [f"{value:.2g}" for value in found.sel(departure=name).values] for name in ds.departure.values}
-    return Table(pd.DataFrame({"inputs x outputs": ds["shape"].values.astype(str), **shown}))
+    found = ds.wide_noise_to_signal.transpose("shape", "departure")
+    return crossed(found, "{:.2g}".format, "{}", "inputs x outputs")
 
 
 def widths(ds: xr.Dataset) -> Sentence:
@@ -285,3 +322,76 @@ def checked(ds: xr.Dataset, found: Mapping[str, xr.Dataset], archived: bool) -> 
         return Sentence("Another text or other models: no archived study to compare with.")
     agree, count = agreement(found)
     return Sentence(f"In {agree} of {count} cases the interval of this study overlaps with that of the archived one.")
+
+
+_ABSTRACT = "abstract, read at its source"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a work found; read: how much of it was seen; here: what this study has to say of it, from its numbers."""
+
+    work: str
+    says: str
+    read: str
+    here: Callable[[xr.Dataset], str]
+
+
+def _rule(ds: xr.Dataset) -> str:
+    worst, sigma = (setting(ds, f"{name}, sign-magnitude", LEVELS[0]) for name in ("worst case", "4 sigma"))
+    return (
+        f"Over a range of all rows a rise below 1 % takes {worst} bits, over a range set from data {sigma}. The rule "
+        "is for converters that lose no sum at all."
+    )
+
+
+def _faults(ds: xr.Dataset) -> str:
+    off, on = (percent(float(ds.perplexity_rise.sel(case=f"stuck {kind} 0.1"))) for kind in ("off", "on"))
+    return (
+        f"Faults raise it here too: by {off} with 10 % of the cells stuck off, {on} with as many stuck on. No closer "
+        "comparison: other models, hundreds of times larger, another text, and rates of which the abstract says nothing."
+    )
+
+
+def _inputs(ds: xr.Dataset) -> str:
+    found = families(ds)
+    cells, outputs = (np.median(found[name]) for name in ("cells that vary or are stuck", "noise of reads and outputs"))
+    return (
+        f"At equal noise over signal, the loss rises {float(np.median(found['converters'])) / cells:.1f} times as "
+        f"much by converters as by cells that vary or are stuck, and {outputs / cells:.1f} times by noise of reads "
+        "and outputs (medians). Agrees on quantisation; noise of inputs and rescaling were not tried."
+    )
+
+
+def _training(ds: xr.Dataset) -> str:
+    at = ds.remedy_effect
+    names = {case: f"{case} noise against {case} control" for case in ("variation 0.6", "exact")}
+    if not set(names.values()) <= set(map(str, at.comparison.values)):
+        return "Not computed for these models."
+    strong, clean = (percent(float(at.sel(comparison=name))) for name in names.values())
+    return (
+        f"Noise in training changes the perplexity by {strong} at a variation of 0.6 and by {clean} without noise, "
+        "against a control of as many steps. Theirs is a long training with quantised inputs and outputs as well; "
+        "ours a short one."
+    )
+
+
+FINDINGS = (
+    Finding("ISAAC, isaac2016", "rows, cell bits and input bits set the resolution: 9 bits for 256 rows, 1-bit cells and "
+            "inputs, 8 with its encoding", "second hand", _rule),
+    Finding("ReTern, retern2025", "stuck-at faults raise the perplexity of ternary models of 700M and 3B weights; its "
+            "remedies lower it by up to 35 %", _ABSTRACT, _faults),
+    Finding("NORA, nora2025", "language models stand noise of weights and are very sensitive to quantisation and additive "
+            "noise; rescaling brings the loss below 1 %", _ABSTRACT, _inputs),
+    Finding("Rasch et al., rasch2023", "noise of inputs and outputs, not of weights, has the largest impact", _ABSTRACT,
+            _inputs),
+    Finding("Analog foundation models, analogfoundation2025", "trained with noise and static ranges, models keep what 4-bit "
+            "weights and 8-bit activations have", _ABSTRACT, _training),
+    Finding("Wu et al., memristorreasoning2026", "reasoning falls markedly, and differently from task to task", _ABSTRACT,
+            lambda _: "Not tried here: a perplexity says little of it. Tolerance is a property of model and task."),
+)  # fmt: skip
+
+
+def placing(ds: xr.Dataset) -> Table:
+    """Return other works' findings, how much of each was seen, and what the numbers here say of it."""
+    return Table(({"work": f.work, "finds": f.says, "seen": f.read, "here": f.here(ds)} for f in FINDINGS), long=True)

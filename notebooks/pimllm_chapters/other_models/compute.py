@@ -1,6 +1,4 @@
-"""What chapter 14 evaluates: families of models, both machines at several bits of a weight, and verdicts on
-conclusions.
-"""
+"""What chapter 14 evaluates: families of models, both machines at several bits of a weight, and verdicts on conclusions."""
 
 from __future__ import annotations
 
@@ -51,6 +49,17 @@ def families(models: list[str]) -> dict[str, list[Decoder]]:
     found = sorted((catalog.model(name) for name in models), key=parameter_count)
     grouped = {name: [model for model in found if family(model) == name] for name in _FAMILIES}
     return {name: members for name, members in grouped.items() if members}
+
+
+def named(groups: dict[str, list[Decoder]]) -> list[str]:
+    """Return the names of all models."""
+    return [model.name for members in groups.values() for model in members]
+
+
+def published_bits(ds: xr.Dataset) -> int:
+    """Return the published bits of a weight, or the fewest where those were not evaluated."""
+    known = ds.weight_bits.values
+    return PUBLISHED_BITS if PUBLISHED_BITS in known else int(known.min())
 
 
 def counterparts(groups: dict[str, list[Decoder]]) -> dict[str, tuple[Decoder, Decoder]]:

@@ -1,0 +1,1 @@
+"""Chapter 11, how much noise a crossbar may have."""

@@ -1,0 +1,1 @@
+"""Chapter 14, other models and weights of more bits."""

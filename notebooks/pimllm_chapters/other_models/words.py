@@ -1,0 +1,115 @@
+"""Chapter 14, other models: its tables and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from pimllm_chapters.other_models.compute import COUNTED, counterparts, named, published_bits
+from pimllm_lib import catalog
+from pimllm_lib.report.numbers import known, span
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence
+from pimllm_lib.workload.decoder import Decoder, parameter_count
+
+
+def verdict_table(found: pd.DataFrame) -> Table:
+    """Return the verdicts for reading, a conclusion named once."""
+    again = found.conclusion.duplicated()
+    once = {name: found[name].mask(again, "") for name in ("conclusion", "where")}
+    return Table(found.assign(**once), long=True)
+
+
+def shapes(groups: dict[str, list[Decoder]]) -> Table:
+    """Return the models by family with what sets them apart, their parameters, and where their sizes were read."""
+    rows = []
+    for name, model in ((name, model) for name, members in groups.items() for model in members):
+        entry = catalog.models.entries.get(model.name, {})
+        rows.append(
+            {
+                "family": name,
+                "model": model.name,
+                "parameters": f"{parameter_count(model) / 1e9:.3g} G",
+                "KV heads": f"{model.n_kv_heads} of {model.n_heads}",
+                "experts": f"{model.experts_per_token} of {model.n_experts}" if model.n_experts > 1 else "",
+                "window": model.window if np.isfinite(model.window) else "",
+                "source": entry.get("source", "user"),
+                "where": entry.get("where", ""),
+            }
+        )
+    return Table(rows, long=True)
+
+
+_COLUMNS = {
+    "TPU-LLM tokens/s": ("tpu-llm", "tokens_per_s"), "PIM-LLM tokens/s": ("pim-llm", "tokens_per_s"),
+    "TPU-LLM tokens/J": ("tpu-llm", "tokens_per_j"), "PIM-LLM tokens/J": ("pim-llm", "tokens_per_j"),
+    "tiles": ("pim-llm", "tiles"), "cache": ("pim-llm", "kv_bytes"),
+}  # fmt: skip
+
+
+def effects(ds: xr.Dataset, groups: dict[str, list[Decoder]], context_len: int) -> Table:
+    """Return by what factor each change alone moves rates, efficiencies, tiles and cache, at one context.
+
+    More bits are the most evaluated, over the published, on the largest model that memory holds with both.
+    """
+    rows, here = [], ds.sel(context_len=context_len)
+    for change, before, after in _changes(here, groups):
+        for counted in COUNTED:
+            row = {"change": change, "counted": counted}
+            for column, (system, variable) in _COLUMNS.items():
+                at = {"system": system, "conventions": counted}
+                ratio = float(after[variable].sel(at)) / float(before[variable].sel(at) or np.nan)
+                row[column] = known(ratio, ".3g", unit=" x")
+            rows.append(row)
+    return Table(rows, long=True)
+
+
+def _changes(here: xr.Dataset, groups: dict[str, list[Decoder]]) -> Iterator[tuple[str, xr.Dataset, xr.Dataset]]:
+    """Yield each change in words with the results before and after it."""
+    bits = published_bits(here)
+    for what, (without, one) in counterparts(groups).items():
+        found = here.sel(weight_bits=bits)
+        yield f"{one.name}, against {what}", found.sel(model=without.name), found.sel(model=one.name)
+    most = int(here.weight_bits.max())
+    sizes: Any = {model.name: parameter_count(model) for members in groups.values() for model in members}
+    full = here.speedup.sel(model=list(sizes), weight_bits=most, system="pim-llm").notnull().all("conventions")
+    if most > bits and full.any():
+        held = here.sel(model=max(full.model.values[full.values], key=sizes.get))
+        yield f"{held.model.item()}, {most} against {bits} bits", held.sel(weight_bits=bits), held.sel(weight_bits=most)
+
+
+def answer(ds: xr.Dataset, groups: dict[str, list[Decoder]], found: pd.DataFrame) -> Sentence:
+    """Return the answer of the page: conclusions that hold in every family, and the range of both ratios."""
+    parts, names = [], named(groups)
+    for counted in COUNTED:
+        rows = found[found.counted == counted]
+        everywhere = int((rows[list(groups)].isin(["holds", ""])).all(axis=1).sum())
+        here = ds.sel(system="pim-llm", conventions=counted, model=names, weight_bits=published_bits(ds))
+        parts.append(
+            f"{everywhere} of {len(rows)} conclusions hold in every family counted {counted}, where PIM-LLM is "
+            f"{here.speedup.min().item():.2g} to {here.speedup.max().item():.3g} times as fast as TPU-LLM and takes less "
+            f"energy at {int((here.energy_gain > 0).sum())} of {int(here.energy_gain.count())} points"
+        )
+    kinds = "family" if len(groups) == 1 else "families"
+    return Sentence(f"**For {len(names)} models of {len(groups)} {kinds}, {parts[0]}; {parts[1]}.**")
+
+
+def more_bits(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Sentence:
+    """Return what the most bits do to rate and energy of PIM-LLM, as a range over all models that memory holds."""
+    here = ds.sel(system="pim-llm", model=named(groups)).isel(context_len=0)
+    few, most = published_bits(ds), int(ds.weight_bits.max())
+    told = []
+    for counted in COUNTED:
+        rows = here[["energy_j", "latency_s"]].sel(conventions=counted)
+        more = rows.sel(weight_bits=most) / rows.sel(weight_bits=few)
+        told.append(
+            f"{span(more.energy_j, '.2g')} times the energy and at most {100 * (more.latency_s.max().item() - 1):.1g} % "
+            f"more time counted {counted}"
+        )
+    return Sentence(
+        f"At {here.context_len.item()} tokens PIM-LLM needs, with {most} instead of {few} bits, {'; '.join(told)}."
+    )

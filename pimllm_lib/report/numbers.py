@@ -1,0 +1,105 @@
+"""Numbers as sentences, tables and figures write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from pimllm_lib.core.units import UNITS, si_unit
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Return a number with so many digits that count or, from a thousand on, whole, its thousands apart.
+
+    >>> number(12287.4), number(0.8226), number(160, 2)
+    ('12 287', '0.823', '160')
+    """
+    plain = float(f"{value:.{digits}g}")
+    return f"{plain:g}" if abs(plain) < 1000 else f"{value:,.0f}".replace(",", " ")
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """Return a number with so many digits that count and zeros after them, its thousands apart.
+
+    >>> rounded(9612), rounded(0.1849)
+    ('9 600', '0.18')
+    """
+    return number(float(f"{value:.{digits}g}"), digits)
+
+
+def percent(share: float, unit: str = " %") -> str:
+    """Return a share in % with two or three digits.
+
+    >>> percent(0.00123), percent(0.1234), percent(1.8349)
+    ('0.12 %', '12.3 %', '183 %')
+    """
+    value = 100 * share
+    return (f"{value:.0f}" if abs(value) >= 99.5 else f"{value:.{2 if abs(value) < 9.95 else 3}g}") + unit
+
+
+def frequency(share: Any) -> str:
+    """Return how often something is so, in %: whole, with the digit that tells it from never and from always.
+
+    >>> frequency(0.0049), frequency(0.382), frequency(0.9996)
+    ('0.49 %', '38 %', '99.96 %')
+    """
+    value = 100 * float(share)
+    digits = ".2g" if 0 < value < 1 else ".4g" if 99 < value < 100 else ".0f"
+    return f"{value:{digits}} %"
+
+
+def span(values: Any, form: str = ".3g") -> str:
+    """Return the least and the greatest of some values, or the one that both are written as.
+
+    >>> span([3.14159, 2.71828], ".1f"), span([1.0, 1.0])
+    ('2.7 to 3.1', '1')
+    """
+    low, high = (f"{float(end(values)):{form}}" for end in (np.nanmin, np.nanmax))
+    return low if low == high else f"{low} to {high}"
+
+
+def listed(items: Iterable[Any], form: str = "") -> str:
+    """Return items as a sentence lists them.
+
+    >>> listed([0.25, 0.5, 1], ".2g")
+    '0.25, 0.5 and 1'
+    """
+    *most, last = (f"{item:{form}}" for item in items)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def known(value: Any, form: str = ".3g", unit: str = "", *, otherwise: str = "") -> str:
+    """Return a number, or other words where there is none.
+
+    >>> known(0.5, ".2f", " x"), known(float("nan"), otherwise="never")
+    ('0.50 x', 'never')
+    """
+    return otherwise if np.isnan(value) else f"{float(value):{form}}{unit}"
+
+
+def tokens(count: float) -> str:
+    """Return a number of tokens as it is said.
+
+    >>> tokens(128), tokens(4096), tokens(2**20)
+    ('128', '4k', '1M')
+    """
+    for size, letter in ((2**20, "M"), (2**10, "k")):
+        if count >= size:
+            return f"{count / size:g}{letter}"
+    return f"{count:g}"
+
+
+def with_unit(field: str, value: float) -> str:
+    """Return a value of a field with the largest unit that keeps it at or above one.
+
+    >>> with_unit("rate_hz", 8e8), with_unit("rows", 256)
+    ('800 MHz', '256')
+    """
+    si = si_unit(field)
+    if si == "1" or value == 0:
+        return number(value)
+    fitting = sorted(((factor, symbol) for symbol, (unit, factor) in UNITS.items() if unit == si), reverse=True)
+    factor, symbol = next(((f, s) for f, s in fitting if value / f >= 1 - 1e-9), fitting[-1])
+    return f"{number(value / factor)} {symbol}"
