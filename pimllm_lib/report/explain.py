@@ -9,13 +9,8 @@ from pimllm_lib import catalog
 from pimllm_lib.catalog.departures import is_catalogs
 from pimllm_lib.core.conventions import SWITCHES
 from pimllm_lib.core.errors import unknown
-<<<<<<< HEAD
 from pimllm_lib.core.parts import inside, meanings
-from pimllm_lib.core.schema import COMPONENTS, VARIABLES
-=======
-from pimllm_lib.core.parts import inside
 from pimllm_lib.core.schema import COMPONENTS, EXTENSIVE, VARIABLES
->>>>>>> wB
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
 
@@ -96,20 +91,9 @@ def _constants(machine: Any) -> list[str]:
                 continue
             said, source = value, "user"
             if isinstance(entry, dict) and is_catalogs(item, field.name):
-<<<<<<< HEAD
-                unit = entry.get("unit", "1")
-                said = entry["value"] if unit == "1" else f"{entry['value']} {unit}"
+                said = f"{entry['value']} {_shown(entry.get('unit', ''))}".strip()
                 source = f"{entry['status']}: {entry['source']}, {entry.get('where') or entry.get('note', '')}"
             lines.append(f"  {item.name}.{field.name} = {said}  [{source}]  {meanings(type(item))[field.name]}")
-=======
-                where = entry.get("where") or entry.get("note", "")
-                said = f"{entry['value']} {_shown(entry.get('unit', ''))}"
-                lines.append(
-                    f"  {item.name}.{field.name} = {said.strip()}  [{entry['status']}: {entry['source']}, {where}]"
-                )
-            else:
-                lines.append(f"  {item.name}.{field.name} = {value}  [user]")
->>>>>>> wB
     return lines
 
 

@@ -116,7 +116,7 @@ def all_sources() -> str:
         blocks.append(f'<p class="part-name"><strong id="{name}">{name}</strong>, {escape(about)}</p>')
         said = meanings(type(catalog.parts[name]))
         rows = [{"quantity": row["quantity"], "meaning": said[row["quantity"]]} | row for row in _of_part(name)]
-        blocks.append(Table(pd.DataFrame(rows))._repr_html_() if rows else "")
+        blocks.append(Table(rows)._repr_html_() if rows else "")
     return "".join(blocks).replace("\n", "")
 
 

@@ -7,13 +7,14 @@ from hashlib import sha256
 from math import inf
 from typing import Any
 
+from pimllm_lib.analog.lm import source
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.workload.decoder import Decoder
 
 #: What norms add to the mean square; base of the rotary positions.
 EPS, THETA = 1e-5, 10000.0
 #: Corpus -> its vocabulary and the steps of a model. Three seeds, and a full-precision twin of the first, on each.
-STEPS = {"docstrings": (256, 1800), "generated": (192, 1000)}
+STEPS = {"docstrings": (256, 1800), "generated": (source.VOCABULARY, 1000)}
 SEEDS = (0, 1, 2)
 #: Highest learning rates, ternary and full precision. Of two tried for the twin on text, 3e-3 and 1.5e-3, the second read
 #: held-out text better; for the ternary models only one was tried.
@@ -76,19 +77,15 @@ def recipe(name: str) -> Recipe:
 
 def recipes() -> dict[str, Recipe]:
     """Return the recipe of each checkpoint."""
-    found = {}
+    found: dict[str, Recipe] = {}
     for corpus, (vocabulary, steps) in STEPS.items():
         shape = Decoder(
             name=f"bitnet-{corpus}", d_model=256, d_ff=768, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=64,
             vocab_size=vocabulary, gated=True, sub_norms=True, tied_embeddings=False,
         )  # fmt: skip
-        for seed in SEEDS:
-            found[f"{corpus}-{seed}"] = Recipe(
-                decoder=shape, corpus=corpus, seed=seed, ternary=True, steps=steps, rate=RATES[0]
-            )
-        found[f"{corpus}-full"] = Recipe(
-            decoder=shape, corpus=corpus, seed=SEEDS[0], ternary=False, steps=steps, rate=RATES[1]
-        )
+        first = Recipe(decoder=shape, corpus=corpus, seed=SEEDS[0], ternary=True, steps=steps, rate=RATES[0])
+        found |= {f"{corpus}-{seed}": replace(first, seed=seed) for seed in SEEDS}
+        found[f"{corpus}-full"] = replace(first, ternary=False, rate=RATES[1])
     for seed in SEEDS:
         start = f"docstrings-{seed}"
         tuning = replace(found[start], steps=TUNING_STEPS, rate=TUNING_RATE, warmup=20, start=start)
