@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from pimllm_lib import __version__
-from pimllm_lib.cli import evaluation, listing, noise, results, running, sharing, sweeping, training, wear
+from pimllm_lib.cli import evaluation, listing, noise, results, running, sweeping, training
 from pimllm_lib.core.errors import BadInput, one_line
 
 #: How a negative number, or a list of numbers that starts with one, begins; no option does.
@@ -68,7 +68,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"pimllm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (listing, evaluation, wear, noise, running, sweeping, results, sharing, training):
+    for module in (listing, evaluation, noise, running, sweeping, results, training):
         for add in module.COMMANDS:
             add(commands)
     return parser
