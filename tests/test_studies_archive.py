@@ -163,7 +163,7 @@ def test_a_study_is_shown_cited_and_compared_like_any_result(here):
 
 def test_an_exported_study_comes_back_and_is_described_as_the_work_of_a_sweep(here, tmp_path):
     crate = export.export(here, tmp_path / "crate.zip")
-    contents = sources.crate(crate)
+    contents = sources.crate(crate, crate)
     assert {name: contents[name] for name in NAMES} == {name: (here / name).read_bytes() for name in NAMES}
     assert diff.archives(sources.results(str(here)), sources.results(str(crate))) == []
     shutil.unpack_archive(crate, tmp_path / "crate")

@@ -73,10 +73,7 @@ def cite(folder: Path, what: str) -> Citation:
     name, variable, coords = (*what.split("::", 2), "", "")[:3]
     if coords and not variable:
         raise BadInput(f"{clip(what)} has coordinates and no variable; wanted RESULT::variable::dim=label")
-    listed = manifest.names(folder)
-    if name not in listed:
-        raise unknown("result", name, listed)
-    path = listed[name]
+    path = manifest.chosen(manifest.names(folder), [name])[name]
     is_archive = (folder / manifest.NAME).is_file()
     if is_archive and not manifest.intact(folder, path.relative_to(folder).as_posix()):
         raise BadInput(f"{path} is not the file that the manifest names; 'pimllm verify' says more")

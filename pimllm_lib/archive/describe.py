@@ -11,7 +11,7 @@ import xarray as xr
 
 from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import one_line, unknown
+from pimllm_lib.core.errors import one_line
 
 
 def describe(folder: Path, name: str) -> dict[str, Any]:
@@ -19,14 +19,12 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
 
     Raises UnknownName for a result that is not there.
     """
-    listed = manifest.names(folder)
-    if name not in listed:
-        raise unknown("result", name, listed)
-    content = files.read(listed[name])
-    ds = dataset.decode(content, listed[name])
+    path = manifest.chosen(manifest.names(folder), [name])[name]
+    content = files.read(path)
+    ds = dataset.decode(content, path)
     return {
-        **dataset.record(ds, listed[name]), "result": name, "title": str(ds.attrs.get("title", "")),
-        "file": str(listed[name]), "bytes": len(content), "sha256": files.hash_of(content),
+        **dataset.record(ds, path), "result": name, "title": str(ds.attrs.get("title", "")),
+        "file": str(path), "bytes": len(content), "sha256": files.hash_of(content),
         "licence": str(ds.attrs.get("licence", "")),
         "dimensions": {str(dim): ds[dim].values.tolist() for dim in ds.dims},
         "coordinates": {str(name): _plain(ds[name]) for name in ds.coords if name not in ds.dims},

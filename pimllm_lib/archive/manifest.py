@@ -8,12 +8,12 @@ manifest settles on what is there. Whoever reads in between, or after a run was 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip, unknown
 
 NAME = "manifest.json"
 #: Where an archive has studies: descriptions, and results that notebooks read and none makes.
@@ -106,6 +106,14 @@ def names(folder: Path) -> dict[str, Path]:
     return found
 
 
+def chosen(listed: Mapping[str, Path], wanted: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the wanted results of those listed, all where none is named. Raises UnknownName for one that is not listed."""
+    for name in wanted:
+        if name not in listed:
+            raise unknown("result", name, listed)
+    return {name: listed[name] for name in wanted or listed}
+
+
 def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False) -> list[Path]:
     """Put files into an archive so that it holds at every moment, also when this process is killed. Returns their paths.
 
@@ -156,11 +164,8 @@ def hash_of(folder: Path) -> str:
 
 def unsettled(folder: Path) -> list[str]:
     """Return one line for each file that was being renewed when a run was killed, or is being renewed now."""
-    return [
-        f"{name} is being renewed, or a run that renewed it was killed"
-        for name, said in load(folder).items()
-        if "next" in said
-    ]
+    renewed = [name for name, said in load(folder).items() if "next" in said]
+    return [f"{name} is being renewed, or a run that renewed it was killed" for name in renewed]
 
 
 def damage(folder: Path) -> list[str]:

@@ -69,7 +69,7 @@ def attest(args: argparse.Namespace) -> int:
     """Compute again what the sources at hand have not given yet. Results that agree, values and attributes, are attested
     in attested.json; no archived file changes.
     """
-    from pimllm_lib.archive.attest import attest
+    from pimllm_lib.archive.verify import attest
     from pimllm_lib.core import paths
 
     found = attest(paths.archive(args.archive), args.results, at_once=args.jobs, progress=sys.stderr.isatty())
