@@ -81,7 +81,8 @@ def computing(cells: Sequence[str]) -> list[str]:
         texts = []
         for node in reversed(tree.body):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                texts += _imported(node, needed)
+                node.names = [alias for alias in node.names if (alias.asname or alias.name).split(".")[0] in needed]
+                texts += [ast.unparse(node)] if node.names else []
             elif _saves(node) or _bound(node) & needed:
                 needed |= {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
                 texts.append(_text(plain(cell), node))
@@ -105,10 +106,8 @@ def _bound(node: ast.AST) -> set[str]:
     for inner in ast.walk(node):
         if isinstance(inner, ast.FunctionDef | ast.ClassDef):
             found.add(inner.name)
-        elif isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call):
-            found.add(
-                _root(inner.value.func) if isinstance(inner.value.func, ast.Attribute) else ""
-            )  # items.append(...)
+        elif isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call):  # items.append(...)
+            found.add(_root(inner.value.func) if isinstance(inner.value.func, ast.Attribute) else "")
         elif not isinstance(getattr(inner, "ctx", ast.Load()), ast.Load):
             found.add(_root(inner))
     return found - {""}
@@ -119,14 +118,6 @@ def _root(node: ast.AST) -> str:
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _imported(node: ast.Import | ast.ImportFrom, needed: set[str]) -> list[str]:
-    """Return an import of the needed names alone, nothing where none is."""
-    used = [alias for alias in node.names if (alias.asname or alias.name).split(".")[0] in needed]
-    names = ", ".join(f"{alias.name} as {alias.asname}" if alias.asname else alias.name for alias in used)
-    start = f"from {node.module} import" if isinstance(node, ast.ImportFrom) else "import"
-    return [f"{start} {names}"] if names else []
 
 
 def _text(cell: str, node: ast.stmt) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +59,21 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     for name, value in said["parameters"].items():
         yield f"  parameter    {name} = {one_line(str(value))}"
     for name, value in said.get("user_values", {}).items():
-        yield f"  user's own   {name} = {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        yield f"  user's own   {name} = {listed(value)}"
     for dim, labels in (said["dimensions"] | said["coordinates"]).items():
-        labels = labels if isinstance(labels, list) else [labels]
-        shown = ", ".join(map(str, labels[:8])) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
-        yield f"  {dim:12} {shown}"
+        yield f"  {dim:12} {few(labels if isinstance(labels, list) else [labels], 8)}"
     yield ""
     for name, variable in said["variables"].items():
-        span = (
-            "no number"
-            if variable["min"] is None
-            else f"{variable['min']:.4g} to {variable['max']:.4g} {variable['units']}"
-        )
+        low, high, unit = (variable[key] for key in ("min", "max", "units"))
+        span = "no number" if low is None else f"{low:.4g} to {high:.4g} {unit}"
         yield f"  {name:28} {span:32} {variable['meaning']}"
+
+
+def listed(value: Any, between: str = ", ") -> str:
+    """Return a value as text, the items of a list one after another."""
+    return between.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def few(labels: Sequence[Any], most: int) -> str:
+    """Return the first labels as text, and how many more there are."""
+    return listed(list(labels[:most])) + (f" and {len(labels) - most} more" if len(labels) > most else "")
