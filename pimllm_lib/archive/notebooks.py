@@ -29,10 +29,6 @@ class NotebookFailed(RuntimeError):
         super().__init__(text)
         self.bad_input = bad_input
 
-    def __reduce__(self) -> tuple[type[NotebookFailed], tuple[str, bool]]:
-        """Come whole from another process."""
-        return type(self), (str(self), self.bad_input)
-
 
 def run(
     slug: str, into: Path, values: Mapping[str, Any] | None = None, *, data_only: bool = False, progress: bool = False
