@@ -130,13 +130,9 @@ def holding(values: Mapping[str, Any]) -> xr.Dataset:
 def _judged(rows: pd.DataFrame, values: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
     for variables, detail, quantities in _EVALUATIONS:
         asked = rows[rows.quantity.isin(quantities)]
-        held = {model for model in asked.model.unique() if _fits(model, max(asked.context_len, key=int))}
-        batches = (
-            [[model] for model in asked.model.unique()] if detail == "component" else [held]
-        )  # a dense table is large
-        for models in batches:
-            mine = asked[asked.model.isin(held & set(models))]
-            yield from _batch(mine, values, variables, detail) if len(mine) else ()
+        held = [model for model in asked.model.unique() if _fits(model, max(asked.context_len, key=int))]
+        for models in [[model] for model in held] if detail == "component" else [held]:  # a dense table is large
+            yield from _batch(asked[asked.model.isin(models)], values, variables, detail)
 
 
 def _fits(model: str, context_len: str) -> bool:
