@@ -73,7 +73,7 @@ def computing(cells: Sequence[str]) -> list[str]:
     statements alone. A notebook that saves nothing is returned whole.
     """
     trees = [parsed(cell) for cell in cells]
-    if not any(map(_saves, trees)):
+    if not any(map(saves, trees)):
         return list(cells)
     needed: set[str] = set()
     kept: list[str] = []
@@ -83,19 +83,15 @@ def computing(cells: Sequence[str]) -> list[str]:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 node.names = [alias for alias in node.names if (alias.asname or alias.name).split(".")[0] in needed]
                 texts += [ast.unparse(node)] if node.names else []
-            elif _saves(node) or _bound(node) & needed:
+            elif saves(node) or _bound(node) & needed:
                 needed |= {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
                 texts.append(_text(plain(cell), node))
         kept.append("\n".join(reversed(texts)))
     return kept[::-1]
 
 
-def saves(cell: str) -> bool:
-    """Return whether a cell saves a dataset."""
-    return _saves(parsed(cell))
-
-
-def _saves(tree: ast.AST) -> bool:
+def saves(tree: ast.AST) -> bool:
+    """Return whether some code saves a dataset."""
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return any(getattr(called, "attr", getattr(called, "id", "")) == "save" for called in calls)
 

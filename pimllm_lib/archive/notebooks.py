@@ -80,15 +80,12 @@ def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bo
     before = os.environ.get(RUNNING)
     os.environ[RUNNING] = source_hash(source.stem, source)  # the kernel inherits it
     try:
-        papermill.execute_notebook(
-            str(made),
-            str(made),
-            dict(settings),
-            kernel_name="python3",
-            progress_bar=progress,
-            config=_local_sockets(made.parent),
-            kernel_manager_class=_quiet_kernel(),
-        )
+        kernel = {
+            "kernel_name": "python3",
+            "config": _local_sockets(made.parent),
+            "kernel_manager_class": _quiet_kernel(),
+        }
+        papermill.execute_notebook(str(made), str(made), dict(settings), progress_bar=progress, **kernel)
     except PapermillExecutionError as error:
         raise _failed(source.stem, error) from None
     except DeadKernelError:

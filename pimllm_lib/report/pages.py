@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from inspect import getdoc, signature
@@ -16,7 +17,7 @@ from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.flips import flip
 from pimllm_lib.archive import dataset, versions
 from pimllm_lib.core.axes import axis
-from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
+from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS, SLIPS, SWITCHES, Conventions
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
@@ -100,15 +101,13 @@ def _conventions_table() -> str:
 def _convention_fields() -> str:
     """Return what each field does, as its documentation says."""
     words = " ".join((Conventions.__doc__ or "").split())
-    places = sorted((words.index(f" {name}: "), name) for name in SWITCHES)
-    ends = [place for place, _ in places[1:]] + [len(words)]
-    texts = [words[place + len(name) + 3 : end].strip() for (place, name), end in zip(places, ends, strict=True)]
-    return "\n\n".join(f"`{name}`\n: {text}" for (_, name), text in zip(places, texts, strict=True))
+    _, *parts = re.split(rf" ({'|'.join(SWITCHES)}): ", words)
+    return "\n\n".join(f"`{name}`\n: {text}" for name, text in zip(parts[::2], parts[1::2], strict=True))
 
 
 def _accounting_table() -> str:
     """Return the headline gains in tokens per joule as published, with each field alone put right, and with all."""
-    off = {name: {name: False} for name in SWITCHES if getattr(AS_PUBLISHED, name)}
+    off = {name: {name: False} for name in SLIPS}
     off["published_ffn_width"] |= {"published_pim_width": False}  # the crossbar width comes with its own FFN
     cases = [AS_PUBLISHED, *(replace(AS_PUBLISHED, name=name, **change) for name, change in off.items()), CORRECTED]
     models, contexts = ["gpt2-355m", "opt-6.7b"], [128, 4096]
@@ -127,18 +126,8 @@ def _accounting_table() -> str:
 
 def _additions_table() -> str:
     """Return rate and energy of both systems as one addition after another is charged."""
-    steps = (
-        "lm_head",
-        "memory",
-        "nonlinear",
-        "transfers",
-        "auxiliary_parts",
-        "overlap",
-        "static_power",
-        "power_gating",
-    )
     case, cases = CORRECTED, [CORRECTED]
-    for name in steps:
+    for name in (name for name in ORDER if name not in SLIPS):
         case = replace(case, name=f"+ {name}", **{name: True})
         cases.append(case)
     ds = evaluate(system=["tpu-llm", "pim-llm"], model="opt-6.7b", context_len=1024, conventions=cases)

@@ -75,8 +75,8 @@ def _displays(cell: dict[str, Any]) -> bool:
     """Return whether a cell does no more than show something."""
     if cell["cell_type"] != "code":
         return False
-    body = code.parsed("".join(cell["source"])).body
-    return bool(body) and all(isinstance(node, ast.Expr) for node in body) and not code.saves("".join(cell["source"]))
+    tree = code.parsed("".join(cell["source"]))
+    return bool(tree.body) and all(isinstance(node, ast.Expr) for node in tree.body) and not code.saves(tree)
 
 
 def _folded(cell: dict[str, Any]) -> dict[str, Any]:
