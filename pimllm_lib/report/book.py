@@ -36,8 +36,7 @@ def build(*, jobs: int = 1, progress: bool = False) -> list[str]:
     for folder in (EXECUTED, SOURCE, PAGE.parent):
         files.require_folder(folder)
     todo: dict[str, dict[str, Any]] = {slug: {} for slug in slugs() if notebooks.stale(slug, EXECUTED)}
-    for _ in batch.run(todo, EXECUTED, jobs, progress=progress):
-        pass
+    list(batch.run(todo, EXECUTED, jobs, progress=progress))
     problems = []
     for slug in slugs():
         fresh, kept = (dataset.load(folder / f"{slug}.nc") for folder in (EXECUTED, RESULTS))
