@@ -21,7 +21,7 @@ def moved(ds, rank, by):
         flat = kept.values.ravel()
         known = np.flatnonzero(np.isfinite(flat))
         at = known[np.argsort(np.abs(flat[known]), kind="stable")[int(rank * (known.size - 1))]]
-        fresh[name].values.ravel()[at] += by * agreement.allowed(kept, float(ds.attrs["tolerance"])).ravel()[at]
+        fresh[name].values.ravel()[at] += by * float(ds.attrs["tolerance"]) * agreement.scale(kept).ravel()[at]
     return fresh
 
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import DATA, checkout
 
 from pimllm_lib import __version__
-from pimllm_lib.archive import attest, attested, code, dataset, jobs, manifest, provenance, verify
+from pimllm_lib.archive import attested, code, dataset, diff, jobs, manifest, provenance, verify
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 
@@ -185,8 +185,8 @@ def test_results_that_agree_are_attested_and_no_file_changes(folder, in_process,
 def test_what_ran_is_attested_and_no_file_that_changed_meanwhile(folder, monkeypatch):
     ds = dataset.load(folder / NAME)
     ran = json.dumps(dataset.record(ds) | {"source_hash": "e" * 16})
-    monkeypatch.setattr(attest, "recomputed", lambda *_: {SLUG: ds.assign_attrs(provenance=ran)})
-    assert attest.attest(folder).attested == [SLUG]
+    monkeypatch.setattr(verify, "recomputed", lambda *_: {SLUG: ds.assign_attrs(provenance=ran)})
+    assert verify.attest(folder).attested == [SLUG]
     assert attested.load(folder) == {sha256_of(folder): {"e" * 16: __version__}}
 
 
@@ -199,7 +199,7 @@ def test_a_running_notebook_lends_its_hash_to_what_it_saves_and_to_nothing_else(
 
 def test_a_formula_that_moved_by_a_millionth_is_named_and_attests_nothing(folder, monkeypatch, capsys):
     ds = dataset.load(folder / NAME)
-    monkeypatch.setattr(attest, "recomputed", lambda *_: {SLUG: ds.assign(macs=ds.macs * (1 + 1e-6))})
+    monkeypatch.setattr(verify, "recomputed", lambda *_: {SLUG: ds.assign(macs=ds.macs * (1 + 1e-6))})
     assert main(["attest", "--archive", str(folder)]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"pimllm: {SLUG}: macs: ")
@@ -210,7 +210,7 @@ def test_a_formula_that_moved_by_a_millionth_is_named_and_attests_nothing(folder
 @pytest.mark.parametrize("key", ["title", "licence"])
 def test_a_changed_attribute_is_a_change(folder, key, monkeypatch, capsys):
     ds = dataset.load(folder / NAME)
-    monkeypatch.setattr(attest, "recomputed", lambda *_: {SLUG: ds.assign_attrs({key: "something else"})})
+    monkeypatch.setattr(verify, "recomputed", lambda *_: {SLUG: ds.assign_attrs({key: "something else"})})
     assert main(["attest", "--archive", str(folder)]) == 1
     assert f"attribute {key} " in capsys.readouterr().err
 
@@ -220,7 +220,7 @@ def test_a_changed_unit_or_meaning_of_a_variable_is_a_change(folder):
     for key in ("units", "long_name"):
         fresh = kept.copy(deep=True)
         fresh.cycles.attrs[key] = "another"
-        (change,) = attest.diff.results(SLUG, kept, fresh)
+        (change,) = diff.results(SLUG, kept, fresh)
         assert change.variable == "cycles"
 
 

@@ -99,8 +99,8 @@ def test_a_notebook_is_stored_without_outputs_and_every_parameter_is_explained(s
         assert not cell.get("outputs")
         assert not cell.get("execution_count")
     for parameter in parameters.of(slug).values():
-        assert parameter.help
-        assert parameter.type != "None"
+        assert parameter["help"]
+        assert parameter["inferred_type_name"] != "None"
 
 
 def test_plain_papermill_runs_a_notebook(tmp_path):

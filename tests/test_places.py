@@ -111,7 +111,6 @@ found = parts | {
 """
 
 
-
 class Copy:
     """A copy of what a change touches, which knows where it was changed."""
 

@@ -206,7 +206,8 @@ def test_the_error_of_a_band_edge_falls_with_the_root_of_the_draws():
     """Sixteen times the draws leave a quarter of the spread; over 40 replications its ratio is known to 16 %, 1 sigma."""
 
     def edges(draws):
-        found = efficiency(sampled(ALL, draws=draws * 40, seed=draws, plain=True))
+        independent = np.random.default_rng(draws).random((draws * 40, len(factors(ALL))))
+        found = efficiency(uncertainty.laid(ALL, independent))
         return np.std(np.quantile(np.log(found).reshape(40, draws), 0.95, axis=1))
 
     assert 4 / 1.6 < edges(64) / edges(1024) < 4 * 1.6

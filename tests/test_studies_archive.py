@@ -163,7 +163,7 @@ def test_a_study_is_shown_cited_and_compared_like_any_result(here):
 
 def test_an_exported_study_comes_back_and_is_described_as_the_work_of_a_sweep(here, tmp_path):
     crate = export.export(here, tmp_path / "crate.zip")
-    contents = sources.crate(crate)
+    contents = sources.crate(crate, crate)
     assert {name: contents[name] for name in NAMES} == {name: (here / name).read_bytes() for name in NAMES}
     assert diff.archives(sources.results(str(here)), sources.results(str(crate))) == []
     shutil.unpack_archive(crate, tmp_path / "crate")
@@ -199,8 +199,8 @@ def test_renewed_notebooks_leave_studies_listed_and_a_changed_one_is_renewed(her
 
 def test_who_reads_studies_depends_on_them_and_a_study_on_no_result(here, monkeypatch):
     for name, place in {"DATA": here, "STUDIES": here / "studies"}.items():
-        monkeypatch.setattr(provenance, name, place)
-    monkeypatch.setattr(provenance, "logical", str)
+        monkeypatch.setattr(paths, name, place)
+    monkeypatch.setattr(paths, "logical", str)
     read = {here / name for name in NAMES}
     assert read <= set(provenance.closure(["from pimllm_lib.studies import noise_runs"]))
     assert not read & set(provenance.closure(["from pimllm_lib.analog.noise import study as noise_study"]))

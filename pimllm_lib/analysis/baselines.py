@@ -73,15 +73,11 @@ class VectorUnit:
         computing, joules = product.macs / (self.lanes * self.rate_hz), product.macs * self.mac_j
         if self.dram is None or self.storage is None:
             return {"latency_s": computing, "energy_j": joules}
-        bits = _fetched_bits(product, self.storage)
+        # the weights or cache of one step; an operand that several heads share comes in once
+        bits = product.k * product.n * product.calls / product.shared * self.storage.operand_bits(product.kind)
         waiting = memory.stall(bits / self.dram.bandwidth_bps, computing)
         moved = {"dram_bytes": bits / 8, "energy_j": joules + bits * self.dram.bit_j}
         return moved | {"latency_s": computing + waiting, "busy_s": computing}
-
-
-def _fetched_bits(product: Product, storage: Storage) -> Value:
-    """Return the bits of weights or cache of one step; an operand that several heads share comes in once."""
-    return product.k * product.n * product.calls / product.shared * storage.operand_bits(product.kind)
 
 
 def lanes_in_area(area_m2: Value, array: SystolicArray) -> Value:
@@ -89,11 +85,6 @@ def lanes_in_area(area_m2: Value, array: SystolicArray) -> Value:
     if array.pe_area_m2 is None:
         raise BadInput(f"{array.name}.pe_area_m2 is missing; wanted one, to fill an area with PEs")
     return np.floor(area_m2 / array.pe_area_m2)
-
-
-def lanes_at_power(power_w: Value, array: SystolicArray) -> Value:
-    """Return how many PEs of an array, all of them working, draw a power: whole ones."""
-    return np.floor(power_w / (array.active_pe_energy_j * array.rate_hz))
 
 
 def equal_units(ds: xr.Dataset, array: SystolicArray, *, blocks: int) -> list[VectorUnit]:
@@ -107,7 +98,7 @@ def equal_units(ds: xr.Dataset, array: SystolicArray, *, blocks: int) -> list[Ve
     area = float(ds.area_m2.sel(component=tiles).isel(context_len=0).sum())
     peak = float(power(ds).peak_power_w.sel(subsystem="pim").max())
     lanes = {
-        "equal power": lanes_at_power(peak, array),
+        "equal power": np.floor(peak / (array.active_pe_energy_j * array.rate_hz)),
         "equal area, one block": lanes_in_area(area / blocks, array),
         "equal area, all blocks": lanes_in_area(area, array),
     }

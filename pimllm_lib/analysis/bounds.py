@@ -16,12 +16,10 @@ from pimllm_lib import catalog
 from pimllm_lib.core import joining
 from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.core.parts import Value
 from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.system.arguments import contexts
 from pimllm_lib.system.evaluation import evaluate
-from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import attended, token_words
 from pimllm_lib.workload.step import tokens_of
 
@@ -63,9 +61,8 @@ def decode_bounds(*, system: Any, model: Any, context_len: Any, conventions: Any
         "cache memory": parts.sel(component=["dram_kv", *SUBSYSTEMS["kv_store"]]).sum("component"),
     }
     table = joining.concat(list(times.values()), xr.Variable("bound", list(times)))
-    deciding = [
-        _deciding(dict(zip(times, column, strict=True))) for column in table.transpose("context_len", ...).values
-    ]
+    columns = table.transpose("context_len", ...).values
+    deciding = [_deciding(dict(zip(times, column, strict=True))) for column in columns]
     return annotate(xr.Dataset({"bound_s": table}, attrs=ds.attrs).assign_coords(decides=("context_len", deciding)))
 
 
@@ -88,7 +85,12 @@ def cache_floor(*, system: Any, model: Any, context_len: Any) -> xr.DataArray:
     lengths = contexts(context_len)
     frame = Frame.over([system, model], context_len=lengths)
     machine, decoder = frame.align_part(system), frame.align_part(model)
-    least_s = _floor_s(machine, decoder, frame.along("context_len", np.asarray(lengths, dtype=float)))
+    chosen = np.minimum(
+        attended(decoder, frame.along("context_len", np.asarray(lengths, dtype=float))), decoder.top_tokens
+    )
+    storage, store = machine.storage, machine.kv or machine.dram
+    words = chosen * token_words(decoder) * machine.decoding.batch
+    least_s = words * storage.cached_bits / store.bandwidth_bps / tokens_of(machine.decoding)
     dims, values = frame.wrap(1 / least_s, ["context_len"])
     coords = {dim: frame.labels[dim] for dim in dims}
     floor: xr.DataArray = annotate(xr.Dataset({"floor_tokens_per_s": (dims, values)}, coords=coords)).floor_tokens_per_s
@@ -102,12 +104,3 @@ def _made_of_parts(item: Any) -> System:
             f"{system.name} has no storage or no memory for the cache; wanted a system made of parts, with both"
         )
     return system
-
-
-def _floor_s(system: System, model: Decoder, context_len: Value) -> Value:
-    storage, store = system.storage, system.kv or system.dram
-    assert storage is not None
-    assert store is not None
-    chosen = np.minimum(attended(model, context_len), model.top_tokens)
-    words = chosen * token_words(model) * system.decoding.batch
-    return words * storage.cached_bits / store.bandwidth_bps / tokens_of(system.decoding)

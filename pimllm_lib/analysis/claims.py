@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,6 @@ ROUNDINGS = {"rounded": ROUND_HALF_EVEN, "truncated": ROUND_DOWN}
 BATTERY = {"battery_wh": 5.0, "tokens_per_word": 1.5}
 #: Words of a claim that names a bound -> whether a computed value keeps it.
 BOUNDS: dict[str, Callable[[float, float], bool]] = {"at least": operator.ge, "below": operator.lt}
-
 
 #: Unit of print -> how many of it make one of the variable's own unit. Any other unit in print is the variable's own.
 SCALES = {"%": 100.0, "GOPS": 1e-9, "GOPS/W": 1e-9}
@@ -79,9 +79,18 @@ def check(ds: xr.Dataset) -> pd.DataFrame:
     counted as published, alone or selected from several conventions.
     Both numbers are in the unit of print: shares and gains in percent, operations in GOPS.
     """
-    rows = [_row(claim, ds) for claim in published().to_dict("records") if _answers(ds, claim)]
-    columns = ["id", "claim", "where", "published", "computed", "ratio", "verdict"]
-    return pd.DataFrame(rows, columns=columns).set_index("id")
+    rows = published()
+    rows = rows[[_answers(ds, claim) for claim in rows.to_dict("records")]]
+    return _beside(rows, {"computed": [float(in_print(claim, ds)) for claim in rows.to_dict("records")]}, "computed")
+
+
+def _beside(rows: pd.DataFrame, computed: Mapping[str, list[float]], judged: str) -> pd.DataFrame:
+    """Return published numbers beside columns of computed ones; ratio and verdict are of the column that is judged."""
+    claims = rows.to_dict("records")
+    units = [f" {claim['unit']}" if claim["unit"] in SCALES else "" for claim in claims]
+    verdicts = [verdict(claim, value) for claim, value in zip(claims, computed[judged], strict=True)]
+    table = rows[["id", "claim", "where"]].assign(published=rows.value + units, **computed)
+    return table.assign(ratio=table[judged] / rows.value.astype(float), verdict=verdicts).set_index("id")
 
 
 def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
@@ -105,27 +114,10 @@ def _is_the_catalogs(ds: xr.Dataset, name: str) -> bool:
     return all(item == f"{name}={fingerprint(registry[name])}" for item in printed)
 
 
-def _computed(claim: dict[str, str], ds: xr.Dataset) -> float:
-    """Return what a dataset holds for a claim, in the unit of the print."""
+def in_print(claim: Mapping[str, str], ds: xr.Dataset) -> Any:
+    """Return what a dataset holds for a claim, in the unit of print, along the dimensions that it has beside."""
     where = {"system": claim["system"], "model": claim["model"], "context_len": int(claim["context_len"])}
-    return float(ds[claim["quantity"]].sel(where)) * SCALES.get(claim["unit"], 1.0)
-
-
-def _printed(claim: dict[str, str]) -> str:
-    return claim["value"] + (f" {claim['unit']}" if claim["unit"] in SCALES else "")
-
-
-def _row(claim: dict[str, str], ds: xr.Dataset) -> dict[str, object]:
-    computed = _computed(claim, ds)
-    return {
-        "id": claim["id"],
-        "claim": claim["claim"],
-        "where": claim["where"],
-        "published": _printed(claim),
-        "computed": computed,
-        "ratio": computed / float(claim["value"]),
-        "verdict": verdict(claim, computed),
-    }
+    return ds[claim["quantity"]].sel(where).values * SCALES.get(claim["unit"], 1.0)
 
 
 def answers(models: list[str], contexts: list[int], conventions: str) -> dict[str, xr.Dataset]:
@@ -159,25 +151,14 @@ def every() -> pd.DataFrame:
 def _every(printed: bytes) -> pd.DataFrame:
     rows = published()
     found = {name: _answered(rows, name) for name in PRESETS}
-    first = found["as-published"]
-    verdicts = [verdict(claim, value) for claim, value in zip(rows.to_dict("records"), first, strict=True)]
-    table = rows[["id", "claim", "where"]].assign(
-        published=[_printed(claim) for claim in rows.to_dict("records")], **found
-    )
-    numbers = pd.to_numeric(rows.value)
-    return table.assign(ratio=first / numbers, verdict=verdicts, committed=rows.verdict, reason=rows.reason).set_index(
-        "id"
-    )
+    return _beside(rows, found, "as-published").assign(committed=list(rows.verdict), reason=list(rows.reason))
 
 
-def _answered(rows: pd.DataFrame, conventions: str) -> pd.Series:
+def _answered(rows: pd.DataFrame, conventions: str) -> list[float]:
     """Return what each row comes to under one preset."""
     by_model = answers(list(rows.model.unique()), sorted({int(n) for n in rows.context_len}), conventions)
-    found = [
-        _computed(claim, by_model[claim["model"]]) if claim["model"] in by_model else float("nan")
-        for claim in rows.to_dict("records")
-    ]
-    return pd.Series(found, index=rows.index)
+    claims = rows.to_dict("records")
+    return [float(in_print(c, by_model[c["model"]])) if c["model"] in by_model else float("nan") for c in claims]
 
 
 def moved(table: pd.DataFrame | None = None) -> list[str]:

@@ -43,10 +43,15 @@ class Use:
     def __post_init__(self) -> None:
         """Refuse answers of no tokens and shares that are none."""
         for what, value, least in (("prompt", self.prompt, 0), ("answer", self.answer, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if type(value) is not int or value < least:
                 raise BadInput(f"{what} of {self.name} is {clip(value)}; wanted a whole number of at least {least}")
         if not 0 < self.share <= 1:
             raise BadInput(f"share of {self.name} is {clip(self.share)}; wanted above 0, up to 1")
+
+    @property
+    def conversation(self) -> float:
+        """Tokens of a prompt and its answer; without end where there is no prompt."""
+        return self.prompt + self.answer if self.prompt else np.inf
 
 
 def uses(*, prompt: int, answer: int, minutes_per_day: float) -> tuple[Use, ...]:
@@ -54,7 +59,7 @@ def uses(*, prompt: int, answer: int, minutes_per_day: float) -> tuple[Use, ...]
 
     Raises BadInput for a prompt or an answer of less than a token, and for minutes that a day does not have.
     """
-    if isinstance(prompt, bool) or not isinstance(prompt, int) or prompt < 1:
+    if type(prompt) is not int or prompt < 1:
         raise BadInput(f"prompt is {clip(prompt)}; wanted a whole number of at least 1")
     if not 0 < minutes_per_day <= 1440:
         raise BadInput(f"minutes_per_day is {clip(minutes_per_day)}; wanted above 0, up to 1440")
@@ -84,14 +89,20 @@ def lifetimes(
         raise BadInput(f"{system.name} has attention elsewhere; wanted one with attention on kv_pim")
     lengths = contexts(context_len)
     frame = Frame.over([system, model], context_len=lengths)
-    held = _Held(frame, frame.align_part(system), frame.align_part(model), np.asarray(lengths, dtype=float))
+    machine, decoder = frame.align_part(system), frame.align_part(model)
+    tokens = attended(decoder, frame.along("context_len", np.asarray(lengths, dtype=float)))
     args = {"system": system, "model": model, "conventions": conventions, "variables": ["latency_s"]}
     rows, rates = [], {}
     for use in uses:
         if (asked := (use.prompt, use.answer)) not in rates:
             rates[asked] = _written(frame, use, args)
         written_s = use.share * rates[asked]
-        found = [held.lasting(use, written_s, name, spare=spare, gap=gap) for name in wear.ALLOCATIONS]
+        found = []
+        for name in wear.ALLOCATIONS:
+            data = _lasting(machine, decoder, tokens, use, written_s, allocation=name, spare=spare, gap=gap)
+            wrapped = {key: frame.wrap(value + frame.zero, ["context_len"]) for key, value in data.items()}
+            coords = {dim: frame.labels[dim] for dims, _ in wrapped.values() for dim in dims}
+            found.append(xr.Dataset(wrapped, coords=coords))
         rows.append(joining.concat(found, xr.Variable("allocation", list(wear.ALLOCATIONS))))
     whole = joining.concat(rows, xr.Variable("use", [use.name for use in uses]))
     return annotate(whole.transpose(..., "use", "allocation"))
@@ -110,47 +121,37 @@ def _written(frame: Frame, use: Use, args: Mapping[str, Any]) -> Value:
     return (use.prompt + use.answer) / (batch * (first + use.answer * step))
 
 
-@dataclass(frozen=True)
-class _Held:
-    """What holds keys and values, along the frame's dimensions; lengths: contexts."""
+def _stores(system: System, tokens: Value, use: Use) -> Iterator[tuple[KvPim, Value, Value]]:
+    """Yield crossbars, their slots, and the share of written tokens that comes to each: those of a conversation beyond
+    the hot window.
+    """
+    kv = system.kv_pim
+    assert kv is not None
+    if kv.hot is None:
+        yield kv, tokens, 1.0
+        return
+    yield kv.hot, np.minimum(tokens, kv.hot_tokens), 1.0
+    yield kv, np.maximum(tokens - kv.hot_tokens, 0), np.maximum(0.0, 1 - kv.hot_tokens / use.conversation)
 
-    frame: Frame
-    system: System
-    decoder: Decoder
-    lengths: Any
 
-    def stores(self, use: Use) -> Iterator[tuple[KvPim, Value, Value]]:
-        """Yield crossbars, their slots, and the share of written tokens that comes to each: those of a conversation
-        beyond the hot window.
-        """
-        kv, tokens = self.system.kv_pim, attended(self.decoder, self.frame.along("context_len", self.lengths))
-        assert kv is not None
-        if kv.hot is None:
-            yield kv, tokens, 1.0
-            return
-        yield kv.hot, np.minimum(tokens, kv.hot_tokens), 1.0
-        length = use.prompt + use.answer if use.prompt else np.inf
-        yield kv, np.maximum(tokens - kv.hot_tokens, 0), np.maximum(0.0, 1 - kv.hot_tokens / length)
-
-    def lasting(self, use: Use, written_s: Value, allocation: str, **levelling: float) -> xr.Dataset:
-        """Return the lifetime with one allocation, from the tokens written in a second to a sequence."""
-        data: dict[str, Value] = {"cell_writes": 0.0, "first_failure_years": np.inf, "worn_years": np.inf}
-        for store, slots, share in self.stores(use):
-            conversation = (use.prompt + use.answer) * share if use.prompt else np.inf
-            room = {"capacity": np.maximum(slots, 1), "conversation": np.maximum(conversation, 1)}
-            busiest = wear.slot_writes(allocation, **room, **levelling)
-            tech, used = store.technology, (slots > 0) & (share > 0)
-            writes_s = busiest["writes"] * written_s * share + store.refreshed / tech.retention_s
-            cells = busiest["slots"] * token_cells(store, self.decoder) * self.system.decoding.batch
-            cycles = {
-                "first_failure_years": wear.first_failure(tech.endurance, tech.weibull_shape, cells),
-                "worn_years": wear.failed_share(tech.endurance, tech.weibull_shape, WORN / busiest["share"]),
-            }
-            for name, value in cycles.items():
-                with np.errstate(divide="ignore"):
-                    years = np.where(used, value / (writes_s * tech.cycles_per_write * YEAR), np.inf)
-                data[name] = np.minimum(data[name], years)
-            data["cell_writes"] = np.maximum(data["cell_writes"], busiest["writes"] * share * used)
-        wrapped = {name: self.frame.wrap(value + self.frame.zero, ["context_len"]) for name, value in data.items()}
-        dims = {dim for dims, _ in wrapped.values() for dim in dims}
-        return xr.Dataset(wrapped, coords={dim: self.frame.labels[dim] for dim in dims})
+def _lasting(
+    system: System, decoder: Decoder, tokens: Value, use: Use, written_s: Value, **levelling: Any
+) -> dict[str, Value]:
+    """Return the lifetime with one allocation, from the tokens written in a second to a sequence."""
+    data: dict[str, Value] = {"cell_writes": 0.0, "first_failure_years": np.inf, "worn_years": np.inf}
+    for store, slots, share in _stores(system, tokens, use):
+        room = {"capacity": np.maximum(slots, 1), "conversation": np.maximum(use.conversation * share, 1)}
+        busiest = wear.slot_writes(**room, **levelling)
+        tech, used = store.technology, (slots > 0) & (share > 0)
+        writes_s = busiest["writes"] * written_s * share + store.refreshed / tech.retention_s
+        cells = busiest["slots"] * token_cells(store, decoder) * system.decoding.batch
+        cycles = {
+            "first_failure_years": wear.first_failure(tech.endurance, tech.weibull_shape, cells),
+            "worn_years": wear.failed_share(tech.endurance, tech.weibull_shape, WORN / busiest["share"]),
+        }
+        for name, value in cycles.items():
+            with np.errstate(divide="ignore"):
+                years = np.where(used, value / (writes_s * tech.cycles_per_write * YEAR), np.inf)
+            data[name] = np.minimum(data[name], years)
+        data["cell_writes"] = np.maximum(data["cell_writes"], busiest["writes"] * share * used)
+    return data

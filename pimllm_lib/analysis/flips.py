@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import xarray as xr
 from pimllm_lib import catalog
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.parts import with_field
-from pimllm_lib.hardware import System
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import compare, summary
 
@@ -22,10 +22,7 @@ _POINTS = 65
 
 def constant(path: str) -> float:
     """Return the catalog's value of a constant of pim-llm, by path: "pim.tile.crossbar.adc.power_w"."""
-    value: Any = catalog.systems["pim-llm"]
-    for name in path.split("."):
-        value = getattr(value, name)
-    return float(value)
+    return float(attrgetter(path)(catalog.systems["pim-llm"]))
 
 
 def margin(path: str, values: xr.DataArray, *, quantity: str, level: float, **case: Any) -> xr.DataArray:
@@ -33,16 +30,12 @@ def margin(path: str, values: xr.DataArray, *, quantity: str, level: float, **ca
 
     The constant is changed in both systems where both have it. case: model, context_len, conventions.
     """
-    systems = [_changed(catalog.systems[name], path, values) for name in ("tpu-llm", "pim-llm")]
+    both = [catalog.systems[name] for name in ("tpu-llm", "pim-llm")]
+    has = attrgetter(path.split(".")[0])
+    systems = [with_field(system, path, values) if has(system) is not None else system for system in both]
     ds = compare(summary(evaluate(system=systems, **case)))
     found: xr.DataArray = ds[quantity].sel(system="pim-llm").squeeze() - level
     return found.broadcast_like(values)
-
-
-def _changed(system: System, path: str, value: Any) -> System:
-    """Return the system with a constant changed, itself where it has no such part."""
-    first = path.split(".")[0]
-    return with_field(system, path, value) if getattr(system, first) is not None else system
 
 
 def flip(path: str, *, quantity: str, level: float = 0.0, **case: Any) -> float:

@@ -138,14 +138,12 @@ def put(system: Any, model: Any, names: Sequence[str]) -> tuple[System, Decoder]
     for name in names:
         if name not in REMEDIES:
             raise unknown("remedy", name, REMEDIES)
-        slot = REMEDIES[name].slot
-        if slot in taken:
-            raise BadInput(f"{name!r} and {taken[slot]!r} cannot both be had; wanted one of them")
-        taken[slot] = name
-        system, model = (
-            with_fields(system, REMEDIES[name].of_system(system, model)),
-            with_fields(model, REMEDIES[name].of_model(model)),
-        )
+        remedy = REMEDIES[name]
+        if remedy.slot in taken:
+            raise BadInput(f"{name!r} and {taken[remedy.slot]!r} cannot both be had; wanted one of them")
+        taken[remedy.slot] = name
+        changed = remedy.of_system(system, model)
+        system, model = with_fields(system, changed), with_fields(model, remedy.of_model(model))
     return provisioned(system), model
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib.analysis import influence
-from pimllm_lib.analysis.claims import SCALES, merits, published
+from pimllm_lib.analysis.claims import in_print, merits, published
 from pimllm_lib.analysis.uncertainty import SYSTEMS, Constant, ends, factors, laid, machines
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput, clip, unknown
@@ -130,13 +130,9 @@ def holding(values: Mapping[str, Any]) -> xr.Dataset:
 def _judged(rows: pd.DataFrame, values: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
     for variables, detail, quantities in _EVALUATIONS:
         asked = rows[rows.quantity.isin(quantities)]
-        held = {model for model in asked.model.unique() if _fits(model, max(asked.context_len, key=int))}
-        batches = (
-            [[model] for model in asked.model.unique()] if detail == "component" else [held]
-        )  # a dense table is large
-        for models in batches:
-            mine = asked[asked.model.isin(held & set(models))]
-            yield from _batch(mine, values, variables, detail) if len(mine) else ()
+        held = [model for model in asked.model.unique() if _fits(model, max(asked.context_len, key=int))]
+        for models in [[model] for model in held] if detail == "component" else [held]:  # a dense table is large
+            yield from _batch(asked[asked.model.isin(models)], values, variables, detail)
 
 
 def _fits(model: str, context_len: str) -> bool:
@@ -156,14 +152,8 @@ def _batch(
     both = [summary(_evaluated(x, models, contexts, variables, detail)) for x in (values, {})]
     drawn, nominal = (merits(compare(ds, SYSTEMS[0])) if "energy_j" in ds else ds for ds in both)
     for claim in rows.to_dict("records"):
-        each, own = (_printed(ds, claim) for ds in (drawn, nominal))
+        each, own = (in_print(claim, ds) for ds in (drawn, nominal))
         yield claim["id"], (float(np.mean(kept(claim, each))), float(own) / float(claim["value"]))
-
-
-def _printed(ds: xr.Dataset, claim: Mapping[str, str]) -> Any:
-    """Return what a dataset holds for a claim, along its draws, in the unit of print."""
-    where = {"system": claim["system"], "model": claim["model"], "context_len": int(claim["context_len"])}
-    return ds[claim["quantity"]].sel(where).values * SCALES.get(claim["unit"], 1.0)
 
 
 #: What indices and swings are for; of pim-llm, or of pim-llm against tpu-llm.

@@ -18,7 +18,7 @@ from scipy.stats import qmc
 from pimllm_lib import catalog
 from pimllm_lib.catalog.quantities import quantity
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.parts import with_field
+from pimllm_lib.core.parts import inside, with_field
 from pimllm_lib.hardware import System
 
 #: The machines compared. The first is the baseline.
@@ -117,7 +117,7 @@ def constants(systems: Sequence[str] = SYSTEMS) -> list[Constant]:
     Raises BadInput for a ranged constant of which nobody has decided whether to draw it.
     """
     machines = [catalog.system(name) for name in systems]
-    names = dict.fromkeys(part.name for machine in machines for _, part in _parts(machine))
+    names = dict.fromkeys(part.name for machine in machines for part in inside(machine))
     return [
         _constant(name, field, entry)
         for name in names
@@ -167,16 +167,14 @@ def factors(drawn: Sequence[Constant], apart: Collection[str] = ()) -> list[str]
     return list(dict.fromkeys(factor(constant, apart) for constant in drawn))
 
 
-def shares(count: int, *, draws: int, seed: int, plain: bool = False) -> Any:
-    """Return draws x count numbers between 0 and 1: a Latin hypercube, or independent where `plain`.
+def shares(count: int, *, draws: int, seed: int) -> Any:
+    """Return draws x count numbers between 0 and 1: a Latin hypercube.
 
     Raises BadInput for less than one draw or more than `MOST`, and a seed below 0 or above 32 bits.
     """
     for what, value, low, high in (("draws", draws, 1, MOST), ("seed", seed, 0, 2**32 - 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        if type(value) is not int or not low <= value <= high:
             raise BadInput(f"{what} is {clip(value)}; wanted a whole number from {low} to {high}")
-    if plain:
-        return np.random.default_rng(seed).random((draws, count))
     return qmc.LatinHypercube(count, rng=np.random.default_rng(seed)).random(draws)
 
 
@@ -187,11 +185,10 @@ def laid(drawn: Sequence[Constant], shares: Any, apart: Collection[str] = ()) ->
 
 
 def sampled(
-    drawn: Sequence[Constant], *, draws: int, seed: int, apart: Collection[str] = (), plain: bool = False
+    drawn: Sequence[Constant], *, draws: int, seed: int, apart: Collection[str] = ()
 ) -> dict[str, xr.DataArray]:
     """Return draws of each constant along `sample`; see `shares` and `laid`."""
-    count = len(factors(drawn, apart))
-    return laid(drawn, shares(count, draws=draws, seed=seed, plain=plain), apart)
+    return laid(drawn, shares(len(factors(drawn, apart)), draws=draws, seed=seed), apart)
 
 
 def ends(drawn: Sequence[Constant]) -> dict[str, xr.DataArray]:
@@ -220,7 +217,7 @@ def machine(system: System, values: Mapping[str, Any]) -> System:
 def machines(values: Mapping[str, Any]) -> list[System]:
     """Return the machines compared, with their constants at the given values. Raises UnknownName for one that none has."""
     systems = [catalog.systems[name] for name in SYSTEMS]
-    known = {f"{part.name}.{f.name}" for system in systems for _, part in _parts(system) for f in fields(part)}
+    known = {f"{part.name}.{f.name}" for system in systems for part in inside(system) for f in fields(part)}
     for name in values:
         if name not in known:
             raise unknown("constant of the machines compared", name, known)

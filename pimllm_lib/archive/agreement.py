@@ -33,18 +33,14 @@ def scale(kept: xr.DataArray) -> NDArray[np.float64]:
     return np.broadcast_to(np.maximum(size.max(over, keepdims=True), row.scale), size.shape)
 
 
-def allowed(kept: xr.DataArray, tolerance: float) -> NDArray[np.float64]:
-    """Return by how much each value may move, for a relative tolerance such as a result's own."""
-    return scale(kept) * tolerance
-
-
 def moved(kept: xr.DataArray, fresh: xr.DataArray, tolerance: float) -> NDArray[np.bool_]:
     """Return where two variables of the same dimensions and labels differ, as an array of booleans.
 
+    tolerance: by how much a value may move, relative to its scale, such as a result's own.
     What is no number (NaN) agrees with what is none, and infinity with infinity.
     """
     old, new = kept.values.astype(float), fresh.values.astype(float)
     with np.errstate(invalid="ignore"):
-        near = np.abs(new - old) <= allowed(kept, tolerance)
+        near = np.abs(new - old) <= scale(kept) * tolerance
     same: NDArray[np.bool_] = near | (old == new) | (np.isnan(old) & np.isnan(new))
     return ~same

@@ -28,11 +28,10 @@ def load(folder: Path) -> Attested:
     path = folder / NAME
     if not path.exists():
         return {}
+    text = files.read(path, limit=_LONGEST)
     try:
-        content = json.loads(files.read(path, limit=_LONGEST))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, BadInput):
-            raise
+        content = json.loads(text)
+    except (ValueError, RecursionError):
         raise BadInput(
             f"{path} is not JSON; wanted file -> sources -> version, each file and source by its hash"
         ) from None
@@ -63,18 +62,15 @@ def _require_hashes(path: Path, content: Any, digits: int, what: str) -> None:
 
 def strangers(folder: Path) -> list[str]:
     """Return a line for each file that is attested and not in the archive: one that was renewed, or never there."""
-    known = {said.get("sha256") for said in manifest.load(folder).values()}
-    return [
-        f"{NAME} attests sha256 {sha256[:16]}..., which no file here has"
-        for sha256 in load(folder)
-        if sha256 not in known
-    ]
+    here = {said.get("sha256") for said in manifest.load(folder).values()}
+    strange = (sha256 for sha256 in load(folder) if sha256 not in here)
+    return [f"{NAME} attests sha256 {sha256[:16]}..., which no file here has" for sha256 in strange]
 
 
 def holds(folder: Path, result: Path, sources: str) -> bool:
     """Return whether these sources gave a file of an archive: the first time, or again. A damaged list attests nothing."""
     content = files.read(result)
-    if dataset.record(dataset.decode(content, result), result)["source_hash"] == sources:
+    if dataset.sources_of(dataset.decode(content, result), result) == sources:
         return True
     try:
         return sources in known(folder).get(files.hash_of(content), {})

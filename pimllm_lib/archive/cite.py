@@ -10,13 +10,15 @@ from typing import Any
 import xarray as xr
 
 from pimllm_lib.archive import agreement, attested, dataset, manifest, provenance, swhid, versions
+from pimllm_lib.archive.describe import listed
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput, clip, unknown
 
 AUTHORS = "The pimllm contributors"
-_ESCAPES = {c: f"\\{c}" for c in "_%&#${}"} | {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"
-}  # fmt: skip
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,8 @@ class Citation:
         """One sentence for a reference list."""
         f = self.fields
         cell = f" {f['cell']}." if "cell" in f else ""
-        return (
-            f"{AUTHORS}. {f['title']}. Dataset {f['result']}, pimllm {f['version']}, {self._when}.{cell} {self._note}."
-        )
+        when = f["year"] or "unreleased"
+        return f"{AUTHORS}. {f['title']}. Dataset {f['result']}, pimllm {f['version']}, {when}.{cell} {self._note}."
 
     @property
     def bibtex(self) -> str:
@@ -40,16 +41,13 @@ class Citation:
         f = self.fields
         note = f"{f['cell']}; {self._note}" if "cell" in f else self._note
         entry = {
-            "author": f"{{{AUTHORS}}}", "title": f"{{{_latex(f['title'])}}}", "year": f["year"],
-            "howpublished": _latex(f"Dataset {f['result']}, pimllm {f['version']}"), "note": _latex(note),
+            "author": f"{{{AUTHORS}}}", "title": f"{{{f['title'].translate(_LATEX)}}}", "year": f["year"],
+            "howpublished": f"Dataset {f['result']}, pimllm {f['version']}".translate(_LATEX),
+            "note": note.translate(_LATEX),
         }  # fmt: skip
         entry["note"] = entry["note"].replace("; ", ";\n    ")
         lines = "".join(f"  {name} = {{{value}}},\n" for name, value in entry.items() if value)
         return f"@misc{{pimllm-{f['result']}-{f['version']},\n{lines}}}"
-
-    @property
-    def _when(self) -> str:
-        return str(self.fields["year"] or "unreleased")
 
     @property
     def _note(self) -> str:
@@ -58,10 +56,6 @@ class Citation:
         source = f"; source {f['swhid']}" if f["swhid"] else elsewhere
         own = "" if f["released"] else f"; not in a released archive; made with {f['parameters']}"
         return f"sha256 {f['sha256']}; {f['made']}{source}{own}"
-
-
-def _latex(text: str) -> str:
-    return "".join(_ESCAPES.get(c, c) for c in text)
 
 
 def cite(folder: Path, what: str) -> Citation:
@@ -73,10 +67,7 @@ def cite(folder: Path, what: str) -> Citation:
     name, variable, coords = (*what.split("::", 2), "", "")[:3]
     if coords and not variable:
         raise BadInput(f"{clip(what)} has coordinates and no variable; wanted RESULT::variable::dim=label")
-    listed = manifest.names(folder)
-    if name not in listed:
-        raise unknown("result", name, listed)
-    path = listed[name]
+    path = manifest.chosen(manifest.names(folder), [name])[name]
     is_archive = (folder / manifest.NAME).is_file()
     if is_archive and not manifest.intact(folder, path.relative_to(folder).as_posix()):
         raise BadInput(f"{path} is not the file that the manifest names; 'pimllm verify' says more")
@@ -87,6 +78,7 @@ def cite(folder: Path, what: str) -> Citation:
     release = versions.first_with(sha256)
     now = provenance.sources_here(name, record)
     here = now is not None and attested.holds(folder, path, now)
+    parameters = "; ".join(f"{name} = {listed(value, ' ')}" for name, value in record["parameters"].items())
     fields = {
         "result": name, "title": str(ds.attrs.get("title", name)), "version": record["pimllm"],
         "year": release.date.year if release else None, "released": release is not None,
@@ -94,17 +86,9 @@ def cite(folder: Path, what: str) -> Citation:
         "made": attested.told(record, sha256, now, folder),
         "swhid": swhid.library() if here else None,
         "dataset_swhid": swhid.content(content),
-        "parameters": f"{path.stem}.yaml" if manifest.is_study(folder, path) else _plain(record["parameters"]),
+        "parameters": f"{path.stem}.yaml" if manifest.is_study(folder, path) else parameters,
     }  # fmt: skip
     return Citation(fields | (cell(ds, variable, coords) if variable else {}))
-
-
-def _plain(parameters: dict[str, Any]) -> str:
-    return "; ".join(f"{name} = {_listed(value)}" for name, value in parameters.items())
-
-
-def _listed(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def cell(ds: xr.Dataset, variable: str, coords: str) -> dict[str, Any]:

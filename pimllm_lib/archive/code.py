@@ -73,7 +73,7 @@ def computing(cells: Sequence[str]) -> list[str]:
     statements alone. A notebook that saves nothing is returned whole.
     """
     trees = [parsed(cell) for cell in cells]
-    if not any(map(_saves, trees)):
+    if not any(map(saves, trees)):
         return list(cells)
     needed: set[str] = set()
     kept: list[str] = []
@@ -81,20 +81,17 @@ def computing(cells: Sequence[str]) -> list[str]:
         texts = []
         for node in reversed(tree.body):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                texts += _imported(node, needed)
-            elif _saves(node) or _bound(node) & needed:
+                node.names = [alias for alias in node.names if (alias.asname or alias.name).split(".")[0] in needed]
+                texts += [ast.unparse(node)] if node.names else []
+            elif saves(node) or _bound(node) & needed:
                 needed |= {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
                 texts.append(_text(plain(cell), node))
         kept.append("\n".join(reversed(texts)))
     return kept[::-1]
 
 
-def saves(cell: str) -> bool:
-    """Return whether a cell saves a dataset."""
-    return _saves(parsed(cell))
-
-
-def _saves(tree: ast.AST) -> bool:
+def saves(tree: ast.AST) -> bool:
+    """Return whether some code saves a dataset."""
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     return any(getattr(called, "attr", getattr(called, "id", "")) == "save" for called in calls)
 
@@ -105,10 +102,8 @@ def _bound(node: ast.AST) -> set[str]:
     for inner in ast.walk(node):
         if isinstance(inner, ast.FunctionDef | ast.ClassDef):
             found.add(inner.name)
-        elif isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call):
-            found.add(
-                _root(inner.value.func) if isinstance(inner.value.func, ast.Attribute) else ""
-            )  # items.append(...)
+        elif isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call):  # items.append(...)
+            found.add(_root(inner.value.func) if isinstance(inner.value.func, ast.Attribute) else "")
         elif not isinstance(getattr(inner, "ctx", ast.Load()), ast.Load):
             found.add(_root(inner))
     return found - {""}
@@ -119,14 +114,6 @@ def _root(node: ast.AST) -> str:
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _imported(node: ast.Import | ast.ImportFrom, needed: set[str]) -> list[str]:
-    """Return an import of the needed names alone, nothing where none is."""
-    used = [alias for alias in node.names if (alias.asname or alias.name).split(".")[0] in needed]
-    names = ", ".join(f"{alias.name} as {alias.asname}" if alias.asname else alias.name for alias in used)
-    start = f"from {node.module} import" if isinstance(node, ast.ImportFrom) else "import"
-    return [f"{start} {names}"] if names else []
 
 
 def _text(cell: str, node: ast.stmt) -> str:

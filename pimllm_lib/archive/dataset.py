@@ -111,9 +111,11 @@ def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:
     return content
 
 
-def sources_of(path: Path) -> str:
-    """Return the hash of the sources that made a result. Raises BadInput where the file is none."""
-    return str(record(load(path), path)["source_hash"])
+def sources_of(result: xr.Dataset | Path, where: object = "the dataset") -> str:
+    """Return the hash of the sources that made a result, given as a dataset or a file. Raises BadInput where it is none."""
+    if isinstance(result, Path):
+        return sources_of(load(result), result)
+    return str(record(result, where)["source_hash"])
 
 
 def parameters(ds: xr.Dataset) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import xarray as xr
 
 from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import one_line, unknown
+from pimllm_lib.core.errors import one_line
 
 
 def describe(folder: Path, name: str) -> dict[str, Any]:
@@ -19,14 +19,12 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
 
     Raises UnknownName for a result that is not there.
     """
-    listed = manifest.names(folder)
-    if name not in listed:
-        raise unknown("result", name, listed)
-    content = files.read(listed[name])
-    ds = dataset.decode(content, listed[name])
+    path = manifest.chosen(manifest.names(folder), [name])[name]
+    content = files.read(path)
+    ds = dataset.decode(content, path)
     return {
-        **dataset.record(ds, listed[name]), "result": name, "title": str(ds.attrs.get("title", "")),
-        "file": str(listed[name]), "bytes": len(content), "sha256": files.hash_of(content),
+        **dataset.record(ds, path), "result": name, "title": str(ds.attrs.get("title", "")),
+        "file": str(path), "bytes": len(content), "sha256": files.hash_of(content),
         "licence": str(ds.attrs.get("licence", "")),
         "dimensions": {str(dim): ds[dim].values.tolist() for dim in ds.dims},
         "coordinates": {str(name): _plain(ds[name]) for name in ds.coords if name not in ds.dims},
@@ -61,16 +59,21 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     for name, value in said["parameters"].items():
         yield f"  parameter    {name} = {one_line(str(value))}"
     for name, value in said.get("user_values", {}).items():
-        yield f"  user's own   {name} = {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        yield f"  user's own   {name} = {listed(value)}"
     for dim, labels in (said["dimensions"] | said["coordinates"]).items():
-        labels = labels if isinstance(labels, list) else [labels]
-        shown = ", ".join(map(str, labels[:8])) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
-        yield f"  {dim:12} {shown}"
+        yield f"  {dim:12} {few(labels if isinstance(labels, list) else [labels], 8)}"
     yield ""
     for name, variable in said["variables"].items():
-        span = (
-            "no number"
-            if variable["min"] is None
-            else f"{variable['min']:.4g} to {variable['max']:.4g} {variable['units']}"
-        )
+        low, high, unit = (variable[key] for key in ("min", "max", "units"))
+        span = "no number" if low is None else f"{low:.4g} to {high:.4g} {unit}"
         yield f"  {name:28} {span:32} {variable['meaning']}"
+
+
+def listed(value: Any, between: str = ", ") -> str:
+    """Return a value as text, the items of a list one after another."""
+    return between.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def few(labels: Sequence[Any], most: int) -> str:
+    """Return the first labels as text, and how many more there are."""
+    return listed(list(labels[:most])) + (f" and {len(labels) - most} more" if len(labels) > most else "")

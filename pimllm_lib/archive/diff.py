@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from pimllm_lib.archive import agreement, dataset
+from pimllm_lib.archive.describe import few
 from pimllm_lib.core.errors import clip
 
 
@@ -40,23 +41,18 @@ class Change:
             return f"{self.result}: {self.variable + ': ' if self.variable else ''}{self.text}"
         unit = "" if self.unit in ("", "1") else f" {self.unit}"
         place = f" at {self.where}" if self.where else ""
-        far = (
-            f"by up to {self.relative:.2e} of the old value"
-            if np.isfinite(self.relative)
-            else "the first from or to nothing"
-        )
-        return (
-            f"{self.result}: {self.variable}: {self.moved} of {self.count} values moved, {far}: "
-            f"{self.old:.6g} -> {self.new:.6g}{unit}{place}"
-        )
+        finite = np.isfinite(self.relative)
+        far = f"by up to {self.relative:.2e} of the old value" if finite else "the first from or to nothing"
+        moved = f"{self.moved} of {self.count} values moved, {far}: {self.old:.6g} -> {self.new:.6g}{unit}{place}"
+        return f"{self.result}: {self.variable}: {moved}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the change as a plain object: for numbers the numbers, else the text."""
-        keys = ("result", "kind", "variable", *(("text",) if self.kind != "moved" else _NUMBERS))
-        plain = asdict(self)
-        for name in ("relative", "old", "new"):  # JSON knows neither infinity nor what is no number
+        keys = ("result", "kind", "variable", *(_NUMBERS if self.kind == "moved" else ("text",)))
+        plain = {key: getattr(self, key) for key in keys}
+        for name in plain.keys() & {"relative", "old", "new"}:  # JSON knows neither infinity nor what is no number
             plain[name] = plain[name] if np.isfinite(plain[name]) else None
-        return {key: value for key, value in plain.items() if key in keys}
+        return plain
 
 
 #: Attributes that are compared elsewhere, or say what made a file.
@@ -81,8 +77,8 @@ def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
     Values agree as `agreement` says, within the old result's own tolerance. Where the two cover different labels, the labels
     that both have are compared, and the difference in labels is a change of its own.
     """
-    found = [*_parameters(name, old, new), *_labels(name, old, new), *_values(name, old, new)]
-    return [*found, *_attributes(name, old, new)]
+    kinds = (_parameters, _labels, _values, _attributes)
+    return [change for changes in kinds for change in changes(name, old, new)]
 
 
 def _parameters(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
@@ -105,19 +101,13 @@ def _attributes(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]
 
 def _labels(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
     for variable in sorted(map(str, old.variables.keys() ^ new.variables.keys())):
-        yield Change(
-            name, "only in one", variable, f"only in the {'old' if variable in old.variables else 'new'} result"
-        )
+        where = "old" if variable in old.variables else "new"
+        yield Change(name, "only in one", variable, f"only in the {where} result")
     for dim in sorted(map(str, old.coords.keys() & new.coords.keys())):
         was, now = old[dim].values, new[dim].values
         if not np.array_equal(was, now, equal_nan=was.dtype.kind == now.dtype.kind == "f"):
-            gone, come = (_short([x for x in a.ravel() if x not in b]) for a, b in ((was, now), (now, was)))
+            gone, come = (few([x for x in a.ravel() if x not in b], 6) for a, b in ((was, now), (now, was)))
             yield Change(name, "labels", dim, f"labels gone: {gone or 'none'}; come: {come or 'none'}")
-
-
-def _short(labels: list[Any]) -> str:
-    texts = [str(label) for label in labels]
-    return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")
 
 
 def _values(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:

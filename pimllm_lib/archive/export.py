@@ -34,6 +34,7 @@ _LICENCES = {
     "MIT": ("https://spdx.org/licenses/MIT", "the code"),
 }
 TITLE = "What hybrid analog processing-in-memory buys a 1-bit LLM: results, notebooks and model"
+_TITLE_AND_VERSION = f"{TITLE} (pimllm {__version__})"
 SUMMARY = (
     "Archived results of pimllm, a model of hybrid analog processing-in-memory and systolic accelerators for 1-bit language "
     "models, with the notebooks and the library that make them again. data/manifest.json names each archived file by its "
@@ -66,11 +67,10 @@ def export(folder: Path, target: Path) -> Path:
 
 def _foreign(folder: Path) -> list[str]:
     """Return which results the sources that would go with them have not given."""
-    known = {name: path for name, path in manifest.names(folder).items() if name in paths.slugs()}
     return [
         f"{name} is from other sources, and 'pimllm attest' has not said that these give it again"
-        for name, path in known.items()
-        if not attested.holds(folder, path, provenance.source_hash(name))
+        for name, path in manifest.names(folder).items()
+        if name in paths.slugs() and not attested.holds(folder, path, provenance.source_hash(name))
     ]
 
 
@@ -98,17 +98,14 @@ def _crate(contents: dict[str, bytes], published: date) -> dict[str, Any]:
     def add(entity: str, kind: str, **properties: Any) -> Any:
         return crate.add(ContextEntity(crate, entity, properties={"@type": kind, **properties}))
 
-    team, subject = (
-        add("#contributors", "Organization", name=AUTHORS),
-        add(_SUBJECT, "ScholarlyArticle", name=_SUBJECT_NAME),
-    )
+    team = add("#contributors", "Organization", name=AUTHORS)
+    subject = add(_SUBJECT, "ScholarlyArticle", name=_SUBJECT_NAME)
     licences = {
         name: add(url, "CreativeWork", name=name, description=f"Licence of {scope}.")
         for name, (url, scope) in _LICENCES.items()
     }
     files_of = {
-        name: crate.add_file(name, name, properties=_described(name, data) | {"license": _licence(name, licences)})
-        for name, data in contents.items()
+        name: crate.add_file(name, name, properties=_described(name, data, licences)) for name, data in contents.items()
     }
     software = add("#pimllm", "SoftwareApplication", name="pimllm", version=__version__, identifier=swhid.library())
     studies = {name: entity for name, entity in files_of.items() if name.startswith(f"data/{manifest.STUDIES}/")}
@@ -123,37 +120,32 @@ def _crate(contents: dict[str, bytes], published: date) -> dict[str, Any]:
             object=[entity for name, entity in studies.items() if name.endswith(".yaml")],
             result=[entity for name, entity in studies.items() if name.endswith(".nc")],
         )  # fmt: skip
-    root = crate.root_dataset
     properties = {
-        "name": f"{TITLE} (pimllm {__version__})", "version": __version__,
-        "description": SUMMARY, "keywords": list(KEYWORDS),
+        "name": _TITLE_AND_VERSION, "version": __version__, "description": SUMMARY, "keywords": list(KEYWORDS),
         "datePublished": published.isoformat(), "license": licences[dataset.LICENCE], "author": team, "publisher": team,
         "about": subject,
     }  # fmt: skip
     for name, value in properties.items():
-        root[name] = value
+        crate.root_dataset[name] = value
     generated: dict[str, Any] = crate.metadata.generate()
     generated["@graph"].sort(key=lambda entity: str(entity["@id"]))
     return generated
 
 
-def _licence(name: str, licences: dict[str, Any]) -> Any:
-    return licences[dataset.LICENCE if name.startswith("data/") else "MIT"]
-
-
-def _described(name: str, data: bytes) -> dict[str, Any]:
+def _described(name: str, data: bytes, licences: dict[str, Any]) -> dict[str, Any]:
     """Return what a crate says of one file."""
     said = {"name": Path(name).name, "contentSize": str(len(data)), "sha256": files.hash_of(data)}
     if name.endswith(".nc"):
         said["name"] = str(dataset.decode(data, name).attrs.get("title", said["name"]))
-    return said | {"encodingFormat": _FORMATS.get(Path(name).suffix, "text/plain")}
+    licence = licences[dataset.LICENCE if name.startswith("data/") else "MIT"]
+    return said | {"encodingFormat": _FORMATS.get(Path(name).suffix, "text/plain"), "license": licence}
 
 
 def _deposit(published: date) -> dict[str, Any]:
     """Return the metadata of a deposit, as Zenodo's interface takes it. It has no identifier: the repository gives one."""
     return {
         "metadata": {
-            "upload_type": "dataset", "title": f"{TITLE} (pimllm {__version__})", "description": SUMMARY,
+            "upload_type": "dataset", "title": _TITLE_AND_VERSION, "description": SUMMARY,
             "creators": [{"name": AUTHORS}], "version": __version__, "publication_date": published.isoformat(),
             "license": dataset.LICENCE.lower(), "access_right": "open", "keywords": list(KEYWORDS),
             "related_identifiers": [

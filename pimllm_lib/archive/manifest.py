@@ -8,12 +8,12 @@ manifest settles on what is there. Whoever reads in between, or after a run was 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip, unknown
 
 NAME = "manifest.json"
 #: Where an archive has studies: descriptions, and results that notebooks read and none makes.
@@ -39,15 +39,11 @@ def entry(content: bytes) -> Entry:
 def compose(entries: Mapping[str, Entry]) -> bytes:
     """Return the manifest of some files: JSON with sorted keys, one line each, and its own digest."""
     body = {"schema_version": SCHEMA_VERSION, "files": dict(entries)}
-    return _text(body | {"digest": _digest(body)})
+    return _text(body | {"digest": files.hash_of(_text(body))})
 
 
 def _text(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return files.hash_of(_text(body))
 
 
 def parse(text: bytes, where: object = NAME) -> dict[str, Entry]:
@@ -55,7 +51,7 @@ def parse(text: bytes, where: object = NAME) -> dict[str, Entry]:
     try:
         content = json.loads(text)
         body = {key: value for key, value in content.items() if key != "digest"}
-        whole = content["digest"] == _digest(body) and text == _text(content)
+        whole = content["digest"] == files.hash_of(_text(body)) and text == _text(content)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise BadInput(f"{where} is not a manifest; wanted JSON with files and a digest") from None
     if not whole:
@@ -104,6 +100,14 @@ def names(folder: Path) -> dict[str, Path]:
     if not found:
         raise BadInput(f"{folder} holds no results; wanted a folder with .nc files or a {NAME}")
     return found
+
+
+def chosen(listed: Mapping[str, Path], wanted: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the wanted results of those listed, all where none is named. Raises UnknownName for one that is not listed."""
+    for name in wanted:
+        if name not in listed:
+            raise unknown("result", name, listed)
+    return {name: listed[name] for name in wanted or listed}
 
 
 def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False) -> list[Path]:
@@ -156,11 +160,8 @@ def hash_of(folder: Path) -> str:
 
 def unsettled(folder: Path) -> list[str]:
     """Return one line for each file that was being renewed when a run was killed, or is being renewed now."""
-    return [
-        f"{name} is being renewed, or a run that renewed it was killed"
-        for name, said in load(folder).items()
-        if "next" in said
-    ]
+    renewed = [name for name, said in load(folder).items() if "next" in said]
+    return [f"{name} is being renewed, or a run that renewed it was killed" for name in renewed]
 
 
 def damage(folder: Path) -> list[str]:
@@ -169,17 +170,13 @@ def damage(folder: Path) -> list[str]:
     Raises BadInput when the manifest itself is missing or damaged.
     """
     for _ in range(_RETRIES):
-        before, lines = files.read(folder / NAME) if (folder / NAME).is_file() else b"", _damage(folder)
+        before, known = files.read(folder / NAME) if (folder / NAME).is_file() else b"", load(folder)
+        lines = [line for name, said in known.items() if (line := _wrong(folder, name, said))]
+        there = (path.relative_to(folder).as_posix() for path in datasets(folder))
+        lines += [f"{name} is not in the manifest" for name in there if name not in known]
         if not lines or files.read(folder / NAME) == before:  # else another run has put files in place meanwhile
             break
     return lines
-
-
-def _damage(folder: Path) -> list[str]:
-    known = load(folder)
-    lines = [line for name, said in known.items() if (line := _wrong(folder, name, said))]
-    there = (path.relative_to(folder).as_posix() for path in datasets(folder))
-    return lines + [f"{name} is not in the manifest" for name in there if name not in known]
 
 
 def datasets(folder: Path) -> list[Path]:

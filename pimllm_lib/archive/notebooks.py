@@ -29,10 +29,6 @@ class NotebookFailed(RuntimeError):
         super().__init__(text)
         self.bad_input = bad_input
 
-    def __reduce__(self) -> tuple[type[NotebookFailed], tuple[str, bool]]:
-        """Come whole from another process."""
-        return type(self), (str(self), self.bad_input)
-
 
 def run(
     slug: str, into: Path, values: Mapping[str, Any] | None = None, *, data_only: bool = False, progress: bool = False
@@ -52,13 +48,16 @@ def run(
             _keep_computing(content)
         made.write_text(json.dumps(content), encoding="utf-8")
         _execute(source, made, {**given, "into": scratch}, progress)
-        _refuse_warnings(made, slug)
-        _forget_the_machine(made, source, scratch, given)
-        if data_only:
-            made.unlink()
+        content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed"))
+        made.unlink()
+        _refuse_warnings(content["cells"], slug)
         contents = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir()) if path.is_file()}
+    if not data_only:
+        _forget_the_run(content)
+        content["metadata"]["pimllm"] = _made_from(source, given, contents.get(f"{slug}.nc"))
+        contents[made.name] = json.dumps(content, indent=1, sort_keys=True).encode()
     manifest.publish(into, contents)
-    return into / (f"{slug}.nc" if data_only else f"{slug}.ipynb")
+    return into / (f"{slug}.nc" if data_only else made.name)
 
 
 def _keep_computing(content: dict[str, Any]) -> None:
@@ -81,15 +80,12 @@ def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bo
     before = os.environ.get(RUNNING)
     os.environ[RUNNING] = source_hash(source.stem, source)  # the kernel inherits it
     try:
-        papermill.execute_notebook(
-            str(made),
-            str(made),
-            dict(settings),
-            kernel_name="python3",
-            progress_bar=progress,
-            config=_local_sockets(made.parent),
-            kernel_manager_class=_quiet_kernel(),
-        )
+        kernel = {
+            "kernel_name": "python3",
+            "config": _local_sockets(made.parent),
+            "kernel_manager_class": _quiet_kernel(),
+        }
+        papermill.execute_notebook(str(made), str(made), dict(settings), progress_bar=progress, **kernel)
     except PapermillExecutionError as error:
         raise _failed(source.stem, error) from None
     except DeadKernelError:
@@ -113,15 +109,15 @@ def _failed(slug: str, error: Any) -> NotebookFailed:
     return NotebookFailed(f"{slug} failed in cell {error.exec_count}; nothing was written\n  {where}\n  {said}")
 
 
-def _refuse_warnings(path: Path, slug: str) -> None:
+def _refuse_warnings(cells: list[dict[str, Any]], slug: str) -> None:
     """Raise NotebookFailed when a cell wrote to stderr: a warning is a defect, and it names files of this machine. That a
     name of this library moved is none.
     """
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    for cell in cells:
         for output in cell.get("outputs", []):
-            if output.get("name") == "stderr" and "DeprecationWarning: pimllm_lib." not in "".join(output["text"]):
-                said = "".join(output["text"]).strip().splitlines()[0]
-                raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {said}")
+            text = "".join(output.get("text", []))
+            if output.get("name") == "stderr" and "DeprecationWarning: pimllm_lib." not in text:
+                raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {text.strip().splitlines()[0]}")
 
 
 def _quiet_kernel() -> Any:
@@ -148,31 +144,24 @@ def _local_sockets(folder: Path) -> Any:
     return Config({"KernelManager": {"transport": "ipc", "ip": name}} if fits else {})
 
 
-def _forget_the_machine(path: Path, source: Path, scratch: str, values: Mapping[str, Any]) -> None:
-    """Take times and folders of this run out of the executed copy, so that equal runs give equal files; say what made it."""
-    text = path.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed")
-    content = json.loads(text)
+def _forget_the_run(content: dict[str, Any]) -> None:
+    """Take times and drawn names out of an executed copy, so that equal runs give equal files."""
     content["metadata"].pop("papermill", None)
-    content["metadata"]["pimllm"] = _made_from(source, values) | {"dataset": _hash_of(path.with_suffix(".nc"))}
     for cell in content["cells"]:
         for key in ("papermill", "execution"):
             cell["metadata"].pop(key, None)
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["id"] = "injected-parameters"  # papermill draws one
-    path.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def _made_from(source: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that an executed copy depends on."""
+def _made_from(source: Path, values: Mapping[str, Any], dataset: bytes | None) -> dict[str, Any]:
+    """Return everything that an executed copy depends on, and the hash of the dataset it made, if any."""
     return {
         "page_hash": page_hash(source),
         "parameters": parameters.changed(str(source), values),
         "packages": package_versions(),
+        "dataset": "" if dataset is None else files.hash_of(dataset),
     }
-
-
-def _hash_of(dataset: Path) -> str:
-    return files.hash_of(files.read(dataset)) if dataset.is_file() else ""
 
 
 def _names_a_file(text: str) -> bool:
@@ -189,5 +178,6 @@ def stale(slug: str, into: Path, values: Mapping[str, Any] | None = None) -> boo
     own_files = slug.endswith(".ipynb") or any(isinstance(text, str) and _names_a_file(text) for text in texts)
     if own_files or not manifest.intact(into, *names):
         return True
-    made = json.loads((into / names[0]).read_text(encoding="utf-8"))["metadata"].get("pimllm")
-    return bool(made != _made_from(source, values or {}) | {"dataset": _hash_of(into / names[1])})
+    executed, dataset = (files.read(into / name) for name in names)
+    made = json.loads(executed)["metadata"].get("pimllm")
+    return bool(made != _made_from(source, values or {}, dataset))

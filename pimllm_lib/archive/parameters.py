@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,9 @@ _PLAIN = re.compile(r"[\w .,:+/~@-]*")
 _LONGEST = 1 << 20
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a notebook: its declared type, its default as written, and its help text."""
-
-    name: str
-    type: str
-    default: str
-    help: str
-
-
-def of(slug: str) -> dict[str, Parameter]:
-    """Return the parameters of a notebook, from the cell tagged so.
+def of(slug: str) -> dict[str, dict[str, str]]:
+    """Return the parameters of a notebook from the cell tagged so, each as papermill has it: with `inferred_type_name`,
+    the type as declared, `default`, as written, and `help`.
 
     Raises BadInput when it is no Python notebook, or has no parameter `into`, the folder that receives its result.
     """
@@ -42,16 +32,15 @@ def of(slug: str) -> dict[str, Parameter]:
     path = notebook(slug)
     code_cells(path)  # refuses what is no notebook
     try:
-        found = papermill.inspect_notebook(str(path))
+        found: dict[str, dict[str, str]] = papermill.inspect_notebook(str(path))
     except Exception as error:  # papermill and nbformat refuse in many ways
-        raise BadInput(
-            f"{path} is not a Python notebook: {str(error).splitlines()[0] if str(error) else error}"
-        ) from None
+        said = str(error).partition("\n")[0]
+        raise BadInput(f"{path} is not a Python notebook: {said}") from None
     if "into" not in found:
         raise BadInput(
             f"{path} has no parameter 'into'; wanted a cell tagged 'parameters' with it, as new-study writes"
         )
-    return {name: Parameter(name, p["inferred_type_name"], p["default"], p["help"]) for name, p in found.items()}
+    return found
 
 
 def check(slug: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,13 +53,14 @@ def check(slug: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in known or name == "into":
             raise unknown(f"parameter of {slug}", name, known.keys() - {"into"})
-    return {name: _typed(known[name], value) for name, value in given.items()}
+    declared = {name: (known[name]["inferred_type_name"], known[name]["default"]) for name in given}
+    return {name: _typed(name, *declared[name], value) for name, value in given.items()}
 
 
 def changed(slug: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the checked values that are not the notebook's own defaults."""
     known = of(slug) if values else {}
-    return {name: value for name, value in values.items() if value != _literal(known[name].default)}
+    return {name: value for name, value in values.items() if value != _literal(known[name]["default"])}
 
 
 def from_file(path: Path) -> dict[str, Any]:
@@ -92,22 +82,21 @@ def from_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def _typed(parameter: Parameter, given: Any) -> Any:
-    item = re.fullmatch(r"list\[(\w+)\]", parameter.type)
-    kind = item[1] if item else parameter.type
-    value = _literal(given) if parameter.type != "str" else given
+def _typed(name: str, declared: str, default: str, given: Any) -> Any:
+    item = re.fullmatch(r"list\[(\w+)\]", declared)
+    kind = item[1] if item else declared
+    value = _literal(given) if declared != "str" else given
     if isinstance(value, list) and kind != "str":
         value = [_literal(x) for x in value]  # YAML reads 1e-5 as text
-    if item and value == [] == _literal(parameter.default):
+    if item and value == [] == _literal(default):
         return value  # where nothing is a choice of its own
     allowed = _TYPES.get(kind, ())
     items = value if item and isinstance(value, list) and value else [value]
     if (item and not isinstance(value, list)) or not all(type(x) in allowed for x in items):
-        said = f"parameter {parameter.name} is {clip(given)}"
-        raise BadInput(f"{said}; wanted {parameter.type}, like {parameter.default}")
+        raise BadInput(f"parameter {name} is {clip(given)}; wanted {declared}, like {default}")
     for x in items:
         if isinstance(x, str) and not _PLAIN.fullmatch(x):
-            raise BadInput(f"parameter {parameter.name} holds {clip(x)}; wanted a name, a path or a number")
+            raise BadInput(f"parameter {name} holds {clip(x)}; wanted a name, a path or a number")
     return value
 
 

@@ -18,21 +18,8 @@ from typing import Any
 
 from pimllm_lib import __version__
 from pimllm_lib.archive import code
+from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.core.paths import (
-    CHAPTERS,
-    CHECKPOINTS,
-    DATA,
-    LOCK,
-    NOTEBOOKS,
-    PACKAGE,
-    STUDIES,
-    chapters,
-    library,
-    logical,
-    notebook,
-    slugs,
-)
 
 #: The source hash of the notebook that a kernel runs: whoever started it knows the file, so the kernel need not read it.
 RUNNING = "PIMLLM_SOURCE_HASH"
@@ -59,12 +46,9 @@ def closure(sources: Iterable[str]) -> list[Path]:
         if path is not None and path not in found:
             found.add(path)
             todo += _imports(_content(path).decode())
-    read = {path for module, patterns in _READS.items() if PACKAGE / module in found for path in _data(patterns)}
-    return sorted(found | read | set(PACKAGE.glob("catalog/*.toml")), key=logical)
-
-
-def _data(patterns: Iterable[str]) -> set[Path]:
-    return {path for pattern in patterns for path in DATA.glob(pattern)}
+    patterns = [pattern for module, reads in _READS.items() if paths.PACKAGE / module in found for pattern in reads]
+    read = {path for pattern in patterns for path in paths.DATA.glob(pattern)}
+    return sorted(found | read | set(paths.PACKAGE.glob("catalog/*.toml")), key=paths.logical)
 
 
 def source_hash(slug: str, path: Path | None = None) -> str:
@@ -74,25 +58,25 @@ def source_hash(slug: str, path: Path | None = None) -> str:
     statements alone.
     """
     try:
-        place = path or notebook(slug)
+        place = path or paths.notebook(slug)
     except BadInput:
         return hash_of(["import pimllm_lib"])
     cells = code_cells(place)
-    return hash_of(code.computing(cells) if place.parent == NOTEBOOKS else cells)
+    return hash_of(code.computing(cells) if place.parent == paths.NOTEBOOKS else cells)
 
 
 def page_hash(path: Path) -> str:
     """Return 16 hex digits over everything that the executed copy of a notebook depends on, its prose too."""
     cells = json.dumps(json.loads(path.read_text(encoding="utf-8"))["cells"], sort_keys=True)
-    return _hash(cells, [*closure(code_cells(path)), LOCK])
+    return _hash(cells, [*closure(code_cells(path)), paths.LOCK])
 
 
 def study_hash(spec: Mapping[str, Any]) -> str:
     """Return 16 hex digits over what evaluates a point of a study, given as its table; what is studied is not in it."""
     if "notebook" in spec:
-        return source_hash(str(spec["notebook"]), notebook(str(spec["notebook"])))
+        return source_hash(str(spec["notebook"]), paths.notebook(str(spec["notebook"])))
     evaluator = "analog.noise.study" if "curves" in spec else "sweep.points"
-    return hash_of([f"import {PACKAGE.name}.{evaluator}"])
+    return hash_of([f"import {paths.PACKAGE.name}.{evaluator}"])
 
 
 def sources_here(name: str, made: Mapping[str, Any]) -> str | None:
@@ -101,16 +85,16 @@ def sources_here(name: str, made: Mapping[str, Any]) -> str | None:
     made: its provenance.
     """
     spec = made["parameters"]
-    if name in slugs():
+    if name in paths.slugs():
         return source_hash(name)
-    known = spec["notebook"] in slugs() if "notebook" in spec else "curves" in spec or "axes" in spec
+    known = spec["notebook"] in paths.slugs() if "notebook" in spec else "curves" in spec or "axes" in spec
     return study_hash(spec) if known else None
 
 
 def hash_of(cells: Iterable[str]) -> str:
     """Return 16 hex digits over what some code says, what it reaches, and the packages that can change a number."""
     cells = list(cells)
-    return _hash("\n".join(code.said(cell) for cell in cells), [*closure(cells), LOCK])
+    return _hash("\n".join(code.said(cell) for cell in cells), [*closure(cells), paths.LOCK])
 
 
 def sources_hash() -> str:
@@ -118,23 +102,23 @@ def sources_hash() -> str:
 
     Of the archived studies it has what they are of, not what came out: their results depend on it.
     """
-    cells = ["\n".join(map(code.said, code_cells(path))) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-    read = [*DATA.rglob("*.csv"), *CHECKPOINTS.glob("*/*"), *STUDIES.glob("*.yaml"), LOCK]
-    return _hash("\n".join(cells), sorted([*library(), *chapters(), *read], key=logical))
+    cells = ["\n".join(map(code.said, code_cells(path))) for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
+    read = [*paths.DATA.rglob("*.csv"), *paths.CHECKPOINTS.glob("*/*"), *paths.STUDIES.glob("*.yaml"), paths.LOCK]
+    return _hash("\n".join(cells), sorted([*paths.library(), *paths.chapters(), *read], key=paths.logical))
 
 
-def _hash(text: str, paths: Iterable[Path]) -> str:
+def _hash(text: str, read: Iterable[Path]) -> str:
     """Return 16 hex digits over a text and what files say, with their places in a checkout."""
     digest = sha256(text.encode())
-    for path in paths:
+    for path in read:
         if path.is_file():
-            digest.update(logical(path).encode() + b"\0" + _said(path))
+            digest.update(paths.logical(path).encode() + b"\0" + _said(path))
     return digest.hexdigest()[:16]
 
 
 def _said(path: Path) -> bytes:
     """Return what a file says: of a module its code, of the lock the packages that can change a number."""
-    if path == LOCK:
+    if path == paths.LOCK:
         names = "|".join(map(re.escape, PACKAGES))
         return "\n".join(re.findall(rf"(?im)^(?:{names})==[^ \\;]+", _content(path).decode())).encode()
     return code.said(_content(path).decode()).encode() if path.suffix == ".py" else _content(path)
@@ -176,13 +160,12 @@ def package_versions() -> dict[str, str]:
 
 def code_cells(path: Path) -> list[str]:
     """Return the source of each code cell of a notebook. Raises BadInput when the file is none."""
+    text = files.read(path)
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = json.loads(text)["cells"]
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise BadInput(f"{path} is not a notebook; wanted a Jupyter notebook of format 4") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 @lru_cache(maxsize=1024)
@@ -192,20 +175,20 @@ def _imports(source: str) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names += _of_package(node) if node.module == PACKAGE.name else [node.module]
+            names += _of_package(node) if node.module == paths.PACKAGE.name else [node.module]
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return [name for name in names if name.split(".")[0] in (PACKAGE.name, CHAPTERS.name)]
+    return [name for name in names if name.split(".")[0] in (paths.PACKAGE.name, paths.CHAPTERS.name)]
 
 
 def _of_package(node: ast.ImportFrom) -> list[str]:
     """Return the package where a public name is taken from it: it loads these lazily, and its modules load nothing of it."""
     taken = (alias.name for alias in node.names if alias.name != "__version__")
-    return [PACKAGE.name] if any(_file(f"{PACKAGE.name}.{name}") is None for name in taken) else []
+    return [paths.PACKAGE.name] if any(_file(f"{paths.PACKAGE.name}.{name}") is None for name in taken) else []
 
 
 @lru_cache(maxsize=1024)
 def _file(module: str) -> Path | None:
-    home = CHAPTERS if module.split(".")[0] == CHAPTERS.name else PACKAGE
+    home = paths.CHAPTERS if module.split(".")[0] == paths.CHAPTERS.name else paths.PACKAGE
     path = home.parent.joinpath(*module.split("."))
     choices = (path.with_suffix(".py"), path / "__init__.py")
     return next((choice for choice in choices if choice.is_file()), None)

@@ -30,28 +30,23 @@ def results(what: str) -> dict[str, xr.Dataset]:
         if (folder / manifest.NAME).is_file() and (wrong := manifest.damage(folder)):
             raise BadInput(f"{folder} is not as its manifest says: {wrong[0]}")
         return {name: dataset.load(file) for name, file in manifest.names(folder).items()}
-    if path.is_file():
-        if zipfile.is_zipfile(path):
-            return {
-                PurePosixPath(name).stem: dataset.decode(data, name)
-                for name, data in crate(path).items()
-                if _is_result(name)
-            }
-        return {path.stem: dataset.load(path)}
-    return _at_revision(what)
+    if path.is_file() and zipfile.is_zipfile(path):
+        contents = crate(path, path)
+        return {PurePosixPath(name).stem: dataset.decode(contents[name], name) for name in filter(_is_result, contents)}
+    return {path.stem: dataset.load(path)} if path.is_file() else _at_revision(what)
 
 
 def _is_result(name: str) -> bool:
     return name.endswith(".nc")
 
 
-def crate(path: Path) -> dict[str, bytes]:
-    """Return the archive in a crate: name in its manifest -> content, the manifest too.
+def crate(packed: Path | BytesIO, path: object) -> dict[str, bytes]:
+    """Return the archive in a crate: name in its manifest -> content, the manifest too. path: what errors call it.
 
     Raises BadInput when a member leaves its folder, is larger than the manifest says, or has other bytes.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(packed) as file:
             members = {name: info for info in file.infolist() if (name := info.filename) and not info.is_dir()}
             for name in members:
                 files.below(name)

@@ -1,4 +1,7 @@
-"""Whether an archive can be believed: its bytes, what they say of themselves, and whether its numbers come out again."""
+"""Whether an archive can be believed: its bytes, what they say of themselves, and whether its numbers come out again.
+
+`verify` says what is wrong; `attest` says beside the archive, whose files stay as they are, which results come out again.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import xarray as xr
 
 from pimllm_lib.analysis import claims
 from pimllm_lib.archive import attested, dataset, diff, jobs, manifest, notebooks, parameters, provenance, versions
-from pimllm_lib.core import paths
+from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, unknown
 from pimllm_lib.core.schema import SCHEMA_VERSION, VARIABLES
 
@@ -24,22 +27,17 @@ Repeat = Callable[[Mapping[str, xr.Dataset]], Mapping[str, list[str]]]
 class Finding:
     """What a verification found: problems, things worth knowing, the numbers that moved, and the hashes of what is there."""
 
+    archive_hash: str = ""
+    datasets: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+    recomputed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     moved: list[diff.Change] = field(default_factory=list)
-    results: list[str] = field(default_factory=list)
-    recomputed: list[str] = field(default_factory=list)
-    archive_hash: str = ""
-    datasets: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain objects."""
-        return {
-            "archive_hash": self.archive_hash, "datasets": self.datasets, "results": self.results,
-            "recomputed": self.recomputed,
-            "problems": self.problems, "notes": self.notes,
-            "moved": [change.as_dict() for change in self.moved],
-        }  # fmt: skip
+        return vars(self) | {"moved": [change.as_dict() for change in self.moved]}
 
 
 def verify(
@@ -56,36 +54,41 @@ def verify(
     try:
         found.problems = manifest.damage(folder)
         found.archive_hash = manifest.hash_of(folder)
-        listed_as = manifest.load(folder)
-        found.datasets = sorted(str(said.get("sha256")) for name, said in listed_as.items() if name.endswith(".nc"))
-        listed = manifest.names(folder)
+        entries = manifest.load(folder).items()
+        found.datasets = sorted(str(said.get("sha256")) for name, said in entries if name.endswith(".nc"))
+        every = manifest.names(folder)
     except BadInput as error:
         found.problems = [str(error)]
         return found
-    for name in names:
-        if name not in listed:
-            raise unknown("result", name, listed)
-    found.results = list(dict.fromkeys(names)) or list(listed)
+    listed = manifest.chosen(every, names)
+    found.results = list(listed)
     if found.problems:
         return found
-    kept = {name: dataset.load(listed[name]) for name in found.results}
+    kept = {name: dataset.load(path) for name, path in listed.items()}
     found.problems = [line for name, ds in kept.items() for line in schema_problems(name, ds)]
     if found.problems:
         return found
-    found.notes = list(_notes(folder, found.archive_hash, {name: listed[name] for name in kept}))
+    if versions.released_as(found.archive_hash) is None:
+        found.notes.append(f"the archive is no released one: its hash is {found.archive_hash[:16]}...")
+    found.notes += _from_elsewhere(folder, listed, kept)
     if recompute:
         studies = {name: ds for name, ds in kept.items() if manifest.is_study(folder, listed[name])}
         _recompute(found, {name: ds for name, ds in kept.items() if name not in studies}, at_once, progress)
         _repeat(found, studies, repeat)
-    _look_at_list(found, folder)
-    return found
-
-
-def _look_at_list(found: Finding, folder: Path) -> None:
     try:
         found.notes += attested.strangers(folder)
     except BadInput as error:
         found.problems.append(f"{error}; nothing in it is believed")
+    return found
+
+
+def _from_elsewhere(folder: Path, listed: Mapping[str, Path], kept: Mapping[str, xr.Dataset]) -> Iterator[str]:
+    """Yield which results these sources have not given."""
+    for name, ds in kept.items():
+        made = dataset.record(ds, name)
+        here = provenance.sources_here(name, made)
+        if here is not None and not attested.holds(folder, listed[name], here):
+            yield f"{name} was made from other sources ({made['source_hash']}); here they are {here}"
 
 
 def schema_problems(name: str, ds: xr.Dataset) -> Iterator[str]:
@@ -106,22 +109,11 @@ def schema_problems(name: str, ds: xr.Dataset) -> Iterator[str]:
             yield f"{name}: {variable} is in {unit}; wanted {VARIABLES[variable].unit}"
 
 
-def _notes(folder: Path, archive_hash: str, listed: Mapping[str, Path]) -> Iterator[str]:
-    """Yield what is worth knowing: an archive that is no released one, results that these sources have not given."""
-    if versions.released_as(archive_hash) is None:
-        yield f"the archive is no released one: its hash is {archive_hash[:16]}..."
-    for name, path in listed.items():
-        made = dataset.record(dataset.load(path), name)
-        here = provenance.sources_here(name, made)
-        if here is not None and not attested.holds(folder, path, here):
-            yield f"{name} was made from other sources ({made['source_hash']}); here they are {here}"
-
-
 def _recompute(found: Finding, kept: dict[str, xr.Dataset], at_once: int, progress: bool) -> None:
     """Compute each result again with its own parameters, and compare; then the verdicts."""
-    unknown_here = [name for name in kept if name not in paths.slugs()]
-    found.notes += [f"{name} is not recomputed: this version has no notebook of that name" for name in unknown_here]
-    todo = {name: ds for name, ds in kept.items() if name not in unknown_here}
+    todo = {name: ds for name, ds in kept.items() if name in paths.slugs()}
+    strange = (name for name in kept if name not in todo)
+    found.notes += [f"{name} is not recomputed: this version has no notebook of that name" for name in strange]
     try:
         fresh = recomputed({name: dataset.parameters(ds) for name, ds in todo.items()}, at_once, progress)
     except notebooks.NotebookFailed as error:
@@ -149,11 +141,51 @@ def _repeat(found: Finding, studies: Mapping[str, xr.Dataset], repeat: Repeat | 
         departing = repeat(studies)
         found.recomputed += departing
         found.problems += [line for lines in departing.values() for line in lines]
-        found.notes += [
-            f"{name} is not repeated: this version names no trial of it" for name in studies.keys() - departing
-        ]
+        untried = studies.keys() - departing
+        found.notes += [f"{name} is not repeated: this version names no trial of it" for name in untried]
     elif studies:
         found.notes.append(
             f"studies are not computed again ({len(studies)} here): --heavy repeats a trial of each, "
             "'pimllm sweep data/studies/NAME.yaml --archive' all of one"
         )
+
+
+@dataclass
+class Outcome:
+    """What an attestation found: results that held before, those attested now, and what departs, in one line each."""
+
+    held: list[str] = field(default_factory=list)
+    attested: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def attest(folder: Path, names: Sequence[str] = (), *, at_once: int = 1, progress: bool = False) -> Outcome:
+    """Compute again what these sources have not given yet, and attest each result that agrees, values and attributes.
+
+    names: results to look at, all unless given. The checkout's archive is of the notebooks' own parameters; another one
+    keeps the parameters that its results were made with. Studies take hours and are not computed again.
+    Raises UnknownName for a name that the archive does not have, BadInput for an archive or a list that is damaged.
+    """
+    attested.load(folder)
+    if wrong := manifest.damage(folder):
+        raise BadInput(f"{folder} is not as its manifest says: {wrong[0]}")
+    ours = {name: path for name, path in manifest.names(folder).items() if name in paths.slugs()}
+    listed = manifest.chosen(ours, names)
+    here = {name: provenance.source_hash(name) for name in listed}
+    found = Outcome(held=[name for name, path in listed.items() if attested.holds(folder, path, here[name])])
+    kept = {name: dataset.load(path) for name, path in listed.items() if name not in found.held}
+    own = folder.resolve() == paths.DATA
+    try:
+        fresh = recomputed({n: {} if own else dataset.parameters(ds) for n, ds in kept.items()}, at_once, progress)
+    except notebooks.NotebookFailed as error:
+        found.problems.append(str(error))
+        fresh = {}
+    given = {name: here[name] for name in found.held if dataset.sources_of(listed[name]) != here[name]}
+    for name, ds in fresh.items():
+        changes = diff.results(name, kept[name], ds)
+        found.problems += map(str, changes)
+        if not changes:
+            found.attested.append(name)
+            given[name] = dataset.sources_of(ds)  # of what ran: files may have changed meanwhile
+    attested.add(folder, {files.hash_of(files.read(listed[name])): sources for name, sources in given.items()})
+    return found

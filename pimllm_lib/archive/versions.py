@@ -28,15 +28,13 @@ class Release:
 
 def releases(path: Path = paths.VERSIONS) -> dict[str, Release]:
     """Return version -> release, in the order of the file. Raises BadInput when the file is damaged."""
+    text = files.read(path)
     try:
-        content = json.loads(files.read(path))
         found = {
             v: Release(v, date.fromisoformat(said["date"]), said["archive"], frozenset(said.get("datasets", ())))
-            for v, said in content.items()
+            for v, said in json.loads(text).items()
         }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, BadInput):
-            raise
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise BadInput(f"{path} is not a list of versions; wanted version -> date and archive") from None
     hashes = [text for one in found.values() for text in (one.archive, *one.datasets) if text is not None]
     if not all(isinstance(text, str) and re.fullmatch(r"[0-9a-f]{64}", text) for text in hashes):

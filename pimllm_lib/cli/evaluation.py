@@ -1,41 +1,33 @@
-"""Commands that compute numbers: evaluate, explain, claims."""
+"""Commands that compute numbers: evaluate, explain, claims, lifetime."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from pimllm_lib.cli import printing
+from pimllm_lib.cli.command import JSON_LIST, command, option, print_problems, print_rows
+from pimllm_lib.core.errors import BadInput
 
 #: The contexts of the published figures.
 CONTEXTS = ["128", "256", "512", "1024", "2048", "4096"]
 
 
-def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate", help="what decoding one token costs",
-        description="Print what decoding one token costs. Options that name something may repeat.",
-        epilog="example: pimllm evaluate --system tpu-llm --model opt-6.7b --context 128 --conventions as-published",
-    )  # fmt: skip
-    add = parser.add_argument
-    add("--system", action="append", metavar="NAME|FILE", help="accelerator (default tpu-llm); a name or a TOML file")
-    add("--model", action="append", required=True, metavar="NAME|FILE",
-        help="language model: a name, a TOML file, or a Hugging Face config.json")  # fmt: skip
-    add("--context", action="append", metavar="TOKENS", help=f"tokens in the cache (default {' '.join(CONTEXTS)})")
-    add("--conventions", action="append", metavar="NAME|FILE", help="accounting (default corrected)")
-    add("--array", metavar="NAME|FILE", help="use this systolic array instead of the system's own")
-    add("--remedy", action="append", metavar="NAME",
-        help="put a remedy for long contexts on every system and model, in order; see `pimllm remedies`")  # fmt: skip
-    out = parser.add_mutually_exclusive_group()
-    out.add_argument("--json", action="store_true", help="print a JSON list of objects")
-    out.add_argument("--csv", action="store_true", help="print comma-separated values")
-    out.add_argument("--netcdf", metavar="FILE", help="write the dataset as netCDF-4")
-    parser.set_defaults(run=evaluate)
-
-
+@command(
+    "what decoding one token costs",
+    "evaluate --system tpu-llm --model opt-6.7b --context 128 --conventions as-published",
+    option("--system", action="append", metavar="NAME|FILE", help="accelerator (default tpu-llm); a name or a TOML file"),
+    option("--model", action="append", required=True, metavar="NAME|FILE",
+           help="language model: a name, a TOML file, or a Hugging Face config.json"),
+    option("--context", action="append", metavar="TOKENS", help=f"tokens in the cache (default {' '.join(CONTEXTS)})"),
+    option("--conventions", action="append", metavar="NAME|FILE", help="accounting (default corrected)"),
+    option("--array", metavar="NAME|FILE", help="use this systolic array instead of the system's own"),
+    option("--remedy", action="append", metavar="NAME",
+           help="put a remedy for long contexts on every system and model, in order; see `pimllm remedies`"),
+    [JSON_LIST, option("--csv", action="store_true", help="print comma-separated values"),
+     option("--netcdf", metavar="FILE", help="write the dataset as netCDF-4")],
+)  # fmt: skip
 def evaluate(args: argparse.Namespace) -> None:
-    """Print or write what one token costs."""
+    """Print what decoding one token costs. Options that name something may repeat."""
     from dataclasses import replace
 
     from pimllm_lib import catalog
@@ -49,14 +41,21 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.array is not None:
         array = catalog.part(args.array, SystolicArray)
         systems = [replace(system, array=array) for system in systems]
-    conventions = args.conventions or ["corrected"]
-    contexts = [context(text) for text in args.context or CONTEXTS]
-    point = {"context_len": contexts, "conventions": conventions}
+    point = {"context_len": _contexts(args.context or CONTEXTS), "conventions": args.conventions or ["corrected"]}
     ds = metrics.summary(_evaluated(systems, args.model, args.remedy or [], point))
     if into is not None:
         print(dataset.write(ds, into))
+        return
+    frame = ds.to_dataframe().reset_index()
+    if args.json:
+        print(frame.to_json(orient="records", indent=1, double_precision=15))
+    elif args.csv:
+        print(frame.to_csv(index=False), end="")
     else:
-        _print_evaluation(ds, args)
+        shown = {"tokens_per_s": "tokens/s", "tokens_per_j": "tokens/J", "latency_s": "s/token", "energy_j": "J/token",
+                 "utilisation": "utilisation"}  # fmt: skip
+        keys = ["system", "model", "conventions", "context_len"]
+        print_rows(frame[keys + list(shown)].rename(columns=shown).to_dict("records"), as_json=False)
 
 
 def _evaluated(systems: list[Any], models: list[str], names: list[str], point: dict[str, Any]) -> Any:
@@ -74,73 +73,88 @@ def _evaluated(systems: list[Any], models: list[str], names: list[str], point: d
     return joining.concat(made, "model", data_vars="minimal", join="exact")
 
 
-def context(text: str) -> Any:
-    """Return a context length of the command line as a number; as it is, for `evaluate` to refuse, where it is none."""
-    try:
-        return int(text)
-    except ValueError:
-        return text
+def _contexts(texts: list[str]) -> list[Any]:
+    """Return context lengths of the command line as numbers; what is none as it is, for `evaluate` to refuse."""
+    found: list[Any] = []
+    for text in texts:
+        try:
+            found.append(int(text))
+        except ValueError:
+            found.append(text)
+    return found
 
 
-def _print_evaluation(ds: Any, args: argparse.Namespace) -> None:
-    frame = ds.to_dataframe().reset_index()
-    if args.json:
-        print(frame.to_json(orient="records", indent=1, double_precision=15))
-    elif args.csv:
-        print(frame.to_csv(index=False), end="")
-    else:
-        shown = {"tokens_per_s": "tokens/s", "tokens_per_j": "tokens/J", "latency_s": "s/token", "energy_j": "J/token",
-                 "utilisation": "utilisation"}  # fmt: skip
-        keys = ["system", "model", "conventions", "context_len"]
-        printing.rows(frame[keys + list(shown)].rename(columns=shown).to_dict("records"), as_json=False)
-
-
-def _add_explain(commands: Any) -> None:
-    parser = commands.add_parser(
-        "explain", help="how one number comes about",
-        description="Print the formula of one number, its largest parts, and every constant behind it with its source.",
-        epilog="example: pimllm explain tokens_per_s --system pim-llm --model opt-6.7b --context 128",
-    )  # fmt: skip
-    add = parser.add_argument
-    add("variable", metavar="VARIABLE", help="such as tokens_per_s, energy_j, dram_bytes")
-    add("--system", default="pim-llm", metavar="NAME|FILE", help="accelerator (default pim-llm)")
-    add("--model", required=True, metavar="NAME|FILE", help="language model")
-    add("--context", default="128", metavar="TOKENS", help="tokens in the cache (default 128)")
-    add("--conventions", default="corrected", metavar="NAME|FILE", help="accounting (default corrected)")
-    parser.set_defaults(run=explain)
-
-
+@command(
+    "how one number comes about",
+    "explain tokens_per_s --system pim-llm --model opt-6.7b --context 128",
+    option("variable", metavar="VARIABLE", help="such as tokens_per_s, energy_j, dram_bytes"),
+    option("--system", default="pim-llm", metavar="NAME|FILE", help="accelerator (default pim-llm)"),
+    option("--model", required=True, metavar="NAME|FILE", help="language model"),
+    option("--context", default="128", metavar="TOKENS", help="tokens in the cache (default 128)"),
+    option("--conventions", default="corrected", metavar="NAME|FILE", help="accounting (default corrected)"),
+)
 def explain(args: argparse.Namespace) -> None:
-    """Print how one number comes about."""
+    """Print the formula of one number, its largest parts, and every constant behind it with its source."""
     from pimllm_lib.core.errors import one_line
     from pimllm_lib.report.explain import explain
 
     where = {"system": args.system, "model": args.model, "conventions": args.conventions}
-    print("\n".join(map(one_line, explain(args.variable, context_len=context(args.context), **where))))
+    (context_len,) = _contexts([args.context])
+    print("\n".join(map(one_line, explain(args.variable, context_len=context_len, **where))))
 
 
-def _add_claims(commands: Any) -> None:
-    parser = commands.add_parser(
-        "claims", help="every published number beside the computed ones; status 1 if a verdict has moved",
-        description="Print every published number beside the computed ones. Status 1 when a verdict is not as committed.",
-        epilog="example: pimllm claims --json",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print a JSON list of objects")
-    parser.set_defaults(run=claims)
-
-
+@command("every published number beside the computed ones; status 1 if a verdict has moved", "claims --json", JSON_LIST)
 def claims(args: argparse.Namespace) -> int:
-    """Print every published number beside the computed ones; return 1 when a verdict has moved."""
+    """Print every published number beside the computed ones. Status 1 when a verdict is not as committed."""
     from pimllm_lib.analysis import claims
 
     table = claims.every()
     flat = table.drop(columns=["where"]).reset_index()
     shown = flat if args.json else flat.drop(columns=["claim", "reason", "committed"])
-    printing.rows(shown.astype(object).where(shown.notna(), None).to_dict("records"), as_json=args.json)
-    moved = claims.moved(table)
-    for line in moved:
-        print(f"pimllm: {line}", file=sys.stderr)
-    return 1 if moved else 0
+    print_rows(shown.astype(object).where(shown.notna(), None).to_dict("records"), as_json=args.json)
+    return print_problems(claims.moved(table))
 
 
-COMMANDS = (_add_evaluate, _add_explain, _add_claims)
+@command(
+    "how long crossbars of keys and values last",
+    "lifetime --model llama-3-8b --technology rram --technology pcm --context 4096",
+    option("--system", default="pim-attention", metavar="NAME|FILE", help="accelerator with attention in memory"),
+    option("--model", required=True, metavar="NAME|FILE", help="language model"),
+    option("--technology", action="append", metavar="NAME|FILE", help="memory technology (default all of the catalog)"),
+    option("--context", action="append", metavar="TOKENS", help="tokens that crossbars have room for (default 4096)"),
+    option("--prompt", type=int, default=2048, metavar="TOKENS", help="tokens of a prompt (default 2048)"),
+    option("--answer", type=int, default=256, metavar="TOKENS", help="tokens of an answer (default 256)"),
+    option("--minutes", type=float, default=16.0, metavar="N",
+           help="minutes a day that a phone answers, minutes_per_day (default 16)"),
+    JSON_LIST,
+)  # fmt: skip
+def lifetime(args: argparse.Namespace) -> None:
+    """Print how long crossbars that hold keys and values last, for technologies of the catalog from the worse to the
+    better end of their ranges; of a TOML file the values. Nothing stands where cells do not wear, or where one in a
+    hundred never fails. --technology and --context may repeat.
+    """
+    from pimllm_lib import catalog
+    from pimllm_lib.analysis.endurance import lifetimes, uses
+    from pimllm_lib.analysis.technologies import fitted, names, spread
+    from pimllm_lib.hardware import System
+
+    chosen = args.technology or names()
+    for name in chosen:
+        if chosen.count(name) > 1:
+            raise BadInput(f"technology {name!r} was given {chosen.count(name)} times; wanted distinct names")
+    asked = uses(prompt=args.prompt, answer=args.answer, minutes_per_day=args.minutes)
+    system, contexts = catalog.system(args.system), _contexts(args.context or ["4096"])
+    if not isinstance(system, System) or system.kv_pim is None:
+        raise BadInput(f"{system.name} has no crossbars for keys and values; wanted a system with kv_pim")
+    keys = ["estimate", "context_len", "use", "allocation", "first_failure_years", "worn_years"]
+    rows: list[dict[str, Any]] = []
+    for found in map(spread, chosen):
+        ds = lifetimes(system=fitted(system, found), model=args.model, context_len=contexts, uses=asked)
+        table = ds.to_dataframe().reset_index()
+        shown = (table if "estimate" in table else table.assign(estimate="median"))[keys]
+        finite = shown.astype(object).where(~shown.isin([float("inf")]), None)
+        rows += [{"technology": found.name, **row} for row in finite.to_dict("records")]
+    print_rows(rows, as_json=args.json)
+
+
+COMMANDS = (evaluate, explain, claims, lifetime)

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from pimllm_lib import __version__
-from pimllm_lib.cli import evaluation, listing, noise, results, running, sharing, sweeping, training, wear
+from pimllm_lib.cli import evaluation, listing, noise, results, running, sweeping, training
 from pimllm_lib.core.errors import BadInput, one_line
 
 #: How a negative number, or a list of numbers that starts with one, begins; no option does.
@@ -40,19 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = int(args.run(args) or 0)
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BadInput as error:
-        print(f"pimllm: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return code
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OSError, MemoryError) as error:
-        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        print(f"pimllm: {one_line(what)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("pimllm: interrupted", file=sys.stderr)
-        return 130
+        said, code = "interrupted", 130
+    except (BadInput, OSError, MemoryError) as error:
+        said, code = getattr(error, "strerror", None) or str(error) or type(error).__name__, 2
+    print(f"pimllm: {one_line(said)}", file=sys.stderr)
     return code
 
 
@@ -68,7 +64,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"pimllm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (listing, evaluation, wear, noise, running, sweeping, results, sharing, training):
+    for module in (listing, evaluation, noise, running, sweeping, results, training):
         for add in module.COMMANDS:
             add(commands)
     return parser

@@ -1,140 +1,94 @@
-"""Commands about archived results: show, verify, diff, cite."""
+"""Commands about archived results: show, verify, attest, diff, cite, export, fetch."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from typing import Any
 
-from pimllm_lib.cli.running import count
-
-
-def _archive_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--archive", metavar="DIR", help="folder with results (default: data/ of the checkout)")
+from pimllm_lib.cli.command import ARCHIVE, JSON, command, option, print_json, print_problems
+from pimllm_lib.cli.running import jobs
+from pimllm_lib.core.errors import BadInput, clip
 
 
-def _json_option(parser: Any) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_show(commands: Any) -> None:
-    parser = commands.add_parser(
-        "show", help="what a result holds",
-        description="Print what a result holds: variables, units and ranges, labels, parameters, provenance.",
-        epilog="example: pimllm show 03-tokens-per-second",
-    )  # fmt: skip
-    parser.add_argument("result", metavar="RESULT", help="such as 03-tokens-per-second")
-    _archive_option(parser)
-    _json_option(parser)
-    parser.set_defaults(run=show)
-
-
+@command(
+    "what a result holds",
+    "show 03-tokens-per-second",
+    option("result", metavar="RESULT", help="such as 03-tokens-per-second"),
+    ARCHIVE,
+    JSON,
+)
 def show(args: argparse.Namespace) -> None:
-    """Print what a result holds."""
+    """Print what a result holds: variables, units and ranges, labels, parameters, provenance."""
     from pimllm_lib.archive.describe import describe, lines
     from pimllm_lib.core import paths
 
     said = describe(paths.archive(args.archive), args.result)
-    print(json.dumps(said, indent=1) if args.json else "\n".join(lines(said)))
+    print_json(said) if args.json else print("\n".join(lines(said)))
 
 
-def _add_verify(commands: Any) -> None:
-    parser = commands.add_parser(
-        "verify", help="whether the archive is whole and its numbers come out again; status 1 if not",
-        description="Check hashes, schema and attributes, recompute its results, compare numbers and verdicts.",
-        epilog="example: pimllm verify --no-recompute",
-    )  # fmt: skip
-    add = parser.add_argument
-    add("results", nargs="*", metavar="RESULT", help="results to look at (default: all)")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--no-recompute", action="store_true", help="hashes, schema and attributes only; takes seconds")
-    how.add_argument("--heavy", action="store_true", help="compute trials of the studies again too; takes minutes")
-    add("--jobs", type=count, default=1, metavar="N", help="recompute N results at a time (default 1)")
-    _archive_option(parser)
-    _json_option(parser)
-    parser.set_defaults(run=verify)
-
-
+@command(
+    "whether the archive is whole and its numbers come out again; status 1 if not",
+    "verify --no-recompute",
+    option("results", nargs="*", metavar="RESULT", help="results to look at (default: all)"),
+    [option("--no-recompute", action="store_true", help="hashes, schema and attributes only; takes seconds"),
+     option("--heavy", action="store_true", help="compute trials of the studies again too; takes minutes")],
+    jobs("recompute N results"),
+    ARCHIVE,
+    JSON,
+)  # fmt: skip
 def verify(args: argparse.Namespace) -> int:
-    """Check an archive; return 1 when something is wrong with it."""
+    """Check hashes, schema and attributes, recompute its results, compare numbers and verdicts."""
     from pimllm_lib.archive.verify import verify
     from pimllm_lib.core import paths
-
-    found = verify(
-        paths.archive(args.archive), args.results, recompute=not args.no_recompute, repeat=_repeat(args),
-        at_once=args.jobs, progress=sys.stderr.isatty(),
-    )  # fmt: skip
-    if args.json:
-        print(json.dumps(found.as_dict(), indent=1))
-    for line in [] if args.json else found.notes:
-        print(f"note: {line}")
-    for line in found.problems:
-        print(f"pimllm: {line}", file=sys.stderr)
-    if not found.problems and not args.json:
-        again = f", {len(found.recomputed)} recomputed" if found.recomputed else ""
-        print(f"results as the manifest says: {len(found.results)}{again}; archive {found.archive_hash}")
-    return 1 if found.problems else 0
-
-
-def _repeat(args: argparse.Namespace) -> Any:
-    if not args.heavy:
-        return None
     from pimllm_lib.studies.noise_runs import repeated
 
-    return repeated
-
-
-def _add_attest(commands: Any) -> None:
-    parser = commands.add_parser(
-        "attest", help="say that the sources at hand give archived results again; status 1 if not",
-        description="Compute again what the sources at hand have not given yet. Results that agree, values and attributes, "
-        "are attested in attested.json; no archived file changes.",
-        epilog="example: pimllm attest --jobs 2",
+    found = verify(
+        paths.archive(args.archive), args.results, recompute=not args.no_recompute,
+        repeat=repeated if args.heavy else None, at_once=args.jobs, progress=sys.stderr.isatty(),
     )  # fmt: skip
-    add = parser.add_argument
-    add("results", nargs="*", metavar="RESULT", help="results to look at (default: all that notebooks make)")
-    add("--jobs", type=count, default=1, metavar="N", help="compute N results at a time (default 1)")
-    _archive_option(parser)
-    _json_option(parser)
-    parser.set_defaults(run=attest)
+    if args.json:
+        print_json(found.as_dict())
+        return print_problems(found.problems)
+    for line in found.notes:
+        print(f"note: {line}")
+    if not found.problems:
+        again = f", {len(found.recomputed)} recomputed" if found.recomputed else ""
+        print(f"results as the manifest says: {len(found.results)}{again}; archive {found.archive_hash}")
+    return print_problems(found.problems)
 
 
+@command(
+    "say that the sources at hand give archived results again; status 1 if not",
+    "attest --jobs 2",
+    option("results", nargs="*", metavar="RESULT", help="results to look at (default: all that notebooks make)"),
+    jobs("compute N results"),
+    ARCHIVE,
+    JSON,
+)
 def attest(args: argparse.Namespace) -> int:
-    """Attest an archive; return 1 when a result does not come out again."""
-    from pimllm_lib.archive.attest import attest
+    """Compute again what the sources at hand have not given yet. Results that agree, values and attributes, are attested
+    in attested.json; no archived file changes.
+    """
+    from pimllm_lib.archive.verify import attest
     from pimllm_lib.core import paths
 
-    folder = paths.archive(args.archive)
-    found = attest(folder, args.results, at_once=args.jobs, progress=sys.stderr.isatty())
+    found = attest(paths.archive(args.archive), args.results, at_once=args.jobs, progress=sys.stderr.isatty())
     if args.json:
-        print(json.dumps(vars(found), indent=1))
-    for line in found.problems:
-        print(f"pimllm: {line}", file=sys.stderr)
-    if not found.problems and not args.json:
+        print_json(vars(found))
+    elif not found.problems:
         print(f"{len(found.held)} results held before, {len(found.attested)} attested now")
-    return 1 if found.problems else 0
+    return print_problems(found.problems)
 
 
-def _add_diff(commands: Any) -> None:
-    parser = commands.add_parser(
-        "diff", help="which numbers moved between two archives, and by how much; status 1 if any did",
-        description="Compare two archives: folders, .nc files, exported .zip files, versions or revisions of the checkout.",
-        epilog="example: pimllm diff data mine",
-    )  # fmt: skip
-    add = parser.add_argument
-    add("old", metavar="A", help="the archive compared with")
-    add("new", metavar="B", help="the archive that may have moved")
-    how = parser.add_mutually_exclusive_group()
-    _json_option(how)
-    how.add_argument(
-        "--changelog", action="store_true", help="print the part of CHANGELOG.md that says which numbers moved"
-    )
-    parser.set_defaults(run=diff)
-
-
+@command(
+    "which numbers moved between two archives, and by how much; status 1 if any did",
+    "diff data mine",
+    option("old", metavar="A", help="the archive compared with"),
+    option("new", metavar="B", help="the archive that may have moved"),
+    [JSON, option("--changelog", action="store_true", help="print the part of CHANGELOG.md that says which numbers moved")],
+)  # fmt: skip
 def diff(args: argparse.Namespace) -> int:
-    """Compare two archives; return 1 when a number moved."""
+    """Compare two archives: folders, .nc files, exported .zip files, versions or revisions of the checkout."""
     from pimllm_lib.archive import diff, sources
 
     old, new = sources.results(args.old), sources.results(args.new)
@@ -142,38 +96,69 @@ def diff(args: argparse.Namespace) -> int:
         new = dict.fromkeys(old, *new.values())
     changes = diff.archives(old, new)
     if args.json:
-        print(json.dumps([change.as_dict() for change in changes], indent=1))
+        print_json([change.as_dict() for change in changes])
     elif args.changelog:
         print(diff.changelog(changes))
     else:
         print("\n".join(map(str, changes)) or "no number moved")
-    return 1 if changes else 0
+    return int(bool(changes))
 
 
-def _add_cite(commands: Any) -> None:
-    parser = commands.add_parser(
-        "cite", help="how to cite a dataset or one number of it",
-        description="Print the citation of a dataset or of one number, as text and as BibTeX, by version and content.",
-        epilog="example: pimllm cite 03-tokens-per-second::latency_s::system=pim-llm,model=opt-6.7b,context_len=128",
-    )  # fmt: skip
-    parser.add_argument("what", metavar="RESULT[::VARIABLE[::COORDS]]", help="what to cite")
-    how = parser.add_mutually_exclusive_group()
-    _json_option(how)
-    how.add_argument("--bibtex", action="store_true", help="print the BibTeX entry alone")
-    _archive_option(parser)
-    parser.set_defaults(run=cite)
-
-
+@command(
+    "how to cite a dataset or one number of it",
+    "cite 03-tokens-per-second::latency_s::system=pim-llm,model=opt-6.7b,context_len=128",
+    option("what", metavar="RESULT[::VARIABLE[::COORDS]]", help="what to cite"),
+    [JSON, option("--bibtex", action="store_true", help="print the BibTeX entry alone")],
+    ARCHIVE,
+)
 def cite(args: argparse.Namespace) -> None:
-    """Print a citation."""
+    """Print the citation of a dataset or of one number, as text and as BibTeX, by version and content."""
     from pimllm_lib.archive.cite import cite
     from pimllm_lib.core import paths
 
     found = cite(paths.archive(args.archive), args.what)
     if args.json:
-        print(json.dumps(found.fields | {"text": found.text, "bibtex": found.bibtex}, indent=1))
+        print_json(found.fields | {"text": found.text, "bibtex": found.bibtex})
     else:
         print(found.bibtex if args.bibtex else f"{found.text}\n\n{found.bibtex}")
 
 
-COMMANDS = (_add_show, _add_verify, _add_attest, _add_diff, _add_cite)
+@command(
+    "write results, notebooks and library as one RO-Crate",
+    "export --to pimllm.zip",
+    option("--to", metavar="FILE.zip", help="file to write (default: pimllm-VERSION.zip)"),
+    option("--archive", metavar="DIR", help="archive to export (default: data/ of the checkout)"),
+)
+def export(args: argparse.Namespace) -> None:
+    """Write a zip file with results, notebooks, library, environment and licence, described as an RO-Crate, and the
+    metadata that a repository for DOIs takes (zenodo.json).
+    """
+    from pimllm_lib import __version__
+    from pimllm_lib.archive.export import export
+    from pimllm_lib.core import paths
+
+    print(export(paths.archive(args.archive), paths.users(f"pimllm-{__version__}.zip" if args.to is None else args.to)))
+
+
+@command(
+    "bring the archive of a released version",
+    "fetch 0.2.0 --from downloads/pimllm-0.2.0.zip --into archive",
+    option("version", metavar="VERSION", help="a released version"),
+    option("--from", dest="origin", required=True, metavar="URL_OR_DIR", help="where manifest.json lies, or a .zip"),
+    option("--into", metavar="DIR", help="folder to bring it to (default: pimllm-VERSION)"),
+    option("--sha256", metavar="HASH", help="SHA-256 of the manifest, for a version newer than this one"),
+)
+def fetch(args: argparse.Namespace) -> None:
+    """Bring the archive of a version from a folder, an address, or an exported .zip at either; each file is checked
+    against its SHA-256.
+    """
+    from pimllm_lib.archive.fetch import fetch
+    from pimllm_lib.core import paths
+
+    if args.into is None and not args.version.replace(".", "").isalnum():
+        raise BadInput(f"the version is {clip(args.version)}; wanted letters, digits and dots")
+    into = paths.users(f"pimllm-{args.version}" if args.into is None else args.into)
+    print(fetch(args.version, args.origin, into, pinned=args.sha256, progress=sys.stderr.isatty()))
+
+
+COMMANDS = (show, verify, attest, diff, cite, export, fetch)

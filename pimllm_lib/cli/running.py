@@ -5,30 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
+from pimllm_lib.cli.command import Option, command, option, print_problems
 from pimllm_lib.core.errors import BadInput
-
-
-def _add_run(commands: Any) -> None:
-    parser = commands.add_parser(
-        "run", help="execute notebooks, with parameters of your own",
-        description="Execute notebooks whose result is missing or stale. Executed copies and datasets go to a folder.",
-        epilog="example: pimllm run 03-tokens-per-second -p context_len '[8192, 16384]' --into mine",
-    )  # fmt: skip
-    add = parser.add_argument
-    add("notebooks", nargs="+", metavar="NOTEBOOK", help="such as 03-tokens-per-second, a file.ipynb, or 'all'")
-    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
-    add("-f", metavar="FILE.yaml", help="set parameters from a file; -p comes after it")
-    add("--jobs", type=count, default=1, metavar="N", help="run N notebooks at a time (default 1)")
-    add("--force", action="store_true", help="run also what is up to date")
-    add("--data-only", action="store_true", help="compute the datasets alone, without figures and executed copies")
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("--into", metavar="DIR", help="folder for the results (default: executed/)")
-    target.add_argument(
-        "--archive", nargs="?", const=True, metavar="DIR", help="renew an archive with the results (default data/)"
-    )
-    parser.set_defaults(run=run)
 
 
 def count(text: str) -> int:
@@ -38,8 +17,25 @@ def count(text: str) -> int:
     return int(text)
 
 
+def jobs(what: str) -> Option:
+    """Return the option that says how many are to run at a time."""
+    return option("--jobs", type=count, default=1, metavar="N", help=f"{what} at a time (default 1)")
+
+
+@command(
+    "execute notebooks, with parameters of your own",
+    "run 03-tokens-per-second -p context_len '[8192, 16384]' --into mine",
+    option("notebooks", nargs="+", metavar="NOTEBOOK", help="such as 03-tokens-per-second, a file.ipynb, or 'all'"),
+    option("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"),
+    option("-f", metavar="FILE.yaml", help="set parameters from a file; -p comes after it"),
+    jobs("run N notebooks"),
+    option("--force", action="store_true", help="run also what is up to date"),
+    option("--data-only", action="store_true", help="compute the datasets alone, without figures and executed copies"),
+    [option("--into", metavar="DIR", help="folder for the results (default: executed/)"),
+     option("--archive", nargs="?", const=True, metavar="DIR", help="renew an archive with the results (default data/)")],
+)  # fmt: skip
 def run(args: argparse.Namespace) -> int:
-    """Execute notebooks; return 1 when a cell raises, 2 when it refuses its parameters."""
+    """Execute notebooks whose result is missing or stale. Executed copies and datasets go to a folder."""
     from pimllm_lib.archive import jobs, notebooks, parameters
     from pimllm_lib.core import files, paths
 
@@ -61,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
         for path in jobs.run(todo, into, args.jobs, data_only=args.data_only, progress=sys.stderr.isatty()):
             print(path, flush=True)
     except notebooks.NotebookFailed as error:
-        print(f"pimllm: {error}", file=sys.stderr)
-        return 2 if error.bad_input else 1
+        print_problems([error])
+        return 2 if error.bad_input else 1  # 2 where a cell refuses its parameters
     if archive is not None:
         print(*jobs.renew(names, into, archive), sep="\n")
     return 0
@@ -97,38 +93,23 @@ def _target(args: argparse.Namespace, names: list[str]) -> Path:
     return into
 
 
-def _add_new_study(commands: Any) -> None:
-    parser = commands.add_parser(
-        "new-study", help="write a ready notebook for a system and a model of your own",
-        description="Write NAME.ipynb into the current folder: your system beside TPU-LLM and PIM-LLM, ready to run.",
-        epilog="example: pimllm new-study mine --system mine.toml --model config.json && pimllm run mine.ipynb",
-    )  # fmt: skip
-    add = parser.add_argument
-    add("name", metavar="NAME", help="name of the study: letters, digits, '-' and '_'")
-    add("--system", default="pim-llm", metavar="NAME|FILE", help="accelerator (default pim-llm)")
-    add("--model", default="opt-6.7b", metavar="NAME|FILE", help="language model (default opt-6.7b)")
-    parser.set_defaults(run=new_study)
-
-
+@command(
+    "write a ready notebook for a system and a model of your own",
+    "new-study mine --system mine.toml --model config.json && pimllm run mine.ipynb",
+    option("name", metavar="NAME", help="name of the study: letters, digits, '-' and '_'"),
+    option("--system", default="pim-llm", metavar="NAME|FILE", help="accelerator (default pim-llm)"),
+    option("--model", default="opt-6.7b", metavar="NAME|FILE", help="language model (default opt-6.7b)"),
+)
 def new_study(args: argparse.Namespace) -> None:
-    """Write a ready notebook."""
+    """Write NAME.ipynb into the current folder: your system beside TPU-LLM and PIM-LLM, ready to run."""
     from pimllm_lib.report.new_study import write
 
     print(write(args.name, system=args.system, model=args.model, folder=Path()))
 
 
-def _add_book(commands: Any) -> None:
-    parser = commands.add_parser(
-        "book", help="execute what is stale, compare with the archive, render the report",
-        description="Execute stale notebooks, compare their results with the archive, render the report.",
-        epilog="example: pimllm book --jobs 2",
-    )  # fmt: skip
-    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="run N notebooks at a time (default 1)")
-    parser.set_defaults(run=book)
-
-
+@command("execute what is stale, compare with the archive, render the report", "book --jobs 2", jobs("run N notebooks"))
 def book(args: argparse.Namespace) -> int:
-    """Execute what is stale, compare, render; return 1 when something differs."""
+    """Execute stale notebooks, compare their results with the archive, render the report."""
     from pimllm_lib.archive import notebooks
     from pimllm_lib.report import book
 
@@ -136,11 +117,9 @@ def book(args: argparse.Namespace) -> int:
         problems = book.build(jobs=args.jobs, progress=sys.stderr.isatty())
     except notebooks.NotebookFailed as error:
         problems = [str(error)]
-    for problem in problems:
-        print(f"pimllm: {problem}", file=sys.stderr)
     if not problems:
         print(book.PAGE)
-    return 1 if problems else 0
+    return print_problems(problems)
 
 
-COMMANDS = (_add_run, _add_new_study, _add_book)
+COMMANDS = (run, new_study, book)

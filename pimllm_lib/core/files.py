@@ -54,21 +54,18 @@ def _require_plain(path: Path) -> None:
 def require_file(path: Path) -> Path:
     """Return the path of a file that can be written. Raises BadInput for another, before the work whose result it takes."""
     _require_plain(path)
-    return _require_room(path, path.parent)
+    require_folder(path.parent, path)
+    return path
 
 
-def require_folder(path: Path) -> Path:
-    """Return the path of a folder that can take files, there or yet to be made. Raises BadInput for another."""
-    return _require_room(path, path)
-
-
-def _require_room(path: Path, folder: Path) -> Path:
+def require_folder(folder: Path, path: Path | None = None) -> Path:
+    """Return a folder that can take files, there or yet to be made. Raises BadInput for another, naming `path` if given."""
     there = next(one for one in (folder, *folder.parents) if one.exists())
     try:
         with TemporaryFile(dir=there):  # permissions tell root nothing, nor of a disk that takes no files
-            return path
+            return folder
     except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
+        raise BadInput(f"{path or folder} cannot be written: {error.strerror or error}") from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -52,7 +52,12 @@ def united(attributes: Iterable[Mapping[str, Any]], context: object = None) -> d
         if all(np.array_equal(attrs[key], value) for attrs in every if key in attrs)
     }
     printed = dict.fromkeys(item for attrs in every for item in entries(attrs))
-    own = _own(json.loads(attrs["user_values"]) for attrs in every if "user_values" in attrs)
+    found: dict[str, list[Any]] = {}  # the user's values of each name
+    for attrs in every:
+        for name, value in json.loads(attrs.get("user_values", "{}")).items():
+            values = found.setdefault(name, [])
+            values += [one for one in (value if isinstance(value, list) else [value]) if one not in values]
+    own = {name: values[0] if len(values) == 1 else values for name, values in found.items()}
     said = {"fingerprints": " ".join(printed), "user_values": json.dumps(own, sort_keys=True) if own else ""}
     return agreed | {key: value for key, value in said.items() if value}
 
@@ -60,13 +65,3 @@ def united(attributes: Iterable[Mapping[str, Any]], context: object = None) -> d
 def entries(attributes: Mapping[str, Any]) -> list[str]:
     """Return what stands under `fingerprints`, each name=digest."""
     return [item for item in _BETWEEN.split(attributes.get("fingerprints", "")) if item]
-
-
-def _own(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return name -> the user's value, or all of them where there are several."""
-    found: dict[str, list[Any]] = {}
-    for table in tables:
-        for name, value in table.items():
-            values = found.setdefault(name, [])
-            values += [one for one in (value if isinstance(value, list) else [value]) if one not in values]
-    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}

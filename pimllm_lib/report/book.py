@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,39 +36,33 @@ def build(*, jobs: int = 1, progress: bool = False) -> list[str]:
     for folder in (EXECUTED, SOURCE, PAGE.parent):
         files.require_folder(folder)
     todo: dict[str, dict[str, Any]] = {slug: {} for slug in slugs() if notebooks.stale(slug, EXECUTED)}
-    for _ in batch.run(todo, EXECUTED, jobs, progress=progress):
-        pass
-    problems = [problem for slug in slugs() for problem in _against_archive(slug)]
+    list(batch.run(todo, EXECUTED, jobs, progress=progress))
+    problems = []
+    for slug in slugs():
+        fresh, kept = (dataset.load(folder / f"{slug}.nc") for folder in (EXECUTED, RESULTS))
+        problems += [f"differs from the archive: {change}" for change in diff.results(slug, kept, fresh)]
     if problems:
         return problems
     assemble()
     return render()
 
 
-def _against_archive(slug: str) -> list[str]:
-    fresh, kept = (dataset.load(folder / f"{slug}.nc") for folder in (EXECUTED, RESULTS))
-    return [f"differs from the archive: {change}" for change in diff.results(slug, kept, fresh)]
-
-
 def assemble() -> None:
     """Bring the book's sources together under build/book; files whose content stays are not touched."""
     config = _config()
-    wanted = {path.relative_to(BOOK): path.read_bytes() for path in _prose()}
+    prose = (path for path in BOOK.rglob("*") if path.is_file() and not {"_build", "__pycache__"} & set(path.parts))
+    wanted = {path.relative_to(BOOK): path.read_bytes() for path in prose}
     for slug in slugs():
         executed = json.loads((EXECUTED / f"{slug}.ipynb").read_text(encoding="utf-8"))
         content = files.read(RESULTS / f"{slug}.nc")
         ds = dataset.decode(content, slug)
         result = Result(slug, executed, ds, content, cite(DATA, slug), config["repository"]["url"])
+        contents = {Path(path): content for path, (_, content) in result.downloads.items()}
         text = json.dumps(result_page.page(result), indent=1, sort_keys=True)
-        wanted |= {Path("results", f"{slug}.ipynb"): text.encode(), **result_page.downloads(result)}
+        wanted |= {Path("results", f"{slug}.ipynb"): text.encode(), **contents}
     wanted[Path("CHANGELOG.md")] = (ROOT / "CHANGELOG.md").read_bytes()
     wanted[Path("_config.yml")] = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=10**6).encode()
     _sync(SOURCE, wanted)
-
-
-def _prose() -> Iterable[Path]:
-    skipped = ("_build", "__pycache__")
-    return (path for path in BOOK.rglob("*") if path.is_file() and not set(skipped) & set(path.parts))
 
 
 def _config() -> dict[str, Any]:
@@ -117,9 +110,8 @@ def render() -> list[str]:
     command = [sys.executable, "-c", program, "build", str(SOURCE), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})
     if done.returncode == 0 and PAGE.is_file():
-        PAGE.with_name(".buildinfo").unlink(
-            missing_ok=True
-        )  # a hash of the configuration, which holds the stamped commit
+        info = PAGE.with_name(".buildinfo")  # a hash of the configuration, which holds the stamped commit
+        info.unlink(missing_ok=True)
         return []
     shutil.rmtree(BOOK / "_build", ignore_errors=True)  # a half-rendered book is worse than none
     lines = (done.stdout + done.stderr).splitlines()

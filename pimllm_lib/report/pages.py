@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from inspect import getdoc, signature
 from pathlib import Path
@@ -15,7 +16,7 @@ from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.flips import flip
 from pimllm_lib.archive import dataset, versions
 from pimllm_lib.core.axes import axis
-from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, PRESETS, SWITCHES, Conventions
+from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS, SLIPS, SWITCHES, Conventions
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
@@ -87,11 +88,16 @@ def _one_block(table: tables.Table) -> str:
     return table._repr_html_().replace("\n", "")
 
 
+def _grid(head: Iterable[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:
+    """Return a table in Markdown; rule: how the columns after the first are aligned."""
+    first, *others = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([first, "|---|" + f"{rule}|" * (first.count(" | ")), *others])
+
+
 def _conventions_table() -> str:
     """Return the presets field by field."""
-    head = "| field | " + " | ".join(f"`{name}`" for name in PRESETS) + " |\n|---|" + "---|" * len(PRESETS)
-    rows = [f"| `{f}` | " + " | ".join(plain(getattr(p, f)) for p in PRESETS.values()) + " |" for f in SWITCHES]
-    return "\n".join([head, *rows])
+    rows = [[f"`{name}`", *(plain(getattr(preset, name)) for preset in PRESETS.values())] for name in SWITCHES]
+    return _grid(["field", *(f"`{name}`" for name in PRESETS)], rows)
 
 
 def _convention_fields() -> str:
@@ -101,60 +107,48 @@ def _convention_fields() -> str:
 
 def _accounting_table() -> str:
     """Return the headline gains in tokens per joule as published, with each field alone put right, and with all."""
-    off = {name: {name: False} for name in SWITCHES if getattr(AS_PUBLISHED, name)}
+    off = {name: {name: False} for name in SLIPS}
     off["published_ffn_width"] |= {"published_pim_width": False}  # the crossbar width comes with its own FFN
     cases = [AS_PUBLISHED, *(replace(AS_PUBLISHED, name=name, **change) for name, change in off.items()), CORRECTED]
     models, contexts = ["gpt2-355m", "opt-6.7b"], [128, 4096]
     ds = evaluate(system=["tpu-llm", "pim-llm"], model=models, context_len=contexts, conventions=cases)
     gain = 100 * metrics.compare(metrics.summary(ds)).energy_gain.sel(system="pim-llm")
-    corners = [(m, n) for m in models for n in contexts]
-    head = "| tokens/J of PIM-LLM over TPU-LLM, % | " + " | ".join(f"{m}, {n}" for m, n in corners)
+    corners = [{"model": m, "context_len": n} for m in models for n in contexts]
     rows = [
-        f"| `{case.name}`{'' if case in (AS_PUBLISHED, CORRECTED) else ' put right'} | "
-        + " | ".join(f"{gain.sel(conventions=case.name, model=m, context_len=n).item():+.1f}" for m, n in corners)
+        [f"`{case.name}`{'' if case in (AS_PUBLISHED, CORRECTED) else ' put right'}"]
+        + [f"{gain.sel(conventions=case.name, **corner).item():+.1f}" for corner in corners]
         for case in cases
     ]
-    return "\n".join([f"{head} |", "|---|" + "--:|" * len(corners), *(f"{row} |" for row in rows)])
+    return _grid(
+        ["tokens/J of PIM-LLM over TPU-LLM, %", *(f"{m}, {n}" for m, n in map(dict.values, corners))], rows, "--:"
+    )
 
 
 def _additions_table() -> str:
     """Return rate and energy of both systems as one addition after another is charged."""
-    steps = (
-        "lm_head",
-        "memory",
-        "nonlinear",
-        "transfers",
-        "auxiliary_parts",
-        "overlap",
-        "static_power",
-        "power_gating",
-    )
     case, cases = CORRECTED, [CORRECTED]
-    for name in steps:
+    for name in (name for name in ORDER if name not in SLIPS):
         case = replace(case, name=f"+ {name}", **{name: True})
         cases.append(case)
     ds = evaluate(system=["tpu-llm", "pim-llm"], model="opt-6.7b", context_len=1024, conventions=cases)
     both = metrics.summary(ds).squeeze(["model", "context_len"], drop=True)
-    head = (
-        "| charged | tokens/s TPU-LLM | tokens/s PIM-LLM | mJ/token TPU-LLM | mJ/token PIM-LLM |\n|---|--:|--:|--:|--:|"
-    )
+    head = ["charged", "tokens/s TPU-LLM", "tokens/s PIM-LLM", "mJ/token TPU-LLM", "mJ/token PIM-LLM"]
     rows = []
     for case in cases:
         cell = both.sel(conventions=case.name)
-        rates = [f"{cell.tokens_per_s.sel(system=s).item():.2f}" for s in ("tpu-llm", "pim-llm")]
-        joules = [1e3 * cell.energy_j.sel(system=s).item() for s in ("tpu-llm", "pim-llm")]
-        energy = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in joules]
-        rows.append(f"| {case.name} | " + " | ".join(rates + energy) + " |")
-    return "\n".join([head, *rows])
+        rates = [f"{rate:.2f}" for rate in cell.tokens_per_s.values]
+        energy = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in 1e3 * cell.energy_j.values]
+        rows.append([case.name, *rates, *energy])
+    return _grid(head, rows, "--:")
 
 
 def _versions_table() -> str:
     """Return the released versions, newest first, with the hash of each one's archive."""
     rows = [
-        f"| {release.version} | {release.date} | {f'`{release.archive}`' if release.archive else 'had no manifest yet'} |"
+        [release.version, str(release.date), f"`{release.archive}`" if release.archive else "had no manifest yet"]
         for release in reversed(versions.releases().values())
     ]
-    return "\n".join(["| version | date | SHA-256 of `manifest.json` |\n|---|---|---|", *rows])
+    return _grid(["version", "date", "SHA-256 of `manifest.json`"], rows)
 
 
 def _area_mm2(model: str) -> float:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,11 +16,10 @@ import xarray as xr
 
 from pimllm_lib.archive import code, dataset
 from pimllm_lib.archive.cite import Citation
+from pimllm_lib.archive.describe import listed
 from pimllm_lib.core import paths
 from pimllm_lib.core.schema import DIMS, VARIABLES
 
-#: Where, seen from the book's root, what can be downloaded lies.
-DOWNLOADS = "downloads"
 _FIGURE = re.compile(r'<figure class="pimllm-figure">(<svg.*?</svg>)</figure>', flags=re.DOTALL)
 
 
@@ -37,6 +37,19 @@ class Result:
     citation: Citation
     repository: str = ""
 
+    @cached_property
+    def downloads(self) -> dict[str, tuple[str, bytes]]:
+        """Path in the book of everything a page offers for download -> what a reader is told of it, and its content."""
+        drawn, start = figures(self.executed), f"downloads/{self.slug}"
+        return {
+            f"{start}.nc": (f"dataset (netCDF-4, {self.ds.attrs['licence']})", self.content),
+            f"{start}.csv": ("values other than zero (CSV)", table(self.ds).encode()),
+            f"{start}.ipynb": ("executed notebook", json.dumps(self.executed, indent=1, sort_keys=True).encode()),
+        } | {
+            f"{start}-{i}.svg": ("figure (SVG)" if len(drawn) == 1 else f"figure {i} (SVG)", svg.encode())
+            for i, svg in enumerate(drawn, 1)
+        }
+
 
 def page(result: Result) -> dict[str, Any]:
     """Return a notebook as a page: the output of the cell tagged `answer` right below the introduction, the cell that
@@ -44,23 +57,26 @@ def page(result: Result) -> dict[str, Any]:
     compute the dataset, and where it comes from.
     """
     shown = (cell for cell in result.executed["cells"] if "injected-parameters" not in _tags(cell))
-    slug, cells = result.slug, [_folded(cell) if _displays(cell) else cell for cell in shown]
-    answers = [cell for cell in cells if "answer" in _tags(cell)]
-    cells = [cell for cell in cells if "answer" not in _tags(cell)]
-    first = [
-        _markdown(f"{slug}-answer-{i}", f":::{{div}} answer\n{_shown(cell)}\n:::") for i, cell in enumerate(answers)
-    ]
-    last = [_markdown(f"{slug}-functions", text) for text in filter(None, [functions(result.executed)])]
-    last.append(_markdown(f"{slug}-provenance", box(result)))
-    return result.executed | {"cells": [cells[0], *first, *cells[1:], *last]}
+    answers: list[dict[str, Any]] = []
+    cells: list[dict[str, Any]] = []
+    for cell in shown:
+        if "answer" in _tags(cell):
+            said = "\n\n".join("".join(output["data"]["text/markdown"]) for output in cell["outputs"])
+            name = f"{result.slug}-answer-{len(answers)}"
+            answers.append(_markdown(name, f":::{{div}} answer\n{said}\n:::"))
+        else:
+            cells.append(_folded(cell) if _displays(cell) else cell)
+    last = {"functions": functions(result.executed), "provenance": box(result)}
+    ends = [_markdown(f"{result.slug}-{name}", text) for name, text in last.items() if text]
+    return result.executed | {"cells": [cells[0], *answers, *cells[1:], *ends]}
 
 
 def _displays(cell: dict[str, Any]) -> bool:
     """Return whether a cell does no more than show something."""
     if cell["cell_type"] != "code":
         return False
-    body = code.parsed("".join(cell["source"])).body
-    return bool(body) and all(isinstance(node, ast.Expr) for node in body) and not code.saves("".join(cell["source"]))
+    tree = code.parsed("".join(cell["source"]))
+    return bool(tree.body) and all(isinstance(node, ast.Expr) for node in tree.body) and not code.saves(tree)
 
 
 def _folded(cell: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +131,7 @@ def box(result: Result) -> str:
         "Parameters": "; ".join(f"`{name}` = {plain(value)}" for name, value in record["parameters"].items()),
         "Re-create it": f"`pimllm run {slug}`, or with other parameters [as on this page](../run.md)",
         "Run it in a browser": binder(result.repository, slug),
-        "Download": ", ".join(f"{{download}}`{text} <../{path}>`" for path, text in _offered(result).items()),
+        "Download": ", ".join(f"{{download}}`{text} <../{path}>`" for path, (text, _) in result.downloads.items()),
         "SHA-256": f"`{cited.fields['sha256']}`",
         "Content": f"`{cited.fields['dataset_swhid']}`",
     }
@@ -124,28 +140,6 @@ def box(result: Result) -> str:
         f"## Where this comes from\n\n| | |\n|---|---|\n{table}\n\n### Cite it\n\n{cited.text}\n\n"
         f"```bibtex\n{cited.bibtex}\n```\n\nOne number of it: `pimllm cite {slug}::VARIABLE::dimension=label,...`"
     )
-
-
-def _offered(result: Result) -> dict[str, str]:
-    """Return path in the book -> what a reader is told of it."""
-    drawn = figures(result.executed)
-    return {f"{DOWNLOADS}/{result.slug}.nc": f"dataset (netCDF-4, {result.ds.attrs['licence']})"} | {
-        f"{DOWNLOADS}/{result.slug}.csv": "values other than zero (CSV)",
-        f"{DOWNLOADS}/{result.slug}.ipynb": "executed notebook",
-        **{
-            f"{DOWNLOADS}/{result.slug}-{i}.svg": "figure (SVG)" if len(drawn) == 1 else f"figure {i} (SVG)"
-            for i in range(1, len(drawn) + 1)
-        },
-    }
-
-
-def downloads(result: Result) -> dict[Path, bytes]:
-    """Return path in the book -> content of everything a page offers for download."""
-    contents = [
-        result.content, table(result.ds).encode(), json.dumps(result.executed, indent=1, sort_keys=True).encode(),
-        *(svg.encode() for svg in figures(result.executed)),
-    ]  # fmt: skip
-    return dict(zip(map(Path, _offered(result)), contents, strict=True))
 
 
 def figures(executed: dict[str, Any]) -> list[str]:
@@ -170,7 +164,7 @@ def table(ds: xr.Dataset) -> str:
             frame = frame[frame["value"] != 0]
         labels = {
             str(dim): frame[dim].astype(object) for dim in ds[name].dims
-        }  # a label stays what it is beside empty ones
+        }  # to stay what they are beside empty ones
         frames.append(frame.assign(variable=name, unit=ds[name].attrs.get("units", "1"), **labels))
     whole = pd.concat(frames, ignore_index=True).reindex(columns=["variable", "unit", *order, "value"])
     return str(whole.to_csv(index=False, lineterminator="\n"))
@@ -187,17 +181,11 @@ def binder(repository: str, slug: str) -> str:
 
 def plain(value: Any) -> str:
     """Return a value as a table shows it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else listed(value)
 
 
 def _tags(cell: dict[str, Any]) -> list[str]:
     return list(cell["metadata"].get("tags", []))
-
-
-def _shown(cell: dict[str, Any]) -> str:
-    return "\n\n".join("".join(output["data"]["text/markdown"]) for output in cell["outputs"])
 
 
 def _markdown(name: str, source: str) -> dict[str, Any]:
