@@ -218,7 +218,7 @@ def bus(component, column):
     def case(rng):
         changes = {"bus.rate_bps": rng.uniform(1, 9), "bus.bit_j": rng.uniform(1, 9), "bus.issue_s": rng.uniform(1, 9)}
         machine, (m, k, n, count, blocks) = with_fields(PIM, changes), some(rng, 1, 99, 1, 2, 3, 4)
-        product = Product(op="x", kind="projection", m=m, k=k, n=n, count=count, blocks=blocks)
+        product = Product(op="x", m=m, k=k, n=n, count=count, blocks=blocks)
         entries = [e for e in surroundings.bus_entries(machine, [product]) if e.component == component]
         if component == "issue":
             return {"products started": count * blocks, "bus.issue_s": machine.bus.issue_s}, said(entries, "busy_s")

@@ -21,7 +21,8 @@ pytestmark = checkout
 ENGINE = {
     "pimllm_lib/hardware/counted.py": '''"""An engine that costs the same for every product."""
 
-from pimllm_lib.core.parts import Value, part
+from pimllm_lib.core.parts import Value, declare, part
+from pimllm_lib.core.rules import POSITIVE
 
 
 @part
@@ -29,12 +30,12 @@ class Counted:
     """Energy and time of a product, whatever its size."""
 
     name: str
-    product_j: Value
-    product_s: Value
+    product_j: Value = declare(POSITIVE, "energy of a product")
+    product_s: Value = declare(POSITIVE, "time of a product")
 ''',
     "pimllm_lib/hardware/machine.py": (
         ("\n@part\nclass System", "from pimllm_lib.hardware.counted import Counted\n\n"),
-        ("    routing: Mapping", "    counted: Counted | None = None\n"),
+        ("    routing: Mapping", '    counted: Counted | None = declare(PART, "what counts", default=None)\n'),
         ('"pim", "kv_pim")', '"counted", '),
     ),
     "pimllm_lib/engines/counted.py": '''"""What products cost that are only counted."""
@@ -59,7 +60,9 @@ COMPONENT = {
             '    "cooling": Component("fans", "array", energy="array", joules="PEs\' energy x share"),\n',
         ),
     ),
-    "pimllm_lib/hardware/digital.py": (("    rows: Value", "    cooling_share: Value = 0.0\n"),),
+    "pimllm_lib/hardware/digital.py": (
+        ("    rows: Value", '    cooling_share: Value = declare(AT_LEAST_0, "share that fans take", default=0.0)\n'),
+    ),
     "pimllm_lib/costs/systolic.py": (
         (
             "\ndef energy(",
@@ -243,7 +246,7 @@ def answer(ds):
 '''
     copy.add("notebooks/17-head-room.ipynb", json.dumps(notebook))
     copy.add("notebooks/pimllm_chapters/head_room.py", module)
-    variable = '    "room_s": Variable("s", "time of a token", extensive=False),\n'
+    variable = '    "room_s": ("s", "time of a token"),\n'
     copy.put("pimllm_lib/core/schema.py", variable, before='    "threshold": ')
     copy.put("book/_toc.yml", "      - file: results/17-head-room\n", before="  - caption: Use it")
     copy.touched.add("tests/test_notebooks.py")  # parameters of its own, for the tests of every notebook
