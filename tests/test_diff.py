@@ -14,7 +14,7 @@ from pimllm_lib.core import paths
 from pimllm_lib.core.schema import OPS
 
 SLUG = "03-tokens-per-second"
-EMPTY = '{"parameters": {}, "source_hash": "", "pimllm": "0", "packages": {}}'
+EMPTY = '{"result": "03-tokens-per-second", "parameters": {}, "source_hash": "", "pimllm": "0", "packages": {}}'
 
 
 @pytest.fixture(scope="module")

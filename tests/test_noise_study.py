@@ -19,7 +19,7 @@ from pimllm_lib.analog.lm import checkpoint, recipes, trained
 from pimllm_lib.analog.noise import law, results
 from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analog.noise.cases import cases, noise_to_signal, prepared, ranges
-from pimllm_lib.archive import dataset
+from pimllm_lib.archive import agreement, dataset
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, UnknownName
@@ -736,4 +736,4 @@ def test_models_of_ones_own_go_without_tuned_curves_and_layer_by_layer():
 )
 def test_a_trial_of_an_archived_study_comes_out_again(case):
     again = noise_runs.again(noise_runs.archived((*noise_runs.NAMES, noise_runs.KV)), [case])
-    assert again.recomputed_loss.values == pytest.approx(again.archived_loss.values, rel=noise_study.TOLERANCE)
+    assert again.recomputed_loss.values == pytest.approx(again.archived_loss.values, rel=agreement.STUDIES)

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from pimllm_lib.archive import dataset, notebooks, parameters
+from pimllm_lib.archive import dataset, notebooks, parameters, verify
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 
@@ -77,6 +77,7 @@ def test_a_notebook_runs_with_small_parameters(slug, tmp_path, in_process):
     made = notebooks.run(slug, tmp_path, values)
     ds = dataset.load(tmp_path / f"{slug}.nc")
     assert dataset.parameters(ds).items() >= values.items()
+    assert list(verify.schema_problems(slug, ds)) == []
     assert seen(tmp_path) == [f"{slug}.ipynb", f"{slug}.nc", "manifest.json"]
     assert str(tmp_path) not in made.read_text()
     assert notebooks.stale(slug, tmp_path)  # it is fresh, but with other parameters than the page's

@@ -8,11 +8,30 @@ is made by multiplying and dividing, and is its own scale.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from pimllm_lib.core.schema import SUMMED, VARIABLES
+
+#: By how much a value may move when it is computed again, relative to its scale: by the rounding of the libraries.
+ROUNDING = 1e-9
+#: Another machine adds in another order, and that turns some 8-bit roundings of a language model.
+STUDIES = 1e-3
+#: What chapters make of a few such models moves further.
+_CHAPTERS = dict.fromkeys(("11-analog-noise", "12-pim-attention", "16-analog-engine"), 1e-2)
+
+
+def tolerance(result: str, parameters: Mapping[str, Any]) -> float:
+    """Return by how much the values of a result may move, relative to their scale.
+
+    result: the name it was saved under; parameters: what it was made with, of a study its table. A user's result is
+    compared like one of ours: a sweep of a notebook like the notebook's, a study of noise like the archived ones.
+    """
+    return _CHAPTERS.get(str(parameters.get("notebook", result)), STUDIES if "curves" in parameters else ROUNDING)
 
 
 def summed(variable: xr.DataArray) -> list[str]:
@@ -36,7 +55,7 @@ def scale(kept: xr.DataArray) -> NDArray[np.float64]:
 def moved(kept: xr.DataArray, fresh: xr.DataArray, tolerance: float) -> NDArray[np.bool_]:
     """Return where two variables of the same dimensions and labels differ, as an array of booleans.
 
-    tolerance: by how much a value may move, relative to its scale, such as a result's own.
+    tolerance: by how much a value may move, relative to its scale.
     What is no number (NaN) agrees with what is none, and infinity with infinity.
     """
     old, new = kept.values.astype(float), fresh.values.astype(float)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from functools import lru_cache
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from pimllm_lib import __version__
-from pimllm_lib.archive import provenance
+from pimllm_lib.archive import agreement, provenance
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, one_line
 from pimllm_lib.core.joining import CARRIED
@@ -19,10 +20,16 @@ from pimllm_lib.core.joining import CARRIED
 LICENCE = "CC-BY-4.0"
 #: The metadata conventions that names of attributes follow. `tokens` is the one unit they do not know.
 CONVENTIONS = "CF-1.11"
-#: Two runs of one result may differ by this relative amount: the libraries' rounding, nothing more.
-TOLERANCE = 1e-9
+#: What a file, or all of an archive, unpacks to lies in 2 GiB of memory, beside the file.
+_UNPACKED = 768 << 20
+#: Deflate, which results are written with, gives at most so many bytes for one.
+_DEFLATE = 1032
+#: Bytes of a value once it is read, at least, and of a text.
+_VALUE, _TEXT = 8, 64
+#: Results that unpack to no more are kept for who asks again.
+_SMALL = 32 << 20
 #: What the provenance of every result has.
-_RECORD = {"pimllm": str, "source_hash": str, "parameters": dict, "user_values": dict, "packages": dict}
+_RECORD = {"result": str, "pimllm": str, "source_hash": str, "parameters": dict, "user_values": dict, "packages": dict}
 #: What every result says of itself.
 ATTRIBUTES = ("title", "licence", "Conventions", "source", "schema_version", "tolerance", "provenance")
 
@@ -34,21 +41,21 @@ def save(
     title: str,
     parameters: dict[str, Any],
     into: str | Path,
-    tolerance: float = TOLERANCE,
     source: str = "",
 ) -> Path:
     """Write a result as `<into>/<slug>.nc` and return the path.
 
-    tolerance: by which a repeated run may differ, relative; source: what it came from by hash, where that is no notebook.
+    source: what it came from by hash, where that is no notebook.
 
-    Attributes say what it is: title, licence, tolerance, and the provenance as one JSON string.
+    Attributes say what it is: title, licence, the provenance as one JSON string, and by how much a repeated run may differ,
+    which nobody believes: `agreement.tolerance` knows it.
     Raises BadInput when the folder cannot be written.
     """
     record = provenance.record(slug, parameters, ds.attrs, source)
     final = ds.drop_attrs(deep=False).assign_attrs(
         {key: value for key, value in ds.attrs.items() if key not in CARRIED},
-        title=title, licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}", tolerance=tolerance,
-        provenance=record,
+        title=title, licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}",
+        tolerance=agreement.tolerance(slug, parameters), provenance=record,
     )  # fmt: skip
     return write(final, Path(into) / f"{slug}.nc")
 
@@ -67,13 +74,26 @@ def load(path: Path) -> xr.Dataset:
     return decode(files.read(path), path)
 
 
+def together(results: Iterable[tuple[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
+    """Return results by name, read one after the other. Raises BadInput for more than memory should hold at once."""
+    found: dict[str, xr.Dataset] = {}
+    for name, ds in results:
+        found[name] = ds
+        if (size := sum(one.nbytes for one in found.values())) > _UNPACKED:
+            raise BadInput(
+                f"the results up to {name} unpack to {size} bytes; wanted at most {_UNPACKED}, so name fewer"
+            )
+    return found
+
+
 def decode(content: bytes, where: object) -> xr.Dataset:
     """Return the dataset in the bytes of a netCDF-4 file. Raises BadInput when there is none.
 
-    Nothing in a file is executed, and nothing outside it is read: a file with links to others is refused.
+    Nothing in a file is executed, and nothing outside it is read: a file with links to others is refused. So is one that
+    declares more than it can hold or than 2 GiB of memory can, before any of it is unpacked.
     """
     try:
-        return _decoded(content).copy(deep=True)
+        return _kept(content).copy(deep=True) if _declared(content) <= _SMALL else _decoded(content)
     except BadInput as error:
         raise BadInput(f"{where} {error}") from None
     except Exception as error:  # a damaged file makes HDF5 and its readers fail in many ways
@@ -82,33 +102,57 @@ def decode(content: bytes, where: object) -> xr.Dataset:
 
 
 @lru_cache(maxsize=32)  # pages, tables and claims read the same results, and unpacking one takes a tenth of a second
+def _kept(content: bytes) -> xr.Dataset:
+    return _decoded(content)
+
+
 def _decoded(content: bytes) -> xr.Dataset:
-    _refuse_links(content)
     with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
         return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it
 
 
-def _refuse_links(content: bytes) -> None:
+@lru_cache(maxsize=32)
+def _declared(content: bytes) -> int:
+    """Return how many bytes a file says that it unpacks to. Raises BadInput for too many, and for links to other files."""
     import h5py
 
+    most = min(_UNPACKED, _DEFLATE * len(content))
+    size = 0
     with h5py.File(BytesIO(content), "r") as file:
         for name in file:
             inner = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
             if inner is None or getattr(inner, "external", None) or getattr(inner, "is_virtual", False):
                 raise BadInput(f"takes {name!r} from another file; wanted a file that stands alone")
+            size += _bytes(inner) if isinstance(inner, h5py.Dataset) else 0
+    if size > most:
+        raise BadInput(
+            f"declares {size} bytes in {len(content)}; wanted at most {most}, which a file of that size can hold"
+        )
+    return size
+
+
+def _bytes(inner: Any) -> int:
+    """Return how many bytes a variable of a file takes once it is read; a chunk, which can be larger, is read whole."""
+    each = _TEXT if inner.dtype.kind == "O" else max(_VALUE, inner.dtype.itemsize)
+    return each * max(inner.size or 0, prod(inner.chunks or ()))
 
 
 def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:
     """Return the provenance of a result. Raises BadInput when it has none: then it is not one of ours."""
     try:
-        content: dict[str, Any] = {"user_values": {}, **json.loads(ds.attrs["provenance"])}
-        float(ds.attrs["tolerance"])
+        content: dict[str, Any] = {"user_values": {}, **files.from_json(ds.attrs["provenance"])}
         whole = all(isinstance(content[key], kind) for key, kind in _RECORD.items())
     except (KeyError, ValueError, TypeError):
         whole = False
     if not whole:
         raise BadInput(f"{where} has no provenance of this project; wanted a result made by 'pimllm run'")
     return content
+
+
+def tolerance(ds: xr.Dataset) -> float:
+    """Return by how much the values of a result may move when it is computed again, whatever its file states."""
+    made = record(ds)
+    return agreement.tolerance(made["result"], made["parameters"])
 
 
 def sources_of(result: xr.Dataset | Path, where: object = "the dataset") -> str:

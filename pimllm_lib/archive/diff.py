@@ -56,7 +56,7 @@ class Change:
 
 
 #: Attributes that are compared elsewhere, or say what made a file.
-_ITS_OWN = ("provenance", "source", "units")
+_ITS_OWN = ("provenance", "source", "units", "tolerance")
 _NUMBERS = ("moved", "count", "relative", "where", "old", "new", "unit")
 
 
@@ -74,10 +74,10 @@ def archives(old: Mapping[str, xr.Dataset], new: Mapping[str, xr.Dataset]) -> li
 def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
     """Return what moved from one result to another of the same name; nothing when they agree.
 
-    Values agree as `agreement` says, within the old result's own tolerance. Where the two cover different labels, the labels
-    that both have are compared, and the difference in labels is a change of its own.
+    Values agree as `agreement` says, within the tolerance of results of that kind, which no file can widen. Where the two
+    cover different labels, the labels that both have are compared, and the difference in labels is a change of its own.
     """
-    kinds = (_parameters, _labels, _values, _attributes)
+    kinds = (_parameters, _labels, _values, _attributes, _tolerances)
     return [change for changes in kinds for change in changes(name, old, new)]
 
 
@@ -99,6 +99,15 @@ def _attributes(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]
                 yield Change(name, "attributes", variable, f"attribute {key} {clip(before)} -> {clip(after)}")
 
 
+def _tolerances(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
+    """Yield which of two results states another tolerance than it has."""
+    for which, ds in (("old", old), ("new", new)):
+        stated, wanted = ds.attrs.get("tolerance", "none"), dataset.tolerance(ds)
+        if not np.array_equal(stated, wanted):
+            text = f"the {which} result states the tolerance {clip(stated)}; it is {wanted}"
+            yield Change(name, "attributes", text=text)
+
+
 def _labels(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
     for variable in sorted(map(str, old.variables.keys() ^ new.variables.keys())):
         where = "old" if variable in old.variables else "new"
@@ -111,11 +120,11 @@ def _labels(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
 
 
 def _values(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
-    tolerance = float(old.attrs.get("tolerance", dataset.TOLERANCE))
+    tolerance = min(map(dataset.tolerance, (old, new)))
     for variable in sorted(map(str, old.data_vars.keys() & new.data_vars.keys())):
         was, now = old[variable], new[variable]
         units = [array.attrs.get("units", "1") for array in (was, now)]
-        if units[0] != units[1]:
+        if not np.array_equal(*units):
             yield Change(name, "units", variable, f"unit {units[0]} -> {units[1]}")
             continue
         unlabelled = [dim for dim in was.dims if dim not in was.coords or dim not in now.coords]

@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from pimllm_lib.analysis import claims
 from pimllm_lib.archive import attested, dataset, diff, jobs, manifest, notebooks, parameters, provenance, versions
 from pimllm_lib.core import files, paths
-from pimllm_lib.core.errors import BadInput, unknown
-from pimllm_lib.core.schema import SCHEMA_VERSION, VARIABLES
+from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.schema import ALWAYS, SCHEMA_VERSION, VARIABLES
 
 #: Studies by name -> the lines in which repeated trials depart, by the name of each study that was repeated.
 Repeat = Callable[[Mapping[str, xr.Dataset]], Mapping[str, list[str]]]
@@ -64,7 +65,11 @@ def verify(
     found.results = list(listed)
     if found.problems:
         return found
-    kept = {name: dataset.load(path) for name, path in listed.items()}
+    try:
+        kept = dataset.together((name, dataset.load(path)) for name, path in listed.items())
+    except BadInput as error:
+        found.problems = [str(error)]
+        return found
     found.problems = [line for name, ds in kept.items() for line in schema_problems(name, ds)]
     if found.problems:
         return found
@@ -92,21 +97,44 @@ def _from_elsewhere(folder: Path, listed: Mapping[str, Path], kept: Mapping[str,
 
 
 def schema_problems(name: str, ds: xr.Dataset) -> Iterator[str]:
-    """Yield in what a result is not as the schema says: attributes, variables, units."""
-    for key in dataset.ATTRIBUTES:
-        if key not in ds.attrs:
-            yield f"{name} has no attribute {key}"
-    if ds.attrs.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-        yield f"{name} has schema_version {ds.attrs['schema_version']}; wanted {SCHEMA_VERSION}"
-    try:
-        dataset.record(ds, name)
-    except BadInput as error:
-        yield str(error)
+    """Yield in what a result is not as the schema says: attributes, name, variables, units, numbers that are missing."""
+    yield from _attributes(name, ds)
     for variable in map(str, ds.data_vars):
         if variable not in VARIABLES:
             yield f"{name}: {unknown('variable', variable, VARIABLES)}"
-        elif (unit := ds[variable].attrs.get("units")) != VARIABLES[variable].unit:
-            yield f"{name}: {variable} is in {unit}; wanted {VARIABLES[variable].unit}"
+        elif not np.array_equal(unit := ds[variable].attrs.get("units", "none"), VARIABLES[variable].unit):
+            yield f"{name}: {variable} is in {clip(unit)}; wanted {VARIABLES[variable].unit}"
+    yield from _gaps(name, ds)
+
+
+def _attributes(name: str, ds: xr.Dataset) -> Iterator[str]:
+    for key in dataset.ATTRIBUTES:
+        if key not in ds.attrs:
+            yield f"{name} has no attribute {key}"
+    wanted: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    try:
+        says = dataset.record(ds, name)["result"]
+        wanted["tolerance"] = dataset.tolerance(ds)
+        if says != name:
+            yield f"{name} says that it is {clip(says)}; wanted the name it bears: it was renamed, or put in another's place"
+    except BadInput as error:
+        yield str(error)
+    for key, value in wanted.items():
+        if not np.array_equal(ds.attrs.get(key, value), value):
+            yield f"{name} has {key} {clip(ds.attrs[key])}; wanted {value}"
+
+
+def _gaps(name: str, ds: xr.Dataset) -> Iterator[str]:
+    """Yield which variables that every point has are no number, everywhere or where another one of the same shape is one."""
+    lacking = {v: np.isnan(ds[v].values) for v in ALWAYS if v in ds.data_vars and ds[v].dtype.kind == "f"}
+    absent: dict[tuple[Hashable, ...], Any] = {}
+    for variable, here in lacking.items():
+        absent[ds[variable].dims] = absent.get(ds[variable].dims, here) & here
+    for variable, here in lacking.items():
+        if here.size and here.all():
+            yield f"{name}: {variable} has no number at all; wanted one at each point"
+        elif count := int((here & ~absent[ds[variable].dims]).sum()):
+            yield f"{name}: {variable} has no number at {count} points that other variables have one for"
 
 
 def _recompute(found: Finding, kept: dict[str, xr.Dataset], at_once: int, progress: bool) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
+from typing import Any
 
 from pimllm_lib.core.errors import BadInput, clip
 
 #: How long a run waits for another one to finish putting its files in place; that takes milliseconds.
 PATIENCE_S = 60
 LOCK = ".lock"
+#: Files are read whole, so that one and what is made of it lie in 2 GiB of memory; a longer one is refused unread.
+LONGEST = 512 << 20
+#: What we write as JSON is flat; far below this depth Python takes and prints anything.
+_DEEPEST = 64
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -78,21 +84,48 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def read(path: Path, *, limit: int | None = None) -> bytes:
+def read(path: Path, *, limit: int = LONGEST) -> bytes:
     """Return the content of a file. Raises BadInput when it is missing, no plain file, or longer than `limit` bytes."""
     try:
         if not path.is_file():
             raise BadInput(f"{path} {'is not a file' if path.exists() else 'does not exist'}; wanted a file")
-        if limit is not None and path.stat().st_size > limit:
+        if path.stat().st_size > limit:
             raise BadInput(f"{path} has {path.stat().st_size} bytes; wanted at most {limit}")
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def hash_of(content: bytes) -> str:
-    """Return the SHA-256 of some bytes in hexadecimal."""
-    return sha256(content).hexdigest()
+def from_json(text: str | bytes) -> Any:
+    """Return what a JSON text says. Raises ValueError for what is none or is nested deeper than anything of ours."""
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level = [content]
+    for _ in range(_DEEPEST):
+        level = [x for one in level for x in _items(one)]
+        if not level:
+            return content
+    raise ValueError("nested too deeply")
+
+
+def _items(one: Any) -> Iterable[Any]:
+    return one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+
+
+def hash_of(content: bytes | Path) -> str:
+    """Return the SHA-256 of some bytes, or of a file of any size, in hexadecimal.
+
+    Raises BadInput for a file that cannot be read.
+    """
+    if isinstance(content, bytes):
+        return sha256(content).hexdigest()
+    try:
+        with content.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"{content} cannot be read: {error.strerror or error}") from None
 
 
 def below(name: object) -> str:

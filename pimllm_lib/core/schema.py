@@ -327,6 +327,12 @@ VARIABLES = {
 EXTENSIVE = tuple(_EXTENSIVE)
 #: Extensive variables that stand there, whatever number of tokens is made; the others are of each token.
 STANDING = ("tiles", "kv_bytes", "static_power_w", "area_m2", "program_s", "program_j")
+#: Variables that every point has which is there at all. Where one of these is no number, a result has no such point: a model
+#: that a remedy does not fit, a width that a system does not take. A result without any point has nothing to say.
+ALWAYS = (
+    *EXTENSIVE, "tokens_per_s", "tokens_per_j", "speedup", "energy_gain", "power_w", "array_share", "analog_share",
+    "projection_share", "held_out_loss", "perplexity",
+)  # fmt: skip
 
 
 def annotate(ds: xr.Dataset) -> xr.Dataset:

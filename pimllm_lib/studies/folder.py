@@ -32,7 +32,7 @@ class Plan:
     cells, metrics: values of each point, and what they are of; 0 metrics where only the run tells. identity: what is
     studied, by content, also where the text names a file; sources: the hash of what evaluates a chunk; own: values of it
     that are not the catalog's, None where only the chunks know them; finish: what is done to the whole at the end, if
-    anything; tolerance: by which a repeated run may differ, relative.
+    anything.
     """
 
     name: str
@@ -46,7 +46,6 @@ class Plan:
     metrics: int = 0
     own: dict[str, str] | None = None
     finish: Callable[[xr.Dataset], xr.Dataset] | None = None
-    tolerance: float = dataset.TOLERANCE
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
@@ -82,8 +81,7 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
     whole = (plan.finish(whole) if plan.finish else whole).assign_attrs(own | {"fingerprints": plan.identity})
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
         made = dataset.save(
-            whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, tolerance=plan.tolerance,
-            source=plan.sources,
+            whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, source=plan.sources
         )  # fmt: skip
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
 

@@ -18,6 +18,7 @@ from pimllm_lib.analog.noise.law import law
 from pimllm_lib.analog.noise.remedies import effects
 from pimllm_lib.analog.noise.results import joined, summary, thresholds
 from pimllm_lib.archive import dataset, parameters
+from pimllm_lib.archive.agreement import STUDIES
 from pimllm_lib.archive.provenance import study_hash
 from pimllm_lib.core import joining, paths
 from pimllm_lib.core.errors import BadInput
@@ -96,7 +97,7 @@ def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
     study = noise_study.of(spec)
     return Plan(
         name, spec, study.space, partial(noise_study.compute, study), study.identity(), study_hash(spec), own={},
-        finish=partial(noise_study.described, study), tolerance=noise_study.TOLERANCE,
+        finish=partial(noise_study.described, study),
     )  # fmt: skip
 
 
@@ -174,6 +175,6 @@ def repeated(studies: Mapping[str, xr.Dataset]) -> dict[str, list[str]]:
         found[name] = [
             f"{name}: the loss of the first chip of {case} moved by {by:.1e} of the archived one"
             for case, by in zip(TRIALS[name], apart, strict=True)
-            if not by <= noise_study.TOLERANCE
+            if not by <= STUDIES
         ]
     return found

@@ -29,8 +29,6 @@ KEYS: dict[str, Any] = {
 }  # fmt: skip
 #: Windows that ranges are chosen from, and those that noise-to-signal ratios are measured on; parts that a text is cut into.
 CALIBRATING, PROBING, BLOCKS = 8, 2, 16
-#: Other machines add in another order, which turns some 8-bit roundings.
-TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
