@@ -22,7 +22,7 @@ STUDIES = "studies"
 SCHEMA_VERSION = 2
 _READ = (1, 2)
 #: A manifest is a short text; a longer one is not ours.
-_LONGEST = 16 << 20
+LONGEST = 16 << 20
 #: How often files are looked at again when another run puts its own in place meanwhile.
 _RETRIES = 20
 #: What a manifest says of one content of a file.
@@ -31,9 +31,10 @@ _CONTENT = {"bytes": int, "sha256": str}
 Entry = dict[str, Any]
 
 
-def entry(content: bytes) -> Entry:
-    """Return what a manifest says of a content."""
-    return {"bytes": len(content), "sha256": files.hash_of(content)}
+def entry(content: bytes | Path) -> Entry:
+    """Return what a manifest says of a content, or of a file that is there, of any size."""
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    return {"bytes": size, "sha256": files.hash_of(content)}
 
 
 def compose(entries: Mapping[str, Entry]) -> bytes:
@@ -49,10 +50,10 @@ def _text(content: Mapping[str, Any]) -> bytes:
 def parse(text: bytes, where: object = NAME) -> dict[str, Entry]:
     """Return file name -> entry of a manifest. Raises BadInput when it is damaged or names a file outside its folder."""
     try:
-        content = json.loads(text)
+        content = files.from_json(text)
         body = {key: value for key, value in content.items() if key != "digest"}
         whole = content["digest"] == files.hash_of(_text(body)) and text == _text(content)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise BadInput(f"{where} is not a manifest; wanted JSON with files and a digest") from None
     if not whole:
         raise BadInput(f"{where} is damaged: its digest does not fit its content")
@@ -79,7 +80,7 @@ def load(folder: Path) -> dict[str, Entry]:
         raise BadInput(
             f"{folder} is no archive: it has no {NAME}; wanted a folder made by 'pimllm run' or 'pimllm fetch'"
         )
-    return parse(files.read(path, limit=_LONGEST), path)
+    return parse(files.read(path, limit=LONGEST), path)
 
 
 def names(folder: Path) -> dict[str, Path]:
@@ -143,7 +144,7 @@ def _settled(folder: Path) -> dict[str, Entry]:
     settled = {}
     for name, said in known.items():
         path = files.inside(folder, name)
-        there = entry(files.read(path)) if path.is_file() else None
+        there = entry(path) if path.is_file() else None
         choices = [{key: one[key] for key in _CONTENT} for one in _contents(said)]
         if there in choices or "next" not in said:
             settled[name] = there if there in choices else said
@@ -196,12 +197,12 @@ def _wrong(folder: Path, name: str, said: Entry) -> str:
     if not path.is_file():
         new = "sha256" not in said  # announced by a run that was killed before it was written
         return "" if new and not path.exists() else f"{name} is missing"
-    there = entry(files.read(path))
-    fitting = [one for one in _contents(said) if one["bytes"] == there["bytes"]]
+    size = path.stat().st_size
+    fitting = [one["sha256"] for one in _contents(said) if one["bytes"] == size]
     if not fitting:
-        return f"{name} has {there['bytes']} bytes; the manifest says {_contents(said)[0]['bytes']}"
-    if all(one["sha256"] != there["sha256"] for one in fitting):
-        return f"{name} has other bytes: sha256 {there['sha256'][:16]}..., the manifest says {fitting[0]['sha256'][:16]}..."
+        return f"{name} has {size} bytes; the manifest says {_contents(said)[0]['bytes']}"
+    if (there := files.hash_of(path)) not in fitting:
+        return f"{name} has other bytes: sha256 {there[:16]}..., the manifest says {fitting[0][:16]}..."
     return ""
 
 

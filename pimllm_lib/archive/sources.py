@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import zipfile
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
@@ -13,8 +14,6 @@ from pimllm_lib.archive import dataset, manifest, versions
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, one_line
 
-#: A member of a crate is a dataset or a short text; a larger one is not ours.
-_LONGEST = 1 << 30
 #: Where a revision has datasets.
 _PLACES = ("data/results", f"data/{manifest.STUDIES}")
 
@@ -22,17 +21,17 @@ _PLACES = ("data/results", f"data/{manifest.STUDIES}")
 def results(what: str) -> dict[str, xr.Dataset]:
     """Return result name -> dataset of a folder, a .nc file, a .zip made by 'pimllm export', or a tag of this checkout.
 
-    Raises BadInput when it is none of these, holds no results, or is not as its manifest says.
+    Raises BadInput when it is none of these, holds no results, is not as its manifest says, or is more than fits in memory.
     """
     path = paths.users(what)
     if path.is_dir():
         folder = path / "data" if (path / "data" / manifest.NAME).is_file() else path
         if (folder / manifest.NAME).is_file() and (wrong := manifest.damage(folder)):
             raise BadInput(f"{folder} is not as its manifest says: {wrong[0]}")
-        return {name: dataset.load(file) for name, file in manifest.names(folder).items()}
+        return dataset.together((name, dataset.load(file)) for name, file in manifest.names(folder).items())
     if path.is_file() and zipfile.is_zipfile(path):
         contents = crate(path, path)
-        return {PurePosixPath(name).stem: dataset.decode(contents[name], name) for name in filter(_is_result, contents)}
+        return _decoded((name, contents[name]) for name in filter(_is_result, contents))
     return {path.stem: dataset.load(path)} if path.is_file() else _at_revision(what)
 
 
@@ -40,9 +39,14 @@ def _is_result(name: str) -> bool:
     return name.endswith(".nc")
 
 
-def crate(packed: Path | BytesIO, path: object) -> dict[str, bytes]:
+def _decoded(contents: Iterable[tuple[str, bytes]]) -> dict[str, xr.Dataset]:
+    return dataset.together((PurePosixPath(name).stem, dataset.decode(content, name)) for name, content in contents)
+
+
+def crate(packed: Path | BytesIO, path: object, *, pinned: str = "") -> dict[str, bytes]:
     """Return the archive in a crate: name in its manifest -> content, the manifest too. path: what errors call it.
 
+    pinned: SHA-256 of the manifest, where another is to be refused. All sizes are looked at before any file is unpacked.
     Raises BadInput when a member leaves its folder, is larger than the manifest says, or has other bytes.
     """
     try:
@@ -51,22 +55,49 @@ def crate(packed: Path | BytesIO, path: object) -> dict[str, bytes]:
             for name in members:
                 files.below(name)
             root = next((name for name in (f"data/{manifest.NAME}", manifest.NAME) if name in members), None)
-            if root is None or members[root].file_size > _LONGEST:
+            if root is None or members[root].file_size > manifest.LONGEST:
                 raise BadInput(f"{path} has no {manifest.NAME}; wanted a file made by 'pimllm export'")
-            text = file.read(root)
-            found = {manifest.NAME: text}
-            for name, said in manifest.parse(text, f"{path}: {root}").items():
-                member = members.get(f"{root.removesuffix(manifest.NAME)}{name}")
-                if member is None or member.file_size != said.get("bytes") or member.file_size > _LONGEST:
-                    raise BadInput(f"{path}: {name} is missing or has another size than the manifest says")
-                found[name] = file.read(member)
-                if manifest.entry(found[name]) != said:
-                    raise BadInput(f"{path}: {name} has other bytes than the manifest says")
-            return found
+            text = _cut(file, members[root])
+            if pinned and files.hash_of(text) != pinned:
+                what = "holds an archive with other bytes than this version's: its manifest has another SHA-256"
+                raise BadInput(f"{path} {what}")
+            listed = manifest.parse(text, f"{path}: {root}")
+            return {manifest.NAME: text} | _unpacked(file, members, root.removesuffix(manifest.NAME), listed, path)
     except BadInput:
         raise
     except Exception as error:  # a damaged file makes its readers fail in many ways
         raise BadInput(f"{path} cannot be read as a zip file: {one_line(str(error))}") from None
+
+
+def _unpacked(
+    file: zipfile.ZipFile,
+    members: Mapping[str, zipfile.ZipInfo],
+    below: str,
+    listed: Mapping[str, manifest.Entry],
+    path: object,
+) -> dict[str, bytes]:
+    """Return the files of an archive in a zip file that has the sizes its manifest says. Raises BadInput for another one."""
+    found = {name: members.get(f"{below}{name}") for name in listed}
+    for name, member in found.items():
+        if member is None or member.file_size != listed[name].get("bytes"):
+            raise BadInput(f"{path}: {name} is missing or has another size than the manifest says")
+    if (size := sum(said["bytes"] for said in listed.values())) > files.LONGEST:
+        raise BadInput(f"{path} unpacks to {size} bytes; wanted at most {files.LONGEST}")
+    contents = {name: _cut(file, member) for name, member in found.items() if member is not None}
+    for name, content in contents.items():
+        if manifest.entry(content) != listed[name]:
+            raise BadInput(f"{path}: {name} has other bytes than the manifest says")
+    return contents
+
+
+def _cut(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Return what a member holds, as far as its declared size: only deflate can be stopped there."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadInput(
+            f"{file.filename or 'the zip file'} packs {clip(member.filename)} otherwise than 'pimllm export' does"
+        )
+    with file.open(member) as opened:
+        return opened.read(member.file_size)
 
 
 def _at_revision(what: str) -> dict[str, xr.Dataset]:
@@ -79,7 +110,7 @@ def _at_revision(what: str) -> dict[str, xr.Dataset]:
         commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
         listed = _git("ls-tree", "-r", "--name-only", "-z", commit, *_PLACES).decode().split("\0")
         names = [name for name in listed if _is_result(name)]
-        found = {PurePosixPath(name).stem: dataset.decode(_git("show", f"{commit}:{name}"), name) for name in names}
+        found = _decoded((name, _git("show", f"{commit}:{name}")) for name in names)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
