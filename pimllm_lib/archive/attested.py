@@ -30,8 +30,8 @@ def load(folder: Path) -> Attested:
         return {}
     text = files.read(path, limit=_LONGEST)
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        content = files.from_json(text)
+    except ValueError:
         raise BadInput(
             f"{path} is not JSON; wanted file -> sources -> version, each file and source by its hash"
         ) from None

@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pimllm_lib.archive import code, manifest, parameters
+from pimllm_lib.archive import code, dataset, manifest, parameters
 from pimllm_lib.archive.provenance import RUNNING, package_versions, page_hash, source_hash
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.paths import NOTEBOOKS, notebook
 
 #: Bytes that the name of a socket may have, less a number: macOS takes the fewest.
@@ -36,8 +36,8 @@ def run(
     """Execute a notebook with checked values; put `<slug>.ipynb` and its dataset into the archive in the folder `into`.
 
     data_only: run no more than what the dataset depends on, and put the dataset alone there. Returns the path of the
-    executed copy, or of the dataset. Nothing changes there unless every cell ran. Raises NotebookFailed with the cell and
-    its error.
+    executed copy, or of the dataset. Nothing changes there unless every cell ran and a result was saved. Raises
+    NotebookFailed with the cell and its error.
     """
     source = notebook(slug)
     slug, given = source.stem, dict(values or {})
@@ -47,17 +47,43 @@ def run(
         if data_only and source.parent == NOTEBOOKS:
             _keep_computing(content)
         made.write_text(json.dumps(content), encoding="utf-8")
-        _execute(source, made, {**given, "into": scratch}, progress)
-        content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed"))
-        made.unlink()
+        try:
+            _execute(source, made, {**given, "into": scratch}, progress)
+            content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed"))
+            made.unlink()
+        except OSError as error:
+            place = f"{error.filename or scratch} cannot be written: {error.strerror or error}"
+            raise BadInput(f"{place}; TMPDIR names another folder for what a run needs meanwhile") from None
         _refuse_warnings(content["cells"], slug)
-        contents = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir()) if path.is_file()}
+        contents = _saved(Path(scratch), slug, own=source.parent == NOTEBOOKS)
     if not data_only:
         _forget_the_run(content)
         content["metadata"]["pimllm"] = _made_from(source, given, contents.get(f"{slug}.nc"))
         contents[made.name] = json.dumps(content, indent=1, sort_keys=True).encode()
     manifest.publish(into, contents)
     return into / (f"{slug}.nc" if data_only else made.name)
+
+
+def _saved(scratch: Path, slug: str, own: bool) -> dict[str, bytes]:
+    """Return what a notebook saved: name -> content. Raises NotebookFailed where that is no result, or more than results.
+
+    own: whether it is a notebook of the project, which saves the result of its name; a user's may give it another.
+    """
+    there = sorted(path for path in scratch.iterdir() if path.is_file())
+    for path in there:
+        if path.suffix != ".nc":
+            raise NotebookFailed(
+                f"{slug} wrote {clip(path.name)} into its folder; wanted results by 'dataset.save' alone"
+            )
+        try:
+            says = dataset.record(dataset.load(path))["result"]
+        except BadInput as error:
+            raise NotebookFailed(f"{slug} wrote {clip(path.name)} itself; wanted 'dataset.save': {error}") from None
+        if says != path.stem or (own and says != slug):
+            raise NotebookFailed(f"{slug} saved {clip(says)} as {clip(path.name)}; wanted a result under its own name")
+    if not there:
+        raise NotebookFailed(f"{slug} came to its end and saved no result; wanted 'dataset.save' with 'into=into'")
+    return {path.name: path.read_bytes() for path in there}
 
 
 def _keep_computing(content: dict[str, Any]) -> None:
@@ -154,13 +180,13 @@ def _forget_the_run(content: dict[str, Any]) -> None:
             cell["id"] = "injected-parameters"  # papermill draws one
 
 
-def _made_from(source: Path, values: Mapping[str, Any], dataset: bytes | None) -> dict[str, Any]:
-    """Return everything that an executed copy depends on, and the hash of the dataset it made, if any."""
+def _made_from(source: Path, values: Mapping[str, Any], result: bytes | None) -> dict[str, Any]:
+    """Return everything that an executed copy depends on, and the hash of the dataset of its name, if it made one."""
     return {
         "page_hash": page_hash(source),
         "parameters": parameters.changed(str(source), values),
         "packages": package_versions(),
-        "dataset": "" if dataset is None else files.hash_of(dataset),
+        "dataset": "" if result is None else files.hash_of(result),
     }
 
 
@@ -178,6 +204,9 @@ def stale(slug: str, into: Path, values: Mapping[str, Any] | None = None) -> boo
     own_files = slug.endswith(".ipynb") or any(isinstance(text, str) and _names_a_file(text) for text in texts)
     if own_files or not manifest.intact(into, *names):
         return True
-    executed, dataset = (files.read(into / name) for name in names)
-    made = json.loads(executed)["metadata"].get("pimllm")
-    return bool(made != _made_from(source, values or {}, dataset))
+    executed, result = (files.read(into / name) for name in names)
+    try:
+        made = files.from_json(executed)["metadata"]["pimllm"]
+    except (ValueError, TypeError, KeyError):
+        return True  # no copy of ours, whatever the manifest says
+    return bool(made != _made_from(source, values or {}, result))

@@ -19,7 +19,7 @@ from typing import Any
 from pimllm_lib import __version__
 from pimllm_lib.archive import code
 from pimllm_lib.core import files, paths
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.errors import BadInput, clip
 
 #: The source hash of the notebook that a kernel runs: whoever started it knows the file, so the kernel need not read it.
 RUNNING = "PIMLLM_SOURCE_HASH"
@@ -162,10 +162,16 @@ def code_cells(path: Path) -> list[str]:
     """Return the source of each code cell of a notebook. Raises BadInput when the file is none."""
     text = files.read(path)
     try:
-        cells = json.loads(text)["cells"]
-        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        cells = files.from_json(text)["cells"]
+        tags = [tag for cell in cells if isinstance(tag := cell.get("metadata", {}).get("tags", []), str)]
+        kinds = [clip(cell["cell_type"]) for cell in cells if cell["cell_type"] not in ("code", "markdown", "raw")]
+        found = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise BadInput(f"{path} is not a notebook; wanted a Jupyter notebook of format 4") from None
+    if tags or kinds:
+        wrong = f"the tags {clip(tags[0])}, which are no list" if tags else f"a cell of kind {kinds[0]}"
+        raise BadInput(f"{path} has {wrong}; wanted a Jupyter notebook of format 4")
+    return found
 
 
 @lru_cache(maxsize=1024)

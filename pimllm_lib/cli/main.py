@@ -46,8 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         said, code = "interrupted", 130
-    except (BadInput, OSError, MemoryError) as error:
-        said, code = getattr(error, "strerror", None) or str(error) or type(error).__name__, 2
+    except OSError as error:
+        name, what = error.filename, error.strerror or str(error) or type(error).__name__
+        said, code = what if name is None or isinstance(name, int) else f"{os.fsdecode(name)}: {what}", 2
+    except (BadInput, MemoryError) as error:
+        said, code = str(error) or type(error).__name__, 2
     print(f"pimllm: {one_line(said)}", file=sys.stderr)
     return code
 

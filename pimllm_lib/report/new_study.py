@@ -55,12 +55,12 @@ _CELLS: tuple[tuple[str, str, str], ...] = (
 def write(name: str, *, system: str, model: str, folder: Path) -> Path:
     """Write `<name>.ipynb` into a folder and return its path.
 
-    Raises BadInput for a name that is no file name, a file that is there already, and what cannot be evaluated.
+    Raises BadInput for a name that is no file name, a file that is there and not empty, and what cannot be evaluated.
     """
     if not re.fullmatch(r"[\w-]{1,60}", name):
         raise BadInput(f"the name of a study is {clip(name)}; wanted letters, digits, '-' and '_'")
     path = folder / f"{name}.ipynb"
-    if path.exists():
+    if path.exists() and not (path.is_file() and path.stat().st_size == 0):  # such a one a full disk leaves
         raise BadInput(f"{path} is there already; wanted another name, or the file gone")
     files.require_file(path)
     systems = list(dict.fromkeys([system, "tpu-llm", "pim-llm"]))
