@@ -1,7 +1,7 @@
 """Which sources gave an archived file again: a list beside the manifest that only grows, so that no file is written anew.
 
-`attested.json` maps the SHA-256 of a file to hashes of sources, and each of these to the version it was of. It is no part of
-the archive: the manifest does not name it, and an archive without it is as whole.
+`attested.json` maps the SHA-256 of a file to hashes of sources, and each of these to the version it was of, and has a digest
+of all this. It is no part of the archive: the manifest does not name it, and an archive without it is as whole.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ def load(folder: Path) -> Attested:
         raise BadInput(
             f"{path} is not JSON; wanted file -> sources -> version, each file and source by its hash"
         ) from None
+    if isinstance(content, dict) and content.pop("digest", None) is not None and text != _text(content):
+        raise BadInput(f"{path} is damaged: its digest does not fit its content")
     _require_hashes(path, content, 64, "the SHA-256 of a file")
     for sources in content.values():
         _require_hashes(path, sources, 16, "the hash of sources")
@@ -42,6 +44,12 @@ def load(folder: Path) -> Attested:
             if not isinstance(version, str):
                 raise BadInput(f"{path} says of {source} {clip(version)}; wanted a version")
     return dict(content)
+
+
+def _text(content: Mapping[str, Any]) -> bytes:
+    """Return the list as it is written; the first ones had no digest."""
+    digest = files.hash_of(json.dumps(content).encode())
+    return (json.dumps({**content, "digest": digest}, indent=1) + "\n").encode()
 
 
 def known(folder: Path) -> Attested:
@@ -92,7 +100,7 @@ def add(folder: Path, again: Mapping[str, str]) -> None:
             if version.startswith(f"{__version__}.dev"):
                 found[sha256][sources] = __version__  # the same sources, released
         if json.dumps(found) != before:
-            files.write(folder / NAME, (json.dumps(found, indent=1) + "\n").encode())
+            files.write(folder / NAME, _text(found))
 
 
 def told(made: Mapping[str, Any], sha256: str, sources: str | None, folder: Path) -> str:

@@ -46,8 +46,8 @@ def run(
         content = json.loads(source.read_text(encoding="utf-8"))
         if data_only and source.parent == NOTEBOOKS:
             _keep_computing(content)
-        made.write_text(json.dumps(content), encoding="utf-8")
         try:
+            made.write_text(json.dumps(content), encoding="utf-8")
             _execute(source, made, {**given, "into": scratch}, progress)
             content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed"))
             made.unlink()
