@@ -16,7 +16,7 @@ from conftest import DATA
 from test_faults import a_notebook
 
 import pimllm_lib as pl
-from pimllm_lib.archive import agreement, attested, dataset, diff, fetch, manifest, notebooks, sources, verify
+from pimllm_lib.archive import agreement, attested, dataset, describe, diff, fetch, manifest, notebooks, sources, verify
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.schema import ALWAYS, VARIABLES
@@ -331,7 +331,7 @@ def test_a_file_that_declares_more_than_it_can_hold_is_refused_unread(settings, 
 
 def test_results_that_are_too_many_for_memory_are_refused(honest, tmp_path, monkeypatch, capsys):
     folder = archive_of(tmp_path, mine=honest)
-    monkeypatch.setattr(dataset, "_UNPACKED", honest.nbytes - 1)
+    monkeypatch.setattr(dataset, "_TOGETHER", honest.nbytes - 1)
     status, (line,) = said(capsys, "diff", folder, folder)
     assert (status, "wanted at most" in line) == (2, True)
     status, (line,) = said(capsys, "verify", "--archive", folder)
@@ -484,3 +484,18 @@ def test_a_list_of_what_is_attested_that_was_edited_is_refused_and_one_without_a
         attested.load(tmp_path)
     path.write_text(json.dumps({"0" * 64: {"1" * 16: "0.8.0"}}))
     assert attested.load(tmp_path) == {"0" * 64: {"1" * 16: "0.8.0"}}
+
+
+def test_a_run_reads_what_it_wrote_itself_whatever_its_size_and_others_do_not(honest, tmp_path, monkeypatch, capsys):
+    path = dataset.write(honest, tmp_path / "mine.nc")
+    assert dataset.load(path, most=None).equals(honest)
+    with pytest.raises(ValueError, match=r"mine\.nc declares \d+ bytes; wanted at most 100"):
+        dataset.load(path, most=100)
+    monkeypatch.setattr(describe, "_LABELS", 1)
+    status, (line,) = said(capsys, "show", NAME, "--archive", tmp_path)
+    assert (status, "wanted at most 1 to be shown" in line) == (2, True)
+
+
+def test_a_dimension_without_labels_stores_nothing_and_declares_nothing(honest, tmp_path):
+    wide = honest.expand_dims(draw=100_000)[["latency_s"]]
+    assert dataset.load(dataset.write(wide, tmp_path / "x.nc")).equals(wide)

@@ -20,12 +20,12 @@ from pimllm_lib.core.joining import CARRIED
 LICENCE = "CC-BY-4.0"
 #: The metadata conventions that names of attributes follow. `tokens` is the one unit they do not know.
 CONVENTIONS = "CF-1.11"
-#: What a file, or all of an archive, unpacks to lies in 2 GiB of memory, beside the file.
-_UNPACKED = 768 << 20
+#: What a result may take once it is read, and several together, so that what is made of them lies in 2 GiB of memory, too.
+_UNPACKED, _TOGETHER = 512 << 20, 256 << 20
 #: Deflate, which results are written with, gives at most so many bytes for one.
 _DEFLATE = 1032
-#: Bytes of a value once it is read, at least, and of a text.
-_VALUE, _TEXT = 8, 64
+#: Bytes of a number once it is read, at least, and of a text.
+_NUMBER, _TEXT = 8, 64
 #: Results that unpack to no more are kept for who asks again.
 _SMALL = 32 << 20
 #: What the provenance of every result has.
@@ -66,12 +66,15 @@ def write(ds: xr.Dataset, path: Path) -> Path:
     return files.write(path, bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding)))
 
 
-def load(path: Path) -> xr.Dataset:
-    """Return an archived result, in memory. Raises BadInput when the file is missing or is no netCDF-4."""
+def load(path: Path, *, most: int | None = _UNPACKED) -> xr.Dataset:
+    """Return an archived result, in memory. Raises BadInput when the file is missing or is no netCDF-4.
+
+    most: bytes that it may take once it is read; None where a run reads what it wrote itself, of any size.
+    """
     if not path.exists():
         study = f"sweep data/studies/{path.stem}.yaml --archive" if path.parent == paths.STUDIES else ""
         raise BadInput(f"{path} does not exist; 'pimllm {study or f'run {path.stem}'}' makes it")
-    return decode(files.read(path), path)
+    return decode(files.read(path, limit=None if most is None else files.LONGEST), path, most)
 
 
 def together(results: Iterable[tuple[str, xr.Dataset]]) -> dict[str, xr.Dataset]:
@@ -79,21 +82,23 @@ def together(results: Iterable[tuple[str, xr.Dataset]]) -> dict[str, xr.Dataset]
     found: dict[str, xr.Dataset] = {}
     for name, ds in results:
         found[name] = ds
-        if (size := sum(one.nbytes for one in found.values())) > _UNPACKED:
+        if (size := sum(one.nbytes for one in found.values())) > _TOGETHER:
             raise BadInput(
-                f"the results up to {name} unpack to {size} bytes; wanted at most {_UNPACKED}, so name fewer"
+                f"the results up to {name} unpack to {size} bytes; wanted at most {_TOGETHER}, so name fewer"
             )
     return found
 
 
-def decode(content: bytes, where: object) -> xr.Dataset:
+def decode(content: bytes, where: object, most: int | None = _UNPACKED) -> xr.Dataset:
     """Return the dataset in the bytes of a netCDF-4 file. Raises BadInput when there is none.
 
     Nothing in a file is executed, and nothing outside it is read: a file with links to others is refused. So is one that
-    declares more than it can hold or than 2 GiB of memory can, before any of it is unpacked.
+    declares more than it can hold, or more than `most` bytes, before any of it is unpacked.
     """
     try:
-        return _kept(content).copy(deep=True) if _declared(content) <= _SMALL else _decoded(content)
+        if (size := _declared(content)) > (size if most is None else most):
+            raise BadInput(f"declares {size} bytes; wanted at most {most}")
+        return _kept(content).copy(deep=True) if size <= _SMALL else _decoded(content)
     except BadInput as error:
         raise BadInput(f"{where} {error}") from None
     except Exception as error:  # a damaged file makes HDF5 and its readers fail in many ways
@@ -113,28 +118,32 @@ def _decoded(content: bytes) -> xr.Dataset:
 
 @lru_cache(maxsize=32)
 def _declared(content: bytes) -> int:
-    """Return how many bytes a file says that it unpacks to. Raises BadInput for too many, and for links to other files."""
+    """Return how many bytes what a file declares takes once it is read.
+
+    Raises BadInput for more than the file can hold, and for links to other files.
+    """
     import h5py
 
-    most = min(_UNPACKED, _DEFLATE * len(content))
-    size = 0
+    stored = read = 0
     with h5py.File(BytesIO(content), "r") as file:
         for name in file:
             inner = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
             if inner is None or getattr(inner, "external", None) or getattr(inner, "is_virtual", False):
                 raise BadInput(f"takes {name!r} from another file; wanted a file that stands alone")
-            size += _bytes(inner) if isinstance(inner, h5py.Dataset) else 0
-    if size > most:
+            if isinstance(inner, h5py.Dataset) and not _is_length(inner):
+                values = max(inner.size or 0, prod(inner.chunks or ()))  # a chunk, which can be larger, is read whole
+                stored += values * inner.dtype.itemsize
+                read += values * (_TEXT if inner.dtype.kind == "O" else max(_NUMBER, inner.dtype.itemsize))
+    if stored > _DEFLATE * len(content):
         raise BadInput(
-            f"declares {size} bytes in {len(content)}; wanted at most {most}, which a file of that size can hold"
+            f"declares {stored} bytes, and has {len(content)}, which cannot hold more than {_DEFLATE} for one"
         )
-    return size
+    return read
 
 
-def _bytes(inner: Any) -> int:
-    """Return how many bytes a variable of a file takes once it is read; a chunk, which can be larger, is read whole."""
-    each = _TEXT if inner.dtype.kind == "O" else max(_VALUE, inner.dtype.itemsize)
-    return each * max(inner.size or 0, prod(inner.chunks or ()))
+def _is_length(inner: Any) -> bool:
+    """Return whether a variable of a file is none: the length of a dimension without labels, of which nothing is stored."""
+    return bytes(inner.attrs.get("NAME", b"")).startswith(b"This is a netCDF dimension but not a netCDF variable")
 
 
 def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:

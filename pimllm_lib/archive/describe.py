@@ -11,17 +11,22 @@ import xarray as xr
 
 from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import one_line
+from pimllm_lib.core.errors import BadInput, one_line
+
+#: Labels are shown as Python's own objects, which take many times their size.
+_LABELS = 10_000_000
 
 
 def describe(folder: Path, name: str) -> dict[str, Any]:
     """Return title, file, hash, provenance, labels and variables of a result as plain objects.
 
-    Raises UnknownName for a result that is not there.
+    Raises UnknownName for a result that is not there, BadInput for one with more labels than can be shown.
     """
     path = manifest.chosen(manifest.names(folder), [name])[name]
     content = files.read(path)
     ds = dataset.decode(content, path)
+    if (count := sum(ds[name].size for name in ds.coords)) > _LABELS:
+        raise BadInput(f"{path} has {count} labels; wanted at most {_LABELS} to be shown")
     return {
         **dataset.record(ds, path), "result": name, "title": str(ds.attrs.get("title", "")),
         "file": str(path), "bytes": len(content), "sha256": files.hash_of(content),

@@ -84,12 +84,12 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def read(path: Path, *, limit: int = LONGEST) -> bytes:
+def read(path: Path, *, limit: int | None = LONGEST) -> bytes:
     """Return the content of a file. Raises BadInput when it is missing, no plain file, or longer than `limit` bytes."""
     try:
         if not path.is_file():
             raise BadInput(f"{path} {'is not a file' if path.exists() else 'does not exist'}; wanted a file")
-        if path.stat().st_size > limit:
+        if limit is not None and path.stat().st_size > limit:
             raise BadInput(f"{path} has {path.stat().st_size} bytes; wanted at most {limit}")
         return path.read_bytes()
     except OSError as error:

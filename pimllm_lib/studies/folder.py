@@ -119,7 +119,7 @@ class _Chunks:
         path, stamp = self._path(chunk), self._stamp(chunk)
         again = f"remove it, and the next run evaluates it again; the other chunks of {self.into} stay"
         try:
-            ds = dataset.load(path)
+            ds = dataset.load(path, most=None)
         except BadInput as error:
             raise BadInput(f"{error}; {again}") from None
         if any(ds.attrs.pop(key, None) != said for key, said in stamp.items()) or not self._has_its_points(ds, chunk):
