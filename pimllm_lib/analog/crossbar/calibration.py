@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.analog.crossbar.cells import Programmed
-from pimllm_lib.analog.crossbar.readout import largest_sum, pulses, require_held
+from pimllm_lib.analog.crossbar.readout import coding, from_data, largest_sum, pulses, require_held
 
 #: Tokens of calibration whose sums are looked at; evenly spread over those given.
 TOKENS = 256
@@ -20,13 +20,11 @@ def full_scale(on: Programmed, x: np.ndarray, *, act_bits: int = 8) -> float | N
     apart the larger counts. By sigmas: so many standard deviations beyond the mean's magnitude. By quantile: that share of
     magnitudes is within, to a part in `BINS` of the largest possible sum.
     """
-    readout = on.readout
-    if readout.range not in ("sigmas", "quantile"):
+    if not from_data(on.readout):
         return None
-    require_held(x, act_bits, readout.encoding)
+    require_held(x, act_bits, on.readout.encoding)
     some = x[np.linspace(0, len(x) - 1, min(TOKENS, len(x))).astype(int)].astype(np.int32)
-    passes = pulses(some, act_bits, int(on.crossbar.dac.bits), readout.encoding)
-    stacked = np.concatenate(passes).astype(np.float32)
+    stacked = np.concatenate(pulses(some, *coding(on.crossbar, on.readout, act_bits))).astype(np.float32)
     return max(_reach(on, line.weights, stacked, act_bits) for line in on.lines)
 
 

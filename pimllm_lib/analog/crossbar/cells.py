@@ -16,6 +16,7 @@ import numpy as np
 
 from pimllm_lib.analog.crossbar import popcount, wires
 from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import require
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 
@@ -77,25 +78,22 @@ def program(
     """
     pair = _is_pair(weights, crossbar)
     off = crossbar.cell.low_ohm / crossbar.cell.high_ohm
-    if seed < 0:
-        raise BadInput(f"a device seed is {seed}; wanted a whole number of at least 0")
+    require(seed >= 0, "a device seed", seed, "a whole number of at least 0")
     if off == 1:
-        raise BadInput(
-            f"{crossbar.name} has an on/off ratio of 1; wanted one above 1, or no weight can be told from another"
-        )
+        what = f"{crossbar.name} has an on/off ratio of 1"
+        raise BadInput(f"{what}; wanted one above 1, or no weight can be told from another")
     ideal = not any(vars(devices)[name] for name in _DEPARTURES)
     exact = ideal and not devices.read_noise and not (pair and readout.sensing == "column")
-    if exact:  # currents are the weights themselves: no cell is looked at
-        held, gain = weights if pair else weights > 0, 1.0
-        lines: tuple[Line, ...] = (Line(held.astype(np.float32), 1.0 if pair else 2.0),)
-    else:
-        asked = [np.where(weights * sign > 0, np.float32(1), np.float32(off)) for sign in ((1, -1) if pair else (1,))]
-        cells, gain = asked, 1.0
-        if not ideal:
-            cells, gain = _departed(asked, crossbar, devices, seed, layer, layer if place is None else place)
-        lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
+    cells: list[np.ndarray] = []
+    gain = 1.0
+    if not exact:  # else currents are the weights themselves: no cell is looked at
+        cells = [np.where(weights * sign > 0, np.float32(1), np.float32(off)) for sign in ((1, -1) if pair else (1,))]
+    if not ideal:
+        cells, gain = _departed(cells, crossbar, devices, seed, layer, layer if place is None else place)
     return Programmed(
-        ideal=weights.astype(np.int8, copy=False), lines=lines, gain=gain, input_gain=0.0 if pair else -1.0,
+        ideal=weights.astype(np.int8, copy=False),
+        lines=_lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal),
+        gain=gain, input_gain=0.0 if pair else -1.0,
         exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer,
     )  # fmt: skip
 
@@ -106,20 +104,18 @@ def _lines(
 ) -> tuple[Line, ...]:  # fmt: skip
     """Return the converted currents of cells; `whole` keeps those of ideal cells free of rounding."""
     span = 1 - off
-    squares: list[Any] = [(side / span) ** 2 if devices.read_noise else None for side in cells]
-    if not pair:
-        return (Line((weights > 0 if whole else (cells[0] - off) / span).astype(np.float32), 2.0, squares[0]),)
-    if readout.sensing == "column":
-        return tuple(Line(side / span, sign, sq) for side, sign, sq in zip(cells, (1.0, -1.0), squares, strict=True))
-    joint = squares[0] + squares[1] if devices.read_noise else None
-    return (Line((weights if whole else (cells[0] - cells[1]) / span).astype(np.float32), 1.0, joint),)
+
+    def squares(*sides: np.ndarray) -> Any:
+        return sum((side / span) ** 2 for side in sides) if devices.read_noise else None
+
+    if pair and readout.sensing == "column":
+        return tuple(Line(side / span, sign, squares(side)) for side, sign in zip(cells, (1.0, -1.0), strict=True))
+    held = (weights if pair else weights > 0) if whole else (cells[0] - (cells[1] if pair else off)) / span
+    return (Line(held.astype(np.float32), 1.0 if pair else 2.0, squares(*cells)),)
 
 
-#: Fields of `Devices` that change what a cell holds.
+#: Fields of `Devices` that change what a cell holds; draws that belong to cells, and not to what is written to them.
 _DEPARTURES = ("variation", "curve_siemens", "stuck_off", "stuck_on", "drift", "drift_spread", "wire_ohm")
-
-
-#: Draws that belong to cells, and not to what is written to them.
 _OF_CELLS = ("stuck", "spares")
 
 
@@ -157,7 +153,10 @@ def _departed(
             written = _written(target[tile], crossbar, devices, draw)
             aged = _aged(written, devices, draw)
             before, after = before + float(written.sum(dtype=np.float64)), after + float(aged.sum(dtype=np.float64))
-            cells[tile] = _seen(aged, crossbar, devices)
+            cells[tile] = aged
+            if devices.wire_ohm:
+                solve = wires.ladder if devices.drop == "ladder" else wires.first_order
+                cells[tile] *= solve(aged, devices.wire_ohm / crossbar.cell.low_ohm)
         sides.append(cells)
     return sides, before / after if devices.compensated and after else 1.0
 
@@ -211,13 +210,6 @@ def _aged(cells: np.ndarray, devices: Devices, draw: Callable[[str], np.random.G
     noise = draw("drift").standard_normal(cells.shape, dtype=np.float32) if devices.drift_spread else np.float32(0)
     exponent = np.maximum(devices.drift + devices.drift_spread * noise, 0)
     return np.asarray(cells * np.float32(devices.drift_time) ** -exponent, dtype=np.float32)
-
-
-def _seen(cells: np.ndarray, crossbar: Crossbar, devices: Devices) -> np.ndarray:
-    if not devices.wire_ohm:
-        return cells
-    solve = wires.ladder if devices.drop == "ladder" else wires.first_order
-    return np.asarray(cells * solve(cells, devices.wire_ohm / crossbar.cell.low_ohm), dtype=np.float32)
 
 
 def tiles(shape: tuple[int, ...], crossbar: Crossbar) -> Iterator[tuple[int, int, tuple[slice, slice]]]:

@@ -59,15 +59,11 @@ def product(
 def _counted(
     plus: np.ndarray, minus: np.ndarray, up: np.ndarray, down: np.ndarray, table: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Count by numpy, tile by tile. Pulses and weights of one sign add one, those of two signs take one away."""
+    """Count by numpy, tile by tile: (words, passes, outputs). One sign twice adds one, two signs take one away."""
     out = np.zeros((len(plus), up.shape[2]), dtype=np.float32)
     for token in range(len(plus)):
         for tile in range(up.shape[0]):
-            p, u, d = (
-                plus[token, :, tile].T[:, :, None],
-                up[tile, :, None],
-                down[tile, :, None],
-            )  # (words, passes, outputs)
+            p, u, d = plus[token, :, tile].T[:, :, None], up[tile, :, None], down[tile, :, None]
             more, less = p & u, p & d
             if len(minus):
                 m = minus[token, :, tile].T[:, :, None]

@@ -19,7 +19,15 @@ from array_api_compat import array_namespace, device, is_numpy_array
 
 from pimllm_lib.analog.crossbar import popcount
 from pimllm_lib.analog.crossbar.cells import Line, Programmed, generator
-from pimllm_lib.analog.crossbar.readout import Converter, converter, largest_sum, pulse_weights, pulses, require_held
+from pimllm_lib.analog.crossbar.readout import (
+    Converter,
+    coding,
+    converter,
+    largest_sum,
+    pulse_weights,
+    pulses,
+    require_held,
+)
 from pimllm_lib.core.errors import BadInput, unknown
 
 ENGINES = ("auto", "folded", "per-plane")
@@ -85,14 +93,10 @@ def _check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
         raise BadInput(f"a matrix has {fan_in} inputs; wanted at most {WHOLE >> (act_bits - 1)} at {act_bits} bits")
 
 
-def _weights(on: Programmed, act_bits: int) -> list[float]:
-    return pulse_weights(act_bits, int(on.crossbar.dac.bits), on.readout.encoding)
-
-
-def _passes(on: Programmed, x: Any, act_bits: int) -> list[Any]:
-    xp = array_namespace(x)
+def _weights_and_passes(on: Programmed, x: Any, act_bits: int) -> tuple[list[float], list[Any]]:
+    xp, form = array_namespace(x), coding(on.crossbar, on.readout, act_bits)
     whole = xp.astype(x, xp.int16) if act_bits <= 15 else xp.astype(x, xp.int32)
-    return pulses(whole, act_bits, int(on.crossbar.dac.bits), on.readout.encoding)
+    return pulse_weights(*form), pulses(whole, *form)
 
 
 def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
@@ -110,31 +114,18 @@ def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
 
 def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, number: int) -> Any:
     """Return one draw for all reads of a line: variances of passes and tiles add, each by the square of its weight."""
-    xp, weights = array_namespace(x), _weights(on, act_bits)
+    xp, half, fan_out = array_namespace(x), 1 << (act_bits - 1), line.weights.shape[1]
+    weights, passes = _weights_and_passes(on, np.arange(-half, half), act_bits)  # of every activation, the lowest first
     tiles = -(-on.ideal.shape[0] // on.crossbar.rows)
     variance: Any = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
     if on.devices.read_noise:
-        power = xp.asarray(_powers(on, act_bits), device=device(x))
-        place = xp.reshape(xp.astype(x, xp.int64) + (1 << (act_bits - 1)), (-1,))
-        variance = variance + on.devices.read_noise**2 * xp.matmul(
-            xp.reshape(xp.take(power, place), x.shape), line.squares
-        )
-    draw = np.concatenate(
-        [
-            _noise(on, "folded", (line.weights.shape[1],), block, take, number)
-            for block, take, _ in _noise_blocks(first, len(x))
-        ]
-    )
+        squares = sum(w * w * np.square(p, dtype=np.float64) for w, p in zip(weights, passes, strict=True))
+        place = xp.reshape(xp.astype(x, xp.int64) + half, (-1,))
+        power = xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape)
+        variance = variance + on.devices.read_noise**2 * xp.matmul(power, line.squares)
+    blocks = _noise_blocks(first, len(x))
+    draw = np.concatenate([_noise(on, "folded", (fan_out,), block, take, number) for block, take, _ in blocks])
     return variance**0.5 * xp.asarray(draw, device=device(x))
-
-
-def _powers(on: Programmed, act_bits: int) -> np.ndarray:
-    """Return the sum over passes of the squares of weight times pulse, for every activation from the lowest on."""
-    half = 1 << (act_bits - 1)
-    every = np.arange(-half, half, dtype=np.int32)
-    passes = pulses(every, act_bits, int(on.crossbar.dac.bits), on.readout.encoding)
-    squares = (w * w * np.square(p, dtype=np.float64) for w, p in zip(_weights(on, act_bits), passes, strict=True))
-    return np.asarray(sum(squares), dtype=np.float32)
 
 
 def _noise_blocks(first: int, count: int) -> Iterator[tuple[int, slice, slice]]:
@@ -148,23 +139,22 @@ def _noise_blocks(first: int, count: int) -> Iterator[tuple[int, slice, slice]]:
 
 
 def _noise(on: Programmed, purpose: str, shape: tuple[int, ...], block: int, take: slice, *where: int) -> np.ndarray:
-    draws = generator(on.seed, on.layer, purpose, block, *where).standard_normal(
-        (NOISE_BLOCK, *shape), dtype=np.float32
-    )
-    return draws[take]
+    source = generator(on.seed, on.layer, purpose, block, *where)
+    return source.standard_normal((NOISE_BLOCK, *shape), dtype=np.float32)[take]
 
 
 def _counted(on: Programmed, held: tuple[np.ndarray, np.ndarray], x: np.ndarray, act_bits: int, adc: Converter) -> Any:
     most = int(largest_sum(on, act_bits))
     table = adc.convert(np.arange(-most, most + 1, dtype=np.float32) * np.float32(1 / adc.lsb))
-    codes = popcount.product(_passes(on, x, act_bits), held, on.crossbar.rows, table, _weights(on, act_bits))
+    weights, passes = _weights_and_passes(on, x, act_bits)
+    codes = popcount.product(passes, held, on.crossbar.rows, table, weights)
     return codes * np.float32(adc.lsb * on.lines[0].sign)
 
 
 def _per_plane(on: Programmed, x: Any, act_bits: int, adc: Converter | None, first: int, *, quiet: bool) -> Any:
     xp, fan_out = array_namespace(x), on.ideal.shape[1]
     out = xp.zeros((len(x), fan_out), dtype=xp.float32, device=device(x))
-    weights, passes = _weights(on, act_bits), _passes(on, x, act_bits)
+    weights, passes = _weights_and_passes(on, x, act_bits)
     noisy = bool(on.devices.read_noise or on.devices.output_noise)
     blocks = _noise_blocks(first, len(x)) if noisy else _blocks(len(x), len(passes))
     sums = _packed_sums if quiet and len(passes) > 1 and _fits(on, act_bits) else _sums
@@ -193,11 +183,8 @@ def _sums(
     draw: tuple[int, slice, int], act_bits: int,
 ) -> list[Any]:  # fmt: skip
     """Return what is read in each pass, converted tile by tile and then added."""
-    xp, tokens = array_namespace(shares[0]), len(shares[0])
-    stacked = xp.concat(shares)
-    block, take, number = draw
-    noisy = on.devices
-    out: Any = None
+    xp, tokens, noisy, (block, take, number) = array_namespace(shares[0]), len(shares[0]), on.devices, draw
+    stacked, out = xp.concat(shares), None
     for tile, top in enumerate(range(0, line.weights.shape[0], on.crossbar.rows)):
         rows = slice(top, top + on.crossbar.rows)
         current = xp.matmul(stacked[:, rows], line.weights[rows, cols])
@@ -212,7 +199,7 @@ def _sums(
             current *= 1 / adc.lsb
             current = adc.convert(current)
         out = _added(out, current)
-    return [out[i * tokens : (i + 1) * tokens] for i in range(len(shares))]
+    return _split(out, tokens)
 
 
 def _added(total: Any, more: Any) -> Any:
@@ -220,6 +207,10 @@ def _added(total: Any, more: Any) -> Any:
         return more
     total += more
     return total
+
+
+def _split(passes: Any, tokens: int) -> list[Any]:
+    return [passes[at : at + tokens] for at in range(0, len(passes), tokens)]
 
 
 def _fits(on: Programmed, act_bits: int) -> bool:
@@ -239,9 +230,7 @@ def _packed_sums(
     xp, tokens, shift = array_namespace(shares[0]), len(shares[0]), _shift(on, act_bits)
     even, odd = shares[0::2], shares[1::2]
     stacked = xp.concat([a / shift + b for a, b in zip(even, odd, strict=False)] + even[len(odd) :])
-    lone = len(even) > len(odd)
-    behind = len(odd) * tokens
-    per_lsb = 1 / adc.lsb if adc is not None else 1.0
+    behind, per_lsb = len(odd) * tokens, 1 / adc.lsb if adc is not None else 1.0
     clip = adc is not None and not adc.reaches(largest_sum(on, act_bits))
     whole: Any = None
     fraction: Any = None
@@ -257,6 +246,5 @@ def _packed_sums(
         if adc is not None:
             low, high = adc.convert(low, clip=clip), adc.convert(high, clip=clip)
         whole, fraction = _added(whole, high), _added(fraction, low)
-    split = [slice(i * tokens, (i + 1) * tokens) for i in range(len(even))]
-    pairs = [part for i in range(len(odd)) for part in (fraction[split[i]], whole[split[i]])]
-    return [*pairs, whole[split[-1]]] if lone else pairs
+    before, after = _split(fraction, tokens), _split(whole, tokens)
+    return [part for pair in zip(before, after, strict=False) for part in pair] + after[len(before) :]

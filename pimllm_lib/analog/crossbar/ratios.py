@@ -26,9 +26,9 @@ import numpy as np
 from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import multiply
-from pimllm_lib.analog.crossbar.readout import ACT_BITS, Converter, largest_pulse, pulse_weights, pulses
+from pimllm_lib.analog.crossbar.readout import Converter, coding, largest_pulse, pulse_weights, pulses
 from pimllm_lib.analog.crossbar.wires import mean_square_loss
-from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import require
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Tokens and terms of the series that `curve` sums.
@@ -49,10 +49,8 @@ def programming(devices: Devices, *, density: float, off: float) -> float:
         spread = math.hypot(devices.variation * g, max(curve, 0.0))
         if devices.law == "lognormal" or spread == 0:
             return 0.0, spread**2
-        below, peak = (
-            math.erfc(g / spread / math.sqrt(2)) / 2,
-            math.exp(-((g / spread) ** 2) / 2) / math.sqrt(2 * math.pi),
-        )
+        below = math.erfc(g / spread / math.sqrt(2)) / 2
+        peak = math.exp(-((g / spread) ** 2) / 2) / math.sqrt(2 * math.pi)
         mean = g * (1 - below) + spread * peak
         return mean - g, (g * g + spread**2) * (1 - below) + g * spread * peak - mean**2
 
@@ -87,7 +85,7 @@ def wire(devices: Devices, crossbar: Crossbar, *, density: float, off: float) ->
 
 def pulse_power(x: np.ndarray, crossbar: Crossbar, readout: Readout) -> float:
     """Return A = E[sum_p s_p^2 d_p^2] / E[x^2]: what read noise gains by the encoding of activations x."""
-    pairs = zip(_weights(crossbar, readout), _passes(x, crossbar, readout), strict=True)
+    pairs = zip(pulse_weights(*coding(crossbar, readout)), pulses(x, *coding(crossbar, readout)), strict=True)
     power = sum(s * s * float(np.square(d.astype(float)).mean()) for s, d in pairs)
     return power / float(np.square(x.astype(float)).mean())
 
@@ -100,16 +98,8 @@ def reads(devices: Devices, gain: float, *, density: float, off: float) -> float
 
 def conversions(error: float, x: np.ndarray, crossbar: Crossbar, readout: Readout, *, density: float) -> float:
     """Return equation (2) for a mean square error of one conversion, in squared on-cell currents, the same in all passes."""
-    return _over_signal(error * sum(s * s for s in _weights(crossbar, readout)) / crossbar.rows, x, density)
-
-
-def step_error(lsb: int) -> float:
-    """Return the mean square error of rounding whole sums to a multiple of a whole number, ties to the even code.
-
-    Residues are alike. Those of an odd step run to (lsb - 1) / 2 on both sides, and their mean square is (lsb^2 - 1) / 12;
-    of those of an even one the last lies half-way, and it is (lsb^2 + 2) / 12. Smooth sums would have lsb^2 / 12.
-    """
-    return (lsb**2 - 1) / 12 if lsb % 2 else (lsb**2 + 2) / 12
+    squares = sum(s * s for s in pulse_weights(*coding(crossbar, readout)))
+    return _over_signal(error * squares / crossbar.rows, x, density)
 
 
 def curve(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *, density: float) -> float:
@@ -119,11 +109,10 @@ def curve(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *
     polynomials and c_n = E[e(a) H_n(a / sigma_a)], the error e obeys E[e(a) e(b)] = sum_n rho^n c_n(a) c_n(b) (Mehler).
     c_0, the mean, is the same in all tiles: it adds up, while the rest adds in squares. Spreads are those of each token.
     """
-    weights, error = np.array(_weights(crossbar, readout)), 0.0
-    tiles = x.shape[1] // crossbar.rows
-    most = crossbar.rows * largest_pulse(ACT_BITS, int(crossbar.dac.bits), readout.encoding)
+    form, error, tiles = coding(crossbar, readout), 0.0, x.shape[1] // crossbar.rows
+    weights, most = np.array(pulse_weights(*form)), crossbar.rows * largest_pulse(*form)
     some = x[:SAMPLE, : tiles * crossbar.rows]
-    passes = np.stack([p.reshape(len(some), tiles, -1) for p in _passes(some, crossbar, readout)]).astype(float)
+    passes = np.stack([p.reshape(len(some), tiles, -1) for p in pulses(some, *form)]).astype(float)
     shared = density * np.einsum("ptkr,qtkr->tpq", passes, passes) / tiles  # covariance of two passes, mean over tiles
     spreads = np.sqrt(np.maximum(np.diagonal(shared, axis1=1, axis2=2), 1e-12))  # (tokens, passes)
     for covariance, spread, series in zip(shared, spreads, _hermite(adc, spreads, most), strict=True):
@@ -153,40 +142,6 @@ def _hermite(adc: Converter, spreads: np.ndarray, most: int) -> np.ndarray:
     return found
 
 
-def walk(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *, density: float) -> float:
-    """Return the NSR of steps that vary at random, by itself, in the mean over curves, for normal sums.
-
-    The error at code c is a random walk of |c| steps: E[e(a) e(b)] = dnl^2 min(|a|, |b|) for codes of one sign, else 0.
-    Its mean over two normal sums is taken over their angle. The walk's return at the ends is left out.
-    """
-    weights, tiles = np.array(_weights(crossbar, readout)), x.shape[1] / crossbar.rows
-    flat = np.stack([p.ravel() for p in _passes(x, crossbar, readout)]).astype(float)
-    covariance = density * crossbar.rows * flat @ flat.T / flat.shape[1] / adc.lsb**2
-    spread = np.sqrt(np.diag(covariance))
-    total = 0.0
-    for p, (s, a) in enumerate(zip(weights, spread, strict=True)):
-        for q, (t, b) in enumerate(zip(weights, spread, strict=True)):
-            rho = covariance[p, q] / (a * b)
-            total += s * t * tiles * (_common(a, b, rho) + (tiles - 1) * _common(a, b, 0.0))
-    return _over_signal((adc.lsb * readout.dnl) ** 2 * total / x.shape[1], x, density)
-
-
-def _common(a: float, b: float, rho: float) -> float:
-    """Return E[min(|u|, |v|) where u v > 0] of normal u and v: their mean radius times the mean over the angle."""
-    angle = np.linspace(0, 2 * math.pi, 4096, endpoint=False)
-    u = a * np.cos(angle)
-    v = b * (rho * np.cos(angle) + math.sqrt(max(1 - rho**2, 0.0)) * np.sin(angle))
-    return math.sqrt(math.pi / 2) * float(np.mean(np.minimum(np.abs(u), np.abs(v)) * (u * v > 0)))
-
-
-def _weights(crossbar: Crossbar, readout: Readout) -> list[float]:
-    return pulse_weights(ACT_BITS, int(crossbar.dac.bits), readout.encoding)
-
-
-def _passes(x: np.ndarray, crossbar: Crossbar, readout: Readout) -> list[np.ndarray]:
-    return pulses(x.astype(np.int32), ACT_BITS, int(crossbar.dac.bits), readout.encoding)
-
-
 def _over_signal(error: float, x: np.ndarray, density: float) -> float:
     """Return an error for each input over r E[x^2]."""
     return float(error / (density * np.square(x.astype(float)).mean()))
@@ -206,8 +161,7 @@ class Probe:
 
         Raises BadInput for a density that is no share above 0.
         """
-        if not 0 < density <= 1:
-            raise BadInput(f"density is {clip(density)}; wanted a share above 0, up to 1")
+        require(0 < density <= 1, "density", density, "a share above 0, up to 1")
         rng = np.random.default_rng([seed, fan_in])
         weights = (rng.random((fan_in, outputs)) < density) * rng.choice(np.array([-1, 1]), (fan_in, outputs))
         raw = rng.standard_normal((2 * tokens, fan_in))

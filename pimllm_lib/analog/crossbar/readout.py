@@ -11,10 +11,22 @@ from array_api_compat import array_namespace, is_numpy_array
 
 from pimllm_lib.analog.crossbar.cells import Programmed, generator
 from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import require
+from pimllm_lib.hardware import Crossbar, Readout
 from pimllm_lib.hardware.analog import MAX_BITS
 
 #: Bits of an activation where nothing else is said: BitNet's.
 ACT_BITS = 8
+
+
+def coding(crossbar: Crossbar, readout: Readout, act_bits: int = ACT_BITS) -> tuple[int, int, str]:
+    """Return what all below are told of pulses: bits of an activation, bits that the DAC applies at once, encoding."""
+    return act_bits, int(crossbar.dac.bits), readout.encoding
+
+
+def from_data(readout: Readout) -> bool:
+    """Return whether the range of a readout's converters comes from calibration."""
+    return readout.range in ("sigmas", "quantile")
 
 
 def pulse_weights(act_bits: int, step: int, encoding: str) -> list[float]:
@@ -83,9 +95,8 @@ class Converter:
 
     def is_lossless(self, largest: float) -> bool:
         """Return whether whole currents up to a magnitude come out as they are, both signs where codes have two."""
-        whole = (1 / self.lsb).is_integer()
-        lowest = -largest if self.low < 0 else 0.0
-        return self.levels is None and whole and self.low * self.lsb <= lowest and self.high * self.lsb >= largest
+        within = self.reaches(largest) if self.low < 0 else self.high * self.lsb >= largest
+        return self.levels is None and (1 / self.lsb).is_integer() and within
 
     def reaches(self, largest: float) -> bool:
         """Return whether currents up to a magnitude, of both signs, stay within the range."""
@@ -97,14 +108,11 @@ class Converter:
         current: in steps too, and overwritten where it is numpy's, since half of the time goes into memory; clip: whether it
         may leave the range.
         """
-        xp = array_namespace(current)
+        xp, codes = array_namespace(current), current
+        place = current if is_numpy_array(current) else None
         if clip:
-            codes = xp.clip(
-                current, float(self.low), float(self.high), out=current if is_numpy_array(current) else None
-            )
-        else:
-            codes = current
-        codes = np.rint(codes, out=codes) if is_numpy_array(codes) else xp.round(codes)
+            codes = xp.clip(current, float(self.low), float(self.high), out=place)
+        codes = xp.round(codes) if place is None else np.rint(codes, out=codes)
         if self.levels is None:
             return codes
         table = xp.asarray(self.levels, device=current.device)
@@ -115,13 +123,7 @@ class Converter:
 def largest_sum(on: Programmed, act_bits: int) -> float:
     """Return the largest current an ideal column can carry: every row of the tile on, with the largest pulse."""
     rows = min(on.crossbar.rows, on.ideal.shape[0])
-    return float(rows * largest_pulse(act_bits, on.crossbar.dac.bits, on.readout.encoding))
-
-
-def _on_cell(on: Programmed) -> float:
-    """Return the current of an on-cell in a converted line: all of it where a column is read by itself, off-current too."""
-    cell = on.crossbar.cell
-    return cell.high_ohm / (cell.high_ohm - cell.low_ohm) if len(on.lines) > 1 else 1.0
+    return float(rows * largest_pulse(*coding(on.crossbar, on.readout, act_bits)))
 
 
 def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter | None:
@@ -129,7 +131,7 @@ def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter |
 
     Raises BadInput where the range is to come from calibration and there was none.
     """
-    readout, bits = on.readout, int(on.crossbar.adc.bits)
+    readout, cell, bits = on.readout, on.crossbar.cell, int(on.crossbar.adc.bits)
     if readout.range == "ideal":
         return None
     single = on.input_gain != 0 or readout.sensing == "column"
@@ -137,14 +139,14 @@ def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter |
     if readout.range == "fixed":
         lsb = float(readout.lsb)
     else:
-        full = largest_sum(on, act_bits) * _on_cell(on) if readout.range == "worst-case" else reach
+        # a column that is read by itself carries its off-current too
+        on_cell = cell.high_ohm / (cell.high_ohm - cell.low_ohm) if len(on.lines) > 1 else 1.0
+        full = largest_sum(on, act_bits) * on_cell if readout.range == "worst-case" else reach
         if full is None:
-            raise BadInput(
-                f"the range {readout.range!r} comes from calibration; wanted `calibrated` first, or another range"
-            )
+            what = f"the range {readout.range!r} comes from calibration"
+            raise BadInput(f"{what}; wanted `calibrated` first, or another range")
         lsb = (2 * full if bipolar else full) / (1 << bits)
-    if not math.isfinite(lsb) or lsb <= 0:
-        raise BadInput(f"a converter's step is {clip(lsb)}; wanted one above 0: were all calibration sums 0?")
+    require(0 < lsb < math.inf, "a converter's step", lsb, "one above 0: were all calibration sums 0?")
     low = -(1 << (bits - 1)) if bipolar else 0
     return Converter(lsb=lsb, low=low, high=low + (1 << bits) - 1, levels=_levels(on, bits, low))
 
