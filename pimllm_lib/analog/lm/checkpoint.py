@@ -6,8 +6,9 @@ A model of 2 billion weights thus needs the memory of its embedding and of one b
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,33 +17,55 @@ from pathlib import Path
 import numpy as np
 
 from pimllm_lib.analog.lm import layout, packing, tensors
-from pimllm_lib.analog.lm.blocks import Block, Matrix, stored
-from pimllm_lib.analog.lm.configuration import config_of, require_modelled, settings
+from pimllm_lib.analog.lm.configuration import Settings, config_of, require_modelled, settings
 from pimllm_lib.analog.lm.layout import Storage
 from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import require
 from pimllm_lib.workload.decoder import Decoder
 
-__all__ = ["Block", "Checkpoint", "Matrix", "read", "write"]
 #: Number types that `write` stores floats in.
 WRITTEN = {"float16": "F16", "float32": "F32"}
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Matrix:
+    """The weights of a projection.
+
+    values: (fan_in, fan_out), int8 -1, 0, 1 where ternary, else float32; scale: what a product with them is multiplied by,
+    1 where not ternary.
+    """
+
+    values: np.ndarray
+    scale: float
+    ternary: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """One decoder block.
+
+    matrices: "q", "k", "v", "o", "gate", "up", "down"; norms: gains in float32, "input" and "post" before attention and
+    FFN, and where the model has them "attention" and "ffn" before the two output projections.
+    """
+
+    matrices: Mapping[str, Matrix]
+    norms: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Checkpoint(Settings):
     """A checkpoint on disk: shape and settings in memory, tensors read when asked for, at each call.
 
-    theta: base of the rotary positions; eps: what norms add to the mean square; activation: "relu2" or "silu", of the gate;
     act_bits: bits of the activations that meet ternary weights.
     """
 
-    name: str
-    decoder: Decoder
-    theta: float
-    eps: float
-    activation: str
-    act_bits: int
-    storage: Storage = field(repr=False)
     stored: Mapping[str, tensors.Tensor] = field(repr=False)
+    act_bits: int = 8
+
+    @property
+    def name(self) -> str:
+        """Return the name of its decoder."""
+        return self.decoder.name
 
     def embedding(self) -> np.ndarray:
         """Return the embedding (vocab, d_model), float32. Raises BadInput where it holds NaN or infinity, as all below."""
@@ -82,8 +105,7 @@ class Checkpoint:
             values = np.ascontiguousarray(values.T)
             return Matrix(*packing.ternarise(values), True) if self.storage.ternary else Matrix(values, 1.0, False)
         scale = float(self._floats(f"{name}_scale")[0])
-        if not scale > 0:
-            raise BadInput(f"{what}_scale is {scale}; wanted a positive number")
+        require(scale > 0, f"{what}_scale", scale, "a positive number")
         return Matrix(packing.unpack(values, what), 1 / scale if self.storage.divided else scale, True)
 
 
@@ -104,8 +126,7 @@ def read(folder: Path) -> Checkpoint:
     found = settings(folder / "config.json")
     stored = tensors.find(folder)
     layout.require(folder, stored, found.decoder, found.storage)
-    decoder = found.decoder
-    return Checkpoint(decoder.name, decoder, found.theta, found.eps, found.activation, 8, found.storage, stored)
+    return Checkpoint(**vars(found), stored=stored)
 
 
 def write(
@@ -139,10 +160,37 @@ def write(
         for name, dtypes, shape in layout.expected(decoder, storage)
     }
     tables = {layout.EMBEDDING: embedding, layout.FINAL_NORM: final_norm} | _head(decoder, embedding, head)
-    rest = stored(blocks if first is None else chain([first], blocks), decoder, storage)
+    rest = _stored(blocks if first is None else chain([first], blocks), decoder, storage)
     parts = ((name, _fitted(name, values, *kinds[name])) for name, values in chain(tables.items(), rest))
     config = config_of(decoder, storage, theta=theta, eps=eps, dtype=np.dtype(float_dtype).name)
     _put(folder, kinds, parts, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _stored(blocks: Iterable[Block], decoder: Decoder, storage: Storage) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield name and content of what is stored of each block. Raises BadInput unless there are n_layers, all alike."""
+    count, norms = 0, layout.widths(decoder).keys()
+    for index, block in enumerate(blocks):
+        count += 1
+        if count > decoder.n_layers or block.norms.keys() != norms:
+            got = f"{count} blocks, the last with the norms {clip(sorted(block.norms))}"
+            raise BadInput(f"{decoder.name} gets {got}; wanted {decoder.n_layers} with {sorted(norms)}")
+        for key, gains in block.norms.items():
+            yield layout.norm(index, key, storage), gains
+        for key in layout.PROJECTIONS:
+            yield from _projection(layout.projection(index, key), block.matrices[key], storage)
+    if count < decoder.n_layers:
+        raise BadInput(f"{decoder.name} gets {count} blocks; wanted {decoder.n_layers}")
+
+
+def _projection(name: str, matrix: Matrix, storage: Storage) -> Iterator[tuple[str, np.ndarray]]:
+    if matrix.ternary != storage.ternary:
+        raise BadInput(f"{name} is {'' if matrix.ternary else 'not '}ternary; wanted it as those of the first block")
+    if not storage.packed:
+        yield name, matrix.values.T * np.float32(matrix.scale)
+        return
+    require(0 < matrix.scale < math.inf, f"{name}: scale", matrix.scale, "a positive number")
+    yield name, packing.pack(matrix.values, name)
+    yield f"{name}_scale", np.array([matrix.scale])
 
 
 def _head(decoder: Decoder, embedding: np.ndarray, head: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pimllm_lib.analog.lm.layout import OLDER_SUB_NORMS, Storage
 from pimllm_lib.catalog.models import from_config
 from pimllm_lib.catalog.quantities import read_text
 from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import require
 from pimllm_lib.workload.decoder import Decoder
 
 ACTIVATIONS = ("relu2", "silu")
@@ -34,40 +35,39 @@ ONLY_KEYS = {"mlp_bias": (None, False), "partial_rotary_factor": (None, 1), "sli
 
 @dataclass(frozen=True)
 class Settings:
-    """What a configuration says: shape, base of the rotary positions, epsilon of the norms, activation, storage."""
+    """What a configuration says of a model and of how its projections are stored.
+
+    theta: base of the rotary positions; eps: what norms add to the mean square; activation: "relu2" or "silu", of the gate.
+    """
 
     decoder: Decoder
     theta: float
     eps: float
     activation: str
-    storage: Storage
+    storage: Storage = field(repr=False)
 
 
 def settings(path: Path) -> Settings:
     """Return what a config.json says. Raises BadInput, naming file and field, for anything not modelled here."""
     decoder = from_config(path)
     config: dict[str, Any] = json.loads(read_text(path))
-    if decoder.sub_norms is False and config.get("model_type") != "llama":
-        raise BadInput(f"{path}: model_type is {clip(config.get('model_type'))}; wanted bitnet or llama")
+    family, activation = config.get("model_type"), config.get("hidden_act")
+    require(decoder.sub_norms or family == "llama", f"{path}: model_type", family, "bitnet or llama")
     require_modelled(decoder, str(path))
     for key, only in ONLY_KEYS.items():
-        if config.get(key) not in only:
-            raise BadInput(f"{path}: {key} is {clip(config[key])}; wanted {only[-1]}: others are not modelled")
-    if (activation := config.get("hidden_act")) not in ACTIVATIONS:
-        raise BadInput(f"{path}: hidden_act is {clip(activation)}; wanted one of {', '.join(ACTIVATIONS)}")
+        require(config.get(key) in only, f"{path}: {key}", config.get(key), f"{only[-1]}: others are not modelled")
+    require(activation in ACTIVATIONS, f"{path}: hidden_act", activation, f"one of {', '.join(ACTIVATIONS)}")
     eps = _positive(path, "rms_norm_eps", config.get("rms_norm_eps"))
-    return Settings(decoder, _theta(path, config), eps, activation, _storage(path, config))
+    return Settings(decoder, _theta(path, config), eps, str(activation), _storage(path, config))
 
 
 def require_modelled(decoder: Decoder, where: str) -> None:
     """Raise BadInput for a decoder that is more, or other, than the blocks of a BitNet with rotary positions."""
-    for field, only in ONLY.items():
-        if (got := getattr(decoder, field)) != only:
-            raise BadInput(f"{where}: {field} of {decoder.name} is {clip(got)}; wanted {only}: others are not modelled")
-    if decoder.head_dim % 2:
-        raise BadInput(
-            f"{where}: head_dim of {decoder.name} is {decoder.head_dim}; wanted an even one, to rotate pairs"
-        )
+    for key, only in ONLY.items():
+        got = getattr(decoder, key)
+        require(got == only, f"{where}: {key} of {decoder.name}", got, f"{only}: others are not modelled")
+    size = decoder.head_dim
+    require(size % 2 == 0, f"{where}: head_dim of {decoder.name}", size, "an even one, to rotate pairs")
 
 
 def _theta(path: Path, config: Mapping[str, Any]) -> float:
@@ -77,12 +77,11 @@ def _theta(path: Path, config: Mapping[str, Any]) -> float:
         table = config.get(key) or {}
         plain = isinstance(table, dict) and table.keys() <= {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
         kind = table.get("rope_type", table.get("type", "default")) if plain else None
-        if kind != "default" or table.get("partial_rotary_factor", 1) != 1:
-            raise BadInput(f"{path}: {key} is {clip(table)}; wanted rotary positions without scaling")
+        unscaled = kind == "default" and table.get("partial_rotary_factor", 1) == 1
+        require(unscaled, f"{path}: {key}", table, "rotary positions without scaling")
         bases.append(table.get("rope_theta"))
     given = [_positive(path, "rope_theta", base) for base in bases if base is not None]
-    if len(set(given)) > 1:
-        raise BadInput(f"{path}: rope_theta is {clip(given)}; wanted one value")
+    require(len(set(given)) < 2, f"{path}: rope_theta", given, "one value")
     return given[0] if given else _positive(path, "rope_theta", None)
 
 
@@ -101,26 +100,24 @@ def _storage(path: Path, config: Mapping[str, Any]) -> Storage:
 
 def _quantised(path: Path, table: Any) -> Storage:
     """Return the storage that a quantization_config describes."""
-    if not isinstance(table, dict) or table.get("quant_method") != "bitnet":
-        raise BadInput(f"{path}: quantization_config is {clip(table)}; wanted a table with quant_method bitnet")
+    ours = isinstance(table, dict) and table.get("quant_method") == "bitnet"
+    require(ours, f"{path}: quantization_config", table, "a table with quant_method bitnet")
     kind, mode = table.get("linear_class"), table.get("quantization_mode", "offline")
     if not isinstance(kind, str) or kind not in LINEAR_CLASSES:  # one multiplies, one divides: no default is safe
         raise BadInput(f"{path}: {unknown('linear_class', kind, LINEAR_CLASSES)}")
-    if mode not in (("offline", "online") if kind == "autobitlinear" else ("offline",)):
-        raise BadInput(
-            f"{path}: quantization_mode of {kind} is {clip(mode)}; wanted offline, or online with autobitlinear"
-        )
-    if table.get("use_rms_norm") not in (None, False):
-        raise BadInput(f"{path}: use_rms_norm is {clip(table['use_rms_norm'])}; wanted false: others are not modelled")
-    if table.get("modules_to_not_convert") not in (None, ["lm_head"]):
-        got = clip(table["modules_to_not_convert"])
-        raise BadInput(f"{path}: modules_to_not_convert is {got}; wanted null or lm_head alone")
+    known = mode == "offline" or (mode == "online" and kind == "autobitlinear")
+    require(known, f"{path}: quantization_mode of {kind}", mode, "offline, or online with autobitlinear")
+    for key, plain, wanted in (
+        ("use_rms_norm", False, "false: others are not modelled"),
+        ("modules_to_not_convert", ["lm_head"], "null or lm_head alone"),
+    ):
+        require(table.get(key) in (None, plain), f"{path}: {key}", table.get(key), wanted)
     return Storage(ternary=True, packed=mode == "offline", divided=LINEAR_CLASSES[kind])
 
 
 def _positive(path: Path | str, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise BadInput(f"{path}: {key} is {clip(value)}; wanted a positive number")
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    require(number and 0 < value < math.inf, f"{path}: {key}", value, "a positive number")
     return float(value)
 
 

@@ -93,10 +93,8 @@ def expected(decoder: Decoder, storage: Storage) -> Iterator[tuple[str, tuple[st
 def require(folder: Path, found: Mapping[str, Tensor], decoder: Decoder, storage: Storage) -> None:
     """Raise BadInput unless the tensors are those of the layout, each of its type and shape, and no others."""
     wanted = set()
-    for name, dtypes, shape in expected(
-        decoder, storage
-    ):  # ends at the first that is missing, however many are asked for
-        if name not in found:
+    for name, dtypes, shape in expected(decoder, storage):
+        if name not in found:  # the first ends it, however many are asked for
             near = get_close_matches(name, found, n=1, cutoff=0.4)
             hint = f"; nearest: {near[0]}" if near else ""
             raise BadInput(f"{folder} has no tensor {name}; wanted {' or '.join(dtypes)} {list(shape)}{hint}")
