@@ -9,7 +9,6 @@ out, since templates repeat; some turns of phrase remain that both sides share.
 from __future__ import annotations
 
 import ast
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from pimllm_lib.analog.lm.corpus import Corpus
+from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 
 #: Package -> SHA-256 of its part of the corpus, as trained on. All are required by every install; see requirements.lock.
@@ -53,16 +53,14 @@ def corpus() -> Corpus:
     """
     expected = TRAINING | HELD_OUT
     parts = _kept(tuple(expected))
-    found = {package: sha256(text).hexdigest() for package, text in parts.items()}
-    differences = [
-        f"docstrings of {package} have SHA-256 {found[package]}; wanted {wanted}"
-        for package, wanted in expected.items()
-        if found[package] != wanted
-    ]
-    held, training = (
-        np.frombuffer(SEPARATOR.join(parts[name] for name in names), dtype=np.uint8) for names in (HELD_OUT, TRAINING)
+    differences = tuple(
+        f"docstrings of {package} have SHA-256 {found}; wanted {expected[package]}"
+        for package, found in ((package, files.hash_of(text)) for package, text in parts.items())
+        if found != expected[package]
     )
-    return Corpus(training=training, held_out=held, vocabulary=256, differences=tuple(differences))
+    whole = (SEPARATOR.join(parts[name] for name in names) for names in (TRAINING, HELD_OUT))
+    training, held = (np.frombuffer(text, dtype=np.uint8) for text in whole)
+    return Corpus(training=training, held_out=held, vocabulary=256, differences=differences)
 
 
 def _kept(packages: tuple[str, ...]) -> dict[str, bytes]:
@@ -72,18 +70,15 @@ def _kept(packages: tuple[str, ...]) -> dict[str, bytes]:
     damaged one is made anew.
     """
     path, kept = _place(packages), b""
-    with suppress(OSError):  # none there, or none that may be read
-        kept = path.read_bytes()
+    with suppress(BadInput):  # none there, or none that may be read
+        kept = files.read(path)
     if sha256(kept[32:]).digest() == kept[:32]:
         return dict(zip(packages, kept[32:].split(_BETWEEN_PACKAGES), strict=True))
     seen: set[int] = set()
     parts = {package: SEPARATOR.join(_fresh(package, seen)) for package in packages}
     text = _BETWEEN_PACKAGES.join(parts.values())
-    with suppress(OSError):  # a cache that cannot be written is none
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_bytes(sha256(text).digest() + text)
-        scratch.replace(path)
+    with suppress(BadInput):  # a cache that cannot be written is none
+        files.write(path, sha256(text).digest() + text)
     return parts
 
 
@@ -127,7 +122,6 @@ def _sources(package: str) -> list[Path]:
     except PackageNotFoundError:
         raise BadInput(f"package {package} is not installed; wanted it, since its docstrings are the corpus") from None
     made = ("__config__", "_version", "version")
-    files = [
-        f for f in found.files or [] if f.suffix == ".py" and not f.name.startswith(made) and "tests" not in f.parts
-    ]
-    return [Path(str(found.locate_file(file))) for file in sorted(files, key=lambda file: file.as_posix())]
+    every = sorted(found.files or [], key=lambda file: file.as_posix())
+    own = (f for f in every if f.suffix == ".py" and not f.name.startswith(made) and "tests" not in f.parts)
+    return [Path(str(found.locate_file(file))) for file in own]

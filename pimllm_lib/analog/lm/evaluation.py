@@ -9,7 +9,7 @@ import numpy as np
 from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import multiply
-from pimllm_lib.analog.crossbar.readout import ACT_BITS
+from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm import source
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.lm.language import Prepare, Product, exact, hidden, logits
@@ -45,7 +45,7 @@ def calibrate(
     counts.
     """
     found: dict[str, float | None] = {}
-    if readout.range not in ("sigmas", "quantile"):
+    if not from_data(readout):
         return found
 
     def prepare(name: str, matrix: Matrix) -> Product:

@@ -26,7 +26,6 @@ Attend: TypeAlias = Callable[[int, np.ndarray, np.ndarray, np.ndarray, int], np.
 CHUNK = 1024
 #: Roundings that a sum of some hundred terms is off by.
 NUDGE = 16
-_ROUNDING = np.finfo(np.float32).eps
 
 
 def exact(_: str, matrix: Matrix) -> Product:
@@ -106,19 +105,22 @@ def hidden(
         raise BadInput(f"a token is {got}; wanted 0 to {vocabulary - 1}, the vocabulary of {checkpoint.name}")
     stream = checkpoint.embedding()[tokens]
     if nudged:
-        stream = stream * (
-            1 + _ROUNDING * np.random.default_rng(0).integers(-NUDGE, NUDGE + 1, stream.shape, dtype=np.int8)
-        )
+        drawn = np.random.default_rng(0).integers(-NUDGE, NUDGE + 1, stream.shape, dtype=np.int8)
+        stream = stream * (1 + np.finfo(np.float32).eps * drawn)
     rotation = _rotation(length, checkpoint.decoder.head_dim, checkpoint.theta)
     step = max(CHUNK // length, 1)
     for index in range(checkpoint.decoder.n_layers):
-        layer = _Layer.of(checkpoint, index, prepare, attention)
+        block = checkpoint.block(index)
+        products = {
+            kind: (prepare if matrix.ternary else exact)(f"{index}.{kind}", matrix)
+            for kind, matrix in block.matrices.items()
+        }
+        layer = _Layer(checkpoint, block, products, partial(attention, index))
         for at in range(0, windows, step):
             stream[at : at + step] = layer.run(stream[at : at + step], rotation, at * length)
     if not np.isfinite(stream).all():
-        raise BadInput(
-            f"{checkpoint.name} gives outputs that are not finite; wanted weights and noise that keep them so"
-        )
+        what = f"{checkpoint.name} gives outputs that are not finite"
+        raise BadInput(f"{what}; wanted weights and noise that keep them so")
     return norm(stream, checkpoint.final_norm(), checkpoint.eps)
 
 
@@ -128,15 +130,6 @@ class _Layer:
     block: Block
     products: dict[str, Product]
     attention: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint, index: int, prepare: Prepare, attention: Attend) -> _Layer:
-        block = checkpoint.block(index)
-        products = {
-            kind: prepare(f"{index}.{kind}", matrix) if matrix.ternary else exact(kind, matrix)
-            for kind, matrix in block.matrices.items()
-        }
-        return cls(checkpoint, block, products, partial(attention, index))
 
     def run(self, x: np.ndarray, rotation: np.ndarray, first: int) -> np.ndarray:
         """Return the residual stream (windows, length, d_model) after the block; first: number of its first token."""

@@ -76,19 +76,15 @@ def recipe(name: str) -> Recipe:
 
 def recipes() -> dict[str, Recipe]:
     """Return the recipe of each checkpoint."""
-    found = {}
+    found: dict[str, Recipe] = {}
     for corpus, (vocabulary, steps) in STEPS.items():
         shape = Decoder(
             name=f"bitnet-{corpus}", d_model=256, d_ff=768, n_layers=4, n_heads=4, n_kv_heads=2, head_dim=64,
             vocab_size=vocabulary, gated=True, sub_norms=True, tied_embeddings=False,
         )  # fmt: skip
-        for seed in SEEDS:
-            found[f"{corpus}-{seed}"] = Recipe(
-                decoder=shape, corpus=corpus, seed=seed, ternary=True, steps=steps, rate=RATES[0]
-            )
-        found[f"{corpus}-full"] = Recipe(
-            decoder=shape, corpus=corpus, seed=SEEDS[0], ternary=False, steps=steps, rate=RATES[1]
-        )
+        first = Recipe(decoder=shape, corpus=corpus, seed=SEEDS[0], ternary=True, steps=steps, rate=RATES[0])
+        found |= {f"{corpus}-{seed}": replace(first, seed=seed) for seed in SEEDS}
+        found[f"{corpus}-full"] = replace(first, ternary=False, rate=RATES[1])
     for seed in SEEDS:
         start = f"docstrings-{seed}"
         tuning = replace(found[start], steps=TUNING_STEPS, rate=TUNING_RATE, warmup=20, start=start)

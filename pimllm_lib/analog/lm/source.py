@@ -50,12 +50,8 @@ def tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     favourite[: len(FAVOURITES)] = FAVOURITES
     by_rank = np.concatenate([np.tile(ranked, (rows - CLASSES * LISTS, 1)), np.tile(favourite, (CLASSES * LISTS, 1))])
     shuffled = np.take_along_axis(by_rank, order, axis=1)
-    first, second = SYMBOLS, SYMBOLS + CLASSES * CLASSES
-    return (
-        shuffled[:first],
-        shuffled[first:second].reshape(CLASSES, CLASSES, SYMBOLS),
-        shuffled[second:].reshape(CLASSES, LISTS, SYMBOLS),
-    )
+    one, two, three = np.split(shuffled, [SYMBOLS, SYMBOLS + CLASSES * CLASSES])
+    return one, two.reshape(CLASSES, CLASSES, SYMBOLS), three.reshape(CLASSES, LISTS, SYMBOLS)
 
 
 def documents(count: int, seed: int) -> np.ndarray:
@@ -100,16 +96,11 @@ def without_header(tokens: np.ndarray) -> np.ndarray:
     return out
 
 
-def cross_entropy(truth: np.ndarray, guess: np.ndarray) -> float:
-    """Return the mean over documents and positions of -sum(truth log guess), in nats: expected, not sampled.
+def cross_entropies(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Return the mean over positions of -sum(truth log guess) of each document, (count,), in nats: expected, not sampled.
 
     Of a law with itself it is the entropy.
     """
-    return float(cross_entropies(truth, guess).mean())
-
-
-def cross_entropies(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Return the same for each document, (count,)."""
     return np.asarray(-(truth * np.log(np.maximum(guess, 1e-300))).sum(axis=-1).mean(axis=-1))
 
 

@@ -88,11 +88,10 @@ def _sharded(index: Path) -> dict[str, Tensor]:
 
 def _places(index: Path) -> dict[str, str]:
     """Return the file of each tensor. Raises BadInput for an index that is none, or leads out of its folder."""
+    text = read_text(index)
     try:
-        content = json.loads(read_text(index))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, BadInput):
-            raise
         raise BadInput(f"{index} is not JSON: {clip(str(error), 100)}") from None
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict):
@@ -115,16 +114,13 @@ def read(tensor: Tensor) -> np.ndarray:
     if tensor.dtype == "U8":
         return raw.reshape(tensor.shape)
     with np.errstate(invalid="ignore"):  # what is no number is refused below
-        values = _widened(raw) if tensor.dtype == "BF16" else raw.astype(np.float32, copy=False)
+        if tensor.dtype == "BF16":
+            wide = raw.astype(np.uint32)
+            wide <<= 16
+            raw = wide.view(np.float32)
+        values = raw.astype(np.float32, copy=False)
         require_finite(values, f"{tensor.path}: {tensor.name}")
     return values.reshape(tensor.shape)
-
-
-def _widened(raw: np.ndarray) -> np.ndarray:
-    """Return bfloat16 numbers, given as uint16, as float32."""
-    wide = raw.astype(np.uint32)
-    wide <<= 16
-    return wide.view(np.float32)
 
 
 def require_finite(values: np.ndarray, what: str) -> None:
@@ -141,13 +137,12 @@ def write(
 
     Wide numbers come first, so that each lies where its width divides its address. The same tensors give the same bytes.
     """
-    size = {name: math.prod(shape) * np.dtype(STORED[dtype]).itemsize for name, (dtype, shape) in kinds.items()}
-    order = sorted(kinds, key=lambda name: (-np.dtype(STORED[kinds[name][0]]).itemsize, name))
+    width = {name: np.dtype(STORED[dtype]).itemsize for name, (dtype, _) in kinds.items()}
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers refuses a file without it
     end, starts = 0, {}
-    for name in order:
-        starts[name], end = end, end + size[name]
+    for name in sorted(kinds, key=lambda name: (-width[name], name)):
         dtype, shape = kinds[name]
+        starts[name], end = end, end + math.prod(shape) * width[name]
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [starts[name], end]}
     head = json.dumps(entries, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)

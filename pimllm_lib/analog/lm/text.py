@@ -38,13 +38,11 @@ def tokens(content: bytes, name: str, folder: Path, vocabulary: int) -> Text:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    path = folder / TOKENIZER
-    if path.is_file():
+    if (path := folder / TOKENIZER).is_file():
         return Text(name, *_tokenised(text, path))
     if vocabulary != BYTES:
-        raise BadInput(
-            f"{folder} has a vocabulary of {vocabulary} and no {TOKENIZER}; wanted that file, or the {BYTES} bytes"
-        )
+        what = f"{folder} has a vocabulary of {vocabulary} and no {TOKENIZER}"
+        raise BadInput(f"{what}; wanted that file, or the {BYTES} bytes")
     ids = np.frombuffer(content, dtype=np.uint8).astype(np.int64)
     return Text(name, ids, np.ones_like(ids))
 

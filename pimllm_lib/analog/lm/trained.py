@@ -35,23 +35,24 @@ def train(names: Sequence[str], into: Path, states: Path, *, jobs: int, progress
     if find_spec("torch") is None:
         raise BadInput("training needs PyTorch; wanted the extra 'train' (make train sets it up)")
     work = partial(_one, into=into, states=states, progress=progress)
+    begin = partial(_one, into=None, states=states, progress=False)
     first = [name for name in names if not recipes.recipe(name).start]
     later = [name for name in names if name not in first]
     starts = {recipes.recipe(name).start for name in later} - set(first)
     missing = sorted(name for name in starts if not (states / f"{name}.pt").is_file())
     if jobs == 1:
-        for name in missing:
-            _state(name, states)
+        list(map(begin, missing))
         yield from map(work, [*first, *later])
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        list(pool.map(partial(_state, states=states), missing))
+        list(pool.map(begin, missing))
         for wave in (first, later):  # what goes on from another waits for it
             for future in as_completed([pool.submit(work, name) for name in wave]):
                 yield future.result()
 
 
-def _one(name: str, *, into: Path, states: Path, progress: bool) -> Path:
+def _one(name: str, *, into: Path | None, states: Path, progress: bool) -> Path:
+    """Train a checkpoint and return its folder; into None: its last state alone, for others to go on from."""
     import torch
     from tqdm import tqdm
 
@@ -60,32 +61,20 @@ def _one(name: str, *, into: Path, states: Path, progress: bool) -> Path:
     torch.set_num_threads(1)  # sums of one thread have one order
     recipe = recipes.recipe(name)
     text, device = _text(recipe.corpus), "cuda" if torch.cuda.is_available() else "cpu"
+    state = states / f"{name}.pt"
     with tqdm(total=recipe.steps, desc=name, unit="step", disable=not progress) as bar:
-        run = training.fit(
-            recipe, text, states / f"{name}.pt", device=device, progress=lambda done: bar.update(done - bar.n)
-        )
+        run = training.fit(recipe, text, state, device=device, progress=lambda done: bar.update(done - bar.n))
+    if into is None:
+        return states
     training.export(run, recipe, into / name)
     _record(name, recipe, text, run.losses, into / name, device)
     return into / name
 
 
-def _state(name: str, states: Path) -> None:
-    """Train what others go on from, and leave its last state alone."""
-    import torch
-
-    from pimllm_lib.analog.lm import training
-
-    torch.set_num_threads(1)
-    recipe, device = recipes.recipe(name), "cuda" if torch.cuda.is_available() else "cpu"
-    training.fit(recipe, _text(recipe.corpus), states / f"{name}.pt", device=device)
-
-
 def _text(name: str) -> corpus.Corpus:
     found = corpus.named(name)
-    if found.differences:
-        raise BadInput(
-            f"{found.differences[0]}: another corpus than the lock's; wanted the locked packages, on Python 3.11"
-        )
+    for other in found.differences:
+        raise BadInput(f"{other}: another corpus than the lock's; wanted the locked packages, on Python 3.11")
     return found
 
 

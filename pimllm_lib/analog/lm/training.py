@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pimllm_lib.analog.lm import recipes
+from pimllm_lib.analog.lm import layout, recipes
 from pimllm_lib.analog.lm.checkpoint import Block as StoredBlock
 from pimllm_lib.analog.lm.checkpoint import Matrix, write
 from pimllm_lib.analog.lm.corpus import Corpus
@@ -67,15 +67,11 @@ class Block(nn.Module):
     def __init__(self, shape: Decoder, *, ternary: bool) -> None:
         """Take the shape."""
         super().__init__()
-        d, queries, keys = shape.d_model, shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-        sizes = {
-            "q": (d, queries), "k": (d, keys), "v": (d, keys), "o": (queries, d),
-            "gate": (d, shape.d_ff), "up": (d, shape.d_ff), "down": (shape.d_ff, d),
-        }  # fmt: skip
         self.shape, self.quantise = shape, eight_bits if ternary else nn.Identity()
+        sizes, widths = layout.sizes(shape), layout.widths(shape)
         self.projections = nn.ModuleDict({name: Projection(*size, ternary=ternary) for name, size in sizes.items()})
-        widths = {"input": d, "attention": queries, "post": d, "ffn": shape.d_ff}
-        self.norms = nn.ModuleDict({name: nn.RMSNorm(width, eps=EPS) for name, width in widths.items()})
+        order = ("input", "attention", "post", "ffn")  # as they run; sums over all gradients go by it
+        self.norms = nn.ModuleDict({name: nn.RMSNorm(widths[name], eps=EPS) for name in order})
 
     def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> Any:
         """Return the residual stream after the block; shapes (batch, tokens, d_model)."""
