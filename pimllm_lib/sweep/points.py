@@ -17,6 +17,7 @@ from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import VARIABLES, annotate
+from pimllm_lib.sweep.entries import require_known
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Chunk, Space
 from pimllm_lib.system.evaluation import evaluate
@@ -43,9 +44,7 @@ class Study:
 
     def __post_init__(self) -> None:
         """Refuse metrics that are none, and fields that are not there, before anything runs."""
-        for name in self.metrics:
-            if not isinstance(name, str) or name not in METRICS:
-                raise unknown("metric", name, METRICS)
+        require_known("metric", self.metrics, METRICS)
         for what, items in (("metric", self.metrics), ("model", tuple(model.name for model in self.models))):
             if len(set(items)) < len(items):
                 raise BadInput(f"a {what} is named twice in {clip(list(items))}; wanted distinct names")
@@ -59,12 +58,11 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
     values = study.space.values(chunk)
     system, models, conventions = _assigned(study, values)
     needed = dict.fromkeys(name for metric in study.metrics for name in METRICS[metric])
-    ds = summary(
-        evaluate(
-            system=system, model=list(models), context_len=list(study.context_len), conventions=conventions,
-            variables=list(needed),
-        )
-    ).squeeze("system", drop=True)  # fmt: skip
+    ds = evaluate(
+        system=system, model=list(models), context_len=list(study.context_len), conventions=conventions,
+        variables=list(needed),
+    )  # fmt: skip
+    ds = summary(ds).squeeze("system", drop=True)
     if "power_w" in study.metrics:
         ds = ds.assign(power_w=ds.energy_j / ds.latency_s)
     points = xr.Dataset(coords=study.space.labels(chunk))
@@ -82,8 +80,8 @@ def _assigned(study: Study, values: Mapping[str, Any]) -> tuple[Any, tuple[Decod
             known = [f"conventions.{name}" for name in Conventions.__dataclass_fields__]
             raise unknown("field", field, ["system.FIELD", "model.FIELD", *known])
         changes[kind][path] = value
-    counting, switched = study.conventions, changes["conventions"]
-    if switched:
+    counting = study.conventions
+    if switched := changes["conventions"]:
         name = ", ".join(f"{field}={value}" for field, value in switched.items())
         counting = replace(counting, **{"name": f"{counting.name} with {name}", **switched})
     models = tuple(with_fields(model, changes["model"]) for model in study.models)

@@ -5,16 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent import futures
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context
 from typing import Any
 
@@ -38,7 +32,7 @@ def executor(
             _require_workers(client, scheduler, version)
             yield client.get_executor(pure=False, retries=3)
     elif jobs > 1:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with futures.ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             yield pool
     else:
         yield None
@@ -51,31 +45,26 @@ def _cluster(scheduler: str) -> Any:
         import distributed
     except ImportError:
         raise BadInput("Dask is not installed; wanted pip install 'pimllm[distributed]' for --scheduler") from None
-    for name in [
-        name for name in logging.root.manager.loggerDict if name.startswith(("distributed", "tornado", "asyncio"))
-    ]:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what it would log, `_result` says in one line
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(("distributed", "tornado", "asyncio")):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what it would log, `_result` says in one line
     try:
         client: Any = distributed.Client
         return client(scheduler, timeout=ANSWER_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:  # a timeout is an OSError
-        raise BadInput(
-            f"the scheduler {scheduler} does not answer ({type(error).__name__}); wanted one that runs"
-        ) from None
+        what = f"the scheduler {scheduler} does not answer ({type(error).__name__})"
+        raise BadInput(f"{what}; wanted one that runs") from None
 
 
 def _require_workers(client: Any, scheduler: str, version: Callable[[], str]) -> None:
     try:
         client.wait_for_workers(1, timeout=ANSWER_S)
     except TimeoutError:
-        raise BadInput(
-            f"the scheduler {scheduler} has no workers; wanted 'dask worker {scheduler}' on some machine"
-        ) from None
+        wanted = f"wanted 'dask worker {scheduler}' on some machine"
+        raise BadInput(f"the scheduler {scheduler} has no workers; {wanted}") from None
     mine, theirs = version(), client.run(version)
-    if other := [address for address, said in theirs.items() if said != mine]:
-        raise BadInput(
-            f"the worker {other[0]} has other sources of pimllm than this machine; wanted the same everywhere"
-        )
+    for other in (address for address, said in theirs.items() if said != mine):
+        raise BadInput(f"the worker {other} has other sources of pimllm than this machine; wanted the same everywhere")
 
 
 def each(
@@ -89,26 +78,20 @@ def each(
         yield from ((item, work(item)) for item in items)
         return
     waiting = iter(items)
-    running: dict[Future[Any], Any] = {}
-    while True:
-        for item in waiting:
-            running[pool.submit(work, item)] = item
-            if len(running) >= window:
-                break
-        if not running:
-            return
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
+    running = {pool.submit(work, item): item for item in islice(waiting, window)}
+    while running:
+        done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
         for future in done:
             yield running.pop(future), _result(future)
+        running |= {pool.submit(work, item): item for item in islice(waiting, window - len(running))}
 
 
 def _result(future: Future[Any]) -> Any:
     try:
         return future.result()
-    except (BrokenExecutor, CancelledError) as error:
-        lost = type(error).__name__
     except Exception as error:
-        if not type(error).__module__.startswith("distributed"):
+        gone = isinstance(error, futures.BrokenExecutor | futures.CancelledError)
+        if not gone and not type(error).__module__.startswith("distributed"):
             raise
-        lost = type(error).__name__
-    raise BadInput(f"those who evaluate are gone ({lost}); what is done is on disk, and another run goes on from there")
+        what = f"those who evaluate are gone ({type(error).__name__})"
+    raise BadInput(f"{what}; what is done is on disk, and another run goes on from there")

@@ -11,8 +11,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pimllm_lib.core import joining
-from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
+from pimllm_lib.sweep.entries import require_known
 
 KINDS = ("all", "pareto", "top", "quantiles")
 SENSES = {"max": -1.0, "min": 1.0}
@@ -35,27 +37,19 @@ class Reduction:
 
     def check(self, metrics: Sequence[str]) -> None:
         """Raise BadInput for a reduction that cannot be, or an objective that is not among the metrics."""
-        if self.kind not in KINDS:
-            raise unknown("reducer", self.kind, KINDS)
-        self._check_objectives(metrics)
-        wanted = {"pareto": range(1, 10), "top": range(1, 2)}.get(self.kind)
-        if wanted is not None and len(self.objectives) not in wanted:
-            raise BadInput(
-                f"{self.kind} has {len(self.objectives)} objectives; wanted {'one' if self.kind == 'top' else 'one or more'}"
-            )
-        if self.count < 1:
-            raise BadInput(f"count is {self.count}; wanted at least 1")
+        require_known("reducer", [self.kind], KINDS)
+        most = {"pareto": 9, "top": 1}.get(self.kind, 0)
+        if self.objectives and not most:
+            raise BadInput(f"{self.kind} has objectives; wanted kind: pareto or top with them")
+        require_known("objective", self.objectives, metrics)
+        for name, sense in self.objectives.items():
+            require(isinstance(sense, str) and sense in SENSES, f"objective {name}", sense, "max or min")
+        if not min(most, 1) <= len(self.objectives) <= most:
+            wanted = "one" if self.kind == "top" else "one or more"
+            raise BadInput(f"{self.kind} has {len(self.objectives)} objectives; wanted {wanted}")
+        require(self.count >= 1, "count", self.count, "at least 1")
         if not self.quantiles or not all(0 <= q <= 1 for q in self.quantiles):
             raise BadInput(f"quantiles are {clip(self.quantiles)}; wanted shares from 0 to 1")
-
-    def _check_objectives(self, metrics: Sequence[str]) -> None:
-        if self.objectives and self.kind not in ("pareto", "top"):
-            raise BadInput(f"{self.kind} has objectives; wanted kind: pareto or top with them")
-        for name, sense in self.objectives.items():
-            if name not in metrics:
-                raise unknown("objective", name, metrics)
-            if not isinstance(sense, str) or sense not in SENSES:
-                raise BadInput(f"objective {name} is {clip(sense)}; wanted max or min")
 
     def of_chunk(self, ds: xr.Dataset) -> xr.Dataset:
         """Return what is kept of one chunk: the dataset, or its best designs, one after another along `design`."""
@@ -99,10 +93,8 @@ def _picked(ds: xr.Dataset, places: NDArray[np.int64]) -> xr.Dataset:
     dims = list(ds.dims)
     at = dict(zip(dims, np.unravel_index(places, tuple(ds.sizes[dim] for dim in dims)), strict=True))
     columns = {str(name): ("design", c.values[at[c.dims[0]]], c.attrs) for name, c in ds.coords.items() if c.ndim == 1}
-    values = {
-        name: ("design", ds[name].transpose(*dims).values.ravel()[places], ds[name].attrs) for name in ds.data_vars
-    }
-    return xr.Dataset(values, coords=columns, attrs=ds.attrs)
+    flat = {name: ds[name].transpose(*dims).values.ravel()[places] for name in ds.data_vars}
+    return xr.Dataset({k: ("design", v, ds[k].attrs) for k, v in flat.items()}, coords=columns, attrs=ds.attrs)
 
 
 def _rounded(costs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,8 +120,7 @@ def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
         for point in columns[:, block].T:  # each pass is over those still alive alone
             if (worse := _at_least(later, point)).any():
                 order, later = order[~worse], later[:, ~worse]
-    found = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
-    return np.sort(found)
+    return np.sort(np.concatenate([alive[:0], *kept]))
 
 
 #: Points compared with one another at once; directions in which good ones are looked for, each among those still alive.
