@@ -1,20 +1,52 @@
-"""Studies on disk: a folder holds what came out of one, chunk by chunk, and goes on where it stopped."""
+"""Studies on disk: a folder holds what came out of one, chunk by chunk, and goes on where it stopped.
+
+A chunk says of which study it is and which points it holds, and counts only then.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+import xarray as xr
 
 from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.archive.provenance import sources_hash
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.studies.chunks import Chunks
-from pimllm_lib.studies.plan import Plan
 from pimllm_lib.sweep.pool import each, executor
+from pimllm_lib.sweep.reduction import Reduction
+from pimllm_lib.sweep.space import Chunk, Space
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study ready to run, whatever it is of: its name and text, its space, what evaluates a chunk, what reduces the whole.
+
+    cells, metrics: values of each point, and what they are of; 0 metrics where only the run tells. identity: what is
+    studied, by content, also where the text names a file; sources: the hash of what evaluates a chunk; own: values of it
+    that are not the catalog's, None where only the chunks know them; finish: what is done to the whole at the end, if
+    anything; tolerance: by which a repeated run may differ, relative.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    space: Space
+    work: Callable[[Chunk], xr.Dataset]
+    identity: str
+    sources: str
+    reduction: Reduction = field(default_factory=Reduction)
+    cells: int = 1
+    metrics: int = 0
+    own: dict[str, str] | None = None
+    finish: Callable[[xr.Dataset], xr.Dataset] | None = None
+    tolerance: float = dataset.TOLERANCE
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
@@ -22,17 +54,18 @@ def estimate(plan: Plan) -> dict[str, Any]:
 
     The minutes come from the first chunk, evaluated twice; a notebook's come from nothing and are None.
     """
-    first_chunk = next(plan.space.chunks())
-    kept = plan.space.size * plan.cells * plan.metrics * 8 if plan.reduction.kind in ("all", "quantiles") else None
-    said = {"points": plan.space.size, "evaluations": plan.space.size * plan.cells, "chunks": plan.space.count}
+    size, cells = plan.space.size, plan.space.size * plan.cells
+    said = {"points": size, "evaluations": cells, "chunks": plan.space.count}
     if not plan.metrics:
         return said | {"bytes": None, "minutes": None}
-    plan.work(first_chunk)
+    chunk = next(plan.space.chunks())
+    plan.work(chunk)
     start = time.perf_counter()
-    first = plan.work(first_chunk)
-    spent = time.perf_counter() - start
-    size = kept if kept is not None else int(first.nbytes) * plan.space.count
-    return said | {"bytes": size, "minutes": spent * plan.space.size / first_chunk.points / 60}
+    first = plan.work(chunk)
+    minutes = (time.perf_counter() - start) * size / chunk.points / 60
+    whole = plan.reduction.kind in ("all", "quantiles")
+    kept = cells * plan.metrics * 8 if whole else int(first.nbytes) * plan.space.count
+    return said | {"bytes": kept, "minutes": minutes}
 
 
 def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, progress: bool = False) -> Path:
@@ -45,9 +78,8 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
         for chunk, made in _shown(each(plan.work, kept.missing(), pool), plan.space.count, progress):
             kept.write(made, chunk)
         whole = plan.reduction.of_all([kept.read(chunk) for chunk in plan.space.chunks()])
-    whole = plan.finish(whole) if plan.finish else whole
     own = {} if plan.own is None else {"user_values": json.dumps(plan.own)}  # the parameters have what varies
-    whole = whole.assign_attrs(own | {"fingerprints": plan.identity})
+    whole = (plan.finish(whole) if plan.finish else whole).assign_attrs(own | {"fingerprints": plan.identity})
     with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
         made = dataset.save(
             whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, tolerance=plan.tolerance,
@@ -56,7 +88,57 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
 
 
-def _claim(plan: Plan, into: Path) -> Chunks:
+@dataclass(frozen=True)
+class _Chunks:
+    """What is kept of each chunk of a plan below a folder. study: the hash of what is studied, sources included."""
+
+    plan: Plan
+    into: Path
+    study: str
+
+    def _path(self, chunk: Chunk) -> Path:
+        return self.into / "chunks" / f"{chunk.index:06d}.nc"
+
+    def _stamp(self, chunk: Chunk) -> dict[str, str]:
+        return {"study": self.study, "points": json.dumps(chunk.slices)}
+
+    def write(self, ds: xr.Dataset, chunk: Chunk) -> None:
+        """Write what is kept of a chunk."""
+        dataset.write(ds.assign_attrs(self._stamp(chunk)), self._path(chunk))
+
+    def missing(self) -> list[Chunk]:
+        """Return the chunks that are not there. Raises BadInput for one that is and is not ours, before any work."""
+        todo = []
+        for chunk in self.plan.space.chunks():
+            if self._path(chunk).is_file():
+                self.read(chunk)
+            else:
+                todo.append(chunk)
+        return todo
+
+    def read(self, chunk: Chunk) -> xr.Dataset:
+        """Return what is kept of a chunk. Raises BadInput, naming the file, for a damaged one and one of other points."""
+        path, stamp = self._path(chunk), self._stamp(chunk)
+        again = f"remove it, and the next run evaluates it again; the other chunks of {self.into} stay"
+        try:
+            ds = dataset.load(path)
+        except BadInput as error:
+            raise BadInput(f"{error}; {again}") from None
+        if any(ds.attrs.pop(key, None) != said for key, said in stamp.items()) or not self._has_its_points(ds, chunk):
+            raise BadInput(f"{path} is of another study, or holds other points than its place wants: {again}")
+        return ds
+
+    def _has_its_points(self, ds: xr.Dataset, chunk: Chunk) -> bool:
+        """Return whether the labels of a chunk are those of its points: all, or of designs that were chosen, some."""
+        if "notebook" in self.plan.spec:
+            return True  # a notebook may have a dimension of an axis' name, with labels of its own
+        same = np.isin if self.plan.reduction.kind in ("pareto", "top") else np.array_equal
+        wanted = {name: np.asarray(labels).astype(str) for name, labels in self.plan.space.labels(chunk).items()}
+        found = {name: ds[name].values.astype(str) if name in ds.coords else np.array([""]) for name in wanted}
+        return all(np.all(same(found[name], labels)) for name, labels in wanted.items())
+
+
+def _claim(plan: Plan, into: Path) -> _Chunks:
     """Write what is studied into the folder, by its plan and by what evaluates a chunk; return its chunks.
 
     Raises BadInput when something else is studied there.
@@ -64,13 +146,12 @@ def _claim(plan: Plan, into: Path) -> Chunks:
     mine = {"sources": plan.sources, "study": plan.spec, "of": plan.identity, "chunks": plan.space.count}
     text = (json.dumps(mine, indent=1, sort_keys=True, default=str) + "\n").encode()
     path = into / "study.json"
-    if path.is_file() and files.read(path) != text:
-        raise BadInput(
-            f"{into} holds another study, or this one made from other sources; wanted a new or emptied folder"
-        )
     if not path.is_file():
         files.write(path, text)
-    return Chunks(plan, into, files.hash_of(text)[:16])
+    if files.read(path) != text:
+        what = f"{into} holds another study, or this one made from other sources"
+        raise BadInput(f"{what}; wanted a new or emptied folder")
+    return _Chunks(plan, into, files.hash_of(text)[:16])
 
 
 def _shown(results: Any, count: int, progress: bool) -> Any:

@@ -19,11 +19,12 @@ from pimllm_lib.analog.noise.results import joined, summary, thresholds
 from pimllm_lib.archive import dataset, parameters
 from pimllm_lib.archive.provenance import study_hash
 from pimllm_lib.core import joining, paths
-from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.studies import folder
-from pimllm_lib.studies.plan import Plan
-from pimllm_lib.sweep.reduction import Reduction
+from pimllm_lib.studies.folder import Plan
+from pimllm_lib.sweep.entries import require_known
 
 #: The studies of chapter 11, in the order in which they are told of; that of chapter 12.
 KV = "kv-cells"
@@ -54,9 +55,8 @@ def archived(names: Sequence[str] = NAMES) -> dict[str, xr.Dataset]:
     found = {name: dataset.load(paths.STUDIES / f"{name}.nc") for name in names}
     for name, ds in found.items():
         if dataset.parameters(ds) != json.loads(json.dumps(parameters.from_file(paths.STUDIES / f"{name}.yaml"))):
-            raise BadInput(
-                f"{name}.nc is of another study than {name}.yaml; 'pimllm sweep' with --archive makes it anew"
-            )
+            what = f"{name}.nc is of another study than {name}.yaml"
+            raise BadInput(f"{what}; 'pimllm sweep' with --archive makes it anew")
     return found
 
 
@@ -84,8 +84,7 @@ def specs(
 
 def computed(wanted: Mapping[str, dict[str, Any]], *, jobs: int) -> dict[str, xr.Dataset]:
     """Return studies computed now, in so many processes. Raises BadInput for one that cannot be."""
-    if not 1 <= jobs <= 256:
-        raise BadInput(f"jobs is {clip(jobs)}; wanted 1 to 256")
+    require(1 <= jobs <= 256, "jobs", jobs, "1 to 256")
     plans = {name: noise_plan(name, spec) for name, spec in wanted.items()}
     with TemporaryDirectory(prefix="pimllm-noise.") as scratch:
         return {name: dataset.load(folder.run(plan, Path(scratch) / name, jobs=jobs)) for name, plan in plans.items()}
@@ -94,10 +93,9 @@ def computed(wanted: Mapping[str, dict[str, Any]], *, jobs: int) -> dict[str, xr
 def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
     """Return a noise study of a table, ready to run. Raises BadInput for one that cannot be."""
     study = noise_study.of(spec)
-    work, finish = partial(noise_study.compute, study), partial(noise_study.described, study)
     return Plan(
-        name, spec, study.space, work, Reduction("all"), 1, 0, study.identity(), study_hash(spec), {}, finish,
-        noise_study.TOLERANCE,
+        name, spec, study.space, partial(noise_study.compute, study), study.identity(), study_hash(spec), own={},
+        finish=partial(noise_study.described, study), tolerance=noise_study.TOLERANCE,
     )  # fmt: skip
 
 
@@ -121,7 +119,7 @@ def of_attention(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Da
     ds = found[KV]
     rises = summary(ds, dataset.parameters(ds)).drop_vars(("noise_to_signal", "matrix"))
     rises = rises.sel(case=[case for case in ds.case.values if case in rises.case.values])  # as in the file
-    return annotate(rises.assign(again(found, names).data_vars) if names else rises)
+    return _with_trials(rises, found, names)
 
 
 def with_others(
@@ -129,7 +127,11 @@ def with_others(
 ) -> xr.Dataset:
     """Return the results with what is computed beside them: wide matrices, energies, and some archived trials again."""
     whole = ds.assign(wide_noise_to_signal=wide, energy_j=energy.energy_j, tokens_per_s=energy.tokens_per_s)
-    return annotate(whole.assign(again(studies, names).data_vars) if names else whole)
+    return _with_trials(whole, studies, names)
+
+
+def _with_trials(ds: xr.Dataset, found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
+    return annotate(ds.assign(again(found, names).data_vars) if names else ds)
 
 
 def agreement(found: Mapping[str, xr.Dataset]) -> tuple[int, int]:
@@ -137,10 +139,9 @@ def agreement(found: Mapping[str, xr.Dataset]) -> tuple[int, int]:
     own, kept = results(found), results(archived())
     common = [case for case in own.case.values if case in kept.case.values]
     a, b = own.sel(case=common), kept.sel(case=common)
-    overlap = np.minimum(a.perplexity_rise_high, b.perplexity_rise_high) >= np.maximum(
-        a.perplexity_rise_low, b.perplexity_rise_low
-    )
-    return int(overlap.sum()), len(common)
+    start = np.maximum(a.perplexity_rise_low, b.perplexity_rise_low)
+    end = np.minimum(a.perplexity_rise_high, b.perplexity_rise_high)
+    return int((end >= start).sum()), len(common)
 
 
 def again(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
@@ -150,12 +151,12 @@ def again(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
     """
     known = {str(case): name for name, ds in found.items() for case in ds.case.values}
     kept, now = [], []
+    require_known("case", names, known)
     for case in names:
-        if case not in known:
-            raise unknown("case", case, known)
         ds = found[known[case]]
         study = noise_study.of(dataset.parameters(ds))
-        point = next(p for p in study.space.chunks() if p.slices[0][1] == _place(study, case) and p.slices[1][1] == 0)
+        first = {"case": [case], "training_seed": [0]}
+        point = next(chunk for chunk in study.space.chunks() if study.space.labels(chunk) == first)
         one = noise_study.compute(noise_study.one_chip(study), point)
         kept.append(float(ds.held_out_loss.sel(case=case).isel(training_seed=0, device_seed=0).mean()))
         now.append(float(one.held_out_loss.mean()))
@@ -175,7 +176,3 @@ def repeated(studies: Mapping[str, xr.Dataset]) -> dict[str, list[str]]:
             if not by <= noise_study.TOLERANCE
         ]
     return found
-
-
-def _place(study: noise_study.Study, name: str) -> int:
-    return [case.name for case in study.cases].index(name)

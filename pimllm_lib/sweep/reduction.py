@@ -48,7 +48,8 @@ class Reduction:
             wanted = "one" if self.kind == "top" else "one or more"
             raise BadInput(f"{self.kind} has {len(self.objectives)} objectives; wanted {wanted}")
         require(self.count >= 1, "count", self.count, "at least 1")
-        if not self.quantiles or not all(0 <= q <= 1 for q in self.quantiles):
+        numbers = [q for q in self.quantiles if isinstance(q, int | float) and not isinstance(q, bool)]
+        if not numbers or numbers != list(self.quantiles) or not all(0 <= q <= 1 for q in numbers):
             raise BadInput(f"quantiles are {clip(self.quantiles)}; wanted shares from 0 to 1")
 
     def of_chunk(self, ds: xr.Dataset) -> xr.Dataset:
