@@ -13,13 +13,13 @@ cells beside those written.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import multiply
-from pimllm_lib.analog.crossbar.readout import ACT_BITS
+from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm.language import Attend, causal, quantised
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
@@ -34,13 +34,37 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
     Raises BadInput for what `require_cacheable` refuses.
     """
     require_cacheable(crossbar, readout)
-    cells = _Cells(crossbar, devices, readout, seed)
+    bits, softmax_bits = int(crossbar.weight_bits), int(readout.softmax_bits)
+    ternary, most = replace(crossbar, weight_bits=2), (1 << softmax_bits) - 1
+
+    def read(x: np.ndarray, whole: np.ndarray, place: str, window: str, act_bits: int) -> np.ndarray:
+        """Return inputs (n, k) times whole numbers (k, m) in cells, slice by slice. Every window is written to the same
+        cells.
+        """
+        out = np.zeros((len(x), whole.shape[1]), dtype=np.float32)
+        for order, part in enumerate(slices(whole, bits)):
+            on = program(
+                part, crossbar=ternary, devices=devices, readout=readout, seed=seed,
+                layer=f"{place}.{order}{window}", place=f"{place}.{order}",
+            )  # fmt: skip
+            out += np.float32(1 << order) * multiply(on, x, act_bits=act_bits)
+        return out
+
+    def seen(q: np.ndarray, k: np.ndarray, v: np.ndarray, head: str, window: str) -> np.ndarray:
+        """Return weighted values (group, length, head_dim) of one head and window."""
+        group, length, width = q.shape
+        (keys, key_scale), (values, value_scale) = quantised(k, bits), quantised(v, bits)
+        asked, scale = quantised(q.reshape(-1, width), ACT_BITS)
+        scores = read(asked, keys.T, f"{head}.k", window, ACT_BITS) / (scale * key_scale.T)
+        shares = causal(scores.reshape(group, length, length)).reshape(-1, length) / value_scale.T
+        step = np.maximum(shares.max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / most
+        found = read(np.rint(shares / step), values, f"{head}.v", window, softmax_bits + 1)
+        return np.asarray((found * step).reshape(q.shape))
 
     def attend(layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int) -> np.ndarray:
         found = np.empty_like(q)
-        for window, head in np.ndindex(k.shape[:2]):
-            where = (f"{layer}.{head}", f".{first + window}")
-            found[window, head] = cells.attend(q[window, head], k[window, head], v[window, head], where)
+        for at in np.ndindex(k.shape[:2]):
+            found[at] = seen(q[at], k[at], v[at], f"{layer}.{at[1]}", f".{first + at[0]}")
         return found
 
     return attend
@@ -48,54 +72,16 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
 
 def require_cacheable(crossbar: Crossbar, readout: Readout) -> None:
     """Raise BadInput for keys and values that one-bit cells in pairs do not hold, and a range that no data set."""
-    bits = crossbar.weight_bits
-    if crossbar.polarity != 2 or crossbar.cell.bits != 1:
-        raise BadInput(
-            f"{crossbar.name} has cells of {clip(crossbar.cell.bits)} bits and polarity {clip(crossbar.polarity)}; "
-            "wanted 1 and 2 to hold keys and values: a slice of one bit in a differential pair"
-        )
+    bits, cell_bits, polarity = crossbar.weight_bits, crossbar.cell.bits, crossbar.polarity
+    if polarity != 2 or cell_bits != 1:
+        what = f"{crossbar.name} has cells of {clip(cell_bits)} bits and polarity {clip(polarity)}"
+        raise BadInput(f"{what}; wanted 1 and 2 to hold keys and values: a slice of one bit in a differential pair")
     if not 2 <= bits <= MOST_BITS or bits % 1:
         raise BadInput(f"keys and values have {clip(bits)} bits; wanted 2 to {MOST_BITS}, the sign among them")
-    if readout.range in ("sigmas", "quantile"):
-        raise BadInput(
-            f"{readout.name} has the range {readout.range!r}, which comes from data; wanted ideal, fixed or worst-case: "
-            "crossbars of keys and values are written anew with every text"
-        )
-
-
-@dataclass(frozen=True)
-class _Cells:
-    crossbar: Crossbar
-    devices: Devices
-    readout: Readout
-    seed: int
-
-    def attend(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, where: tuple[str, str]) -> np.ndarray:
-        """Return weighted values (group, length, head_dim) of one head and window; where: both of their names."""
-        bits, (group, length, width) = int(self.crossbar.weight_bits), q.shape
-        (keys, key_scale), (values, value_scale) = quantised(k, bits), quantised(v, bits)
-        asked, scale = quantised(q.reshape(-1, width), ACT_BITS)
-        scores = self.read(asked, keys.T, "k", where, ACT_BITS) / (scale * key_scale.T)
-        shares = causal(scores.reshape(group, length, length)).reshape(-1, length) / value_scale.T
-        most = (1 << int(self.readout.softmax_bits)) - 1
-        step = np.maximum(shares.max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / most
-        applied = np.rint(shares / step)
-        seen = self.read(applied, values, "v", where, int(self.readout.softmax_bits) + 1)
-        return np.asarray((seen * step).reshape(q.shape))
-
-    def read(self, x: np.ndarray, whole: np.ndarray, kind: str, where: tuple[str, str], act_bits: int) -> np.ndarray:
-        """Return inputs (n, k) times whole numbers (k, m) in cells, slice by slice. Every window is written to the same
-        cells.
-        """
-        out = np.zeros((len(x), whole.shape[1]), dtype=np.float32)
-        for place, part in enumerate(slices(whole, int(self.crossbar.weight_bits))):
-            cells = f"{where[0]}.{kind}.{place}"
-            on = program(
-                part, crossbar=replace(self.crossbar, weight_bits=2), devices=self.devices, readout=self.readout,
-                seed=self.seed, layer=cells + where[1], place=cells,
-            )  # fmt: skip
-            out += np.float32(1 << place) * multiply(on, x, act_bits=act_bits)
-        return out
+    if from_data(readout):
+        why = "crossbars of keys and values are written anew with every text"
+        what = f"{readout.name} has the range {readout.range!r}, which comes from data"
+        raise BadInput(f"{what}; wanted ideal, fixed or worst-case: {why}")
 
 
 def slices(whole: np.ndarray, bits: int) -> Iterator[np.ndarray]:

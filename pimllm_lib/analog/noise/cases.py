@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +15,10 @@ from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.lm.evaluation import calibrate, on_crossbars
 from pimllm_lib.analog.lm.language import Attend, Prepare, Product, attend, exact, hidden, zeroed
 from pimllm_lib.analog.noise.attention import in_cells, require_cacheable
-from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.parts import with_fields
+from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import require, with_fields
 from pimllm_lib.hardware import Crossbar, Devices, Readout
+from pimllm_lib.sweep.entries import number, require_known
 
 #: Keys of a curve. PARTS name a part each; `field` is a path into one of them, one of the parts, or one of WAYS.
 PARTS = {"crossbar": "crossbar-256", "devices": "cells-ideal", "readout": "readout-ideal"}
@@ -70,19 +72,16 @@ def cases(curves: Mapping[str, Any]) -> tuple[Case, ...]:
             found += _curve(str(name), entry)
         except BadInput as error:
             raise BadInput(f"curve {clip(name)}: {error}") from None
-    names = [case.name for case in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"{names.count(name)} cases are named {name!r}; wanted one")
+    for name, count in Counter(case.name for case in found).items():
+        if count > 1:
+            raise BadInput(f"{count} cases are named {name!r}; wanted one")
     return tuple(found)
 
 
 def _curve(name: str, entry: Any) -> list[Case]:
     if not isinstance(entry, Mapping):
         raise BadInput(f"it is {clip(entry)}; wanted a table with field and values, or products")
-    for key in entry:
-        if key not in KEYS:
-            raise unknown("key", key, KEYS)
+    require_known("key", entry, KEYS)
     if ("field" in entry) != ("values" in entry):
         raise BadInput("it has one of field and values; wanted both, or neither")
     fixed = {key: entry[key] for key in (*PARTS, *WAYS) if key in entry}
@@ -94,43 +93,27 @@ def _curve(name: str, entry: Any) -> list[Case]:
     values, field = entry["values"], str(entry["field"])
     if not isinstance(values, list) or not values:
         raise BadInput(f"values are {clip(values)}; wanted a list of at least one")
-    plain = field in (*PARTS, *WAYS)
-    return [
-        _case(name, value, fixed | ({field: value} if plain else {}), dict(changes) | ({} if plain else {field: value}))
-        for value in values
-    ]
+    if field in (*PARTS, *WAYS):
+        return [_case(name, value, fixed | {field: value}, dict(changes)) for value in values]
+    return [_case(name, value, fixed, dict(changes) | {field: value}) for value in values]
 
 
 def _case(curve: str, value: Any, fixed: dict[str, Any], changes: dict[str, Any]) -> Case:
-    parts = {
-        key: catalog.part(fixed.get(key, name), getattr(hardware, key.capitalize())) for key, name in PARTS.items()
-    }
+    kinds = {key: getattr(hardware, key.capitalize()) for key in PARTS}
+    parts = {key: catalog.part(fixed.get(key, name), kinds[key]) for key, name in PARTS.items()}
     for path, to in changes.items():
         key, _, field = str(path).partition(".")
-        if key not in parts:
-            raise unknown("part", key, parts)
-        parts[key] = with_fields(parts[key], {field: _number(to)})
+        require_known("part", [key], parts)
+        parts[key] = with_fields(parts[key], {field: tuple(to) if isinstance(to, list) else number(to)})
     ways = {key: fixed[key] for key in WAYS if key in fixed}
-    if ways.get("products", "crossbars") not in PRODUCTS:
-        raise unknown("products", ways["products"], PRODUCTS)
-    for key, kind in (("only", str), ("tuned", str), ("shared", bool)):
-        if key in ways and not isinstance(ways[key], kind):
-            raise BadInput(f"{key} is {clip(ways[key])}; wanted {'a name' if kind is str else 'true or false'}")
+    require_known("products", [ways.get("products", "crossbars")], PRODUCTS)
+    for key, kind, wanted in (("only", str, "a name"), ("tuned", str, "a name"), ("shared", bool, "true or false")):
+        require(isinstance(ways.get(key, kind()), kind), key, ways.get(key), wanted)
     if ways.get("products") in ("cached", "both"):
         require_cacheable(parts["crossbar"], parts["readout"])
-    number = _number(value)
-    at = float(number) if isinstance(number, int | float) and not isinstance(number, bool) else math.nan
+    at = number(value)
+    at = float(at) if isinstance(at, int | float) and not isinstance(at, bool) else math.nan
     return Case(curve=curve, setting=str(value), value=at, **parts, **ways)
-
-
-def _number(value: Any) -> Any:
-    """Return a number that YAML reads as text, such as 1e3, as one; a list as a column of numbers."""
-    if isinstance(value, list):
-        return tuple(value)
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def ranges(case: Case, checkpoint: Checkpoint, calibrating: np.ndarray) -> dict[str, float | None]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pimllm_lib.analog.crossbar.readout import from_data
 from pimllm_lib.analog.lm.checkpoint import Checkpoint
 from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, on_crossbars
 from pimllm_lib.analog.lm.language import Prepare, exact, losses, zeroed
@@ -68,14 +69,14 @@ def run(
         with np.errstate(all="ignore"):  # what is not finite is refused below
             ranges = {} if calibrating is None else calibrate(checkpoint, calibrating, crossbar, readout)
             clean = loss(exact)
-            nothing, tried = loss(zeroed), [(seed, loss(chip(seed))) for seed in seeds]
-            found = [each for _, each in tried]
-            off = [_off(clean, loss(exact, True)), *(_off(each, loss(chip(seed), True)) for seed, each in tried[:1])]
-            changes = [math.expm1(each.mean() - clean.mean()) for each in found]
+            nothing, tried = loss(zeroed), {seed: loss(chip(seed)) for seed in seeds}
+            again = {seed: loss(chip(seed), True) for seed in list(tried)[:1]}
+            off = [_off(clean, loss(exact, True)), *(_off(tried[seed], each) for seed, each in again.items())]
+            changes = [math.expm1(each.mean() - clean.mean()) for each in tried.values()]
             trial = Trial(
                 tokens=clean.size, size=size, calibration=0 if calibrating is None else calibrating.size,
                 clean=bits_per_byte(clean, size), zeroed=bits_per_byte(nothing, size),
-                noisy=tuple(bits_per_byte(each, size) for each in found),
+                noisy=tuple(bits_per_byte(each, size) for each in tried.values()),
                 perplexity_changes=tuple(100 * change for change in changes),
                 rounding=max(off) / math.log(2) / size,
                 change_rounding=100 * (1 + max(changes, default=0)) * math.hypot(*off) / clean.size,
@@ -88,11 +89,6 @@ def run(
     return trial
 
 
-def needs_calibration(readout: Readout) -> bool:
-    """Return whether the range of a readout's converters comes from data."""
-    return readout.range in ("sigmas", "quantile")
-
-
 def _off(found: np.ndarray, again: np.ndarray) -> float:
     """Return twice the standard deviation of what rounding does to a sum of losses (windows, predicted).
 
@@ -103,16 +99,15 @@ def _off(found: np.ndarray, again: np.ndarray) -> float:
 
 def _divided(text: Text, readout: Readout, window: int, calibration: Text | None) -> tuple[Text, np.ndarray | None]:
     """Return the text that is evaluated, and windows for calibration where the readout needs them."""
-    if not needs_calibration(readout):
+    if not from_data(readout):
         if calibration is not None:
             raise BadInput(f"{readout.name} has the range {readout.range!r}, which no data set; wanted no calibration")
         return text, None
     if calibration is not None:
         return text, _windows(calibration, window, CALIBRATION)
     if (count := len(text.ids)) < 2 * window:
-        raise BadInput(
-            f"{text.name} has {count} tokens; wanted at least {2 * window}: a window to calibrate, one to try"
-        )
+        wanted = f"wanted at least {2 * window}: a window to calibrate, one to try"
+        raise BadInput(f"{text.name} has {count} tokens; {wanted}")
     kept = max(int(min(count * SHARE, CALIBRATION)) // window, 1) * window
     return text.part(0, count - kept), _windows(text.part(count - kept, count), window, CALIBRATION)
 
