@@ -210,7 +210,6 @@ def test_what_nobody_says_is_three_models_on_docstrings():
     assert [path.name for path in study.folders()] == [
         f"docstrings-{seed}{end}" for end in ("", "-noise") for seed in range(3)
     ]
-    assert noise_study.one_chip(study).device_seeds == 1
     assert study.space.size == 6
 
 

@@ -168,9 +168,11 @@ class Probe:
         x = np.rint(raw * 127 / np.abs(raw).max(axis=1, keepdims=True)).astype(np.int32)
         return cls(weights.astype(np.int8), x[:tokens], x[tokens:])
 
-    def run(self, crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: int = 0) -> np.ndarray:
-        """Return what crossbars make of it, calibrated on activations of their own."""
-        on = program(self.weights, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer="probe")
+    def run(
+        self, crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: int = 0, layer: str = "probe"
+    ) -> np.ndarray:
+        """Return what crossbars make of it, calibrated on activations of their own. seed, layer: what cells are drawn by."""
+        on = program(self.weights, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer)
         return np.asarray(multiply(on, self.x, reach=full_scale(on, self.calibration)))
 
     def ratio(self, got: np.ndarray, reference: np.ndarray | None = None) -> float:

@@ -36,8 +36,9 @@ CONVENTIONS = ("corrected", "full-system")
 FLOOR = 1e-4
 #: The rise called harmless.
 LEVEL = 0.01
-#: The curve of a noise study that says what a resolution spoils.
+#: The curve of a noise study that says what a resolution spoils, and its rise of perplexity with both ends.
 CURVE = "4 sigma, sign-magnitude"
+RISES = ("perplexity_rise", "perplexity_rise_low", "perplexity_rise_high")
 
 
 def of(ds: xr.Dataset, *, model: str, context_len: int) -> xr.Dataset:
@@ -46,9 +47,8 @@ def of(ds: xr.Dataset, *, model: str, context_len: int) -> xr.Dataset:
     ds: `noise_results.summary` of cases. Raises BadInput as `designs` does.
     """
     curve = ds.sel(case=ds.curve == CURVE)
-    names = ("perplexity_rise", "perplexity_rise_low", "perplexity_rise_high")
     bits = curve.value.values.astype(int)
-    rises = [xr.DataArray(curve[name].values, dims="adc_bits", coords={"adc_bits": bits}) for name in names]
+    rises = [xr.DataArray(curve[name].values, [("adc_bits", bits)]) for name in RISES]
     return against(designs([int(b) for b in np.sort(bits)], model=model, context_len=context_len), *rises)
 
 
@@ -74,7 +74,7 @@ def _converter(bits: int) -> Adc:
     one, other = known[below : below + 2]
     share = (bits - one.bits) / (other.bits - one.bits)
     made = {
-        name: float(getattr(one, name) ** (1 - share) * getattr(other, name) ** share)
+        name: getattr(one, name) ** (1 - share) * getattr(other, name) ** share
         for name in ("rate_hz", "power_w", "area_m2")
     }
     return replace(other, name="interpolated" if 0 < share < 1 else "extrapolated", bits=bits, **made)
@@ -92,13 +92,10 @@ def designs(bits: Sequence[int], *, model: str, context_len: int) -> xr.Dataset:
     along = axis(adc_bits=[part.bits for part in made])
     share = axis(adc_rate_share=list(SHARES))
     rate, power = (along.copy(data=[getattr(part, name) for part in made]) for name in ("rate_hz", "power_w"))
-    changed = {
-        "bits": along, "rate_hz": rate * share, "power_w": power * share,
-        "per_crossbar": axis(adcs_per_crossbar=list(SHARING)),
-    }  # fmt: skip
-    system = with_fields(
-        catalog.systems["pim-llm"], {f"pim.tile.crossbar.adc.{name}": value for name, value in changed.items()}
-    )
+    shared = axis(adcs_per_crossbar=list(SHARING))
+    changed = {"bits": along, "rate_hz": rate * share, "power_w": power * share, "per_crossbar": shared}
+    paths = {f"pim.tile.crossbar.adc.{name}": value for name, value in changed.items()}
+    system = with_fields(catalog.systems["pim-llm"], paths)
     ds = evaluate(
         system=system, model=model, context_len=context_len, conventions=list(CONVENTIONS),
         variables=["latency_s", "energy_j"],
@@ -116,9 +113,8 @@ def against(ds: xr.Dataset, rise: xr.DataArray, rise_low: xr.DataArray, rise_hig
     missing = sorted(set(ds.adc_bits.values.tolist()) - set(rise.adc_bits.values.tolist()))
     if missing:
         raise BadInput(f"the rise of perplexity is missing for {clip(missing)} bits; wanted one for each resolution")
-    given = {"perplexity_rise": rise, "perplexity_rise_low": rise_low, "perplexity_rise_high": rise_high}
-    plain = {name: values.sel(adc_bits=ds.adc_bits).reset_coords(drop=True) for name, values in given.items()}
-    return annotate(ds.assign(plain))
+    given = zip(RISES, (rise, rise_low, rise_high), strict=True)
+    return annotate(ds.assign({name: at.sel(adc_bits=ds.adc_bits).reset_coords(drop=True) for name, at in given}))
 
 
 def front(ds: xr.Dataset, conventions: str) -> xr.Dataset:

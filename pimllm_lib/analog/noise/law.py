@@ -13,12 +13,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pimllm_lib.analog.crossbar.calibration import full_scale
-from pimllm_lib.analog.crossbar.cells import program
-from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.ratios import Probe
-from pimllm_lib.analog.noise.cases import Case, cases
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.analog.noise.cases import cases
+from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
 
 #: The curve that kappa is taken from; the one that gives a kappa for each kind of matrix.
@@ -77,11 +74,8 @@ def families(ds: xr.Dataset) -> dict[str, NDArray[Any]]:
     """Return for each family rise over noise to signal, growing, of every case whose ratio is from LEAST to MOST."""
     ratio = ds.noise_to_signal.mean("matrix").values
     asked = (ratio >= LEAST) & (ratio <= MOST) & (ds.curve.values != FITTED)
-    found = {}
-    for family in FAMILIES:
-        mine = asked & of_family(ds, family)
-        found[family] = np.sort(ds.loss_rise.values[mine] / ratio[mine])
-    return found
+    found = {family: asked & of_family(ds, family) for family in FAMILIES}
+    return {family: np.sort(ds.loss_rise.values[mine] / ratio[mine]) for family, mine in found.items()}
 
 
 def _by_kind(ds: xr.Dataset) -> xr.DataArray:
@@ -106,8 +100,7 @@ def shapes(width: int, inner: int) -> list[tuple[int, int]]:
     Raises BadInput for widths that are no whole numbers of tiles.
     """
     for size in (width, inner):
-        if size < TILE or size % TILE:
-            raise BadInput(f"a width is {size}; wanted a multiple of {TILE}, whole tiles")
+        require(size >= TILE and size % TILE == 0, "a width", size, f"a multiple of {TILE}, whole tiles")
     return [(TILE, TILE), (width, width), (width, inner), (inner, width)]
 
 
@@ -119,13 +112,7 @@ def wide(shapes: Sequence[tuple[int, int]], *, tokens: int, density: float) -> x
     chosen, found = cases(WIDE), []
     for fan_in, fan_out in shapes:
         probe = Probe.drawn(fan_in, density, tokens=tokens, outputs=fan_out)
-        found.append([_ratio(probe, case) for case in chosen])
-    labels = {
-        "shape": [f"{fan_in} x {fan_out}" for fan_in, fan_out in shapes], "departure": [case.name for case in chosen]
-    }  # fmt: skip
-    return xr.DataArray(np.array(found), dims=("shape", "departure"), coords=labels)
-
-
-def _ratio(probe: Probe, case: Case) -> float:
-    on = program(probe.weights, crossbar=case.crossbar, devices=case.devices, readout=case.readout, layer="wide")
-    return probe.ratio(np.asarray(multiply(on, probe.x, reach=full_scale(on, probe.calibration))))
+        runs = (probe.run(case.crossbar, case.devices, case.readout, layer="wide") for case in chosen)
+        found.append([probe.ratio(run) for run in runs])
+    named, names = [f"{fan_in} x {fan_out}" for fan_in, fan_out in shapes], [case.name for case in chosen]
+    return xr.DataArray(np.array(found), [("shape", named), ("departure", names)])

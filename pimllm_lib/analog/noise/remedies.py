@@ -57,12 +57,9 @@ def effects(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
     Paired by model, chip and text. Comparisons that the studies do not have, of models of one's own for one, are left out.
     """
-    rows = [
-        (name, item)
-        for name, items in REMEDIES.items()
-        for item in items
-        if {item.control, item.case} <= set(map(str, found[item.study].case.values))
-    ]
+    tried = {name: set(map(str, ds.case.values)) for name, ds in found.items()}
+    every = ((name, item) for name, items in REMEDIES.items() for item in items)
+    rows = [(name, item) for name, item in every if {item.control, item.case} <= tried[item.study]]
     values: list[list[float]] = []
     for _, item in rows:
         loss = losses(found[item.study])

@@ -91,25 +91,19 @@ def summary(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
     means = rise.mean(("device_seed", "text_block"))
     t_low, t_high = by_models(means.transpose("case", "training_seed").values)
     drawn = {case.name: case.drawn for case in cases(spec["curves"])}
-    trials = [
-        rise.sizes["training_seed"] * (rise.sizes["device_seed"] if drawn[name] else 1) for name in rise.case.values
-    ]
+    seeds, chips = rise.sizes["training_seed"], rise.sizes["device_seed"]
+    trials = [seeds * (chips if drawn[name] else 1) for name in rise.case.values]
     nats = {
         "perplexity_rise": means.mean("training_seed"), "perplexity_rise_low": low, "perplexity_rise_high": high,
         "chips_rise_low": held_low, "chips_rise_high": held_high,
         "models_rise_low": t_low, "models_rise_high": t_high,
     }  # fmt: skip
-    found = {name: ("case", np.expm1(np.asarray(values))) for name, values in nats.items()}
+    found: dict[str, Any] = {name: ("case", np.expm1(np.asarray(values))) for name, values in nats.items()}
     read = losses(ds).sel(case=rise.case).mean(("training_seed", "device_seed", "text_block"))
-    found["noisy_perplexity"] = ("case", np.exp(read.values))
     ratio = ds.noise_to_signal.sel(case=rise.case).mean("training_seed").transpose("case", "matrix")
-    kept = {key: rise[key] for key in ("case", "curve", "setting", "value")}
-    data = {
-        **found,
-        "noise_to_signal": ratio.reset_coords(drop=True),
-        "trials": ("case", np.array(trials, dtype=float)),
-    }
-    return annotate(xr.Dataset(data, coords=kept))
+    found |= {"noisy_perplexity": ("case", np.exp(read.values)), "noise_to_signal": ratio.reset_coords(drop=True)}
+    found["trials"] = ("case", np.array(trials, dtype=float))
+    return annotate(xr.Dataset(found, coords={key: rise[key] for key in ("case", "curve", "setting", "value")}))
 
 
 def thresholds(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
@@ -127,15 +121,16 @@ def thresholds(ds: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
     middle = np.expm1(np.log1p(each).mean(axis=1))
     fields = {str(curve): entry.get("field") for curve, entry in spec["curves"].items()}
     found: dict[str, list[list[float]]] = {}
-    ends: list[tuple[float, float]] = []
+    ends: dict[str, list[float]] = {"least_setting": [], "most_setting": []}
     for curve, all_places in _curves(rise, tried).items():
         places = sorted(all_places, key=lambda place: float(rise.value[place]))
         at, bits = rise.value.values[places], fields[curve] == BITS
         found[curve] = [_one(at, middle[places], drawn[places], each[places], level, bits) for level in LEVELS]
-        ends.append((at[0], at[-1]))
+        ends["least_setting"].append(at[0])
+        ends["most_setting"].append(at[-1])
     values = np.array(list(found.values())).reshape(len(found), len(LEVELS), len(_FOUND))
     data: dict[str, Any] = {name: (("curve_name", "level"), values[..., i]) for i, name in enumerate(_FOUND)}
-    data |= {f"{name}_setting": ("curve_name", [end[i] for end in ends]) for i, name in enumerate(("least", "most"))}
+    data |= {name: ("curve_name", settings) for name, settings in ends.items()}
     return annotate(xr.Dataset(data, coords={"curve_name": list(found), "level": list(LEVELS)}))
 
 
@@ -151,7 +146,7 @@ def _curves(rise: xr.DataArray, tried: Mapping[str, Case]) -> dict[str, list[int
     for place, name in enumerate(rise.case.values):
         case = tried[name]
         if case.value > 0 and case.only is None and not case.tuned:
-            found.setdefault(tried[name].curve, []).append(place)
+            found.setdefault(case.curve, []).append(place)
     return {curve: places for curve, places in found.items() if len(places) > 1}
 
 
@@ -167,8 +162,7 @@ def _one(
         return [here, float(at[first - 1]), float(at[first]), np.nan, np.nan, float(inside.mean())]
     known = all_of[~np.isnan(all_of)]
     low, high = np.quantile(known, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], method="nearest")
-    models = cross(at, each, level)
-    apart = np.full(2, np.nan)
+    models, apart = cross(at, each, level), np.full(2, np.nan)
     if np.isfinite(models).all() and (models > 0).all():
         apart = np.array(by_models(models)) if bits else np.exp(by_models(np.log(models)))
     return [here, float(low), float(high), *map(float, apart), float(inside.mean())]

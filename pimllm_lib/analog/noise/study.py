@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from pimllm_lib.analog.lm.language import losses
 from pimllm_lib.analog.noise.cases import Case, attending, cases, noise_to_signal, prepared, ranges
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
+from pimllm_lib.sweep.entries import require_known, whole
 from pimllm_lib.sweep.space import Axis, Chunk, Space
 
 #: Keys of a study beside name and curves, and what they are unless given.
@@ -48,10 +50,10 @@ class Study:
     @property
     def space(self) -> Space:
         """Return a point for each case and training seed."""
-        names = tuple(case.name for case in self.cases)
-        seeds = tuple(range(len(self.checkpoints)))
-        axes = [("case", names, names), ("training_seed", seeds, seeds)]
-        return Space(tuple(Axis(name, (name,), tuple((x,) for x in v), labels) for name, v, labels in axes), chunk=1)
+        axes = {"case": [case.name for case in self.cases], "training_seed": range(len(self.checkpoints))}
+        return Space(
+            tuple(Axis(name, (name,), tuple((x,) for x in at), tuple(at)) for name, at in axes.items()), chunk=1
+        )
 
     def folder(self, seed: int, case: Case) -> Path:
         """Return where the checkpoint of a training seed lies that a case tries."""
@@ -59,19 +61,18 @@ class Study:
 
     def identity(self) -> str:
         """Return what is tried by content: every checkpoint, and a text of the user's."""
-        found = {folder: files.hash_of((folder / "model.safetensors").read_bytes())[:12] for folder in self.folders()}
-        read = [] if self.text in corpus.CORPORA else [paths.users(self.text)]
-        found |= {path: files.hash_of(files.read(path))[:12] for path in read}
-        return " ".join(f"{path.name}={digest}" for path, digest in found.items())
+        read = {folder: folder / "model.safetensors" for folder in self.folders()}
+        own = [] if self.text in corpus.CORPORA else [paths.users(self.text)]
+        read |= {path: path for path in own}
+        return " ".join(f"{of.name}={files.hash_of(files.read(path))[:12]}" for of, path in read.items())
 
     def folders(self) -> list[Path]:
         """Return every checkpoint that some case tries. Raises BadInput for one that is not there."""
-        found = list(
-            dict.fromkeys(self.folder(seed, case) for case in self.cases for seed in range(len(self.checkpoints)))
-        )
+        seeds = range(len(self.checkpoints))
+        found = list(dict.fromkeys(self.folder(seed, case) for case in self.cases for seed in seeds))
         for folder in found:
             if not (folder / "model.safetensors").is_file():
-                known = sorted(path.name for path in paths.CHECKPOINTS.glob("*") if path.is_dir())
+                known = [path.name for path in paths.CHECKPOINTS.glob("*") if path.is_dir()]
                 raise unknown("checkpoint", str(folder), known)
         return found
 
@@ -81,32 +82,18 @@ def of(spec: Mapping[str, Any]) -> Study:
     given = spec.get("noise") or {}
     if not isinstance(given, Mapping):
         raise BadInput(f"noise is {clip(given)}; wanted a table")
-    for key in given:
-        if key not in KEYS:
-            raise unknown("key of noise", key, KEYS)
+    require_known("key of noise", given, KEYS)
     full = KEYS | dict(given)
-    for key in ("windows", "device_seeds"):
-        if isinstance(full[key], bool) or not isinstance(full[key], int) or full[key] < 1:
-            raise BadInput(f"{key} is {clip(full[key])}; wanted a whole number of at least 1")
-    if not isinstance(full["text"], str):
-        raise BadInput(f"text is {clip(full['text'])}; wanted a name or a file")
-    folders = _folders(full["checkpoints"])
-    study = Study(folders, full["text"], full["windows"], full["device_seeds"], cases(spec.get("curves", {})))
-    require(study)
+    counts = {key: whole(key, full[key], 1) for key in ("windows", "device_seeds")}
+    text, folders = full["text"], full["checkpoints"]
+    require(isinstance(text, str), "text", text, "a name or a file")
+    if not isinstance(folders, list) or not folders or not all(isinstance(name, str) for name in folders):
+        raise BadInput(f"checkpoints are {clip(folders)}; wanted a list of folders or names, one a training seed")
+    if len(set(folders)) < len(folders):
+        raise BadInput(f"checkpoints are {clip(folders)}; wanted no name twice")
+    study = Study(tuple(folders), text, **counts, cases=cases(spec.get("curves", {})))
+    _require_tried(study)
     return study
-
-
-def _folders(given: Any) -> tuple[str, ...]:
-    if not isinstance(given, list) or not given or not all(isinstance(name, str) for name in given):
-        raise BadInput(f"checkpoints are {clip(given)}; wanted a list of folders or names, one a training seed")
-    if len(set(given)) < len(given):
-        raise BadInput(f"checkpoints are {clip(given)}; wanted no name twice")
-    return tuple(given)
-
-
-def one_chip(study: Study) -> Study:
-    """Return the study with its first chips alone."""
-    return replace(study, device_seeds=1)
 
 
 def compute(study: Study, chunk: Chunk) -> xr.Dataset:
@@ -132,10 +119,8 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
 def described(study: Study, ds: xr.Dataset) -> xr.Dataset:
     """Return the dataset in the order of the cases, with curve, setting and number of each, and what was read."""
     ds = ds.sel(case=[case.name for case in study.cases])
-    ds = ds.assign_coords(
-        curve=("case", [case.curve for case in study.cases]), setting=("case", [case.setting for case in study.cases]),
-        value=("case", [case.value for case in study.cases]),
-    )  # fmt: skip
+    told = {name: ("case", [getattr(case, name) for case in study.cases]) for name in ("curve", "setting", "value")}
+    ds = ds.assign_coords(told)
     names = {"case": "case", "training_seed": "model, by the seed of its training", "device_seed": "chip, by its seed",
              "text_block": "part of the held-out text", "matrix": "layer and kind of the matrix",
              "curve": "curve that a case is on", "setting": "what the curve's field is set to",
@@ -157,17 +142,15 @@ def _place(name: str) -> Path:
     return shipped if shipped.is_dir() else paths.users(name)
 
 
-def require(study: Study) -> None:
+def _require_tried(study: Study) -> None:
     """Raise BadInput for a model, a text or a part of a model that cannot be tried, before anything runs."""
     for folder in study.folders():
         model = _model(folder)
         if study.text not in corpus.CORPORA:
             _own_text(study.text, folder, model)
-        layers, kinds = map(str, range(model.decoder.n_layers)), list(model.block(0).matrices)
-        names = [*kinds, *(name for layer in layers for name in (layer, *(f"{layer}.{kind}" for kind in kinds)))]
-        for case in study.cases:
-            if case.only is not None and case.only not in names:
-                raise unknown(f"matrix of {model.name}", case.only, names)
+        layers, kinds = [str(layer) for layer in range(model.decoder.n_layers)], list(model.block(0).matrices)
+        names = [*layers, *kinds, *(f"{layer}.{kind}" for layer in layers for kind in kinds)]
+        require_known(f"matrix of {model.name}", [case.only for case in study.cases if case.only is not None], names)
 
 
 def _model(folder: Path) -> Checkpoint:
