@@ -125,16 +125,13 @@ def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
         raise BadInput(f"weights have the shape {weights.shape}; wanted fan_in x fan_out")
     bits, polarity = crossbar.weight_bits, crossbar.polarity
     if (bits, polarity) not in ((2, 2), (1, 1)):
-        raise BadInput(
-            f"{crossbar.name} holds weights of {clip(bits)} bits with polarity {clip(polarity)}; "
-            "wanted 2 and 2 (ternary) or 1 and 1 (binary)"
-        )
+        what = f"{crossbar.name} holds weights of {clip(bits)} bits with polarity {clip(polarity)}"
+        raise BadInput(f"{what}; wanted 2 and 2 (ternary) or 1 and 1 (binary)")
     valid = (-1, 0, 1) if polarity == 2 else (-1, 1)
     if polarity == 2 and weights.dtype.kind == "i" and -1 <= weights.min() <= weights.max() <= 1:
         return True  # the two ends of whole numbers are found sooner than what is wrong between them
-    bad = weights[~np.isin(weights, valid)]
-    if bad.size:
-        raise BadInput(f"a weight is {clip(bad[0].item())}; wanted one of {', '.join(map(str, valid))}")
+    for bad in weights[~np.isin(weights, valid)]:
+        raise BadInput(f"a weight is {clip(bad)}; wanted one of {', '.join(map(str, valid))}")
     return bool(polarity == 2)
 
 

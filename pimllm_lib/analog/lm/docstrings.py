@@ -53,10 +53,11 @@ def corpus() -> Corpus:
     """
     expected = TRAINING | HELD_OUT
     parts = _kept(tuple(expected))
+    found = {package: files.hash_of(text) for package, text in parts.items()}
     differences = tuple(
-        f"docstrings of {package} have SHA-256 {found}; wanted {expected[package]}"
-        for package, found in ((package, files.hash_of(text)) for package, text in parts.items())
-        if found != expected[package]
+        f"docstrings of {name} have SHA-256 {found[name]}; wanted {sha}"
+        for name, sha in expected.items()
+        if found[name] != sha
     )
     whole = (SEPARATOR.join(parts[name] for name in names) for names in (TRAINING, HELD_OUT))
     training, held = (np.frombuffer(text, dtype=np.uint8) for text in whole)

@@ -15,6 +15,7 @@ from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import expected_losses
 from pimllm_lib.analog.lm.language import Prepare, Product, exact, hidden, losses, zeroed
 from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
 
 #: Who reads -> what that is. Bounds are known for the generated source alone.
@@ -45,10 +46,8 @@ def read(folder: Path, *, windows: int) -> xr.Dataset:
     """
     tokens, drawn = held_out(windows), source.documents(windows, source.PARTS["held_out"][1])
     law = source.law(drawn) / source.TOTAL
-    loss = xr.DataArray(
-        np.full((2, len(READERS), windows), np.nan), dims=("corpus", "reader", "text_window"),
-        coords={"corpus": ["docstrings", "generated"], "reader": list(READERS), "text_window": np.arange(windows)},
-    )  # fmt: skip
+    coords = {"corpus": ["docstrings", "generated"], "reader": list(READERS), "text_window": np.arange(windows)}
+    loss = xr.DataArray(np.nan, coords, tuple(coords))
     runs: dict[str, tuple[str, Prepare]] = {f"seed {seed}": (str(seed), exact) for seed in recipes.SEEDS}
     runs |= {"full precision": ("full", exact), "no crossbars": ("0", zeroed)}
     for reader, (name, prepare) in runs.items():
@@ -63,8 +62,8 @@ def read(folder: Path, *, windows: int) -> xr.Dataset:
 def held_out(windows: int) -> np.ndarray:
     """Return windows of the held-out docstrings, spread over all of them: (windows, 128). Raises BadInput for too many."""
     found = corpus.windows(corpus.named("docstrings").held_out, recipes.Recipe.window)
-    if not 0 < windows <= min(len(found), source.PARTS["held_out"][0]):
-        raise BadInput(f"windows is {windows}; wanted 1 to {min(len(found), source.PARTS['held_out'][0])}")
+    most = min(len(found), source.PARTS["held_out"][0])
+    require(0 < windows <= most, "windows", windows, f"1 to {most}")
     return corpus.spread(found, windows)
 
 
@@ -88,13 +87,11 @@ def carried_over(folder: Path, chosen: Mapping[str, Cause], *, windows: int = 2)
         return look
 
     hidden(checkpoint_of(folder), held_out(windows), prepare)
-    values = np.array(list(found.values())).T
-    return xr.DataArray(values, dims=("departure", "matrix"), coords={"departure": list(chosen), "matrix": list(found)})
+    return xr.DataArray(np.array(list(found.values())).T, [("departure", list(chosen)), ("matrix", list(found))])
 
 
 def checkpoint_of(folder: Path) -> checkpoint.Checkpoint:
     """Return a shipped checkpoint. Raises BadInput when it is not what its record says."""
-    damage = trained.damaged(folder)
-    if damage:
-        raise BadInput(damage[0])
+    for damage in trained.damaged(folder):
+        raise BadInput(damage)
     return checkpoint.read(folder)

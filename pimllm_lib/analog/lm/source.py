@@ -12,6 +12,8 @@ gives the same bytes wherever it runs.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from pimllm_lib.analog.lm.corpus import Corpus
@@ -36,6 +38,7 @@ def class_of(symbols: np.ndarray) -> np.ndarray:
     return symbols % CLASSES
 
 
+@cache
 def tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return bigram, trigram and favourites as whole numbers that sum to `SCALE` along the last axis.
 
@@ -59,18 +62,17 @@ def documents(count: int, seed: int) -> np.ndarray:
     draws = np.random.PCG64(seed).random_raw(count * LENGTH).reshape(LENGTH, count)
     lists = (draws[:CLASSES] >> np.uint64(61)).astype(np.int64)  # the top three bits: one of eight
     header = SYMBOLS + LISTS * np.arange(CLASSES)[:, None] + lists
-    known = tables()
     body: list[np.ndarray] = []
     for draw in draws[CLASSES:]:
-        chances = np.cumsum(_next(*_last(body, count), lists, known), axis=1)
+        chances = np.cumsum(_next(*_last(body, count), lists), axis=1)
         body.append((chances <= (draw >> np.uint64(48)).astype(np.int64)[:, None]).sum(axis=1))
     return np.concatenate([header, np.stack(body)]).T.astype(np.uint8)
 
 
 def law(tokens: np.ndarray) -> np.ndarray:
     """Return the exact law of every body symbol of documents, as whole multiples of 1 / TOTAL: (count, BODY, SYMBOLS)."""
-    known, lists, body = tables(), *_parts(tokens)
-    return np.stack([_next(*_last(body[:t], body.shape[1]), lists, known) for t in range(BODY)], axis=1)
+    lists, body = _parts(tokens)
+    return np.stack([_next(*_last(body[:t], body.shape[1]), lists) for t in range(BODY)], axis=1)
 
 
 def without_header(tokens: np.ndarray) -> np.ndarray:
@@ -78,17 +80,14 @@ def without_header(tokens: np.ndarray) -> np.ndarray:
 
     A symbol after one of class c bears on the list of class c alone, so Bayes' rule is exact, class by class.
     """
-    bigram, trigram, favourites = tables()
     _, body = _parts(tokens)
     count = body.shape[1]
     everyone = np.arange(count)
     belief = np.full((count, CLASSES, LISTS), 1 / LISTS)
     out = np.empty((count, BODY, SYMBOLS))
     for t in range(BODY):
-        one, two = _last(body[:t], count)
-        group = class_of(one)
-        local = BIGRAM * bigram[one] + TRIGRAM * trigram[class_of(two), group]
-        each = local[:, None] + HEADER * favourites[group]  # (count, LISTS, SYMBOLS)
+        group, local = _local(*_last(body[:t], count))
+        each = local[:, None] + HEADER * tables()[2][group]  # (count, LISTS, SYMBOLS)
         held = belief[everyone, group]
         out[:, t] = (held[:, :, None] * each).sum(axis=1) / TOTAL
         held = held * each[everyone, :, body[t]]
@@ -110,14 +109,15 @@ def _last(body: list[np.ndarray] | np.ndarray, count: int) -> tuple[np.ndarray, 
     return (body[-1] if len(body) > 0 else start), (body[-2] if len(body) > 1 else start)
 
 
-def _next(
-    one: np.ndarray, two: np.ndarray, lists: np.ndarray, known: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> np.ndarray:
-    bigram, trigram, favourites = known
-    group = class_of(one)
-    chosen = lists[group, np.arange(one.size)]
-    local = BIGRAM * bigram[one] + TRIGRAM * trigram[class_of(two), group]
-    return np.asarray(local + HEADER * favourites[group, chosen])
+def _local(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class of the last symbol, and the terms of the law that need no header."""
+    (bigram, trigram, _), group = tables(), class_of(one)
+    return group, BIGRAM * bigram[one] + TRIGRAM * trigram[class_of(two), group]
+
+
+def _next(one: np.ndarray, two: np.ndarray, lists: np.ndarray) -> np.ndarray:
+    group, local = _local(one, two)
+    return np.asarray(local + HEADER * tables()[2][group, lists[group, np.arange(one.size)]])
 
 
 def _parts(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -30,16 +30,13 @@ def train(names: Sequence[str], into: Path, states: Path, *, jobs: int, progress
     Raises UnknownName for another name, and BadInput without PyTorch, with another corpus, and for a state of another
     recipe.
     """
-    for name in names:
-        recipes.recipe(name)
+    starts = {name: recipes.recipe(name).start for name in names}
     if find_spec("torch") is None:
         raise BadInput("training needs PyTorch; wanted the extra 'train' (make train sets it up)")
     work = partial(_one, into=into, states=states, progress=progress)
     begin = partial(_one, into=None, states=states, progress=False)
-    first = [name for name in names if not recipes.recipe(name).start]
-    later = [name for name in names if name not in first]
-    starts = {recipes.recipe(name).start for name in later} - set(first)
-    missing = sorted(name for name in starts if not (states / f"{name}.pt").is_file())
+    first, later = [name for name in names if not starts[name]], [name for name in names if starts[name]]
+    missing = sorted(name for name in {*starts.values()} - {"", *first} if not (states / f"{name}.pt").is_file())
     if jobs == 1:
         list(map(begin, missing))
         yield from map(work, [*first, *later])
@@ -67,7 +64,7 @@ def _one(name: str, *, into: Path | None, states: Path, progress: bool) -> Path:
     if into is None:
         return states
     training.export(run, recipe, into / name)
-    _record(name, recipe, text, run.losses, into / name, device)
+    _record(name, text, run.losses, into / name, device)
     return into / name
 
 
@@ -78,9 +75,8 @@ def _text(name: str) -> corpus.Corpus:
     return found
 
 
-def _record(
-    name: str, recipe: recipes.Recipe, text: corpus.Corpus, found: list[float], folder: Path, device: str
-) -> None:
+def _record(name: str, text: corpus.Corpus, found: list[float], folder: Path, device: str) -> None:
+    recipe = recipes.recipe(name)
     content: dict[str, Any] = {
         "checkpoint": name,
         "recipe": recipe.described(),
@@ -112,9 +108,7 @@ def damaged(folder: Path) -> list[str]:
         wanted = json.loads((folder / NAME).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return [f"{folder / NAME} is no training record"]
-    found = {path.name: files.hash_of(path.read_bytes()) for path in model_files(folder) if path.is_file()}
-    return [
-        f"{folder / name} has SHA-256 {found.get(name, 'of no file')}; wanted {sha}"
-        for name, sha in wanted.items()
-        if found.get(name) != sha
-    ]
+    found = dict.fromkeys(wanted, "of no file")
+    found |= {path.name: files.hash_of(path.read_bytes()) for path in model_files(folder) if path.is_file()}
+    apart = (name for name, sha in wanted.items() if found[name] != sha)
+    return [f"{folder / name} has SHA-256 {found[name]}; wanted {wanted[name]}" for name in apart]
