@@ -204,9 +204,8 @@ class Space:
         if self.method == "latin":
             return np.asarray(qmc.LatinHypercube(len(self.axes), rng=self.seed).random(self.size))[where]
         engine = qmc.Sobol(len(self.axes), rng=self.seed)
-        return np.asarray(
-            (engine.fast_forward(where.start) if where.start else engine).random(where.stop - where.start)
-        )
+        engine = engine.fast_forward(where.start) if where.start else engine
+        return np.asarray(engine.random(where.stop - where.start))
 
     def _beside(self, axis: Axis | Range) -> dict[str, int]:
         """Return the columns of an axis that its labels, which may only count, do not tell: name -> place in a row."""

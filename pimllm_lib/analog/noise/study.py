@@ -50,10 +50,9 @@ class Study:
     @property
     def space(self) -> Space:
         """Return a point for each case and training seed."""
-        axes = {"case": [case.name for case in self.cases], "training_seed": range(len(self.checkpoints))}
-        return Space(
-            tuple(Axis(name, (name,), tuple((x,) for x in at), tuple(at)) for name, at in axes.items()), chunk=1
-        )
+        points = {"case": [case.name for case in self.cases], "training_seed": range(len(self.checkpoints))}
+        axes = (Axis(name, (name,), tuple((x,) for x in at), tuple(at)) for name, at in points.items())
+        return Space(tuple(axes), chunk=1)
 
     def folder(self, seed: int, case: Case) -> Path:
         """Return where the checkpoint of a training seed lies that a case tries."""
