@@ -63,27 +63,22 @@ def noise(args: argparse.Namespace) -> None:
     from pimllm_lib.analog.lm import checkpoint, text
     from pimllm_lib.analog.noise import trial
     from pimllm_lib.core import files, paths
+    from pimllm_lib.core.parts import require
 
-    if args.tokens < args.window:
-        raise BadInput(f"--tokens is {args.tokens}; wanted at least the {args.window} of --window")
+    require(args.tokens >= args.window, "--tokens", args.tokens, f"at least the {args.window} of --window")
     parts, folder = parts_of({key: getattr(args, key) for key in KINDS}, args.set), paths.users(args.checkpoint)
     model = checkpoint.read(folder)
-    read = [
-        (files.read(paths.users(name), limit=LONGEST), name)
-        for name in (args.text, args.calibration)
-        if name is not None
-    ]
-    if len(read) > 1 and (read[0][0] in read[1][0] or read[1][0] in read[0][0]):
-        raise BadInput(
-            f"{args.calibration} and {args.text} are the same, or one is in the other; wanted different texts"
-        )
-    tried, *calibration = [text.tokens(*each, folder, model.decoder.vocab_size) for each in read]
+    names = [name for name in (args.text, args.calibration) if name is not None]
+    read = [files.read(paths.users(name), limit=LONGEST) for name in names]
+    if len(read) > 1 and (read[0] in read[1] or read[1] in read[0]):
+        what = f"{args.calibration} and {args.text} are the same, or one is in the other"
+        raise BadInput(f"{what}; wanted different texts")
+    pairs = zip(read, names, strict=True)
+    tried, calibration, *_ = (*(text.tokens(*pair, folder, model.decoder.vocab_size) for pair in pairs), None)
+    options = {"window": args.window, "most": args.tokens, "calibration": calibration}
     with tqdm(range(args.seeds), unit="seed", disable=not sys.stderr.isatty()) as seeds:
-        found = trial.run(
-            model, tried, **parts, seeds=seeds, window=args.window, most=args.tokens,
-            calibration=calibration[0] if calibration else None,
-        )  # fmt: skip
-    shown: dict[str, Any] = {"checkpoint": model.name} | {key: part.name for key, part in parts.items()}
+        found = trial.run(model, tried, **parts, seeds=seeds, **options)
+    shown = {"checkpoint": model.name, **{key: part.name for key, part in parts.items()}}
     shown["changed"] = {path: value for key, part in parts.items() for path, value in own(part, key)}
     print(json.dumps(shown | {"window": args.window} | _shown(found, args.calibration), indent=1, allow_nan=False))
 
