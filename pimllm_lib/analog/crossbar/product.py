@@ -19,15 +19,7 @@ from array_api_compat import array_namespace, device, is_numpy_array
 
 from pimllm_lib.analog.crossbar import popcount
 from pimllm_lib.analog.crossbar.cells import Line, Programmed, generator
-from pimllm_lib.analog.crossbar.readout import (
-    Converter,
-    coding,
-    converter,
-    largest_sum,
-    pulse_weights,
-    pulses,
-    require_held,
-)
+from pimllm_lib.analog.crossbar.readout import Converter, converter, largest_sum, require_held, weights_and_passes
 from pimllm_lib.core.errors import BadInput, unknown
 
 ENGINES = ("auto", "folded", "per-plane")
@@ -93,12 +85,6 @@ def _check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
         raise BadInput(f"a matrix has {fan_in} inputs; wanted at most {WHOLE >> (act_bits - 1)} at {act_bits} bits")
 
 
-def _weights_and_passes(on: Programmed, x: Any, act_bits: int) -> tuple[list[float], list[Any]]:
-    xp, form = array_namespace(x), coding(on.crossbar, on.readout, act_bits)
-    whole = xp.astype(x, xp.int16) if act_bits <= 15 else xp.astype(x, xp.int32)
-    return pulse_weights(*form), pulses(whole, *form)
-
-
 def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
     xp = array_namespace(x)
     real = xp.astype(x, xp.float32, copy=False)
@@ -115,7 +101,7 @@ def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
 def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, number: int) -> Any:
     """Return one draw for all reads of a line: variances of passes and tiles add, each by the square of its weight."""
     xp, half, fan_out = array_namespace(x), 1 << (act_bits - 1), line.weights.shape[1]
-    weights, passes = _weights_and_passes(on, np.arange(-half, half), act_bits)  # of every activation, the lowest first
+    weights, passes = weights_and_passes(on, np.arange(-half, half), act_bits)  # of every activation, the lowest first
     tiles = -(-on.ideal.shape[0] // on.crossbar.rows)
     variance: Any = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
     if on.devices.read_noise:
@@ -123,19 +109,17 @@ def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, 
         place = xp.reshape(xp.astype(x, xp.int64) + half, (-1,))
         power = xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape)
         variance = variance + on.devices.read_noise**2 * xp.matmul(power, line.squares)
-    blocks = _noise_blocks(first, len(x))
+    blocks = _blocks(first, len(x))
     draw = np.concatenate([_noise(on, "folded", (fan_out,), block, take, number) for block, take, _ in blocks])
     return variance**0.5 * xp.asarray(draw, device=device(x))
 
 
-def _noise_blocks(first: int, count: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yield number, part used and place of each block of tokens that share draws."""
-    at = first
-    while at < first + count:
-        block, start = divmod(at, NOISE_BLOCK)
-        length = min(NOISE_BLOCK - start, first + count - at)
-        yield block, slice(start, start + length), slice(at - first, at - first + length)
-        at += length
+def _blocks(first: int, count: int, length: int = NOISE_BLOCK) -> Iterator[tuple[int, slice, slice]]:
+    """Yield number, part used and place of each block of tokens, of `count` from `first` on: those that share draws."""
+    for block in range(first // length, -(-(first + count) // length)):
+        origin = block * length
+        start, stop = max(first, origin), min(first + count, origin + length)
+        yield block, slice(start - origin, stop - origin), slice(start - first, stop - first)
 
 
 def _noise(on: Programmed, purpose: str, shape: tuple[int, ...], block: int, take: slice, *where: int) -> np.ndarray:
@@ -146,7 +130,7 @@ def _noise(on: Programmed, purpose: str, shape: tuple[int, ...], block: int, tak
 def _counted(on: Programmed, held: tuple[np.ndarray, np.ndarray], x: np.ndarray, act_bits: int, adc: Converter) -> Any:
     most = int(largest_sum(on, act_bits))
     table = adc.convert(np.arange(-most, most + 1, dtype=np.float32) * np.float32(1 / adc.lsb))
-    weights, passes = _weights_and_passes(on, x, act_bits)
+    weights, passes = weights_and_passes(on, x, act_bits)
     codes = popcount.product(passes, held, on.crossbar.rows, table, weights)
     return codes * np.float32(adc.lsb * on.lines[0].sign)
 
@@ -154,9 +138,10 @@ def _counted(on: Programmed, held: tuple[np.ndarray, np.ndarray], x: np.ndarray,
 def _per_plane(on: Programmed, x: Any, act_bits: int, adc: Converter | None, first: int, *, quiet: bool) -> Any:
     xp, fan_out = array_namespace(x), on.ideal.shape[1]
     out = xp.zeros((len(x), fan_out), dtype=xp.float32, device=device(x))
-    weights, passes = _weights_and_passes(on, x, act_bits)
+    weights, passes = weights_and_passes(on, x, act_bits)
     noisy = bool(on.devices.read_noise or on.devices.output_noise)
-    blocks = _noise_blocks(first, len(x)) if noisy else _blocks(len(x), len(passes))
+    tall = max(TALL // len(passes), 1)  # tokens whose passes make a product tall enough to be fast
+    blocks = _blocks(first, len(x)) if noisy else _blocks(0, len(x), tall)
     sums = _packed_sums if quiet and len(passes) > 1 and _fits(on, act_bits) else _sums
     for block, take, place in blocks:
         shares = [xp.astype(p[place], xp.float32) for p in passes]
@@ -169,13 +154,6 @@ def _per_plane(on: Programmed, x: Any, act_bits: int, adc: Converter | None, fir
                 total = sum(w * r for w, r in zip(weights, read, strict=True))
                 out[place, cols] += (line.sign * (adc.lsb if adc else 1.0)) * total
     return out
-
-
-def _blocks(count: int, passes: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yield blocks of tokens whose passes make a product tall enough to be fast."""
-    length = max(TALL // passes, 1)
-    for start in range(0, count, length):
-        yield 0, slice(0), slice(start, min(start + length, count))
 
 
 def _sums(
@@ -213,13 +191,14 @@ def _split(passes: Any, tokens: int) -> list[Any]:
     return [passes[at : at + tokens] for at in range(0, len(passes), tokens)]
 
 
+def _shift(on: Programmed, act_bits: int) -> float:
+    """Return what the sums of one pass are divided by to stand behind the point of another's."""
+    return float(1 << int(2 * largest_sum(on, act_bits)).bit_length())
+
+
 def _fits(on: Programmed, act_bits: int) -> bool:
     """Return whether the sums of two passes fit side by side into a float32."""
     return _shift(on, act_bits) * (largest_sum(on, act_bits) + 1) <= WHOLE
-
-
-def _shift(on: Programmed, act_bits: int) -> float:
-    return float(1 << int(2 * largest_sum(on, act_bits)).bit_length())
 
 
 def _packed_sums(
@@ -232,8 +211,7 @@ def _packed_sums(
     stacked = xp.concat([a / shift + b for a, b in zip(even, odd, strict=False)] + even[len(odd) :])
     behind, per_lsb = len(odd) * tokens, 1 / adc.lsb if adc is not None else 1.0
     clip = adc is not None and not adc.reaches(largest_sum(on, act_bits))
-    whole: Any = None
-    fraction: Any = None
+    whole = fraction = None
     for top in range(0, line.weights.shape[0], on.crossbar.rows):
         rows = slice(top, top + on.crossbar.rows)
         both = xp.matmul(stacked[:, rows], line.weights[rows, cols])

@@ -81,6 +81,13 @@ def pulses(x: Any, act_bits: int, step: int, encoding: str) -> list[Any]:
     return [*planes, -top if step == 1 else top]
 
 
+def weights_and_passes(on: Programmed, x: Any, act_bits: int) -> tuple[list[float], list[Any]]:
+    """Return the `pulses` of activations x that a programmed matrix gets, and before them what each pass counts for."""
+    xp, form = array_namespace(x), coding(on.crossbar, on.readout, act_bits)
+    whole = xp.astype(x, xp.int16) if act_bits <= 15 else xp.astype(x, xp.int32)
+    return pulse_weights(*form), pulses(whole, *form)
+
+
 @dataclass(frozen=True)
 class Converter:
     """An ADC in one matrix's setting: code = clip(round(current / lsb), low, high), and what a code stands for.
