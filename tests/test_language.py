@@ -239,7 +239,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path):
     training = pytest.importorskip("pimllm_lib.analog.lm.training")
     shape = replace(recipes.recipe("generated-0").decoder, d_model=64, d_ff=64, n_layers=1, head_dim=16)
     recipe = recipes.Recipe(decoder=shape, corpus="generated", seed=1, ternary=True, steps=6, rate=1e-3, batch=2)
-    text = corpus.Corpus(source.documents(64, 2).ravel(), np.zeros(0, np.uint8), source.VOCABULARY, source.CLASSES)
+    text = corpus.Corpus(source.documents(64, 2).ravel(), np.zeros(0, np.uint8), source.CLASSES)
     straight = training.fit(recipe, text, tmp_path / "a.pt")
 
     class Stopped(Exception):
@@ -280,7 +280,7 @@ def test_later_training_goes_on_from_the_last_state_and_after_its_batches(tmp_pa
     calm = replace(first, steps=6, start="first")
     noisy = replace(calm, noise=0.3)
     monkeypatch.setattr(recipes, "recipe", {"first": first}.__getitem__)
-    text = corpus.Corpus(source.documents(64, 2).ravel(), np.zeros(0, np.uint8), source.VOCABULARY, source.CLASSES)
+    text = corpus.Corpus(source.documents(64, 2).ravel(), np.zeros(0, np.uint8), source.CLASSES)
     before = training.fit(first, text, tmp_path / "first.pt")
 
     def same(one, other):

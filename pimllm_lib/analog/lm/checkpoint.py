@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pimllm_lib.analog.lm import layout, packing, tensors
-from pimllm_lib.analog.lm.configuration import Settings, config_of, require_modelled, settings
-from pimllm_lib.analog.lm.layout import Storage
+from pimllm_lib.analog.lm.layout import Settings, Storage
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.workload.decoder import Decoder
@@ -123,9 +122,9 @@ def read(folder: Path) -> Checkpoint:
         raise BadInput(f"{folder} {got}; wanted a folder with config.json and {tensors.SINGLE}")
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder} has no config.json; wanted a checkpoint in the Hugging Face layout")
-    found = settings(folder / "config.json")
+    found = layout.settings(folder / "config.json")
     stored = tensors.find(folder)
-    layout.require(folder, stored, found.decoder, found.storage)
+    layout.require_tensors(folder, stored, found.decoder, found.storage)
     return Checkpoint(**vars(found), stored=stored)
 
 
@@ -148,7 +147,7 @@ def write(
 
     Raises BadInput for shapes that are not the decoder's, values float_dtype cannot hold, and ternary blocks among others.
     """
-    require_modelled(decoder, str(folder))
+    layout.require_modelled(decoder, str(folder))
     floats = WRITTEN.get(np.dtype(float_dtype).name)
     if floats is None:
         raise BadInput(f"float_dtype is {clip(np.dtype(float_dtype).name)}; wanted one of {', '.join(WRITTEN)}")
@@ -162,7 +161,7 @@ def write(
     tables = {layout.EMBEDDING: embedding, layout.FINAL_NORM: final_norm} | _head(decoder, embedding, head)
     rest = _stored(blocks if first is None else chain([first], blocks), decoder, storage)
     parts = ((name, _fitted(name, values, *kinds[name])) for name, values in chain(tables.items(), rest))
-    config = config_of(decoder, storage, theta=theta, eps=eps, dtype=np.dtype(float_dtype).name)
+    config = layout.config_of(decoder, storage, theta=theta, eps=eps, dtype=np.dtype(float_dtype).name)
     _put(folder, kinds, parts, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -213,10 +212,7 @@ def _fitted(name: str, values: np.ndarray, dtype: str, shape: tuple[int, ...]) -
 
 
 def _put(
-    folder: Path,
-    kinds: Mapping[str, tuple[str, tuple[int, ...]]],
-    parts: Iterable[tuple[str, np.ndarray]],
-    config: str,
+    folder: Path, kinds: Mapping[str, tuple[str, tuple[int, ...]]], parts: Iterable[tuple[str, np.ndarray]], config: str
 ) -> None:
     """Write both files beside their places, then rename them. A folder without config.json holds no checkpoint."""
     weights, described = folder / tensors.SINGLE, folder / "config.json"

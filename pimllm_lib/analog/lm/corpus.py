@@ -22,7 +22,6 @@ class Corpus:
 
     training: np.ndarray
     held_out: np.ndarray
-    vocabulary: int
     header: int = 0
     differences: tuple[str, ...] = ()
 

@@ -61,7 +61,7 @@ def corpus() -> Corpus:
     )
     whole = (SEPARATOR.join(parts[name] for name in names) for names in (TRAINING, HELD_OUT))
     training, held = (np.frombuffer(text, dtype=np.uint8) for text in whole)
-    return Corpus(training=training, held_out=held, vocabulary=256, differences=differences)
+    return Corpus(training=training, held_out=held, differences=differences)
 
 
 def _kept(packages: tuple[str, ...]) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm import source
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
-from pimllm_lib.analog.lm.language import Prepare, Product, exact, hidden, logits
+from pimllm_lib.analog.lm.language import Prepare, Product, exact, logits, looked_at
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 
@@ -44,23 +44,12 @@ def calibrate(
     Cells are ideal here: a range is chosen with the design, before any one chip is written. Of many tokens the first chunk
     counts.
     """
-    found: dict[str, float | None] = {}
-    if not from_data(readout):
-        return found
 
-    def prepare(name: str, matrix: Matrix) -> Product:
+    def look(name: str, matrix: Matrix, x: np.ndarray) -> float | None:
         on = program(matrix.values, crossbar=crossbar, devices=Devices(name="ideal"), readout=readout, layer=name)
-        product = exact(name, matrix)
+        return full_scale(on, x, act_bits=ACT_BITS)
 
-        def look(x: np.ndarray, first: int) -> np.ndarray:
-            if name not in found:
-                found[name] = full_scale(on, x, act_bits=ACT_BITS)
-            return product(x, first)
-
-        return look
-
-    hidden(checkpoint, tokens, prepare)
-    return found
+    return looked_at(checkpoint, tokens, look) if from_data(readout) else {}
 
 
 def bits_per_byte(losses: np.ndarray, size: int) -> float:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from pimllm_lib.analog.lm.checkpoint import Block, Checkpoint, Matrix
 from pimllm_lib.core.errors import BadInput
 
+T = TypeVar("T")
 #: What a matrix does to whole activations (tokens, fan_in), of which the first has the number given.
 Product: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
 #: Layer and kind, such as "3.down", and its matrix -> what it does.
@@ -122,6 +123,26 @@ def hidden(
         what = f"{checkpoint.name} gives outputs that are not finite"
         raise BadInput(f"{what}; wanted weights and noise that keep them so")
     return norm(stream, checkpoint.final_norm(), checkpoint.eps)
+
+
+def looked_at(checkpoint: Checkpoint, tokens: np.ndarray, look: Callable[[str, Matrix, np.ndarray], T]) -> dict[str, T]:
+    """Return what `look` makes of each ternary matrix, told its name, and of its activations in exact products: the first
+    chunk of those that tokens (windows, length) give it.
+    """
+    found: dict[str, T] = {}
+
+    def prepare(name: str, matrix: Matrix) -> Product:
+        product = exact(name, matrix)
+
+        def watched(x: np.ndarray, first: int) -> np.ndarray:
+            if name not in found:
+                found[name] = look(name, matrix, x)
+            return product(x, first)
+
+        return watched
+
+    hidden(checkpoint, tokens, prepare)
+    return found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pimllm_lib.analog.crossbar.ratios import Probe
 from pimllm_lib.analog.lm import checkpoint, corpus, recipes, source, trained
 from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import expected_losses
-from pimllm_lib.analog.lm.language import Prepare, Product, exact, hidden, losses, zeroed
+from pimllm_lib.analog.lm.language import Prepare, exact, looked_at, losses, zeroed
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
@@ -72,21 +72,13 @@ def carried_over(folder: Path, chosen: Mapping[str, Cause], *, windows: int = 2)
 
     The closed form is told the matrix's own density; the activations are those of held-out text.
     """
-    found: dict[str, list[float]] = {}
 
-    def prepare(name: str, matrix: Matrix) -> Product:
-        product = exact(name, matrix)
+    def look(_: str, matrix: Matrix, x: np.ndarray) -> list[float]:
+        whole, density = x.astype(np.int32), float(np.mean(matrix.values != 0))
+        probe = Probe(matrix.values, whole, whole)
+        return [cause.measured(probe, 0) / cause.predicted(probe, density) for cause in chosen.values()]
 
-        def look(x: np.ndarray, first: int) -> np.ndarray:
-            if name not in found:
-                probe = Probe(matrix.values, x.astype(np.int32), x.astype(np.int32))
-                density = float(np.mean(matrix.values != 0))
-                found[name] = [cause.measured(probe, 0) / cause.predicted(probe, density) for cause in chosen.values()]
-            return product(x, first)
-
-        return look
-
-    hidden(checkpoint_of(folder), held_out(windows), prepare)
+    found = looked_at(checkpoint_of(folder), held_out(windows), look)
     return xr.DataArray(np.array(list(found.values())).T, [("departure", list(chosen)), ("matrix", list(found))])
 
 

@@ -7,13 +7,14 @@ from hashlib import sha256
 from math import inf
 from typing import Any
 
+from pimllm_lib.analog.lm import source
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.workload.decoder import Decoder
 
 #: What norms add to the mean square; base of the rotary positions.
 EPS, THETA = 1e-5, 10000.0
 #: Corpus -> its vocabulary and the steps of a model. Three seeds, and a full-precision twin of the first, on each.
-STEPS = {"docstrings": (256, 1800), "generated": (192, 1000)}
+STEPS = {"docstrings": (256, 1800), "generated": (source.VOCABULARY, 1000)}
 SEEDS = (0, 1, 2)
 #: Highest learning rates, ternary and full precision. Of two tried for the twin on text, 3e-3 and 1.5e-3, the second read
 #: held-out text better; for the ternary models only one was tried.

@@ -129,4 +129,4 @@ def _parts(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def corpus() -> Corpus:
     """Return training and held-out documents, one after another, as uint8 arrays."""
     training, held_out = (documents(*PARTS[part]).ravel() for part in ("training", "held_out"))
-    return Corpus(training=training, held_out=held_out, vocabulary=VOCABULARY, header=CLASSES)
+    return Corpus(training=training, held_out=held_out, header=CLASSES)

@@ -13,7 +13,7 @@ import numpy as np
 from pimllm_lib import catalog, hardware
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.lm.evaluation import calibrate, on_crossbars
-from pimllm_lib.analog.lm.language import Attend, Prepare, Product, attend, exact, hidden, zeroed
+from pimllm_lib.analog.lm.language import Attend, Prepare, attend, exact, looked_at, zeroed
 from pimllm_lib.analog.noise.attention import in_cells, require_cacheable
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require, with_fields
@@ -139,18 +139,9 @@ def attending(case: Case, seed: int) -> Attend:
 
 def noise_to_signal(case: Case, checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare) -> dict[str, float]:
     """Return the noise of each matrix's product over its signal, for the activations that exact products give it."""
-    found: dict[str, float] = {}
 
-    def look(name: str, matrix: Matrix) -> Product:
-        clean, noisy = exact(name, matrix), prepare(name, matrix)
+    def look(name: str, matrix: Matrix, x: np.ndarray) -> float:
+        wanted, noisy = exact(name, matrix)(x, 0), prepare(name, matrix)(x, 0)
+        return float(np.square(noisy - wanted).mean() / np.square(wanted).mean())
 
-        def product(x: np.ndarray, first: int) -> np.ndarray:
-            wanted = clean(x, first)
-            if name not in found:
-                found[name] = float(np.square(noisy(x, first) - wanted).mean() / np.square(wanted).mean())
-            return wanted
-
-        return product
-
-    hidden(checkpoint, tokens, look)
-    return found
+    return looked_at(checkpoint, tokens, look)
