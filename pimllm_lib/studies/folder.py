@@ -142,10 +142,7 @@ class _Chunks:
 
 
 def _claim(plan: Plan, into: Path) -> _Chunks:
-    """Write what is studied into the folder, by its plan and by what evaluates a chunk; return its chunks.
-
-    Raises BadInput when something else is studied there.
-    """
+    """Write what is studied into the folder and return its chunks. Raises BadInput when something else is studied there."""
     mine = {"sources": plan.sources, "study": plan.spec, "of": plan.identity, "chunks": plan.space.count}
     text = (json.dumps(mine, indent=1, sort_keys=True, default=str) + "\n").encode()
     path = into / "study.json"
