@@ -157,11 +157,11 @@ def array_time(phase):
 
 def array_joules(phase):
     def case(rng):
-        cycles, mapped, pes, idle, active = rng.uniform(1, 2, 5)
-        names = {"cycles": cycles, "cycles of mapped PEs": mapped, "PEs": pes, "idle_pe_energy_j": idle,
-                 "active_pe_energy_j": active}  # fmt: skip
-        each = {"idle_pe_energy_j": idle, "active_pe_energy_j": active}
-        return names, systolic.energy({phase: cycles}, {phase: mapped}, pes=pes, **each)[phase]
+        cycles, mapped, pes, idle, active, whole = rng.uniform(1, 2, 6)
+        reported = some(rng, 0, 2)
+        each = {"idle_pe_energy_j": idle, "active_pe_energy_j": active, "measured_cycle_energy_j": whole}
+        names = each | {"cycles": cycles, "cycles of mapped PEs": mapped, "PEs": pes, "reported": reported}
+        return names, systolic.energy({phase: cycles}, {phase: mapped}, pes=pes, measured=reported, **each)[phase]
 
     return case
 
