@@ -52,21 +52,20 @@ COMPONENT = {
     "core/schema.py": (
         (
             '    "external": Component(',
-            '    "cooling": Component("fans", "array", energy="array", joules="PEs\' energy x share"),\n',
+            '    "clock": Component("clock tree", "array", energy="array", joules="cycles x PEs x idle_pe_energy_j"),\n',
         ),
     ),
-    "hardware/digital.py": (("    rows: Value", "    cooling_share: Value = 0.0\n"),),
     "costs/systolic.py": (
         (
             "\ndef energy(",
-            '\ndef cooling(joules, share):\n    """Return the energy of fans."""\n    return joules * share\n\n',
+            '\ndef clock(cycles, *, pes, pe_j):\n    """Return joules of a clock."""\n    return cycles * pes * pe_j\n\n',
         ),
     ),
     "engines/array.py": (
         (
             "    for phase, value in joules.items():",
-            "    cooled = systolic.cooling(sum(joules.values()), array.cooling_share)\n"
-            '    yield Entry(product.op, "cooling", "energy_j", cooled)\n',
+            "    clock_j = systolic.clock(sum(laid.cycles.values()), pes=pes, pe_j=array.idle_pe_energy_j)\n"
+            '    yield Entry(product.op, "clock", "energy_j", clock_j)\n',
         ),
     ),
 }
@@ -91,18 +90,18 @@ found = {
 """
 WITH_COMPONENT = """
 from pimllm_lib.core import schema
-from pimllm_lib.core.parts import with_fields
 from pimllm_lib.report.explain import explain
-one = with_fields(pl.catalog.systems["tpu-llm"], {"name": "fanned", "array.cooling_share": 0.25})
-args = {"model": "opt-1.3b", "context_len": 128, "conventions": "corrected"}
-ds = pl.evaluate(system=one, detail="component", **args).squeeze()
-plain = pl.evaluate(system="tpu-llm", detail="component", **args).squeeze()
-parts = {name: pl.metrics.by_part(each, "energy_j", schema.ENERGY_PARTS).sel(part="array").item()
-         for name, each in (("fanned", ds), ("plain", plain))}
-found = parts | {
-    "cooling": ds.energy_j.sel(component="cooling").sum().item(),
+args = {"system": "tpu-llm", "model": "opt-1.3b", "context_len": 128, "conventions": "corrected"}
+ds = pl.evaluate(detail="component", **args).squeeze()
+array = pl.catalog.systems["tpu-llm"].array
+energy = ds.energy_j.sum("op")
+found = {
+    "clock": energy.sel(component="clock").item(),
+    "wanted": (ds.cycles.sum() * ds.pe_count).item() * array.idle_pe_energy_j,
+    "others": energy.sel(component=["stream", "fill"]).sum().item(),
+    "part": pl.metrics.by_part(ds, "energy_j", schema.ENERGY_PARTS).sel(part="array").item(),
     "power": (pl.metrics.power(ds).power_w.sel(subsystem="array") * ds.latency_s.sum()).item(),
-    "explained": [line for line in explain("energy_j", system=one, **args) if " cooling " in line],
+    "explained": [line for line in explain("energy_j", **args) if line.split()[1:2] == ["clock"]],
 }
 """
 
@@ -140,13 +139,13 @@ def test_an_engine_is_added_in_its_places(tmp_path):
 
 
 def test_a_component_is_added_in_its_places(tmp_path):
-    assert len(COMPONENT) + 1 <= 5, "places, this test among them"
+    assert len(COMPONENT) + 2 <= 5, "places, this test and a field for a constant of its own among them"
     found = with_edits(tmp_path, COMPONENT, WITH_COMPONENT)
-    assert found["cooling"] == pytest.approx(0.25 * found["plain"])
-    assert found["fanned"] == pytest.approx(1.25 * found["plain"])
-    assert found["power"] == pytest.approx(found["fanned"])
+    assert found["clock"] == pytest.approx(found["wanted"])
+    assert found["part"] == pytest.approx(found["clock"] + found["others"])
+    assert found["power"] == pytest.approx(found["part"])
     assert found["explained"]
-    assert all("PEs' energy x share" in line for line in found["explained"])
+    assert all("cycles x PEs x idle_pe_energy_j" in line for line in found["explained"])
 
 
 def test_every_engine_is_a_field_of_a_system_and_can_be_routed_to():
