@@ -1,4 +1,4 @@
-"""What pages are made of: numbers keep the digits that count, tables hold what they are given, figures leave nothing open."""
+"""What pages are made of: numbers keep the digits that count, tables hold what they are given, figures are closed."""
 
 import matplotlib.pyplot as plt
 import numpy as np
