@@ -191,6 +191,7 @@ def test_a_deeply_nested_list_of_files_is_one_line(name, depth, tmp_path):
             "mine: latency_s is in [1, 2]; wanted s",
         ),
         (lambda ds: ds.assign(x=ds.latency_s), "mine: unknown variable 'x'"),
+        (lambda ds: ds.assign(latency_s=ds.latency_s.astype(str)), "mine: latency_s "),
         (lambda ds: ds.drop_attrs(deep=False), "mine has no attribute title"),
     ],
 )
@@ -372,6 +373,25 @@ def test_a_zip_that_unpacks_to_more_than_memory_should_hold_is_refused_unread(tm
     assert unpacked == [manifest.NAME]
 
 
+def test_an_archive_that_no_zip_file_is_read_with_is_not_exported(honest, tmp_path, monkeypatch, capsys):
+    folder = archive_of(tmp_path, mine=honest)
+    monkeypatch.setattr(files, "LONGEST", (folder / "mine.nc").stat().st_size - 1)
+    status, (line,) = said(capsys, "export", "--archive", folder, "--to", tmp_path / "x.zip")
+    assert (status, "wanted at most" in line) == (2, True)
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_a_manifest_is_no_file_of_its_archive(tmp_path):
+    manifest.publish(tmp_path, {"a.txt": b"a"})
+    before = (tmp_path / manifest.NAME).read_bytes()
+    with pytest.raises(ValueError, match=r"manifest\.json is among the files"):
+        manifest.publish(tmp_path, {"b.txt": b"b", manifest.NAME: b"{}"})
+    assert manifest.damage(tmp_path) == []
+    assert (tmp_path / manifest.NAME).read_bytes() == before
+    with pytest.raises(ValueError, match="names itself"):
+        manifest.parse(manifest.compose({manifest.NAME: manifest.entry(b"{}")}))
+
+
 def test_a_zip_of_another_archive_is_refused_before_its_files_are_unpacked(tmp_path, unpacked):
     path = zipped(tmp_path / "x.zip", {"a.txt": b"x"})
     with pytest.raises(ValueError, match="its manifest has another SHA-256"):
@@ -494,6 +514,13 @@ def test_a_run_reads_what_it_wrote_itself_whatever_its_size_and_others_do_not(ho
     monkeypatch.setattr(describe, "_LABELS", 1)
     status, (line,) = said(capsys, "show", NAME, "--archive", tmp_path)
     assert (status, "wanted at most 1 to be shown" in line) == (2, True)
+
+
+def test_a_variable_that_is_neither_number_nor_text_is_one_line(tmp_path, capsys):
+    with h5py.File(tmp_path / "mine.nc", "w") as file:
+        file.create_dataset("latency_s", data=np.zeros(3, [("a", "f8"), ("b", "f8")]))
+    status, (line,) = said(capsys, "show", NAME, "--archive", tmp_path)
+    assert (status, "mine.nc has 'latency_s' of type '|V16'; wanted numbers or texts" in line) == (2, True)
 
 
 def test_a_dimension_without_labels_stores_nothing_and_declares_nothing(honest, tmp_path):

@@ -14,7 +14,7 @@ import xarray as xr
 from pimllm_lib import __version__
 from pimllm_lib.archive import agreement, provenance
 from pimllm_lib.core import files, paths
-from pimllm_lib.core.errors import BadInput, one_line
+from pimllm_lib.core.errors import BadInput, clip, one_line
 from pimllm_lib.core.joining import CARRIED
 
 LICENCE = "CC-BY-4.0"
@@ -26,6 +26,8 @@ _UNPACKED, _TOGETHER = 512 << 20, 256 << 20
 _DEFLATE = 1032
 #: Bytes of a number once it is read, at least, and of a text.
 _NUMBER, _TEXT = 8, 64
+#: What a variable may hold, as numpy calls it: truths, numbers, texts, times.
+_KINDS = "biufOSUTMm"
 #: Results that unpack to no more are kept for who asks again.
 _SMALL = 32 << 20
 #: What the provenance of every result has.
@@ -113,6 +115,9 @@ def _kept(content: bytes) -> xr.Dataset:
 
 def _decoded(content: bytes) -> xr.Dataset:
     with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
+        for name, variable in ds.variables.items():
+            if variable.dtype.kind not in _KINDS:
+                raise BadInput(f"has {clip(name)} of type {clip(variable.dtype.str)}; wanted numbers or texts")
         return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it
 
 

@@ -57,6 +57,8 @@ def export(folder: Path, target: Path) -> Path:
     files.require_file(target)
     if wrong := manifest.damage(folder) or manifest.unsettled(folder) or _foreign(folder):
         raise BadInput(f"{folder} cannot be exported: {wrong[0]}; 'pimllm verify' says more")
+    if (size := sum(said["bytes"] for said in manifest.load(folder).values())) > files.LONGEST:
+        raise BadInput(f"{folder} has {size} bytes; wanted at most {files.LONGEST}, which a crate is read with")
     contents = _contents(folder)
     release = versions.released_as(manifest.hash_of(folder))
     published = release.date if release else date.today()

@@ -60,7 +60,8 @@ def parse(text: bytes, where: object = NAME) -> dict[str, Entry]:
     if body.get("schema_version") not in _READ or not isinstance(body.get("files"), dict):
         raise BadInput(f"{where} has schema version {clip(body.get('schema_version'))}; wanted 1 or {SCHEMA_VERSION}")
     for name, said in body["files"].items():
-        files.below(name)
+        if files.below(name) == NAME:
+            raise BadInput(f"{where} names itself; wanted the files beside it")
         for one in _contents(said):
             if not isinstance(one, dict) or any(type(one.get(key)) is not kind for key, kind in _CONTENT.items()):
                 raise BadInput(f"{where} says of {clip(name)} {clip(said)}; wanted bytes and sha256")
@@ -115,8 +116,11 @@ def publish(folder: Path, contents: Mapping[str, bytes], *, whole: bool = False)
     """Put files into an archive so that it holds at every moment, also when this process is killed. Returns their paths.
 
     whole: the contents are the whole archive; a file that is gone is no longer listed.
-    Raises BadInput when the folder cannot be written or its manifest is damaged; what was there before then stays.
+    Raises BadInput when the folder cannot be written, its manifest is damaged, or a content would take the manifest's place;
+    what was there before then stays.
     """
+    if NAME in contents:
+        raise BadInput(f"{NAME} is among the files for {folder}; wanted another name")
     with files.locked(folder):
         entries = _settled(folder)
         if whole:
@@ -156,7 +160,7 @@ def _settled(folder: Path) -> dict[str, Entry]:
 def hash_of(folder: Path) -> str:
     """Return the archive's hash: the SHA-256 of its manifest, which names every file by its own."""
     load(folder)
-    return files.hash_of(files.read(folder / NAME))
+    return files.hash_of(folder / NAME)
 
 
 def unsettled(folder: Path) -> list[str]:

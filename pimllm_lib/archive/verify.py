@@ -104,6 +104,8 @@ def schema_problems(name: str, ds: xr.Dataset) -> Iterator[str]:
             yield f"{name}: {unknown('variable', variable, VARIABLES)}"
         elif not np.array_equal(unit := ds[variable].attrs.get("units", "none"), VARIABLES[variable].unit):
             yield f"{name}: {variable} is in {clip(unit)}; wanted {VARIABLES[variable].unit}"
+        elif ds[variable].dtype.kind not in "fiu":
+            yield f"{name}: {variable} has values of type {ds[variable].dtype}; wanted numbers"
     yield from _gaps(name, ds)
 
 
@@ -215,5 +217,5 @@ def attest(folder: Path, names: Sequence[str] = (), *, at_once: int = 1, progres
         if not changes:
             found.attested.append(name)
             given[name] = dataset.sources_of(ds)  # of what ran: files may have changed meanwhile
-    attested.add(folder, {files.hash_of(files.read(listed[name])): sources for name, sources in given.items()})
+    attested.add(folder, {files.hash_of(listed[name]): sources for name, sources in given.items()})
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -32,7 +31,7 @@ def releases(path: Path = paths.VERSIONS) -> dict[str, Release]:
     try:
         found = {
             v: Release(v, date.fromisoformat(said["date"]), said["archive"], frozenset(said.get("datasets", ())))
-            for v, said in json.loads(text).items()
+            for v, said in files.from_json(text).items()
         }
     except (ValueError, TypeError, KeyError, AttributeError):
         raise BadInput(f"{path} is not a list of versions; wanted version -> date and archive") from None

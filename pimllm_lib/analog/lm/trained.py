@@ -84,7 +84,7 @@ def _record(name: str, text: corpus.Corpus, found: list[float], folder: Path, de
         "training_loss": [round(float(np.mean(found[at : at + SPAN])), 6) for at in range(0, len(found), SPAN)],
         "held_out_loss": round(held_out(folder, text, WINDOWS), 6),
         "held_out_windows": WINDOWS,
-        "files": {path.name: files.hash_of(path.read_bytes()) for path in model_files(folder)},
+        "files": {path.name: files.hash_of(path) for path in model_files(folder)},
         "packages": {package: version(package) for package in ("torch", "numpy")},
         "device": device,
     }
@@ -105,10 +105,10 @@ def held_out(folder: Path, text: corpus.Corpus, windows: int) -> float:
 def damaged(folder: Path) -> list[str]:
     """Return what differs between a checkpoint's files and its record, nothing where they agree."""
     try:
-        wanted = json.loads((folder / NAME).read_text(encoding="utf-8"))["files"]
+        wanted = files.from_json((folder / NAME).read_bytes())["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return [f"{folder / NAME} is no training record"]
     found = dict.fromkeys(wanted, "of no file")
-    found |= {path.name: files.hash_of(path.read_bytes()) for path in model_files(folder) if path.is_file()}
+    found |= {path.name: files.hash_of(path) for path in model_files(folder) if path.is_file()}
     apart = (name for name, sha in wanted.items() if found[name] != sha)
     return [f"{folder / name} has SHA-256 {found[name]}; wanted {wanted[name]}" for name in apart]

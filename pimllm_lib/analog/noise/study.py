@@ -61,7 +61,7 @@ class Study:
         read = {folder: folder / "model.safetensors" for folder in self.folders()}
         own = [] if self.text in corpus.CORPORA else [paths.users(self.text)]
         read |= {path: path for path in own}
-        return " ".join(f"{of.name}={files.hash_of(files.read(path))[:12]}" for of, path in read.items())
+        return " ".join(f"{of.name}={files.hash_of(path)[:12]}" for of, path in read.items())
 
     def folders(self) -> list[Path]:
         """Return every checkpoint that some case tries. Raises BadInput for one that is not there."""
