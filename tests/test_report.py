@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.core.units import UNITS
 from pimllm_lib.report import figure, numbers, plots, tables
 from pimllm_lib.system.evaluation import evaluate
@@ -76,3 +77,10 @@ def test_shares_of_subsystems_fill_their_bars():
     assert "for 4 pairs of system and context" in plots.breakdown(ds).alt
     shares = plots._shares(ds.squeeze("model", drop=True).energy_j.sum("op"), [("pim-llm", 128), ("tpu-llm", 256)])
     assert np.sum(list(shares.values()), axis=0) == pytest.approx(100)
+
+
+def test_every_subsystem_of_every_machine_has_a_colour():
+    assert plots._COLOURS.keys() == SUBSYSTEMS.keys()
+    ds = evaluate(system=["pim-llm", "pim-attention"], model="opt-125m", context_len=128, conventions="full-system",
+                  detail="component")  # fmt: skip
+    assert plots._COLOURS["kv_cells"] in plots.breakdown(ds).svg
