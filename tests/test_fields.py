@@ -204,7 +204,7 @@ def test_the_book_and_explain_show_what_fields_mean(capsys):
     for cls in CATALOG:
         for name, meaning in meanings(cls).items():
             assert f": {meaning}" in reference, name
-    assert "<td>read_v</td>      <td>voltage of a read</td>" in parameters
+    assert "<td>read_v: voltage of a read</td>" in parameters
     assert main(["explain", "latency_s", "--model", "opt-1.3b"]) == 0
     assert "rram-mnsim.read_v = 0.15 V  [second_hand: mnsim2, default configuration]  voltage of a read" in (
         capsys.readouterr().out

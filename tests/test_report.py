@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.core.units import UNITS
 from pimllm_lib.report import figure, numbers, plots, tables
 from pimllm_lib.system.evaluation import evaluate
@@ -16,7 +17,7 @@ from pimllm_lib.system.evaluation import evaluate
 def test_a_number_is_within_half_a_digit_and_never_in_powers_of_ten_from_one_on(value):
     for digits in (2, 3):
         for said in (numbers.number(value, digits), numbers.rounded(value, digits)):
-            got = float(said.replace(" ", ""))
+            got = float(said.replace(numbers.THIN, ""))
             assert got == pytest.approx(value, rel=0.5 * 10.0 ** (1 - digits), abs=1e-12)
             assert "e" not in said or abs(value) < 1e-4
 
@@ -40,7 +41,7 @@ def test_a_value_with_its_unit_reads_back(symbol):
     field = {"Hz": "rate_hz", "s": "read_s", "J": "bit_j", "W": "power_w", "V": "supply_v", "ohm": "low_ohm",
              "S": "on_siemens", "bit/s": "network_bps", "m2": "area_m2"}[si]  # fmt: skip
     said, unit = numbers.with_unit(field, 2 * factor).rsplit(" ", 1)
-    assert float(said.replace(" ", "")) * UNITS[unit][1] == pytest.approx(2 * factor)
+    assert float(said.replace(numbers.THIN, "")) * UNITS[unit][1] == pytest.approx(2 * factor)
 
 
 def test_points_are_all_there_in_order_and_a_crossed_table_has_their_values():
@@ -55,8 +56,9 @@ def test_points_are_all_there_in_order_and_a_crossed_table_has_their_values():
 
 
 def test_numbers_stand_on_the_right_also_with_their_thousands_apart():
-    html = tables.Table([{"a": "12 345", "b": "12 GB"}])._repr_html_()
-    assert '<td class="number">12 345</td>' in html
+    said = numbers.number(12345)
+    html = tables.Table([{"a": said, "b": "12 GB"}])._repr_html_()
+    assert f'<td class="number">{said}</td>' in html
     assert "<td>12 GB</td>" in html
 
 
@@ -76,3 +78,10 @@ def test_shares_of_subsystems_fill_their_bars():
     assert "for 4 pairs of system and context" in plots.breakdown(ds).alt
     shares = plots._shares(ds.squeeze("model", drop=True).energy_j.sum("op"), [("pim-llm", 128), ("tpu-llm", 256)])
     assert np.sum(list(shares.values()), axis=0) == pytest.approx(100)
+
+
+def test_every_subsystem_of_every_machine_has_a_colour():
+    assert plots._COLOURS.keys() == SUBSYSTEMS.keys()
+    ds = evaluate(system=["pim-llm", "pim-attention"], model="opt-125m", context_len=128, conventions="full-system",
+                  detail="component")  # fmt: skip
+    assert plots._COLOURS["kv_cells"] in plots.breakdown(ds).svg

@@ -9,22 +9,25 @@ import numpy as np
 
 from pimllm_lib.core.units import UNITS, si_unit
 
+#: Between thousands: no line breaks there.
+THIN = "\N{NARROW NO-BREAK SPACE}"
+
 
 def number(value: Any, digits: int = 3) -> str:
     """Return a number with so many digits that count or, from a thousand on, whole, its thousands apart.
 
     >>> number(12287.4), number(0.8226), number(160, 2)
-    ('12 287', '0.823', '160')
+    ('12\\u202f287', '0.823', '160')
     """
     plain = float(f"{value:.{digits}g}")
-    return f"{plain:g}" if abs(plain) < 1000 else f"{value:,.0f}".replace(",", " ")
+    return f"{plain:g}" if abs(plain) < 1000 else f"{value:,.0f}".replace(",", THIN)
 
 
 def rounded(value: float, digits: int = 2) -> str:
     """Return a number with so many digits that count and zeros after them, its thousands apart.
 
     >>> rounded(9612), rounded(0.1849)
-    ('9 600', '0.18')
+    ('9\\u202f600', '0.18')
     """
     return number(float(f"{value:.{digits}g}"), digits)
 

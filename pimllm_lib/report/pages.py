@@ -21,6 +21,7 @@ from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
 from pimllm_lib.report import diagram, tables, text
+from pimllm_lib.report.numbers import number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
@@ -41,7 +42,7 @@ def substitutions(results: Path) -> dict[str, str]:
         "convention_fields": _convention_fields(),
         "accounting_table": _accounting_table(),
         "additions_table": _additions_table(),
-        "block_area": f"{_area_mm2('opt-6.7b'):,.0f}".replace(",", " "),
+        "block_area": number(_area_mm2("opt-6.7b")),
         "dummy_factors": _dummy_factors(),
         "static_watts": _static_watts(),
         "machine_drawing": diagram.machine(),

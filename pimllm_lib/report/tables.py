@@ -19,7 +19,7 @@ from pimllm_lib.report.numbers import known, number
 from pimllm_lib.workload.decoder import as_published, parameter_count
 
 #: A cell that holds nothing but a number.
-_NUMBER = re.compile(r"<td>(-?[\d.]+(?: \d{3})*(?:e[-+]?\d+)?)</td>")
+_NUMBER = re.compile(r"<td>(-?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?)</td>")
 
 
 class Table:
@@ -115,7 +115,10 @@ def all_sources() -> str:
         about = f"{table['part']}: {table['summary']}. {'Made of ' + inner + '. ' if inner else ''}Used by {used}."
         blocks.append(f'<p class="part-name"><strong id="{name}">{name}</strong>, {escape(about)}</p>')
         said = meanings(type(catalog.parts[name]))
-        rows = [{"quantity": row["quantity"], "meaning": said[row["quantity"]]} | row for row in _of_part(name)]
+        rows = [
+            row | {"quantity": f"{(field := row['quantity'])}: {said[field].replace('`', '')}"}
+            for row in _of_part(name)
+        ]
         blocks.append(Table(rows)._repr_html_() if rows else "")
     return "".join(blocks).replace("\n", "")
 

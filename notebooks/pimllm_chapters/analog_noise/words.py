@@ -11,7 +11,7 @@ from pimllm_lib.analog.noise.law import families
 from pimllm_lib.analog.noise.results import LEVELS, rises
 from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.archive import dataset
-from pimllm_lib.report.numbers import percent, rounded
+from pimllm_lib.report.numbers import number, percent, rounded
 from pimllm_lib.report.tables import Table, crossed
 from pimllm_lib.report.text import Sentence
 from pimllm_lib.studies.noise_runs import agreement
@@ -122,7 +122,7 @@ def thresholds(ds: xr.Dataset) -> Table:
         for level in LEVELS:
             row[f"{100 * level:g} % at"] = setting(ds, curve, level)
             row[f"{100 * level:g} %, by models"] = _of_models(at.sel(level=level))
-        tried = f"{float(at.least_setting):g} to {float(at.most_setting):g}"
+        tried = f"{number(float(at.least_setting))} to {number(float(at.most_setting))}"
         rows.append(row | {"tried": tried, "trials a point": f"{float(mine.trials.max()):.0f}"})
     return Table(rows, long=True)
 
