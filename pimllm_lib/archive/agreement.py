@@ -58,7 +58,7 @@ def moved(kept: xr.DataArray, fresh: xr.DataArray, tolerance: float) -> NDArray[
     tolerance: by how much a value may move, relative to its scale.
     What is no number (NaN) agrees with what is none, and infinity with infinity.
     """
-    old, new = kept.values.astype(float), fresh.values.astype(float)
+    old, new = kept.values.astype(float, copy=False), fresh.values.astype(float, copy=False)
     with np.errstate(invalid="ignore"):
         near = np.abs(new - old) <= scale(kept) * tolerance
     same: NDArray[np.bool_] = near | (old == new) | (np.isnan(old) & np.isnan(new))

@@ -21,7 +21,7 @@ LICENCE = "CC-BY-4.0"
 #: The metadata conventions that names of attributes follow. `tokens` is the one unit they do not know.
 CONVENTIONS = "CF-1.11"
 #: What a result may take once it is read, and several together, so that what is made of them lies in 2 GiB of memory, too.
-_UNPACKED, _TOGETHER = 512 << 20, 256 << 20
+_UNPACKED, _TOGETHER = 512 << 20, 192 << 20
 #: Deflate, which results are written with, gives at most so many bytes for one.
 _DEFLATE = 1032
 #: Bytes of a number once it is read, at least, and of a text.

@@ -25,7 +25,7 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     path = manifest.chosen(manifest.names(folder), [name])[name]
     content = files.read(path)
     ds = dataset.decode(content, path)
-    if (count := sum(ds[name].size for name in ds.coords)) > _LABELS:
+    if (count := sum(ds[name].size for name in {*ds.dims, *ds.coords})) > _LABELS:
         raise BadInput(f"{path} has {count} labels; wanted at most {_LABELS} to be shown")
     return {
         **dataset.record(ds, path), "result": name, "title": str(ds.attrs.get("title", "")),

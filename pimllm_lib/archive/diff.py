@@ -140,7 +140,7 @@ def _moved(name: str, variable: str, was: xr.DataArray, now: xr.DataArray, toler
         if not np.array_equal(was.values, now.values):
             yield Change(name, "labels", variable, "values that are no numbers differ")
         return
-    old, new = np.atleast_1d(was.values).astype(float), np.atleast_1d(now.values).astype(float)
+    old, new = (np.atleast_1d(one.values).astype(float, copy=False) for one in (was, now))
     off = np.atleast_1d(agreement.moved(was, now, tolerance))
     if not off.any():
         return
