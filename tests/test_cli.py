@@ -193,7 +193,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_work_it_is_for_is
 
 def test_a_study_that_is_there_already_is_refused_before_its_model_is_looked_at(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.ipynb").write_text("")
+    (tmp_path / "mine.ipynb").write_text("{}")
     refused(capsys, ["new-study", "mine", "--model", "none"], "mine.ipynb is there already")
 
 

@@ -21,7 +21,7 @@ from pimllm_lib.core.schema import SUMMED, VARIABLES
 ROUNDING = 1e-9
 #: Another machine adds in another order, and that turns some 8-bit roundings of a language model.
 STUDIES = 1e-3
-#: What chapters make of a few such models moves further.
+#: What chapters make of a few such models moves further; a new one of them gets its name here.
 _CHAPTERS = dict.fromkeys(("11-analog-noise", "12-pim-attention", "16-analog-engine"), 1e-2)
 
 
