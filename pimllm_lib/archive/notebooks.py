@@ -52,8 +52,10 @@ def run(
             content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed"))
             made.unlink()
         except OSError as error:
-            place = f"{error.filename or scratch} cannot be written: {error.strerror or error}"
-            raise BadInput(f"{place}; TMPDIR names another folder for what a run needs meanwhile") from None
+            if not str(error.filename or scratch).startswith(scratch):
+                raise  # it has a name already
+            said = f"{scratch} cannot be written: {error.strerror or error}"
+            raise BadInput(f"{said}; TMPDIR names another folder for what a run needs meanwhile") from None
         _refuse_warnings(content["cells"], slug)
         contents = _saved(Path(scratch), slug, own=source.parent == NOTEBOOKS)
     if not data_only:
