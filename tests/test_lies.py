@@ -220,6 +220,15 @@ def test_a_run_that_did_not_save_its_result_alone_has_failed_and_changes_nothing
     assert not (tmp_path / "into").exists()
 
 
+def test_the_data_of_a_notebook_that_names_its_result_otherwise_are_where_the_run_says(tmp_path, capsys, in_process):
+    assert (
+        main(["run", str(a_notebook(tmp_path, SAVE.format("other"))), "--data-only", "--into", str(tmp_path / "o")])
+        == 0
+    )
+    assert capsys.readouterr().out == f"{tmp_path}/o/other.nc\n"
+    assert (tmp_path / "o" / "other.nc").is_file()
+
+
 def test_a_cell_that_ends_its_kernel_saves_nothing_and_fails(tmp_path, capsys):
     status, lines = said(capsys, "run", a_notebook(tmp_path, "exit"), "--into", tmp_path / "into")
     assert status == 1

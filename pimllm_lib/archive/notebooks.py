@@ -63,7 +63,7 @@ def run(
         content["metadata"]["pimllm"] = _made_from(source, given, contents.get(f"{slug}.nc"))
         contents[made.name] = json.dumps(content, indent=1, sort_keys=True).encode()
     manifest.publish(into, contents)
-    return into / (f"{slug}.nc" if data_only else made.name)
+    return into / (next(iter(contents)) if data_only else made.name)
 
 
 def _saved(scratch: Path, slug: str, own: bool) -> dict[str, bytes]:
