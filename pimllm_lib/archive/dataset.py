@@ -85,9 +85,7 @@ def together(results: Iterable[tuple[str, xr.Dataset]]) -> dict[str, xr.Dataset]
     for name, ds in results:
         found[name] = ds
         if (size := sum(one.nbytes for one in found.values())) > _TOGETHER:
-            raise BadInput(
-                f"the results up to {name} unpack to {size} bytes; wanted at most {_TOGETHER}, so name fewer"
-            )
+            raise BadInput(f"the results up to {name} unpack to {size} bytes; wanted at most {_TOGETHER} together")
     return found
 
 
@@ -148,7 +146,8 @@ def _declared(content: bytes) -> int:
 
 def _is_length(inner: Any) -> bool:
     """Return whether a variable of a file is none: the length of a dimension without labels, of which nothing is stored."""
-    return bytes(inner.attrs.get("NAME", b"")).startswith(b"This is a netCDF dimension but not a netCDF variable")
+    said = inner.attrs.get("NAME")
+    return isinstance(said, bytes) and said.startswith(b"This is a netCDF dimension but not a netCDF variable")
 
 
 def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:
