@@ -534,4 +534,14 @@ def test_a_variable_that_is_neither_number_nor_text_is_one_line(tmp_path, capsys
 
 def test_a_dimension_without_labels_stores_nothing_and_declares_nothing(honest, tmp_path):
     wide = honest.expand_dims(draw=100_000)[["latency_s"]]
-    assert dataset.load(dataset.write(wide, tmp_path / "x.nc")).equals(wide)
+    path = dataset.write(wide, tmp_path / "x.nc")
+    assert dataset.load(path).equals(wide)
+    with h5py.File(path, "r+") as file:
+        file["draw"].attrs["NAME"] = np.bytes_(
+            b"This is a netCDF dimension but not a netCDF variable"
+        )  # with no point: it is one
+        del file["latency_s"]
+        file.create_dataset("other", (20_000_000,), dtype="f8")
+        file["other"].attrs["NAME"] = file["draw"].attrs["NAME"]
+    with pytest.raises(ValueError, match="declares"):
+        dataset.load(path)

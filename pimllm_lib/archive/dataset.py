@@ -147,7 +147,7 @@ def _declared(content: bytes) -> int:
 def _is_length(inner: Any) -> bool:
     """Return whether a variable of a file is none: the length of a dimension without labels, of which nothing is stored."""
     said = inner.attrs.get("NAME")
-    return isinstance(said, bytes) and said.startswith(b"This is a netCDF dimension but not a netCDF variable")
+    return isinstance(said, bytes) and b"This is a netCDF dimension but not a netCDF variable." in said
 
 
 def record(ds: xr.Dataset, where: object = "the dataset") -> dict[str, Any]:
