@@ -13,7 +13,7 @@ import xarray as xr
 from pimllm_lib import __version__
 from pimllm_lib.archive import provenance
 from pimllm_lib.core import files, paths
-from pimllm_lib.core.errors import BadInput, one_line
+from pimllm_lib.core.errors import BadInput, clip, one_line
 from pimllm_lib.core.joining import CARRIED
 
 LICENCE = "CC-BY-4.0"
@@ -56,7 +56,11 @@ def save(
 def write(ds: xr.Dataset, path: Path) -> Path:
     """Write a dataset as netCDF-4 and return the path. Raises BadInput when it cannot be written."""
     encoding = {name: {"_FillValue": None, "zlib": True, "shuffle": True} for name in ds.data_vars}
-    return files.write(path, bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding)))
+    try:
+        content = bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding))
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{path} would hold the text {clip(error.object)}; wanted one that UTF-8 can hold") from None
+    return files.write(path, content)
 
 
 def load(path: Path) -> xr.Dataset:
