@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -88,8 +89,10 @@ def decode(content: bytes, where: object) -> xr.Dataset:
 @lru_cache(maxsize=32)  # pages, tables and claims read the same results, and unpacking one takes a tenth of a second
 def _decoded(content: bytes) -> xr.Dataset:
     _refuse_links(content)
-    with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
-        return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", xr.SerializationWarning)  # attributes that contradict what they stand beside
+        with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
+            return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it
 
 
 def _refuse_links(content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def _kind(declared: str, default: str) -> tuple[str, bool, bool]:
     """Return the type that a value is to have, "" for any, whether in a list of them, and whether None will do, too."""
     bare = "" if declared == "None" else re.sub(r"^Optional\[(.*)\]$|\s*\|\s*None$", r"\1", declared)
     item = re.fullmatch(r"list\[(\w+)\]", bare)
-    return (item[1] if item else bare), bool(item), bare != declared or default == "None"
+    return (item[1] if item else bare), bool(item), default == "None" or bare not in ("", declared)
 
 
 def _wanted(declared: str) -> str:
@@ -136,6 +137,7 @@ def _literal(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     try:
-        return ast.literal_eval({"true": "True", "false": "False"}.get(given, given))
+        with warnings.catch_warnings(action="ignore"):  # of Python about code like 1if, which a name is to it
+            return ast.literal_eval({"true": "True", "false": "False"}.get(given, given))
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return given

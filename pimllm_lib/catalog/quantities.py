@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib.core.errors import BadInput, clip, one_line, unknown
-from pimllm_lib.core.plain import require_plain
+from pimllm_lib.core.plain import FLOAT64, require_plain
 from pimllm_lib.core.rules import classes, is_number
 from pimllm_lib.core.units import UNITS, si_unit
 
@@ -49,7 +49,7 @@ def read_as(form: str, loads: Callable[[str], Any], path: Path) -> Any:
         content = loads(text)
     except (RecursionError, ValueError) as error:
         raise BadInput(f"{path} is not {form}: {clip(str(error), 100)}") from None
-    require_plain(content, path, whole=loads is tomllib.loads)  # keys that nobody reads here may hold any number
+    require_plain(content, path, bits=FLOAT64)
     return content
 
 

@@ -161,7 +161,7 @@ def field_of(item: Any, path: str) -> Value:
 
 def _require_part(item: Any, name: str, inner: Any, rest: str) -> None:
     if not is_dataclass(inner):
-        raise BadInput(f"{type(item).__name__}.{name} is {clip(inner)}; wanted a part, to change {clip(rest)} of it")
+        raise BadInput(f"{type(item).__name__}.{name} is {clip(inner)}; wanted a part, to change {rest} of it")
 
 
 def require(ok: Any, what: str, got: object, wanted: str) -> None:

@@ -213,7 +213,7 @@ def _quantised(path: Path, table: Any) -> Storage:
 
 
 def _positive(path: Path | str, key: str, value: Any) -> float:
-    require(is_number(value) and 0 < value < math.inf, f"{path}: {key}", value, "a positive number that float64 holds")
+    require(is_number(value) and 0 < value < math.inf, f"{path}: {key}", value, "a positive number")
     return float(value)
 
 
