@@ -1,4 +1,4 @@
-"""Plain values out of files: texts that can be written again, whole numbers that arrays hold, few levels of lists and tables."""
+"""Plain values out of files: texts that can be written again, whole numbers that arrays hold, few levels of lists."""
 
 from __future__ import annotations
 
