@@ -76,7 +76,7 @@ def _evaluated(systems: list[Any], models: list[str], names: list[str], point: d
     return joining.concat(made, "model", data_vars="minimal", join="exact")
 
 
-def _count(text: str) -> int | str:
+def _count(text: str) -> Any:
     """Return a number of tokens as one; what is none as it is, for what takes it to refuse."""
     try:
         return int(text)
