@@ -93,7 +93,7 @@ def test_a_configuration_with_what_nothing_can_hold_is_refused(key, value, words
         ("crossbar.adc.bits.real", "Adc.bits is 8; wanted a part, to change real of it"),
         ("crossbar.adc", "is a part, adc-8bit; wanted one of its fields"),
         ("crossbar.adc.", "unknown field of Adc ''"),
-        ("devices.varation", "did you mean 'variation'?"),
+        ("devices.variatio", "did you mean 'variation'?"),
     ],
 )
 def test_only_fields_can_be_set(path, words, tmp_path, monkeypatch, capfd):
