@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pimllm_lib.archive import manifest, sources, versions
 from pimllm_lib.core import files
@@ -31,7 +30,7 @@ def fetch(version: str, origin: str, into: Path, *, pinned: str | None = None, p
     if (into / manifest.NAME).is_file() and files.hash_of(files.read(into / manifest.NAME)) != wanted:
         raise BadInput(f"{into} holds another archive; wanted an empty or new folder")
     base = origin.rstrip("/") if _is_address(origin) else str(users(origin))
-    crate = _crate(origin, wanted, progress) if _path_of(origin).lower().endswith(".zip") else None
+    crate = _crate(origin, wanted, progress) if origin.partition("?")[0].lower().endswith(".zip") else None
 
     def bring(name: str, sha256: str) -> bytes:
         content = _content(f"{base}/{name}", progress) if crate is None else crate[name]
@@ -68,14 +67,6 @@ def _crate(origin: str, wanted: str, progress: bool) -> dict[str, bytes]:
     return contents
 
 
-def _path_of(origin: str) -> str:
-    """Return the path in an address, or a path as it is. Raises BadInput for an address that is none."""
-    try:
-        return urlsplit(origin).path if _is_address(origin) else origin
-    except ValueError as error:
-        raise BadInput(f"the address {clip(origin)} is none: {error}; wanted one like https://HOST/FOLDER") from None
-
-
 def _is_address(origin: str) -> bool:
     return origin.startswith(("http://", "https://"))
 
@@ -90,7 +81,9 @@ def _content(place: str, progress: bool) -> bytes:
     content = BytesIO()
     try:
         pooch.HTTPDownloader(timeout=_TIMEOUT_S, progressbar=progress)(place, content, None)
-    except (requests.RequestException, ValueError) as error:  # the latter for a host that no parser takes
+    except BadInput:
+        raise
+    except (requests.RequestException, ValueError) as error:  # the latter for what no parser takes
         said = str(error) if isinstance(error, requests.HTTPError) else type(error).__name__
         raise BadInput(f"{place} cannot be had: {said}") from None
     return content.getvalue()
