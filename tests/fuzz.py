@@ -416,6 +416,8 @@ def run(seed, seconds, wanted, home):
     end = time.monotonic() + seconds
     while number < 1 or time.monotonic() < end:
         for kind, (change, good, read) in asked.items():
+            if number > 0 and time.monotonic() > end:
+                break
             content = good if number < 0 else change(good, random.Random(f"{seed} {kind} {number}"))
             shutil.rmtree(home / "case", ignore_errors=True)
             faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
