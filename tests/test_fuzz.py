@@ -155,6 +155,10 @@ STUDY = "axes:\n  system.array.rate_hz: {low: 1e8, high: 8e8, points: 2}\n"
         (f"{STUDY}model: {'[' * 40}{']' * 40}\n", f"has more than {DEEPEST} lists or tables"),
         (f"{STUDY}model: {'[' * 400}{']' * 400}\n", "is not YAML: RecursionError"),
         (f"{STUDY}model: [\n", "line 4, is not YAML"),
+        ("axes:\n  a: {fields: system.array.rate_hz, low: 1, high: 2, points: 20000}\n"
+         "  b: {fields: system.array.idle_pe_energy_j, low: 1, high: 2, points: 1000}\nchunk: 999999999\n",
+         "chunk, in points of 1 values, is 999999999; wanted at most 16777216"),
+        (STUDY.replace('points: 2', 'points: 90000') + f"context_len: {list(range(1, 200))}\n", "wanted at most 84307"),
         ("notebook: 01-operation-share\naxes:\n  a: {fields: parameter.__class__, values: [1]}\n", "unknown parameter"),
         ("axes:\n  a: {fields: parameter.models, values: [[a], [b]]}\n", "wanted numbers, names, true or false"),
     ],

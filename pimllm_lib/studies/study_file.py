@@ -39,6 +39,8 @@ _BESIDE = {"notebook": ("name", "axes", "method"), "curves": ("name", "noise", "
 _LISTED, _RANGED = ("fields", "values", "labels"), ("fields", "low", "high", "law", "points")
 #: Values of one axis: beyond that it is no axis of a grid any more.
 _MOST = 10**6
+#: Values of each metric that are evaluated at once: a few arrays of them fit a small machine.
+_AT_ONCE = 1 << 24
 
 
 def read(path: Path) -> Plan:
@@ -71,9 +73,15 @@ def _plan(name: str, spec: dict[str, Any]) -> Plan:
         reduction=_reduction(spec.get("reduce", "all")),
     )
     given = [study.system, *study.models, study.conventions]
+    cells = len(study.models) * len(study.context_len)
+    fits = min(study.space.chunk, study.space.size) * cells <= _AT_ONCE
+    what = f"chunk, in points of {cells} values,"
+    require(
+        fits, what, study.space.chunk, f"at most {_AT_ONCE // cells}, or fewer models and contexts: memory holds them"
+    )
     return Plan(
         name=name, spec=spec, space=study.space, work=partial(points.compute, study),
-        reduction=study.reduction, cells=len(study.models) * len(study.context_len), metrics=len(study.metrics),
+        reduction=study.reduction, cells=cells, metrics=len(study.metrics),
         identity=" ".join(f"{item.name}={fingerprint(item)}" for item in given), sources=study_hash(spec),
         own={name: value for item in given for name, value in departures(item).items()},
     )  # fmt: skip
