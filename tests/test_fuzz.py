@@ -386,3 +386,14 @@ def test_a_file_whose_attributes_contradict_its_values_is_refused(tmp_path):
     dataset.write(made, tmp_path / "x.nc")
     with pytest.raises(BadInput, match=r"x.nc is not a netCDF-4 file: variable 'x' has _Unsigned attribute"):
         dataset.load(tmp_path / "x.nc")
+
+
+@pytest.mark.skipif(not paths.IN_CHECKOUT, reason="an installed package has no archive")
+@pytest.mark.parametrize("labels", [[128, 128, 512, 1024, 2048, 4096], [128, np.nan, np.nan, 1024, 2048, 4096]])
+def test_labels_that_stand_twice_are_a_difference_of_their_own(labels, tmp_path, capfd):
+    good = paths.RESULTS / "01-operation-share.nc"
+    dataset.write(dataset.load(good).assign_coords(context_len=labels), tmp_path / good.name)
+    for pair in ((good, tmp_path / good.name), (tmp_path / good.name, good)):
+        assert main(["diff", *map(str, pair)]) == 1
+        assert "share: macs: context_len has a label twice; values cannot be told apart" in capfd.readouterr().out
+    assert main(["diff", str(tmp_path / good.name), str(tmp_path)]) == 0
