@@ -14,6 +14,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -420,15 +421,17 @@ def run(seed, seconds, wanted, home):
                 break
             content = good if number < 0 else change(good, random.Random(f"{seed} {kind} {number}"))
             shutil.rmtree(home / "case", ignore_errors=True)
-            faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
-            started = time.monotonic()
+            signal.setitimer(signal.ITIMER_PROF, PATIENCE_S)  # of a processor: other programs may keep it busy
+            faulthandler.dump_traceback_later(6 * PATIENCE_S, exit=True)  # of waiting
+            started = time.process_time()
             try:
                 read(content)
             except BaseException as error:
                 note(found, f"{kind}: {type(error).__name__} in {place(error)}", (kind, seed, number), content)
             finally:
                 faulthandler.cancel_dump_traceback_later()
-            longest[kind] = max(longest[kind], time.monotonic() - started)
+                signal.setitimer(signal.ITIMER_PROF, 0)
+            longest[kind] = max(longest[kind], time.process_time() - started)
         number += 1
         allowed.update((1, 2))
     sys.stdout.write(f"{number} of each; longest: {', '.join(f'{k} {longest[k]:.1f} s' for k in asked)}\n")
@@ -455,6 +458,7 @@ def note(found, what, case, content):
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     faulthandler.enable()
+    faulthandler.register(signal.SIGPROF, chain=True)  # says where, and ends
     with tempfile.TemporaryDirectory(prefix="pimllm-fuzz.") as scratch:
         os.chdir(paths.ROOT)
         found = run(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:], Path(scratch))
