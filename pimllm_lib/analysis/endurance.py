@@ -19,7 +19,7 @@ from pimllm_lib.core.units import YEAR
 from pimllm_lib.costs import wear
 from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import KvPim, System
-from pimllm_lib.system.arguments import contexts
+from pimllm_lib.system.arguments import MAX_CONTEXT, contexts
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import attended
@@ -43,8 +43,9 @@ class Use:
     def __post_init__(self) -> None:
         """Refuse answers of no tokens and shares that are none."""
         for what, value, least in (("prompt", self.prompt, 0), ("answer", self.answer, 1)):
-            if type(value) is not int or value < least:
-                raise BadInput(f"{what} of {self.name} is {clip(value)}; wanted a whole number of at least {least}")
+            if type(value) is not int or not least <= value <= MAX_CONTEXT:
+                wanted = f"a whole number of at least {least}, up to {MAX_CONTEXT}"
+                raise BadInput(f"{what} of {self.name} is {clip(value)}; wanted {wanted}")
         if not 0 < self.share <= 1:
             raise BadInput(f"share of {self.name} is {clip(self.share)}; wanted above 0, up to 1")
 

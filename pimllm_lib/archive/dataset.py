@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 from io import BytesIO
@@ -65,7 +66,11 @@ def save(
 def write(ds: xr.Dataset, path: Path) -> Path:
     """Write a dataset as netCDF-4 and return the path. Raises BadInput when it cannot be written."""
     encoding = {name: {"_FillValue": None, "zlib": True, "shuffle": True} for name in ds.data_vars}
-    return files.write(path, bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding)))
+    try:
+        content = bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding))
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{path} would hold the text {clip(error.object)}; wanted one that UTF-8 can hold") from None
+    return files.write(path, content)
 
 
 def load(path: Path, *, most: int | None = _UNPACKED) -> xr.Dataset:
@@ -112,11 +117,13 @@ def _kept(content: bytes) -> xr.Dataset:
 
 
 def _decoded(content: bytes) -> xr.Dataset:
-    with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
-        for name, variable in ds.variables.items():
-            if variable.dtype.kind not in _KINDS:
-                raise BadInput(f"has {clip(name)} of type {clip(variable.dtype.str)}; wanted numbers or texts")
-        return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", xr.SerializationWarning)  # attributes that contradict what they stand beside
+        with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
+            for name, variable in ds.variables.items():
+                if variable.dtype.kind not in _KINDS:
+                    raise BadInput(f"has {clip(name)} of type {clip(variable.dtype.str)}; wanted numbers or texts")
+            return ds.load().drop_encoding()  # or the widths of its labels would be those of what is made of it
 
 
 @lru_cache(maxsize=32)

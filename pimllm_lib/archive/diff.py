@@ -131,8 +131,17 @@ def _values(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
         if was.dims != now.dims or any(was.sizes[dim] != now.sizes[dim] for dim in unlabelled):
             yield Change(name, "dimensions", variable, f"dimensions {dict(was.sizes)} -> {dict(now.sizes)}")
             continue
+        if twice := [dim for dim in was.indexes if dim in now.indexes and _says_twice(was, now, str(dim))]:
+            yield Change(name, "labels", variable, f"{twice[0]} has a label twice; values cannot be told apart")
+            continue
         was, now = xr.align(was, now, join="inner")
         yield from _moved(name, variable, was, now, tolerance)
+
+
+def _says_twice(was: xr.DataArray, now: xr.DataArray, dim: str) -> bool:
+    """Return whether labels along a dimension differ, and one stands twice in either."""
+    a, b = was.indexes[dim], now.indexes[dim]
+    return not (a.equals(b) or (a.is_unique and b.is_unique))
 
 
 def _moved(name: str, variable: str, was: xr.DataArray, now: xr.DataArray, tolerance: float) -> Iterable[Change]:

@@ -22,6 +22,7 @@ def run(
 
     Raises NotebookFailed: one after the other, at the first that fails; side by side, after the rest ran, for all that did.
     """
+    notebooks.require_handles()
     if min(at_once, len(work)) > 1:
         yield from _side_by_side(work, into, at_once, data_only, progress)
         return

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +16,13 @@ from pimllm_lib.archive import code, dataset, manifest, parameters
 from pimllm_lib.archive.provenance import RUNNING, package_versions, page_hash, source_hash
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.parts import require
 from pimllm_lib.core.paths import NOTEBOOKS, notebook
 
 #: Bytes that the name of a socket may have, less a number: macOS takes the fewest.
 _LONGEST_SOCKET = 98
+#: Files that may be open at once for a kernel to run a chapter: with 64, some fail midway.
+_HANDLES = 128
 
 
 class NotebookFailed(RuntimeError):
@@ -39,6 +43,7 @@ def run(
     executed copy, or of the dataset. Nothing changes there unless every cell ran and a result was saved. Raises
     NotebookFailed with the cell and its error.
     """
+    require_handles()
     source = notebook(slug)
     slug, given = source.stem, dict(values or {})
     with TemporaryDirectory(prefix="pimllm.") as scratch:
@@ -88,6 +93,18 @@ def _saved(scratch: Path, slug: str, own: bool) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in there}
 
 
+def require_handles() -> None:
+    """Raise BadInput where the system lets this process, and so a kernel, open fewer files than a kernel takes."""
+    with suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        enough = most == resource.RLIM_INFINITY or most >= _HANDLES
+        require(
+            enough, "the number of files that may be open at once", most, f"{_HANDLES}, as ulimit -n {_HANDLES} sets"
+        )
+
+
 def _keep_computing(content: dict[str, Any]) -> None:
     """Leave in a notebook its parameters and the statements that its dataset depends on."""
     cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
@@ -133,7 +150,7 @@ def _failed(slug: str, error: Any) -> NotebookFailed:
         return NotebookFailed(f"{slug}, cell {error.exec_count}: {said}", bad_input=True)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
     line = re.search(r"^-+> *(\d+) ?(.*)$", plain, flags=re.MULTILINE)
-    where = f"line {line[1]}: {line[2].strip()}" if line else str(error.source).strip().splitlines()[0]
+    where = f"line {line[1]}: {line[2].strip()}" if line else (str(error.source).strip().splitlines() or [""])[0]
     return NotebookFailed(f"{slug} failed in cell {error.exec_count}; nothing was written\n  {where}\n  {said}")
 
 
@@ -143,9 +160,9 @@ def _refuse_warnings(cells: list[dict[str, Any]], slug: str) -> None:
     """
     for cell in cells:
         for output in cell.get("outputs", []):
-            text = "".join(output.get("text", []))
-            if output.get("name") == "stderr" and "DeprecationWarning: pimllm_lib." not in text:
-                raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {text.strip().splitlines()[0]}")
+            text = "".join(output.get("text", [])).strip()
+            if output.get("name") == "stderr" and text and "DeprecationWarning: pimllm_lib." not in text:
+                raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {text.splitlines()[0]}")
 
 
 def _quiet_kernel() -> Any:

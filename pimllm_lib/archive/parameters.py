@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,16 @@ from pimllm_lib.archive.provenance import code_cells
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.paths import notebook
+from pimllm_lib.core.plain import require_plain
 
 #: Declared type of a notebook parameter -> the Python types its value may have, or its items where it is a list.
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+#: What a parameter that declares no type may be, or its items.
+_ANY: tuple[type, ...] = (int, float, str, bool)
 #: Names, paths and numbers; nothing that could be code.
 _PLAIN = re.compile(r"[\w .,:+/~@-]*")
-#: A file of parameters is a short text.
-_LONGEST = 1 << 20
+#: A file of parameters or a study is a short text: YAML takes seconds for so much of it.
+_LONGEST = 1 << 18
 
 
 def of(slug: str) -> dict[str, dict[str, str]]:
@@ -36,11 +41,29 @@ def of(slug: str) -> dict[str, dict[str, str]]:
     except Exception as error:  # papermill and nbformat refuse in many ways
         said = str(error).partition("\n")[0]
         raise BadInput(f"{path} is not a Python notebook: {said}") from None
+    found = _annotated(path) | found
     if "into" not in found:
         raise BadInput(
             f"{path} has no parameter 'into'; wanted a cell tagged 'parameters' with it, as new-study writes"
         )
     return found
+
+
+def _annotated(path: Path) -> dict[str, dict[str, str]]:
+    """Return the parameters of a notebook that declare a type, papermill's way; it overlooks types like `int | None`."""
+    cells = json.loads(files.read(path))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    try:
+        lines = [line for cell in tagged for line in ast.parse("".join(cell["source"])).body]
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+    return {
+        ast.unparse(line.target): {
+            "inferred_type_name": ast.unparse(line.annotation), "default": ast.unparse(line.value), "help": "",
+        }
+        for line in lines
+        if isinstance(line, ast.AnnAssign) and line.value is not None
+    }  # fmt: skip
 
 
 def check(slug: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,39 +88,48 @@ def changed(slug: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def from_file(path: Path) -> dict[str, Any]:
     """Return the parameters in a YAML file. Raises BadInput when it is no mapping, or holds more than plain values."""
-    import yaml
+    from pimllm_lib.archive import yaml_text
 
     try:
         text = files.read(path, limit=_LONGEST).decode()
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few lines can unfold to gigabytes
-            raise BadInput(f"{path} has aliases; wanted plain values")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, BadInput):
-            raise
-        said = getattr(error, "problem", None) or type(error).__name__
-        raise BadInput(f"{path} is not YAML: {said}") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    content = yaml_text.read(text, path)
     if not isinstance(content, dict) or any(not isinstance(name, str) for name in content):
         raise BadInput(f"{path} holds {clip(content)}; wanted lines like 'context_len: [128, 4096]'")
     return content
 
 
 def _typed(name: str, declared: str, default: str, given: Any) -> Any:
-    item = re.fullmatch(r"list\[(\w+)\]", declared)
-    kind = item[1] if item else declared
-    value = _literal(given) if declared != "str" else given
+    kind, item, optional = _kind(declared, default)
+    value = _literal(given) if kind != "str" or item else given
+    if optional and (value is None or given in ("None", "null")):
+        return None
     if isinstance(value, list) and kind != "str":
         value = [_literal(x) for x in value]  # YAML reads 1e-5 as text
     if item and value == [] == _literal(default):
         return value  # where nothing is a choice of its own
-    allowed = _TYPES.get(kind, ())
-    items = value if item and isinstance(value, list) and value else [value]
-    if (item and not isinstance(value, list)) or not all(type(x) in allowed for x in items):
-        raise BadInput(f"parameter {name} is {clip(given)}; wanted {declared}, like {default}")
+    allowed = _TYPES.get(kind, () if kind else _ANY)
+    listed = isinstance(value, list) and (item or not kind)
+    items = value if listed and value else [value]
+    if (item and not listed) or not all(type(x) in allowed for x in items):
+        raise BadInput(f"parameter {name} is {clip(given)}; wanted {_wanted(declared)}, like {default}")
+    require_plain(value, f"parameter {name}")
     for x in items:
         if isinstance(x, str) and not _PLAIN.fullmatch(x):
             raise BadInput(f"parameter {name} holds {clip(x)}; wanted a name, a path or a number")
     return value
+
+
+def _kind(declared: str, default: str) -> tuple[str, bool, bool]:
+    """Return the type that a value is to have, "" for any, whether in a list of them, and whether None will do, too."""
+    bare = "" if declared == "None" else re.sub(r"^Optional\[(.*)\]$|\s*\|\s*None$", r"\1", declared)
+    item = re.fullmatch(r"list\[(\w+)\]", bare)
+    return (item[1] if item else bare), bool(item), default == "None" or bare not in ("", declared)
+
+
+def _wanted(declared: str) -> str:
+    return "a number, a name, true or false, or a list of them" if declared == "None" else declared
 
 
 def _literal(given: Any) -> Any:
@@ -105,6 +137,7 @@ def _literal(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     try:
-        return ast.literal_eval({"true": "True", "false": "False"}.get(given, given))
+        with warnings.catch_warnings(action="ignore"):  # of Python about code like 1if, which a name is to it
+            return ast.literal_eval({"true": "True", "false": "False"}.get(given, given))
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return given

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.rules import classes
+from pimllm_lib.core.errors import BadInput, clip, one_line, unknown
+from pimllm_lib.core.plain import FLOAT64, require_plain
+from pimllm_lib.core.rules import classes, is_number
 from pimllm_lib.core.units import UNITS, si_unit
 
 #: How a literature number is known.
@@ -36,17 +38,19 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # the latter for a name that no file can have
+        raise BadInput(f"{one_line(str(path))} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_as(form: str, loads: Callable[[str], Any], path: Path) -> Any:
     """Return what a file holds, by the function that reads its form. Raises BadInput for a file that is nothing of it."""
     text = read_text(path)
     try:
-        return loads(text)
+        content = loads(text)
     except (RecursionError, ValueError) as error:
         raise BadInput(f"{path} is not {form}: {clip(str(error), 100)}") from None
+    require_plain(content, path, bits=FLOAT64)
+    return content
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -118,11 +122,23 @@ def quantity(where: str, field: str, entry: Any, kind: str) -> Any:
     if not isinstance(entry["status"], str) or entry["status"] not in STATUSES:
         raise BadInput(f"{where}: {unknown('status', entry['status'], STATUSES)}")
     value = entry["value"]
+    if "range" in entry:
+        _require_range(where, value, entry["range"])
     if kind == "Name":
         if not isinstance(value, str):
             raise BadInput(f"{where} has the value {clip(value)}; wanted a name in quotes")
         return value
     return _scaled(where, field, value, entry.get("unit"), listed=kind == "Table")
+
+
+def _require_range(where: str, value: Any, span: Any) -> None:
+    """Raise BadInput unless a range is two numbers, the lower one first, and each number of the value lies in it."""
+    ends: list[Any] = span if isinstance(span, list) and len(span) == 2 else [nan]
+    if not all(is_number(x) and isfinite(x) for x in ends) or ends[0] > ends[-1]:
+        raise BadInput(f"{where} has the range {clip(span)}; wanted [low, high], finite numbers, low up to high")
+    for x in value if isinstance(value, list) else [value]:
+        if is_number(x) and not ends[0] <= x <= ends[-1]:
+            raise BadInput(f"{where} has the value {clip(x)}, outside of its range {clip(span)}; wanted it inside")
 
 
 def _scaled(where: str, field: str, value: Any, unit: Any, *, listed: bool) -> float | tuple[float, ...]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pimllm_lib.core.errors import one_line
+from pimllm_lib.core.errors import clip, one_line
 
 #: Flags and settings of an argument, as argparse takes them.
 Option = tuple[tuple[str, ...], dict[str, Any]]
@@ -17,6 +17,17 @@ Option = tuple[tuple[str, ...], dict[str, Any]]
 def option(*flags: str, **settings: Any) -> Option:
     """Return an argument of a command."""
     return flags, settings
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number within bounds from the command line."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or len(text) > 12 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"got {clip(text)}; wanted a whole number from {least} to {most}")
+        return int(text)
+
+    return read
 
 
 JSON = option("--json", action="store_true", help="print JSON")

@@ -41,7 +41,10 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.array is not None:
         array = catalog.part(args.array, SystolicArray)
         systems = [replace(system, array=array) for system in systems]
-    point = {"context_len": _contexts(args.context or CONTEXTS), "conventions": args.conventions or ["corrected"]}
+    point = {
+        "context_len": [_count(text) for text in args.context or CONTEXTS],
+        "conventions": args.conventions or ["corrected"],
+    }
     ds = metrics.summary(_evaluated(systems, args.model, args.remedy or [], point))
     if into is not None:
         print(dataset.write(ds, into))
@@ -73,15 +76,12 @@ def _evaluated(systems: list[Any], models: list[str], names: list[str], point: d
     return joining.concat(made, "model", data_vars="minimal", join="exact")
 
 
-def _contexts(texts: list[str]) -> list[Any]:
-    """Return context lengths of the command line as numbers; what is none as it is, for `evaluate` to refuse."""
-    found: list[Any] = []
-    for text in texts:
-        try:
-            found.append(int(text))
-        except ValueError:
-            found.append(text)
-    return found
+def _count(text: str) -> Any:
+    """Return a number of tokens as one; what is none as it is, for what takes it to refuse."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 @command(
@@ -99,8 +99,7 @@ def explain(args: argparse.Namespace) -> None:
     from pimllm_lib.report.explain import explain
 
     where = {"system": args.system, "model": args.model, "conventions": args.conventions}
-    (context_len,) = _contexts([args.context])
-    print("\n".join(map(one_line, explain(args.variable, context_len=context_len, **where))))
+    print("\n".join(map(one_line, explain(args.variable, context_len=_count(args.context), **where))))
 
 
 @command("every published number beside the computed ones; status 1 if a verdict has moved", "claims --json", JSON_LIST)
@@ -122,8 +121,8 @@ def claims(args: argparse.Namespace) -> int:
     option("--model", required=True, metavar="NAME|FILE", help="language model"),
     option("--technology", action="append", metavar="NAME|FILE", help="memory technology (default all of the catalog)"),
     option("--context", action="append", metavar="TOKENS", help="tokens that crossbars have room for (default 4096)"),
-    option("--prompt", type=int, default=2048, metavar="TOKENS", help="tokens of a prompt (default 2048)"),
-    option("--answer", type=int, default=256, metavar="TOKENS", help="tokens of an answer (default 256)"),
+    option("--prompt", type=_count, default=2048, metavar="TOKENS", help="tokens of a prompt (default 2048)"),
+    option("--answer", type=_count, default=256, metavar="TOKENS", help="tokens of an answer (default 256)"),
     option("--minutes", type=float, default=16.0, metavar="N",
            help="minutes a day that a phone answers, minutes_per_day (default 16)"),
     JSON_LIST,
@@ -143,7 +142,7 @@ def lifetime(args: argparse.Namespace) -> None:
         if chosen.count(name) > 1:
             raise BadInput(f"technology {name!r} was given {chosen.count(name)} times; wanted distinct names")
     asked = uses(prompt=args.prompt, answer=args.answer, minutes_per_day=args.minutes)
-    system, contexts = catalog.system(args.system), _contexts(args.context or ["4096"])
+    system, contexts = catalog.system(args.system), [_count(text) for text in args.context or ["4096"]]
     if not isinstance(system, System) or system.kv_pim is None:
         raise BadInput(f"{system.name} has no crossbars for keys and values; wanted a system with kv_pim")
     keys = ["estimate", "context_len", "use", "allocation", "first_failure_years", "worn_years"]

@@ -6,12 +6,12 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pimllm_lib.cli.command import whole
 from pimllm_lib.cli.settings import KINDS, own, parts_of
-from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput
 
 #: A longer text is the wrong file: a tokenizer holds all of it at once.
 LONGEST = 1 << 26
@@ -40,20 +40,11 @@ def _add_noise(commands: Any) -> None:
     add("--readout", default="readout-worst-case", metavar="NAME|FILE", help="(default readout-worst-case)")
     add("--set", nargs=2, action="append", default=[], metavar=("PATH", "VALUE"),
         help="change a field, such as devices.variation 0.05, crossbar.adc.bits 6, readout.range sigmas")  # fmt: skip
-    add("--seeds", type=_whole(1, 10_000), default=4, metavar="N", help="chips drawn (default 4)")
-    add("--tokens", type=_whole(2, 1 << 30), default=1 << 15, metavar="N", help="most tokens tried (default 32768)")
-    add("--window", type=_whole(2, 4096), default=128, metavar="N", help="tokens read at once (default 128)")
+    add("--seeds", type=whole(1, 10_000), default=4, metavar="N", help="chips drawn (default 4)")
+    add("--tokens", type=whole(2, 1 << 30), default=1 << 15, metavar="N", help="most tokens tried (default 32768)")
+    add("--window", type=whole(2, 4096), default=128, metavar="N", help="tokens read at once (default 128)")
     add("--calibration", metavar="FILE", help="text for a range that comes from data (default: the end of --text)")
     parser.set_defaults(run=noise)
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not text.isdecimal() or len(text) > 12 or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"got {clip(text)}; wanted a whole number from {least} to {most}")
-        return int(text)
-
-    return whole
 
 
 def noise(args: argparse.Namespace) -> None:

@@ -6,15 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from pimllm_lib.cli.command import Option, command, option, print_problems
+from pimllm_lib.cli.command import Option, command, option, print_problems, whole
 from pimllm_lib.core.errors import BadInput
 
-
-def count(text: str) -> int:
-    """Return how many are to run at a time."""
-    if not text.isdecimal() or not 1 <= int(text) <= 256:
-        raise argparse.ArgumentTypeError(f"got {text!r}; wanted a whole number from 1 to 256")
-    return int(text)
+#: How many are to run at a time.
+count = whole(1, 256)
 
 
 def jobs(what: str) -> Option:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import reduce
 from typing import Any
 
 from pimllm_lib.core.errors import BadInput, clip, unknown
@@ -19,7 +18,7 @@ def parts_of(names: Mapping[str, str], settings: Iterable[Sequence[str]]) -> dic
     Raises BadInput for a path that leads nowhere, with the nearest one, and for a value that the field cannot hold.
     """
     from pimllm_lib import catalog, hardware
-    from pimllm_lib.core.parts import with_fields
+    from pimllm_lib.core.parts import field_of, with_fields
 
     parts = {key: catalog.part(name, getattr(hardware, KINDS[key])) for key, name in names.items()}
     changes: dict[str, dict[str, Any]] = {key: {} for key in parts}
@@ -27,8 +26,7 @@ def parts_of(names: Mapping[str, str], settings: Iterable[Sequence[str]]) -> dic
         key, _, field = path.partition(".")
         if key not in parts:
             raise unknown("part of --set", key, parts)
-        now = reduce(lambda part, name: getattr(part, name, None), field.split("."), parts[key])
-        changes[key][field] = _value(path, text, now)
+        changes[key][field] = _value(path, text, field_of(parts[key], field))
     return {key: with_fields(part, changes[key]) for key, part in parts.items()}
 
 

@@ -44,5 +44,8 @@ def clip(value: Any, limit: int = 60) -> str:
     plain = getattr(value, "values", value) if hasattr(value, "dims") else value
     if getattr(plain, "ndim", 0):
         plain = plain.ravel()[:limit] if plain.size > limit else plain  # a long list is cut anyway
-    text = one_line(repr(plain.tolist() if hasattr(plain, "tolist") else plain))
+    try:
+        text = one_line(repr(plain.tolist() if hasattr(plain, "tolist") else plain))
+    except (RecursionError, ValueError):  # Python prints neither a list a thousand deep nor a number of 5000 digits
+        text = f"{type(plain).__name__} that is too deep or too long to show"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

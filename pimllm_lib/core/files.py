@@ -92,8 +92,10 @@ def read(path: Path, *, limit: int | None = LONGEST) -> bytes:
         if limit is not None and path.stat().st_size > limit:
             raise BadInput(f"{path} has {path.stat().st_size} bytes; wanted at most {limit}")
         return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # the latter for a name that no file can have
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def from_json(text: str | bytes) -> Any:

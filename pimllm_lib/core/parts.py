@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from hashlib import sha256
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
@@ -130,22 +130,38 @@ def with_field(item: T, path: str, value: Value) -> T:
 
 def with_fields(item: T, changes: Mapping[str, Value]) -> T:
     """Return a part with several fields changed, at any depth; each part on the way is made, and checked, once."""
-    known = [f.name for f in fields(item)]  # type: ignore[arg-type]
     deeper: dict[str, dict[str, Value]] = {}
     new: dict[str, Value] = {}
     for path, value in changes.items():
-        name, _, rest = path.partition(".")
-        if name not in known:
-            raise unknown(f"field of {type(item).__name__}", name, known)
-        inner = getattr(item, name)
-        if rest and not hasattr(inner, "__dataclass_fields__"):
-            raise BadInput(f"{type(item).__name__}.{name} is {clip(inner)}; wanted a part, to change {rest} of it")
-        if rest:
+        name, dot, rest = path.partition(".")
+        field_of(item, name)
+        if dot:
             deeper.setdefault(name, {})[rest] = value
         else:
             new[name] = value
-    new |= {name: with_fields(new.get(name, getattr(item, name)), inside) for name, inside in deeper.items()}
+    for name, inside in deeper.items():
+        inner = new.get(name, getattr(item, name))
+        _require_part(item, name, inner, ", ".join(inside))
+        new[name] = with_fields(inner, inside)
     return replace(item, **new)  # type: ignore[type-var]
+
+
+def field_of(item: Any, path: str) -> Value:
+    """Return the value of a field, at any depth; other attributes are none. Raises as `with_field` does."""
+    name, dot, rest = path.partition(".")
+    known = [f.name for f in fields(item)]
+    if name not in known:
+        raise unknown(f"field of {type(item).__name__}", name, known)
+    inner = getattr(item, name)
+    if not dot:
+        return inner
+    _require_part(item, name, inner, rest)
+    return field_of(inner, rest)
+
+
+def _require_part(item: Any, name: str, inner: Any, rest: str) -> None:
+    if not is_dataclass(inner):
+        raise BadInput(f"{type(item).__name__}.{name} is {clip(inner)}; wanted a part, to change {rest} of it")
 
 
 def require(ok: Any, what: str, got: object, wanted: str) -> None:

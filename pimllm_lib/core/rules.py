@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, get_args, get_type_hints
 import numpy as np
 
 from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.plain import writable
 
 #: Checks of (part, name of the field, value), which raise BadInput. Rules add up.
 Rule: TypeAlias = tuple[Callable[[Any, str, Any], None], ...]
@@ -95,7 +96,7 @@ def is_number(value: Any) -> bool:
 MAX_BITS = 16
 ANY: Rule = ()  # of what the library alone makes, so that it is not checked again
 PART: Rule = (_inner,)  # of the class that the field's type names
-TEXT = needs("a text", lambda value: isinstance(value, str))
+TEXT = needs("a text", lambda value: isinstance(value, str)) + needs("one that UTF-8 can hold", writable)
 FLAG = needs(
     "true or false", lambda value: isinstance(value, bool) or (is_number(value) and (value == 0) | (value == 1))
 )

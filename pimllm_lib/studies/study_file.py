@@ -39,6 +39,8 @@ _BESIDE = {"notebook": ("name", "axes", "method"), "curves": ("name", "noise", "
 _LISTED, _RANGED = ("fields", "values", "labels"), ("fields", "low", "high", "law", "points")
 #: Values of one axis: beyond that it is no axis of a grid any more.
 _MOST = 10**6
+#: Values of each metric that are evaluated at once: a few arrays of them fit a small machine.
+_AT_ONCE = 1 << 24
 
 
 def read(path: Path) -> Plan:
@@ -71,9 +73,15 @@ def _plan(name: str, spec: dict[str, Any]) -> Plan:
         reduction=_reduction(spec.get("reduce", "all")),
     )
     given = [study.system, *study.models, study.conventions]
+    cells = len(study.models) * len(study.context_len)
+    fits = min(study.space.chunk, study.space.size) * cells <= _AT_ONCE
+    what = f"chunk, in points of {cells} values,"
+    require(
+        fits, what, study.space.chunk, f"at most {_AT_ONCE // cells}, or fewer models and contexts: memory holds them"
+    )
     return Plan(
         name=name, spec=spec, space=study.space, work=partial(points.compute, study),
-        reduction=study.reduction, cells=len(study.models) * len(study.context_len), metrics=len(study.metrics),
+        reduction=study.reduction, cells=cells, metrics=len(study.metrics),
         identity=" ".join(f"{item.name}={fingerprint(item)}" for item in given), sources=study_hash(spec),
         own={name: value for item in given for name, value in departures(item).items()},
     )  # fmt: skip
@@ -121,12 +129,12 @@ def _space(spec: Mapping[str, Any]) -> Space:
     for key in () if sampled else ("points", "seed"):
         if key in spec:
             raise BadInput(f"{key} stands beside method {method}; wanted it with latin or sobol only")
-    made = tuple(_axis(str(name), entry, sampled) for name, entry in axes.items())
+    made = tuple(_axis(str(name), entry, sampled, "notebook" in spec) for name, entry in axes.items())
     return Space(made, method, **{key: whole(key, spec[key]) for key in ("points", "seed", "chunk") if key in spec})
 
 
-def _axis(name: str, entry: Any, sampled: bool) -> Axis | Range:
-    """Return one axis. A bare list stands for values of the field that the axis is named after."""
+def _axis(name: str, entry: Any, sampled: bool, lists: bool) -> Axis | Range:
+    """Return one axis. A bare list stands for values of the field that the axis is named after. lists: values may be."""
     table = entry if isinstance(entry, dict) else {"values": entry}
     require_known(f"key of axis {name}", table, _LISTED if "values" in table else _RANGED)
     short = name.split(".", 1)[-1].replace(".", "_")
@@ -136,7 +144,7 @@ def _axis(name: str, entry: Any, sampled: bool) -> Axis | Range:
         raise BadInput(f"the axis name {short!r} is reserved; wanted any other")
     fields = tuple(str(field) for field in listed(table.get("fields", name)))
     if "values" in table:
-        return _listed_axis(short, fields, table["values"], table.get("labels"))
+        return _listed_axis(short, fields, table["values"], table.get("labels"), lists)
     drawn = _range(short, fields, table)
     if sampled:
         return drawn
@@ -144,7 +152,7 @@ def _axis(name: str, entry: Any, sampled: bool) -> Axis | Range:
     if points > _MOST:
         raise BadInput(f"axis {short} has {points} points; wanted at most {_MOST}")
     values = np.atleast_1d(drawn.at(np.linspace(0, 1, points))).tolist()
-    return _listed_axis(short, fields, [float(x) for x in dict.fromkeys(values)], None)
+    return _listed_axis(short, fields, [float(x) for x in dict.fromkeys(values)])
 
 
 def _range(name: str, fields: tuple[str, ...], table: Mapping[str, Any]) -> Range:
@@ -161,7 +169,7 @@ def _range(name: str, fields: tuple[str, ...], table: Mapping[str, Any]) -> Rang
     return Range(name, fields, float(low), float(high), law)
 
 
-def _listed_axis(name: str, fields: tuple[str, ...], values: Any, given: Any) -> Axis:
+def _listed_axis(name: str, fields: tuple[str, ...], values: Any, given: Any = None, lists: bool = False) -> Axis:
     """Return an axis of values, or of rows with one for each field. given: its labels, None where there are none."""
     if not isinstance(values, list) or not values:
         raise BadInput(f"axis {name} has the values {clip(values)}; wanted a list of at least one")
@@ -171,7 +179,7 @@ def _listed_axis(name: str, fields: tuple[str, ...], values: Any, given: Any) ->
         if len(row) != len(fields):
             wanted = f"one value for each of {len(fields)} fields"
             raise BadInput(f"axis {name} has a row {clip(list(row))}; wanted {wanted}")
-        if any(not isinstance(x, int | float | str) for x in row) and not fields[0].startswith("parameter."):
+        if any(not isinstance(x, int | float | str) for x in row) and not lists:
             raise BadInput(f"axis {name} has the value {clip(list(row))}; wanted numbers, names, true or false")
     if given is None:
         plain = (str(row[0]) if isinstance(row[0], list | bool) else row[0] for row in rows)

@@ -20,6 +20,7 @@ from pimllm_lib.catalog.models import from_config
 from pimllm_lib.catalog.quantities import read_text
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import require
+from pimllm_lib.core.rules import is_number
 from pimllm_lib.workload.decoder import Decoder
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -212,8 +213,7 @@ def _quantised(path: Path, table: Any) -> Storage:
 
 
 def _positive(path: Path | str, key: str, value: Any) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    require(number and 0 < value < math.inf, f"{path}: {key}", value, "a positive number")
+    require(is_number(value) and 0 < value < math.inf, f"{path}: {key}", value, "a positive number")
     return float(value)
 
 
