@@ -55,8 +55,13 @@ def save(
 
 def write(ds: xr.Dataset, path: Path) -> Path:
     """Write a dataset as netCDF-4 and return the path. Raises BadInput when it cannot be written."""
+    return files.write(path, encode(ds))
+
+
+def encode(ds: xr.Dataset) -> bytes:
+    """Return a dataset as the bytes of a netCDF-4 file."""
     encoding = {name: {"_FillValue": None, "zlib": True, "shuffle": True} for name in ds.data_vars}
-    return files.write(path, bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding)))
+    return bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding))
 
 
 def load(path: Path) -> xr.Dataset:

@@ -8,12 +8,11 @@ import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pimllm_lib.archive import code, manifest, parameters
 from pimllm_lib.archive.provenance import RUNNING, package_versions, page_hash, source_hash
-from pimllm_lib.core import files
+from pimllm_lib.core import files, scratch
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import NOTEBOOKS, notebook
 
@@ -41,17 +40,17 @@ def run(
     """
     source = notebook(slug)
     slug, given = source.stem, dict(values or {})
-    with TemporaryDirectory(prefix="pimllm.") as scratch:
-        made = Path(scratch, f"{slug}.ipynb")
+    with scratch.folder("run") as place:
+        made = place / f"{slug}.ipynb"
         content = json.loads(source.read_text(encoding="utf-8"))
         if data_only and source.parent == NOTEBOOKS:
             _keep_computing(content)
         made.write_text(json.dumps(content), encoding="utf-8")
-        _execute(source, made, {**given, "into": scratch}, progress)
-        content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed"))
+        _execute(source, made, {**given, "into": str(place)}, progress)
+        content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(str(place))[1:-1], "executed"))
         made.unlink()
         _refuse_warnings(content["cells"], slug)
-        contents = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir()) if path.is_file()}
+        contents = {path.name: path.read_bytes() for path in sorted(place.iterdir()) if path.is_file()}
     if not data_only:
         _forget_the_run(content)
         content["metadata"]["pimllm"] = _made_from(source, given, contents.get(f"{slug}.nc"))
@@ -141,7 +140,9 @@ def _local_sockets(folder: Path) -> Any:
 
     name = str(folder / "kernel")
     fits = os.name == "posix" and len(os.fsencode(name)) < _LONGEST_SOCKET
-    return Config({"KernelManager": {"transport": "ipc", "ip": name}} if fits else {})
+    return Config(
+        {"KernelManager": {"transport": "ipc", "ip": name, "connection_file": f"{name}.json"}} if fits else {}
+    )
 
 
 def _forget_the_run(content: dict[str, Any]) -> None:
