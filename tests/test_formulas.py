@@ -1,5 +1,6 @@
 """What `pimllm explain` says of how a number comes about: each formula as text gives what the function gives."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from pimllm_lib.engines import surroundings
 from pimllm_lib.report.explain import MERITS
 from pimllm_lib.system import charges
 from pimllm_lib.system.ledger import Ledger
-from pimllm_lib.workload.products import Product
+from pimllm_lib.workload.products import products
 
 PIM = pl.catalog.systems["pim-llm"]
 
@@ -157,11 +158,11 @@ def array_time(phase):
 
 def array_joules(phase):
     def case(rng):
-        cycles, mapped, pes, idle, active = rng.uniform(1, 2, 5)
-        names = {"cycles": cycles, "cycles of mapped PEs": mapped, "PEs": pes, "idle_pe_energy_j": idle,
-                 "active_pe_energy_j": active}  # fmt: skip
-        each = {"idle_pe_energy_j": idle, "active_pe_energy_j": active}
-        return names, systolic.energy({phase: cycles}, {phase: mapped}, pes=pes, **each)[phase]
+        cycles, mapped, pes, idle, active, whole = rng.uniform(1, 2, 6)
+        reported = some(rng, 0, 2)
+        each = {"idle_pe_energy_j": idle, "active_pe_energy_j": active, "measured_cycle_energy_j": whole}
+        names = each | {"cycles": cycles, "cycles of mapped PEs": mapped, "PEs": pes, "reported": reported}
+        return names, systolic.energy({phase: cycles}, {phase: mapped}, pes=pes, measured=reported, **each)[phase]
 
     return case
 
@@ -218,7 +219,8 @@ def bus(component, column):
     def case(rng):
         changes = {"bus.rate_bps": rng.uniform(1, 9), "bus.bit_j": rng.uniform(1, 9), "bus.issue_s": rng.uniform(1, 9)}
         machine, (m, k, n, count, blocks) = with_fields(PIM, changes), some(rng, 1, 99, 1, 2, 3, 4)
-        product = Product(op="x", m=m, k=k, n=n, count=count, blocks=blocks)
+        (product,) = (p for p in products(pl.catalog.models["opt-1.3b"], 1) if p.op == "x")
+        product = replace(product, m=m, k=k, n=n, count=count, blocks=blocks)
         entries = [e for e in surroundings.bus_entries(machine, [product]) if e.component == component]
         if component == "issue":
             return {"products started": count * blocks, "bus.issue_s": machine.bus.issue_s}, said(entries, "busy_s")

@@ -40,6 +40,8 @@ def waterfall(way: xr.Dataset, alone: xr.Dataset) -> Figure:
     way, alone: `ratios` of one model and context along `conventions.walk` and `conventions.alone`.
     """
     names = [str(name) for name in way.conventions.values]
+    steps = ["", *(f"{'-' if name in SLIPS else '+'} {name}" for name in ORDER)]
+    labels = [name if name == step or not step else f"{step} = {name}" for name, step in zip(names, steps, strict=True)]
     with panels(1, 2, figsize=(7.6, 5.0), sharey=True) as (drawn, axes):
         for ax, (variable, title) in zip(axes, _PANELS.items(), strict=True):
             _steps(ax, names, way[variable].values, alone[variable].values)
@@ -47,17 +49,11 @@ def waterfall(way: xr.Dataset, alone: xr.Dataset) -> Figure:
             ax.axvline(1, color="#010203", lw=0.7, alpha=0.5)
             log_ticks(ax, "x", decades(1, 3))
             ax.grid(axis="x", alpha=0.25)
-        axes[0].set_yticks(range(len(names)), _labels(names))
+        axes[0].set_yticks(range(len(names)), labels)
         axes[0].invert_yaxis()
     ends = ", ".join(f"{way.speedup.sel(conventions=n).item():.2f} {n}" for n in ("as-published", "full-system"))
     alt = f"Steps from as-published to full-system for speed-up ({ends}) and tokens per joule; rings: each step alone."
     return Figure(drawn, alt)
-
-
-def _labels(names: list[str]) -> list[str]:
-    """Return the names of the steps; one that arrives at a preset says both."""
-    steps = ["", *(f"{'-' if name in SLIPS else '+'} {name}" for name in ORDER)]
-    return [name if name == step or not step else f"{step} = {name}" for name, step in zip(names, steps, strict=True)]
 
 
 def _steps(ax: Axes, names: list[str], values: Any, alone: Any) -> None:
@@ -89,32 +85,35 @@ def answer(ratio: xr.Dataset) -> Sentence:
     )
 
 
-#: Headline -> quantity, level, and case it is judged in; each constant it may hang on.
+_ADC, _BUFFER, _CYCLE = "pim.tile.crossbar.adc.power_w", "pim.tile.buffer.access_s", "array.measured_cycle_energy_j"
+
+
+def _gain(model: str, context_len: int, conventions: str) -> dict[str, Any]:
+    return {"quantity": "energy_gain", "model": model, "context_len": context_len, "conventions": conventions}
+
+
+#: Headline, quantity and case it is judged in, and each constant it may hang on.
 HEADLINES: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
     (
         "as published, OPT-6.7B at 128 tokens gains tokens/J",
-        {"quantity": "energy_gain", "model": "opt-6.7b", "context_len": 128, "conventions": "as-published"},
-        ("pim.tile.crossbar.adc.power_w", "pim.tile.buffer.access_s", "array.measured_cycle_energy_j"),
+        _gain("opt-6.7b", 128, "as-published"),
+        (_ADC, _BUFFER, _CYCLE),
     ),
-    (
-        "as published, GPT2-355M at 4096 tokens gains tokens/J",
-        {"quantity": "energy_gain", "model": "gpt2-355m", "context_len": 4096, "conventions": "as-published"},
-        ("pim.tile.crossbar.adc.power_w", "array.measured_cycle_energy_j"),
-    ),
+    ("as published, GPT2-355M at 4096 tokens gains tokens/J", _gain("gpt2-355m", 4096, "as-published"), (_ADC, _CYCLE)),
     (
         "corrected, OPT-6.7B at 4096 tokens gains tokens/J",
-        {"quantity": "energy_gain", "model": "opt-6.7b", "context_len": 4096, "conventions": "corrected"},
-        ("pim.tile.crossbar.adc.power_w", "pim.tile.buffer.access_s", "array.measured_cycle_energy_j"),
+        _gain("opt-6.7b", 4096, "corrected"),
+        (_ADC, _BUFFER, _CYCLE),
     ),
     (
         "as a whole machine, OPT-6.7B at 128 tokens gains tokens/J",
-        {"quantity": "energy_gain", "model": "opt-6.7b", "context_len": 128, "conventions": "full-system"},
+        _gain("opt-6.7b", 128, "full-system"),
         ("pim.gated_share", "sram.leakage_w", "dram.bit_j"),
     ),
     (
         "OPT-6.7B at 128 tokens decodes ten times faster",
-        {"quantity": "speedup", "level": 10.0, "model": "opt-6.7b", "context_len": 128, "conventions": "corrected"},
-        ("pim.network_bps", "pim.tile.buffer.access_s", "array.rate_hz"),
+        _gain("opt-6.7b", 128, "corrected") | {"quantity": "speedup", "level": 10.0},
+        ("pim.network_bps", _BUFFER, "array.rate_hz"),
     ),
 )
 

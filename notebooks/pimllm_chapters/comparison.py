@@ -17,6 +17,7 @@ from pimllm_lib.report.text import Sentence, where
 UNITS = {"ops_per_s": "GOPS", "ops_per_j": "GOPS/W"}
 #: The model whose printed rows the pairings are held against.
 _QUESTIONED = "opt-6.7b"
+_OWN = (_QUESTIONED, _QUESTIONED)
 _GREY = "#777777"
 
 
@@ -96,7 +97,7 @@ def pairings(as_published: xr.Dataset, own_shapes: xr.Dataset) -> xr.DataArray:
     counts = counts.rename(model="counts")
     found = []
     for row in rows.to_dict("records"):
-        merit = {"ops_per_s": "tokens_per_s", "ops_per_j": "tokens_per_j"}[row["quantity"]]
+        merit = row["quantity"].replace("ops", "tokens")
         rates = as_published[merit].squeeze("system", drop=True).rename(model="rates")
         product = (counts * rates).sel(context_len=int(row["context_len"]), drop=True) * SCALES[row["unit"]]
         found.append((float(row["value"]) / product - 1).assign_coords(claim=f"{row['unit']}, {row['context_len']}"))
@@ -111,37 +112,30 @@ def worst(pairs: xr.DataArray) -> pd.Series:
 
 def pairing_table(pairs: xr.DataArray, best: int = 3) -> Table:
     """Return the residuals of the closest pairings, and of the model with itself, number by number."""
-    order = list(worst(pairs).index)[:best]
-    own = (_QUESTIONED, _QUESTIONED)
-    shown = [*order, *([own] if own in worst(pairs).index and own not in order else [])]
-    rows = [
+    order = list(worst(pairs).index)
+    shown = dict.fromkeys([*order[:best], *(pair for pair in order if pair == _OWN)])
+    rows = (
         {"operations of": c, "rates of": r}
-        | {str(i): f"{100 * x:+.2f} %" for i, x in pairs.sel(counts=c, rates=r).to_series().items()}
+        | {claim: f"{100 * x.item():+.2f} %" for claim, x in points(pairs.sel(counts=c, rates=r), "claim")}
         for c, r in shown
-    ]
+    )
     return Table(rows, long=True)
 
 
 def pairing_figure(pairs: xr.DataArray) -> Figure:
     """Draw the worst residual of every pairing on a log axis: a row for each model whose rates are used."""
     residual, names = worst(pairs), [str(name) for name in pairs.rates.values]
-    best, own = residual.index[0], (_QUESTIONED, _QUESTIONED)
+    best = residual.index[0]
     with panels(figsize=(7.2, 1.2 + 0.34 * len(names))) as (drawn, ax):
         for pair, value in residual.items():
-            special = pair in (best, own)
+            special = pair in (best, _OWN)
             colour, size = (SYSTEM_COLOURS["pim-llm"], 7) if special else (_GREY, 4)
             ax.plot(value, names.index(pair[1]), "o", color=colour, ms=size, mec="none", alpha=1 if special else 0.6)
-        for pair in dict.fromkeys((best, own)):
+        for pair in dict.fromkeys((best, _OWN)):
             if pair in residual.index:
-                text = f"operations of {pair[0]}: {residual[pair]:.2f} %"
-                note(
-                    ax,
-                    text,
-                    (residual[pair], names.index(pair[1])),
-                    (0, 8),
-                    ha="left" if pair == best else "center",
-                    color=SYSTEM_COLOURS["pim-llm"],
-                )
+                text, side = f"operations of {pair[0]}: {residual[pair]:.2f} %", "left" if pair == best else "center"
+                at = (residual[pair], names.index(pair[1]))
+                note(ax, text, at, (0, 8), ha=side, color=SYSTEM_COLOURS["pim-llm"])
         ax.set(xscale="log", xlabel="Largest departure from the printed numbers (%)", ylim=(len(names) - 0.5, -0.9))
         ax.set_yticks(range(len(names)), [f"rates of {name}" for name in names])
         log_ticks(ax, "x", (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000, 10000))
@@ -161,9 +155,8 @@ def hypothesis(pairs: xr.DataArray) -> Sentence:
         f"{pairs.sizes['claim']} printed numbers, within {residual.iloc[0]:.2f} %. The next is {next_counts} with rates "
         f"of {next_rates}, within {residual.iloc[1]:.2f} %."
     )
-    own = (_QUESTIONED, _QUESTIONED)
-    if own in residual:
-        text += f" {_QUESTIONED} with its own rates departs by up to {residual[own]:.0f} %."
+    if _OWN in residual:
+        text += f" {_QUESTIONED} with its own rates departs by up to {residual[_OWN]:.0f} %."
     return Sentence(text)
 
 

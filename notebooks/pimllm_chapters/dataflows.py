@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import xarray as xr
-from matplotlib.axes import Axes
 
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.report.figure import Figure, decades, label, legend, log_ticks, panels
@@ -43,41 +44,31 @@ def small_multiples(compared: xr.Dataset) -> Figure:
     """Draw each quantity relative to output stationary over context, a row a phase, for the last model."""
     one = compared.isel(model=-1).squeeze("system", drop=True)
     ratios = one / one.sel(dataflow="os")
-    phases = [str(name) for name in one.phase.values]
+    phases, contexts = [str(name) for name in one.phase.values], one.context_len.values
     with panels(
         len(phases), len(_PANELS), figsize=(7.8, 0.9 + 2.0 * len(phases)), sharex=True, sharey=True, squeeze=False
     ) as (drawn, axes):
         for row, phase in zip(axes, phases, strict=True):
             for ax, (name, (title, text)) in zip(row, _PANELS.items(), strict=True):
-                _lines(ax, ratios[name].sel(phase=phase))
+                ax.set(xscale="log", yscale="log")
+                for i, (flow, (called, colour, dash, marker)) in enumerate(_LOOKS.items()):
+                    look: dict[str, Any] = {"color": colour, "ls": dash, "marker": marker, "ms": 4 + 2 * i, "lw": 1.5}
+                    hollow = {"mfc": "none"} if i else {}  # lets lines that coincide be seen
+                    ax.plot(contexts, ratios[name].sel(phase=phase, dataflow=flow), label=called, **look, **hollow)
+                ax.margins(x=0.14)
                 first = one[name].sel(phase=phase, dataflow="os").isel(context_len=0)
                 ax.set_title(f"{title}\nOS: {text.format(first.item())}", fontsize=8.5)
             row[0].set_ylabel(f"{phase.capitalize()}, OS = 1")
-        contexts = one.context_len.values
         log_ticks(axes[0, 0], "x", contexts)
         log_ticks(axes[0, 0], "y", decades(1, 2, 5))
         for ax in axes[-1]:
             ax.tick_params(axis="x", labelrotation=90, labelsize=8.5)
         drawn.supxlabel(label(one.context_len), fontsize=10)
         legend(drawn, axes[0, 0], "upper")
-    return Figure(drawn, _described(ratios, str(one.model.item())))
-
-
-def _lines(ax: Axes, ratio: xr.DataArray) -> None:
-    """Draw one line a dataflow on log axes; hollow markers let lines that coincide be seen."""
-    ax.set(xscale="log", yscale="log")
-    for i, (flow, (name, colour, dash, marker)) in enumerate(_LOOKS.items()):
-        ax.plot(
-            ratio.context_len, ratio.sel(dataflow=flow), linestyle=dash, marker=marker, color=colour, label=name,
-            ms=4 + 2 * i, mfc=colour if i == 0 else "none", lw=1.5,
-        )  # fmt: skip
-    ax.margins(x=0.14)
-
-
-def _described(ratios: xr.Dataset, model: str) -> str:
     others = ratios.sel(dataflow=["ws", "is"])
     said = [f"{title.lower()} from {span(others[name], '.2f')}" for name, (title, _) in _PANELS.items()]
-    return f"Weight and input stationary relative to output stationary over context, {model}: {'; '.join(said)}."
+    alt = f"Weight and input stationary relative to output stationary over context, {one.model.item()}: {'; '.join(said)}."
+    return Figure(drawn, alt)
 
 
 def fewest(compared: xr.Dataset) -> Table:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 
 from pimllm_lib.core.schema import ENERGY_PARTS, SUBSYSTEMS
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, legend, log_ticks, note, panels, stacked
-from pimllm_lib.report.numbers import number, span
+from pimllm_lib.report.numbers import listed, number, span
 from pimllm_lib.report.tables import Table, crossed
 from pimllm_lib.report.text import Sentence, where
 from pimllm_lib.system.metrics import by_part, power
@@ -55,33 +54,25 @@ def parts(ds: xr.Dataset) -> Figure:
     millijoules = 1e3 * by_part(ds, "energy_j", ENERGY_PARTS)
     most = (millijoules / millijoules.sum("part")).max(["system", "conventions"])
     names = [str(name) for name in millijoules.part.values if most.sel(part=name) > 0.002]
+    systems = [str(name) for name in millijoules.system.values]
     with panels(ds.conventions.size, 1, figsize=(7.6, 0.6 + 1.3 * ds.conventions.size), squeeze=False) as (drawn, axes):
         for ax, counted in zip(axes.flat, ds.conventions.values, strict=True):
-            _bars(ax, millijoules.sel(conventions=counted), names)
+            mine = millijoules.sel(conventions=counted)
+            ends = stacked(ax, systems, {name: mine.sel(part=name).values for name in names}, _COLOURS, height=0.7)
+            for place, whole in enumerate(mine.sum("part").values):
+                note(ax, number(whole), (ends[place], place), (4, 0), va="center")
+            ax.margins(x=0.09)
+            ax.invert_yaxis()
             ax.set_title(str(counted), fontsize=10, loc="left")
         axes.flat[-1].set_xlabel("Energy of a token (mJ), a scale for each panel")
         legend(drawn, axes.flat[0], ncols=min(8, len(names)), columnspacing=1.1, handlelength=1.2)
-    sums = millijoules.sum("part")
-    told = [
-        f"{name} {float(sums.sel(conventions=name, system='tpu-llm')):.3g} and "
-        f"{float(sums.sel(conventions=name, system='pim-llm')):.3g}"
-        for name in ds.conventions.values
-    ]
+    sums = millijoules.sum("part").sel(system=["tpu-llm", "pim-llm"])
+    told = [f"{name} {listed(sums.sel(conventions=name).values, '.3g')}" for name in ds.conventions.values]
     alt = (
         f"Energy of a token by part for {ds.model.item()} at {ds.context_len.item()} tokens, in mJ for tpu-llm and pim-llm: "
         f"{'; '.join(told)}."
     )
     return Figure(drawn, alt)
-
-
-def _bars(ax: Axes, millijoules: xr.DataArray, names: list[str]) -> None:
-    """Draw a stacked bar a system, its sum written at the end."""
-    systems = [str(name) for name in millijoules.system.values]
-    ends = stacked(ax, systems, {name: millijoules.sel(part=name).values for name in names}, _COLOURS, height=0.7)
-    for place, whole in enumerate(millijoules.sum("part").values):
-        note(ax, number(whole), (ends[place], place), (4, 0), va="center")
-    ax.margins(x=0.09)
-    ax.invert_yaxis()
 
 
 def words_table(compared: xr.Dataset) -> Table:

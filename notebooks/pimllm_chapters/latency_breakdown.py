@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 
 from pimllm_lib.core.schema import LATENCY_PARTS
 from pimllm_lib.report.figure import Figure, decades, end_labels, label, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import known, span
-from pimllm_lib.report.tables import Table, crossed
+from pimllm_lib.report.tables import Table, crossed, points
 from pimllm_lib.report.text import Sentence
 from pimllm_lib.system.metrics import by_part
 
@@ -27,14 +26,18 @@ def shares(ds: xr.Dataset, system: str = "pim-llm") -> Figure:
     percent = _percent(ds.sel(system=system), _DRAWN)
     count, columns = percent.model.size, min(4, percent.model.size)
     rows = -(-count // columns)
-    with panels(rows, columns, figsize=(7.6, 0.9 + 2.0 * rows), sharex=True, sharey=True, squeeze=False) as (
-        drawn,
-        grid,
-    ):
+    places = np.arange(percent.context_len.size)
+    size = (7.6, 0.9 + 2.0 * rows)
+    with panels(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False) as (drawn, grid):
         for ax in grid.flat[count:]:
             ax.set_axis_off()
         for ax, name in zip(grid.flat, percent.model.values, strict=False):
-            _stack(ax, percent.sel(model=name))
+            bottom = np.zeros(places.size)
+            for part, heights in points(percent.sel(model=name), "part"):
+                ax.bar(places, heights.values, bottom=bottom, color=_COLOURS[part], label=part, width=0.8)
+                bottom = bottom + heights.values
+            ax.set_xticks(places, [str(n) for n in percent.context_len.values], rotation=60)
+            ax.set_ylim(0, 100)
             ax.set_title(str(name), fontsize=10)
         for ax in grid.flat[max(0, count - columns) : count]:
             ax.tick_params(labelbottom=True)
@@ -56,17 +59,6 @@ def _percent(ds: xr.Dataset, least: float) -> xr.DataArray:
     return percent.sel(part=abs(percent).max([dim for dim in percent.dims if dim != "part"]) >= least)
 
 
-def _stack(ax: Axes, percent: xr.DataArray) -> None:
-    """Draw a stacked bar a context."""
-    places, bottom = np.arange(percent.context_len.size), np.zeros(percent.context_len.size)
-    for name in percent.part.values:
-        heights = percent.sel(part=name).values
-        ax.bar(places, heights, bottom=bottom, color=_COLOURS[name], label=name, width=0.8)
-        bottom = bottom + heights
-    ax.set_xticks(places, [str(n) for n in percent.context_len.values], rotation=60)
-    ax.set_ylim(0, 100)
-
-
 def times(ds: xr.Dataset, found: xr.Dataset) -> Figure:
     """Draw the time of each part of one model over context, on log axes, and where attention reaches half."""
     table = 1e3 * by_part(ds, "latency_s", LATENCY_PARTS)
@@ -78,14 +70,8 @@ def times(ds: xr.Dataset, found: xr.Dataset) -> Figure:
             ax.plot(ds.context_len, table.sel(part=name), "-o", ms=3.5, color=_COLOURS[name])
         if np.isfinite(point):
             ax.axvline(point.item(), color="#777777", lw=1, ls=":")
-            note(
-                ax,
-                f"half at {point:.0f}",
-                (point.item(), 0.96),
-                (4, 0),
-                xycoords=("data", "axes fraction"),
-                color="#777777",
-            )
+            at = ("data", "axes fraction")
+            note(ax, f"half at {point:.0f}", (point.item(), 0.96), (4, 0), xycoords=at, color="#777777")
         log_ticks(ax, "y", decades())
         log_ticks(ax, "x", ds.context_len.values)
         ends = [(float(table.sel(part=name)[-1]), str(name), _COLOURS[name]) for name in table.part.values]

@@ -59,17 +59,14 @@ def _cells(ax: Axes, shares: np.ndarray, low: float) -> None:
             color="#000000" if grey > 0.5 else "#ffffff", fontweight="bold" if over else "normal",
         )  # fmt: skip
         if over:
-            ax.add_patch(
-                Rectangle((column + 0.04, row + 0.05), 0.92, 0.9, fill=False, edgecolor="#E69F00", linewidth=1.6)
-            )
+            ax.add_patch(Rectangle((column + 0.04, row + 0.05), 0.92, 0.9, fill=False, ec="#E69F00", lw=1.6))
 
 
 def share_answer(summary: xr.Dataset) -> Sentence:
     """Return the answer of the page: the range of both shares, and where each is over the bound."""
-    array = summary.sel(system="tpu-llm")
     parts = []
     for name, title in _PANELS.items():
-        shares = array[name]
+        shares = summary[name].sel(system="tpu-llm")
         least, most = shares.isel(shares.argmin(...)), shares.isel(shares.argmax(...))
         over = int((shares > _BOUND).sum())
         parts.append(
@@ -117,8 +114,7 @@ def head_effect(summary: xr.Dataset, headed: xr.Dataset) -> Sentence:
     """Return the share at the shortest context with and without the output head among the operations."""
     plain, counted = (ds.projection_share.isel(system=0, context_len=0) for ds in (summary, headed))
     over = [int((shares > _BOUND).sum()) for shares in (plain, counted)]
-    tokens = plain.context_len.item()
-    last = counted.isel(model=-1)
+    tokens, last = plain.context_len.item(), counted.isel(model=-1)
     return Sentence(
         f"Without the output head, {over[0]} of {plain.size} models have over {100 * _BOUND:.0f} % of their "
         f"multiply-accumulates in projections at {tokens} tokens. With it counted as work that is not one-bit, {over[1]} of "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import xarray as xr
-from matplotlib.axes import Axes
 
 from pimllm_lib.analysis.baselines import VectorUnit
 from pimllm_lib.core import joining
@@ -64,7 +63,10 @@ def lead_over_baselines(lead: xr.DataArray) -> Figure:
         for i, (context, values) in enumerate(ends.items()):
             ax.plot(values, range(len(names)), "o", color=_PIM, mfc=_PIM if i == 0 else "none", ms=6)
             note(ax, f"{context} tokens", (values[0], 0), (0, 11), color=_PIM, ha="left" if i == 0 else "right")
-        _write_leads(ax, list(ends.values()))
+        for row, pair in enumerate(zip(*(end.values for end in ends.values()), strict=True)):
+            for value in dict.fromkeys((max(pair), min(pair))):  # the larger to the right, the smaller to the left
+                by, side = (7, "left") if value == max(pair) else (-7, "right")
+                note(ax, _times(value), (value, row), (by, 0), ha=side, va="center")
         ax.set(xscale="log", xlabel="Rate of pim-llm over that of the baseline", ylim=(len(names) - 0.5, -0.9))
         ax.set_yticks(range(len(names)), names)
         low, high = lead.min().item(), lead.max().item()
@@ -74,14 +76,6 @@ def lead_over_baselines(lead: xr.DataArray) -> Figure:
     told = "; ".join(f"{n}: {a:.3g} and {b:.3g}" for n, a, b in zip(names, first.values, last.values, strict=True))
     alt = f"Lead of pim-llm in decoding rate at {' and '.join(map(str, ends))} tokens over each baseline. {told}."
     return Figure(drawn, alt)
-
-
-def _write_leads(ax: Axes, ends: list[xr.DataArray]) -> None:
-    """Write each lead beside its dot, the larger to the right and the smaller to the left."""
-    for row, values in enumerate(zip(*(end.values for end in ends), strict=True)):
-        for value in dict.fromkeys((max(values), min(values))):
-            right = value == max(values)
-            note(ax, _times(value), (value, row), (7 if right else -7, 0), ha="left" if right else "right", va="center")
 
 
 def _times(value: float) -> str:

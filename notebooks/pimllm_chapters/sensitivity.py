@@ -14,7 +14,7 @@ from pimllm_lib.analysis.claims import published
 from pimllm_lib.analysis.robustness import BANDS, SIDES
 from pimllm_lib.analysis.uncertainty import Constant
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, panels
-from pimllm_lib.report.numbers import frequency, known, number, with_unit
+from pimllm_lib.report.numbers import frequency, known, listed, number, span, with_unit
 from pimllm_lib.report.tables import Table, crossed, points
 from pimllm_lib.report.text import Sentence
 
@@ -24,10 +24,9 @@ def distributions(drawn: Sequence[Constant]) -> Table:
     rows = [
         {
             "constant": c.name,
-            **{
-                title: with_unit(c.field, value)
-                for title, value in (("nominal", c.nominal), ("from", c.low), ("to", c.high))
-            },
+            "nominal": with_unit(c.field, c.nominal),
+            "from": with_unit(c.field, c.low),
+            "to": with_unit(c.field, c.high),
             "law": c.law,
             "one draw with": "" if (shared := uncertainty.factor(c)) == c.name else shared,
             "status": c.status.replace("_", " "),
@@ -108,15 +107,14 @@ _SHOWN = 8
 def answer(ds: xr.Dataset) -> Sentence:
     """Return what is certain and what is not: signs over all pairs, bands of the first model, claims that hold."""
     pairs, first = ds.model.size * ds.context_len.size, ds.isel(model=0, context_len=0)
-    faster, thriftier = ds.faster_share, ds.thriftier_share
-    fast = f"{first.speedup.sel(band='5 %'):.3g} to {first.speedup.sel(band='95 %'):.3g}"
-    saving = f"{1 + first.energy_gain.sel(band='5 %'):.2g} to {1 + first.energy_gain.sel(band='95 %'):.2g}"
-    held = ds.holding_share.dropna("claim")
-    always = "all" if faster.min() == 1 else f"at least {frequency(faster.min())}"
+    nine = first.sel(band=["5 %", "95 %"])
+    fast, saving = span(nine.speedup), span(1 + nine.energy_gain, ".2g")
+    held, faster = ds.holding_share.dropna("claim"), ds.faster_share.min()
+    always = "all" if faster == 1 else f"at least {frequency(faster)}"
     most, none = int((held >= 0.95).sum()), int((held == 0).sum())
     return Sentence(
         f"**For each of {pairs} pairs of model and context PIM-LLM as a whole machine decodes faster in {always} of the "
-        f"draws and takes less energy in {frequency(thriftier.min())} to {frequency(thriftier.max())} of them.** For "
+        f"draws and takes less energy in {span(ds.thriftier_share, frequency)} of them.** For "
         f"{first.model.item()} at {first.context_len.item()} tokens nine draws in ten give {fast} times the tokens/s and "
         f"{saving} times the tokens/J of TPU-LLM. Of {held.size} published numbers {most} hold in 95 % of the draws or "
         f"more and {none} in none; for the other {held.size - most - none} the constants decide."
@@ -133,28 +131,24 @@ def spread(ds: xr.Dataset) -> Figure:
         for ax, (name, title) in zip(axes, _TITLES.items(), strict=True):
             value = ds[name] + (name == "energy_gain")
             for y, (model, n) in enumerate(rows):
-                _band(ax, y, value.sel(model=model, context_len=n))
+                at = value.sel(model=model, context_len=n)
+                low, middle, high = (at.sel(band=band).item() for band in BANDS)
+                ax.plot([low, high], [y, y], color=_PIM, lw=6, alpha=0.55, solid_capstyle="butt")
+                ax.plot([middle], [y], "|", color="#010203", ms=9, mew=1.6)
+                ax.plot([at.sel(band="catalog").item()], [y], "o", mfc="none", mec="#010203", ms=5)
             ax.axvline(1, color="#010203", lw=0.8, alpha=0.6)
             ax.set(xscale="log", xlabel=title)
             log_ticks(ax, "x", decades(1, 3))
             ax.grid(axis="x", alpha=0.25)
         axes[0].set_yticks(range(len(rows)), [f"{m}, {n}" for m, n in rows])
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
-    told = "; ".join(_told(ds, name, *rows[0]) for name in _TITLES)
-    alt = f"Bands over {len(rows)} pairs of model and context, 5 to 95 % of the draws. {rows[0][0]} at {rows[0][1]}: {told}."
+    model, n = rows[0]
+    first = ds.sel(model=model, context_len=n, band=["5 %", "95 %"])
+    told = "; ".join(
+        f"{title.lower()} {span(first[name] + (name == 'energy_gain'))}" for name, title in _TITLES.items()
+    )
+    alt = f"Bands over {len(rows)} pairs of model and context, 5 to 95 % of the draws. {model} at {n}: {told}."
     return Figure(drawn, alt)
-
-
-def _told(ds: xr.Dataset, name: str, model: str, context: int) -> str:
-    at = (ds[name] + (name == "energy_gain")).sel(model=model, context_len=context)
-    return f"{_TITLES[name].lower()} {at.sel(band='5 %'):.3g} to {at.sel(band='95 %'):.3g}"
-
-
-def _band(ax: Axes, y: int, value: xr.DataArray) -> None:
-    low, middle, high = (value.sel(band=band).item() for band in BANDS)
-    ax.plot([low, high], [y, y], color=_PIM, lw=6, alpha=0.55, solid_capstyle="butt")
-    ax.plot([middle], [y], "|", color="#010203", ms=9, mew=1.6)
-    ax.plot([value.sel(band="catalog").item()], [y], "o", mfc="none", mec="#010203", ms=5)
 
 
 def causes(ds: xr.Dataset, case: int = 0) -> Figure:
@@ -188,9 +182,8 @@ def _tornado(ax: Axes, swing: xr.DataArray) -> None:
 
 def _bars(ax: Axes, ds: xr.Dataset) -> None:
     """Draw the largest total indices with their intervals; the filled part is the first-order index."""
-    order = np.argsort(-ds.total_order.values)[:_SHOWN]
-    top = ds.isel(factor=order)
-    rows = range(len(order))
+    top = ds.isel(factor=np.argsort(-ds.total_order.values)[:_SHOWN])
+    rows = range(top.factor.size)
     ax.barh(rows, top.total_order, color=_PIM, alpha=0.35, height=0.6, xerr=top.total_order_error, ecolor=_GREY)
     ax.barh(rows, top.first_order.clip(min=0), color=_PIM, height=0.34)
     ax.set(xlim=(0, 1.05), ylim=(_SHOWN - 0.4, -0.6))
@@ -202,13 +195,11 @@ def leading(ds: xr.Dataset, apart: xr.Dataset, tied: Sequence[str]) -> Sentence:
 
     apart: `robustness.signs` with the constants that `tied` names drawn each for itself.
     """
-    told = "; ".join(
-        f"{word}: {_leaders(ds, name)}" for name, word in (("speedup", "speed-up"), ("energy_gain", "tokens/J"))
-    )
-    both = [f"{frequency(x.thriftier_share.min())} to {frequency(x.thriftier_share.max())}" for x in (ds, apart)]
+    told = f"speed-up: {_leaders(ds, 'speedup')}; tokens/J: {_leaders(ds, 'energy_gain')}"
+    both = [span(x.thriftier_share, frequency) for x in (ds, apart)]
     return Sentence(
         f"Mean total indices over {ds.case.size} cases, {told}. PIM-LLM takes less energy in {both[0]} of the draws; with "
-        f"the {' and '.join(tied)} untied, in {both[1]}."
+        f"the {listed(tied)} untied, in {both[1]}."
     )
 
 

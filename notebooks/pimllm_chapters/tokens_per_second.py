@@ -18,19 +18,13 @@ def rates_and_speedup(compared: xr.Dataset, claims: pd.DataFrame) -> Figure:
     fast = compared.sel(system="pim-llm")
     contexts = compared.context_len.values
     with panels(1, 2, figsize=(7.6, 4.2), width_ratios=[1, 1.25]) as (drawn, (left, right)):
-        for system, (pick, below) in {"tpu-llm": ("min", True), "pim-llm": ("max", False)}.items():
+        for system, colour in SYSTEM_COLOURS.items():
             rates = compared.tokens_per_s.sel(system=system)
-            _lines(left, rates, SYSTEM_COLOURS[system])
+            _lines(left, rates, colour)
             _rings(left, claims, "tokens_per_s", system)
-            edge = getattr(rates.isel(context_len=0), pick)().item()
-            note(
-                left,
-                system,
-                (contexts[0], edge),
-                (0, -16 if below else 8),
-                color=SYSTEM_COLOURS[system],
-                fontweight="bold",
-            )
+            first = rates.isel(context_len=0)
+            edge, up = (first.min(), -16) if system == "tpu-llm" else (first.max(), 8)
+            note(left, system, (contexts[0], edge.item()), (0, up), color=colour, fontweight="bold")
         _lines(right, fast.speedup, SYSTEM_COLOURS["pim-llm"])
         _rings(right, claims, "speedup", "pim-llm")
         ends = [(float(fast.speedup.sel(model=m)[0]), str(m), SYSTEM_COLOURS["pim-llm"]) for m in fast.model.values]
@@ -72,9 +66,8 @@ def array_shapes(summary: xr.Dataset, hybrid: xr.Dataset) -> Figure:
         ax.plot(rows, rates, "-o", color=SYSTEM_COLOURS["tpu-llm"], ms=5)
         ax.axhline(rival, color=SYSTEM_COLOURS["pim-llm"])
         note(ax, f"pim-llm: {rival:.1f} tokens/s", (rows[0], rival), (0, 6), color=SYSTEM_COLOURS["pim-llm"])
-        ax.set(
-            xscale="log", yscale="log", xlabel=f"Rows of the tpu-llm array, at {pes[0]:.0f} PEs", ylabel=label(rates)
-        )
+        ax.set(xscale="log", yscale="log", ylabel=label(rates))
+        ax.set_xlabel(f"Rows of the tpu-llm array, at {pes[0]:.0f} PEs")
         ax.invert_xaxis()
         log_ticks(ax, "x", rows)
         ax.margins(y=0.22)

@@ -157,20 +157,12 @@ def spread(ds: xr.Dataset) -> Sentence:
     return Sentence("\n".join(lines))
 
 
-def _inputs_found(ds: xr.Dataset, name: str) -> float:
-    """Return predicted over measured energy of everything in a macro that comes before its converters."""
-    one = ds.sel(macro=name)
-    sides = one.mac_j.sel(converter=USUAL), one.measured_mac_j
-    ours, theirs = (side.drop_sel(group="converters and digital").sum().item() for side in sides)
-    return float(ours / theirs)
-
-
 def meaning(published: xr.Dataset, macros: xr.Dataset) -> Sentence:
     """Return what the worst miss on the side of the inputs would change in a block of PIM-LLM."""
     block = published.isel(model=-1)
-    found = {str(name): _inputs_found(macros, str(name)) for name in macros.macro.values}
-    name = min(found, key=lambda macro: found[macro])
-    factor = 1 / found[name]
+    before = macros.drop_sel(group="converters and digital")  # all of a macro that comes before its converters
+    found = before.mac_j.sel(converter=USUAL).sum("group") / before.measured_mac_j.sum("group")
+    name, factor = found.macro.values[int(found.argmin("macro"))], 1 / found.min().item()
     more = 100 * block.input_share.item() * (factor - 1)
     return Sentence(
         f"In a block of {block.model.item()}, input converters and cells take {100 * block.input_share.item():.2f} % of the "

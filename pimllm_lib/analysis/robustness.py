@@ -94,25 +94,19 @@ def gain(ds: xr.Dataset, name: str) -> xr.DataArray:
     return value + 1 if name == "energy_gain" else value
 
 
-def threshold(claim: Mapping[str, str]) -> float:
-    """Return the smallest number that would be printed as a claim's, for one whose printed number is to be reached.
-
-    A rounded number may lie half a step of its last digit below; a truncated one and a bound are what they say.
-    """
-    half = 0.5 * 10.0 ** -int(claim["decimals"]) if claim["rounding"] == "rounded" else 0.0
-    return float(claim["value"]) - half
-
-
 def kept(claim: Mapping[str, str], computed: Any) -> Any:
     """Return where computed values, in the unit of print, keep a claim: on its side of `SIDES` of the printed number.
 
-    Raises BadInput for a quantity without a side.
+    What would be printed as the number reaches it: a rounded one may lie half a step of its last digit below, a truncated
+    one and a bound are what they say. Raises BadInput for a quantity without a side.
     """
     if claim["quantity"] not in SIDES:
         raise BadInput(f"claims of {clip(claim['quantity'])} have no side; wanted one in robustness.SIDES")
-    computed = np.asarray(computed)
-    side = SIDES[claim["quantity"]][0]
-    return computed < float(claim["value"]) if side == "below" else computed >= threshold(claim)
+    computed, printed = np.asarray(computed), float(claim["value"])
+    if SIDES[claim["quantity"]][0] == "below":
+        return computed < printed
+    half = 0.5 * 10.0 ** -int(claim["decimals"]) if claim["rounding"] == "rounded" else 0.0
+    return computed >= printed - half
 
 
 def holding(values: Mapping[str, Any]) -> xr.Dataset:

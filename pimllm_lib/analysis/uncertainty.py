@@ -18,7 +18,7 @@ from scipy.stats import qmc
 from pimllm_lib import catalog
 from pimllm_lib.catalog.quantities import quantity
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.parts import inside, with_field
+from pimllm_lib.core.parts import inside, with_fields
 from pimllm_lib.hardware import System
 
 #: The machines compared. The first is the baseline.
@@ -207,11 +207,8 @@ def _along(values: Any) -> xr.DataArray:
 
 def machine(system: System, values: Mapping[str, Any]) -> System:
     """Return a system with each constant at its value wherever the system has the part; a draw is thus the same in all."""
-    for path, part in list(_parts(system)):
-        for f in fields(part):
-            if f"{part.name}.{f.name}" in values:
-                system = with_field(system, f"{path}.{f.name}", values[f"{part.name}.{f.name}"])
-    return system
+    places = ((f"{path}.{f.name}", f"{part.name}.{f.name}") for path, part in _parts(system) for f in fields(part))
+    return with_fields(system, {path: values[name] for path, name in places if name in values})
 
 
 def machines(values: Mapping[str, Any]) -> list[System]:

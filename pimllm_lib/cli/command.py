@@ -46,15 +46,15 @@ def command(about: str, example: str, *options: Option | list[Option]) -> Callab
     return declared
 
 
-def print_json(content: Any) -> None:
-    """Print plain objects as JSON."""
-    print(json.dumps(content, indent=1))
+def json_text(content: Any) -> str:
+    """Return plain objects as commands print them."""
+    return json.dumps(content, indent=1)
 
 
 def print_rows(items: list[dict[str, Any]], *, as_json: bool) -> None:
     """Print objects as JSON, or as a table with numbers on the right."""
     if as_json or not items:
-        print_json(items) if as_json else print("nothing")
+        print(json_text(items) if as_json else "nothing")
         return
     cells = [list(items[0])] + [[_cell(value) for value in row.values()] for row in items]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pimllm_lib.cli.command import ARCHIVE, JSON, command, option, print_json, print_problems
+from pimllm_lib.cli.command import ARCHIVE, JSON, command, json_text, option, print_problems
 from pimllm_lib.cli.running import jobs
 from pimllm_lib.core.errors import BadInput, clip
 
@@ -23,7 +23,7 @@ def show(args: argparse.Namespace) -> None:
     from pimllm_lib.core import paths
 
     said = describe(paths.archive(args.archive), args.result)
-    print_json(said) if args.json else print("\n".join(lines(said)))
+    print(json_text(said) if args.json else "\n".join(lines(said)))
 
 
 @command(
@@ -47,7 +47,7 @@ def verify(args: argparse.Namespace) -> int:
         repeat=repeated if args.heavy else None, at_once=args.jobs, progress=sys.stderr.isatty(),
     )  # fmt: skip
     if args.json:
-        print_json(found.as_dict())
+        print(json_text(found.as_dict()))
         return print_problems(found.problems)
     for line in found.notes:
         print(f"note: {line}")
@@ -74,7 +74,7 @@ def attest(args: argparse.Namespace) -> int:
 
     found = attest(paths.archive(args.archive), args.results, at_once=args.jobs, progress=sys.stderr.isatty())
     if args.json:
-        print_json(vars(found))
+        print(json_text(vars(found)))
     elif not found.problems:
         print(f"{len(found.held)} results held before, {len(found.attested)} attested now")
     return print_problems(found.problems)
@@ -96,7 +96,7 @@ def diff(args: argparse.Namespace) -> int:
         new = dict.fromkeys(old, *new.values())
     changes = diff.archives(old, new)
     if args.json:
-        print_json([change.as_dict() for change in changes])
+        print(json_text([change.as_dict() for change in changes]))
     elif args.changelog:
         print(diff.changelog(changes))
     else:
@@ -118,7 +118,7 @@ def cite(args: argparse.Namespace) -> None:
 
     found = cite(paths.archive(args.archive), args.what)
     if args.json:
-        print_json(found.fields | {"text": found.text, "bibtex": found.bibtex})
+        print(json_text(found.fields | {"text": found.text, "bibtex": found.bibtex}))
     else:
         print(found.bibtex if args.bibtex else f"{found.text}\n\n{found.bibtex}")
 

@@ -44,8 +44,7 @@ def part(cls: type[T]) -> type[T]:
     """
     if "name" in cls.__annotations__:
         cls.name = declare(TEXT, "what the catalog, tables and errors call it")  # type: ignore[attr-defined]
-    made = [(name, vars(cls).get(name)) for name in cls.__annotations__]
-    declared = [(name, one) for name, one in made if isinstance(one, Field)]
+    declared = [(name, one) for name in cls.__annotations__ if isinstance(one := vars(cls).get(name), Field)]
     checks = [(name, check, one.default is None) for name, one in declared for check in one.metadata["rule"]]
     own = vars(cls).get("__post_init__")
 

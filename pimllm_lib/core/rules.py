@@ -93,7 +93,7 @@ def is_number(value: Any) -> bool:
 
 
 MAX_BITS = 16
-ANY: Rule = ()  # of what the library alone makes
+ANY: Rule = ()  # of what the library alone makes, so that it is not checked again
 PART: Rule = (_inner,)  # of the class that the field's type names
 TEXT = needs("a text", lambda value: isinstance(value, str))
 FLAG = needs(

@@ -79,7 +79,10 @@ class Component:
     joules: str = ""
 
 
-_CYCLES = "cycles x PEs x idle_pe_energy_j + cycles of mapped PEs x (active_pe_energy_j - idle_pe_energy_j)"
+_CYCLES = (
+    "reported x cycles x measured_cycle_energy_j + (1 - reported)"
+    " x (cycles x PEs x idle_pe_energy_j + cycles of mapped PEs x (active_pe_energy_j - idle_pe_energy_j))"
+)
 #: Parts of a cost. Parts sum to the whole. A row is all that the schema has about one.
 COMPONENTS: dict[str, Component] = {
     "stream": Component("array cycles in which operands stream through the mapped PEs", "array", "array", "array",

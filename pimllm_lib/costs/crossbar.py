@@ -128,9 +128,8 @@ def latency(
 
 def used_converters(on: Layout, bar: Crossbar) -> tuple[Value, Value]:
     """Return the DACs and ADCs that work in the fullest crossbar; more converters than lines count as one a line."""
-    return np.ceil(on.rows / ceil_div(bar.rows, bar.dac.per_crossbar)), np.ceil(
-        on.cols / ceil_div(bar.cols, bar.adc.per_crossbar)
-    )
+    dacs = np.ceil(on.rows / ceil_div(bar.rows, bar.dac.per_crossbar))
+    return dacs, np.ceil(on.cols / ceil_div(bar.cols, bar.adc.per_crossbar))
 
 
 def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, output_buffer: Value) -> dict[str, Value]:
@@ -153,11 +152,10 @@ def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, outp
     }
     per_pe = {name: on.tiles * on.pes * value for name, value in used.items()}
     joint = (on.pes - 1) * adcs * side.joint_w * time["joint"]
-    reading = words["input"] + words["output_read"]
-    writing = words["input"] + words["output_write"]
-    sizes = {"input_buffer": input_buffer, "output_buffer": output_buffer}
-    spent = reading * buffer_power(on, tile.buffer, tile.buffer.read_j, **sizes)
-    spent = spent + writing * buffer_power(on, tile.buffer, tile.buffer.write_j, **sizes)
+    spent = sum(
+        (words["input"] + words[output]) * buffer_power(on, tile.buffer, access_j, input_buffer, output_buffer)
+        for output, access_j in (("output_read", tile.buffer.read_j), ("output_write", tile.buffer.write_j))
+    )
     return per_pe | {"joint": on.tiles * joint, "buffer": on.tiles * spent}
 
 

@@ -53,13 +53,11 @@ class OnTiles:
         """
         if wanted & {"busy_s", "latency_s"}:
             turns = self.turns * counts
-            yield from (Work(self.op, component, value * turns) for component, value in self.times.items())
+            yield from (Work(self.op, name, value * turns) for name, value in self.times.items())
         if "energy_j" in wanted:
             spent = crossbar.energy(self.on, tile=self.tile, act_bits=self.bits, **self.buffers)
             spent |= {component: part.power_w * part.delay_s * number for component, part, number, _ in self.beside}
-            yield from (
-                Entry(self.op, component, "energy_j", joules * self.vectors) for component, joules in spent.items()
-            )
+            yield from (Entry(self.op, name, "energy_j", value * self.vectors) for name, value in spent.items())
         if "tiles" in wanted:
             yield Entry(self.op, "crossbar", "tiles", self.on.tiles * self.copies)
         if "area_m2" in wanted:

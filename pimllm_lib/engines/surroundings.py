@@ -20,11 +20,8 @@ from pimllm_lib.hardware import Dram, KvStore, Storage, System
 from pimllm_lib.workload.products import Elementwise, Product, cached
 from pimllm_lib.workload.step import Step
 
-#: Part of a system -> the convention that needs it.
-NEEDED_BY = (
-    ("sram", "memory"), ("dram", "memory"), ("storage", "memory"), ("nonlinear", "nonlinear"), ("bus", "transfers"),
-    ("storage", "transfers"),
-)  # fmt: skip
+#: Convention -> the parts of a system that it needs.
+NEEDED_BY = {"memory": ("sram", "dram", "storage"), "nonlinear": ("nonlinear",), "transfers": ("bus", "storage")}
 
 
 def surrounding_entries(system: System, step: Step, on_array: Sequence[Product], wanted: set[str]) -> Iterator[Said]:
@@ -49,9 +46,10 @@ def surrounding_entries(system: System, step: Step, on_array: Sequence[Product],
 
 def require_parts(system: System, counting: Any) -> None:
     """Raise BadInput when the conventions count a part that the system does not have."""
-    for name, convention in NEEDED_BY:
-        if getattr(counting, convention) and getattr(system, name) is None:
-            raise BadInput(f"{system.name}.{name} is missing, and {counting.name} counts {convention}; wanted one")
+    for convention, names in NEEDED_BY.items():
+        for name in names if getattr(counting, convention) else ():
+            if getattr(system, name) is None:
+                raise BadInput(f"{system.name}.{name} is missing, and {counting.name} counts {convention}; wanted one")
 
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from pimllm_lib.catalog.departures import is_catalogs
 from pimllm_lib.core.conventions import SWITCHES
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.core.parts import inside, meanings
-from pimllm_lib.core.schema import COMPONENTS, EXTENSIVE, VARIABLES
+from pimllm_lib.core.schema import COMPONENTS, VARIABLES
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
 
@@ -26,7 +26,7 @@ HOW = {"latency_s": "time", "busy_s": "time", "energy_j": "joules"}
 
 def explain(variable: str, *, system: Any, model: Any, context_len: int, conventions: Any) -> list[str]:
     """Return lines that take one number apart. Raises BadInput for a variable that cannot be, and for unknown names."""
-    known = [*MERITS, *EXTENSIVE]
+    known = [*MERITS, *(name for name, v in VARIABLES.items() if v.extensive)]
     if variable not in known:
         raise unknown("variable", variable, known)
     machine, decoder, counting = catalog.system(system), catalog.model(model), catalog.preset(conventions)
@@ -36,7 +36,7 @@ def explain(variable: str, *, system: Any, model: Any, context_len: int, convent
     value = metrics.summary(ds)[variable].item()
     place = f"{machine.name}, {decoder.name}, {context_len} tokens, {counting.name}"
     lines = [
-        f"{variable} = {value:.6g} {_shown(VARIABLES[variable].unit)}   ({place})",
+        f"{variable} = {value:.6g} {_unit(variable)}   ({place})",
         f"  {VARIABLES[variable].meaning}: {formula}",
         "",
     ]
@@ -47,7 +47,7 @@ def _parts(ds: Any, variable: str) -> list[str]:
     """Return the largest contributions to an extensive variable, with what each is and how it comes about."""
     cells = ds[variable].squeeze(["system", "model", "context_len"], drop=True).to_series()
     total = cells.sum()
-    lines = [f"{variable} = {total:.6g} {_shown(VARIABLES[variable].unit)}, of which"]
+    lines = [f"{variable} = {total:.6g} {_unit(variable)}, of which"]
     largest = cells[cells != 0].sort_values(key=abs, ascending=False)
     for (op, component), value in largest.head(12).items():
         row = COMPONENTS[component]
@@ -91,11 +91,13 @@ def _constants(machine: Any) -> list[str]:
                 continue
             said, source = value, "user"
             if isinstance(entry, dict) and is_catalogs(item, field.name):
-                said = f"{entry['value']} {_shown(entry.get('unit', ''))}".strip()
+                unit = entry.get("unit", "1")
+                said = entry["value"] if unit == "1" else f"{entry['value']} {unit}"
                 source = f"{entry['status']}: {entry['source']}, {entry.get('where') or entry.get('note', '')}"
             lines.append(f"  {item.name}.{field.name} = {said}  [{source}]  {meanings(type(item))[field.name]}")
     return lines
 
 
-def _shown(unit: str) -> str:
+def _unit(variable: str) -> str:
+    unit = VARIABLES[variable].unit
     return "" if unit == "1" else unit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,14 @@ def frequency(share: Any) -> str:
     return f"{value:{digits}} %"
 
 
-def span(values: Any, form: str = ".3g") -> str:
-    """Return the least and the greatest of some values, or the one that both are written as.
+def span(values: Any, form: str | Callable[[float], str] = ".3g") -> str:
+    """Return the least and the greatest of some values, or the one that both are written as; form: how.
 
     >>> span([3.14159, 2.71828], ".1f"), span([1.0, 1.0])
     ('2.7 to 3.1', '1')
     """
-    low, high = (f"{float(end(values)):{form}}" for end in (np.nanmin, np.nanmax))
+    ends = [float(end(values)) for end in (np.nanmin, np.nanmax)]
+    low, high = (form(end) if callable(form) else f"{end:{form}}" for end in ends)
     return low if low == high else f"{low} to {high}"
 
 

@@ -7,10 +7,9 @@ import xarray as xr
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.report.figure import Figure, legend, panels, stacked
 
-#: Subsystem -> colour, and the order they are stacked in.
 _COLOURS = {
-    "array": "#0072B2", "pim": "#D55E00", "sram": "#56B4E9", "dram": "#CC79A7", "nonlinear": "#F0E442", "bus": "#009E73",
-    "static": "#999999", "external": "#E69F00",
+    "array": "#0072B2", "pim": "#D55E00", "sram": "#56B4E9", "dram": "#CC79A7", "kv_store": "#882255", "kv_cells": "#661100",
+    "nonlinear": "#F0E442", "bus": "#009E73", "static": "#999999", "external": "#E69F00",
 }  # fmt: skip
 
 

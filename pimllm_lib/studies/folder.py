@@ -80,9 +80,12 @@ def run(
     patience_s: how long, in seconds, the cluster of a scheduler may have no worker that works.
     Raises BadInput when the folder holds another study, or the same one of other sources; Gone for those who evaluate.
     """
+    from tqdm import tqdm
+
     with executor(jobs, scheduler, sources_hash, patience_s) as pool, files.locked(into):
         kept = _claim(plan, into)
-        for chunk, made in _shown(each(plan.work, kept.missing(), pool), plan.space.count, progress):
+        done = each(plan.work, kept.missing(), pool)
+        for chunk, made in tqdm(done, total=plan.space.count, unit="chunk", disable=not progress):
             kept.write(made, chunk)
         whole = plan.reduction.of_all([kept.read(chunk) for chunk in plan.space.chunks()])
     own = {} if plan.own is None else {"user_values": json.dumps(plan.own)}  # the parameters have what varies
@@ -148,10 +151,7 @@ class _Chunks:
 
 
 def _claim(plan: Plan, into: Path) -> _Chunks:
-    """Write what is studied into the folder, by its plan and by what evaluates a chunk; return its chunks.
-
-    Raises BadInput when something else is studied there.
-    """
+    """Write what is studied into the folder and return its chunks. Raises BadInput when something else is studied there."""
     mine = {"sources": plan.sources, "study": plan.spec, "of": plan.identity, "chunks": plan.space.count}
     text = (json.dumps(mine, indent=1, sort_keys=True, default=str) + "\n").encode()
     path = into / "study.json"
@@ -162,9 +162,3 @@ def _claim(plan: Plan, into: Path) -> _Chunks:
         what = f"{into} holds another study, or this one made from other sources"
         raise BadInput(f"{what}; wanted a new or emptied folder")
     return _Chunks(plan, into, files.hash_of(text)[:16])
-
-
-def _shown(results: Any, count: int, progress: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(results, total=count, unit="chunk", disable=not progress)

@@ -148,18 +148,15 @@ def again(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
 
     Raises UnknownName for a case that no study has.
     """
-    known = {str(case): name for name, ds in found.items() for case in ds.case.values}
-    kept, now = [], []
+    known = {str(case): ds for ds in found.values() for case in ds.case.values}
     require_known("case", names, known)
-    for case in names:
-        ds = found[known[case]]
-        study = noise_study.of(dataset.parameters(ds))
-        first = {"case": [case], "training_seed": [0]}
+    losses = np.empty((2, len(names)))
+    for i, case in enumerate(names):
+        study, first = noise_study.of(dataset.parameters(known[case])), {"case": [case], "training_seed": [0]}
         point = next(chunk for chunk in study.space.chunks() if study.space.labels(chunk) == first)
-        one = noise_study.compute(replace(study, device_seeds=1), point)
-        kept.append(float(ds.held_out_loss.sel(case=case).isel(training_seed=0, device_seed=0).mean()))
-        now.append(float(one.held_out_loss.mean()))
-    data = {"archived_loss": ("again", np.array(kept)), "recomputed_loss": ("again", np.array(now))}
+        losses[0, i] = known[case].held_out_loss.sel(case=case).isel(training_seed=0, device_seed=0).mean()
+        losses[1, i] = noise_study.compute(replace(study, device_seeds=1), point).held_out_loss.mean()
+    data = {"archived_loss": ("again", losses[0]), "recomputed_loss": ("again", losses[1])}
     return annotate(xr.Dataset(data, coords={"again": list(names)}))
 
 
@@ -169,9 +166,7 @@ def repeated(studies: Mapping[str, xr.Dataset]) -> dict[str, list[str]]:
     for name in studies.keys() & TRIALS.keys():
         once = again({name: studies[name]}, TRIALS[name])
         apart = np.abs(once.recomputed_loss / once.archived_loss - 1).values.tolist()
-        found[name] = [
-            f"{name}: the loss of the first chip of {case} moved by {by:.1e} of the archived one"
-            for case, by in zip(TRIALS[name], apart, strict=True)
-            if not by <= noise_study.TOLERANCE
-        ]
+        moved = ((case, by) for case, by in zip(TRIALS[name], apart, strict=True) if not by <= noise_study.TOLERANCE)
+        what = f"{name}: the loss of the first chip of"
+        found[name] = [f"{what} {case} moved by {by:.1e} of the archived one" for case, by in moved]
     return found

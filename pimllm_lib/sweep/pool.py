@@ -38,10 +38,7 @@ def executor(
 def each(
     work: Callable[[Any], Any], items: Iterable[Any], pool: Executor | None, *, window: int = 64
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield (item, work(item)) as results come; at most `window` are under way, so that neither side fills up.
-
-    Raises Gone when those who work are gone.
-    """
+    """Yield (item, work(item)) as results come, at most `window` under way. Raises Gone when those who work are gone."""
     if pool is None:
         yield from ((item, work(item)) for item in items)
         return

@@ -10,20 +10,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from pimllm_chapters.analog_noise.words import rise
-from pimllm_lib.analog.noise.energy import (
-    CONVENTIONS,
-    FLOOR,
-    HOME,
-    LEVEL,
-    PARTS,
-    SHARES,
-    SHARING,
-    cheapest_within,
-    converters,
-    front,
-    kept,
-    knee,
-)
+from pimllm_lib.analog.noise import energy
+from pimllm_lib.analog.noise.energy import CONVENTIONS, HOME, cheapest_within, converters, front, kept, knee
 from pimllm_lib.report.figure import Figure, decades, label, log_ticks, note, panels
 from pimllm_lib.report.numbers import span
 from pimllm_lib.report.tables import Table
@@ -56,9 +44,11 @@ def _judged(ds: xr.Dataset, conventions: str) -> str:
     else:
         text = f"Under {conventions} the front of {best.attrs['front']} designs has no knee."
     if within is None:
-        return f"{text} No resolution tried is sure to stay within {100 * LEVEL:g} %."
+        return f"{text} No resolution tried is sure to stay within {100 * energy.LEVEL:g} %."
     share = (within.energy_j / home.energy_j).item()
-    return f"{text} The cheapest sure to stay within {100 * LEVEL:g} % is {_named(_knobs(within))}, at {share:.3g}."
+    return (
+        f"{text} The cheapest sure to stay within {100 * energy.LEVEL:g} % is {_named(_knobs(within))}, at {share:.3g}."
+    )
 
 
 def _reserve(ratio: float, alike: float) -> str:
@@ -78,7 +68,7 @@ def _knobs(design: xr.Dataset) -> dict[str, float]:
 
 def _named(knobs: dict[str, float]) -> str:
     rate = "full rate" if knobs["adc_rate_share"] == 1 else f"{knobs['adc_rate_share']:g} of the rate"
-    corner = (knobs["adcs_per_crossbar"], knobs["adc_rate_share"]) == (SHARING[0], SHARES[0])
+    corner = (knobs["adcs_per_crossbar"], knobs["adc_rate_share"]) == (energy.SHARING[0], energy.SHARES[0])
     end = " (the fewest and slowest tried)" if corner else ""
     return f"{knobs['adc_bits']} bits, {knobs['adcs_per_crossbar']} converters a crossbar, {rate}{end}"
 
@@ -93,7 +83,10 @@ def table(ds: xr.Dataset) -> Table:
     rows = []
     for part in converters(ds.adc_bits.values.tolist()):
         mine = ds.sel(adc_bits=[part.bits])
-        row = {"bits": str(part.bits), "converter": part.name if part.name in PARTS else f"{part.name} (assumed)"}
+        row = {
+            "bits": str(part.bits),
+            "converter": part.name if part.name in energy.PARTS else f"{part.name} (assumed)",
+        }
         for name in CONVENTIONS:
             best = kept(mine, name, Reduction("top", {"energy_j": "min"}, count=1)).isel(design=0)
             knobs = f"{best.adcs_per_crossbar.item()} at {best.adc_rate_share.item():g}"
@@ -111,7 +104,7 @@ def figure(ds: xr.Dataset) -> Figure:
     with panels(1, len(CONVENTIONS), figsize=(8.2, 4.2), sharey=True) as (drawn, axes):
         for ax, name in zip(axes, CONVENTIONS, strict=True):
             _panel(ax, ds, name)
-        axes[0].set_ylabel(f"Rise of perplexity (%; {100 * FLOOR:g} and less alike)")
+        axes[0].set_ylabel(f"Rise of perplexity (%; {100 * energy.FLOOR:g} and less alike)")
     spans = [f"{name} {_joule(e.min())} to {_joule(e.max())}" for name, e in zip(CONVENTIONS, ds.energy_j, strict=True)]
     knees = {name: knee(ds, name) for name in CONVENTIONS}
     ringed = [f"{_named(_knobs(k))} under {name}" for name, k in knees.items() if k.attrs["below_chord"] > 0]
@@ -142,7 +135,10 @@ def _panel(ax: Axes, ds: xr.Dataset, conventions: str) -> None:
     _beside(ax, "published", (scale * home.energy_j, _drawn(home)), (-6, -22), "right", _HOME)
     ax.set_title(conventions, fontsize=10, loc="left")
     ax.set(xscale="log", yscale="log", xlabel=label(ds.energy_j, unit))
-    _ticks(ax)
+    low, high = np.log10(ax.get_xlim())
+    ax.set_xlim(10 ** (low - 0.12 * (high - low)), 10 ** (high + 0.08 * (high - low)))  # room for the words
+    log_ticks(ax, "x", decades(1, 2, 3, 5))
+    log_ticks(ax, "y", decades())
 
 
 def _beside(ax: Axes, text: str, at: Any, by: tuple[int, int], side: str, colour: str | None = None) -> None:
@@ -151,12 +147,4 @@ def _beside(ax: Axes, text: str, at: Any, by: tuple[int, int], side: str, colour
 
 def _drawn(ds: xr.Dataset, end: str = "") -> NDArray[Any]:
     """Return rises in percent, no lower than the axis goes."""
-    return np.asarray(100 * np.maximum(ds[f"perplexity_rise{end}"].values, FLOOR))
-
-
-def _ticks(ax: Axes) -> None:
-    low, high = np.log10(ax.get_xlim())
-    low, high = low - 0.12 * (high - low), high + 0.08 * (high - low)  # room for the words
-    ax.set_xlim(10**low, 10**high)
-    log_ticks(ax, "x", decades(1, 2, 3, 5))
-    log_ticks(ax, "y", decades())
+    return np.asarray(100 * np.maximum(ds[f"perplexity_rise{end}"].values, energy.FLOOR))

@@ -43,17 +43,13 @@ def curves(ds: xr.Dataset) -> Figure:
             ax.set_title(title, fontsize=10, loc="left")
             ax.set_xlabel(label)
             ax.set_xscale("log")
-            _plain_ticks(ax)
+            low, high = ax.get_xlim()
+            inside = [tick for tick in decades(1, 2, 5) if low <= tick <= high]
+            log_ticks(ax, "x", inside if len(inside) < 7 else decades())
+            if high > 1e4:
+                ax.xaxis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
         _rises(axes[:, 0], axes.flat, top=TOP)
     return Figure(drawn, f"Rise of the perplexity along {len(PANELS)} departures of cells, with 95 % bands.")
-
-
-def _plain_ticks(ax: Axes) -> None:
-    low, high = ax.get_xlim()
-    inside = [tick for tick in decades(1, 2, 5) if low <= tick <= high]
-    log_ticks(ax, "x", inside if len(inside) < 7 else decades())
-    if high > 1e4:
-        ax.xaxis.set_major_formatter(lambda value, _: f"$10^{{{np.log10(value):.0f}}}$")
 
 
 def _rises(left: Sequence[Axes], every: Any, *, top: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -19,6 +18,8 @@ from pimllm_lib.studies.noise_runs import agreement
 
 #: What the names of curves of converters start with.
 _CONVERTERS = ("worst case", "4 sigma", "unit step")
+#: As it stands in the names of curves.
+_TWOS = "two's complement"
 
 
 def setting(ds: xr.Dataset, curve: str, level: float, scale: float = 1.0, unit: str = "") -> str:
@@ -45,7 +46,8 @@ def _of_models(at: xr.Dataset, scale: float = 1.0) -> str:
 
 def answer(ds: xr.Dataset) -> Sentence:
     """Return the page's answer."""
-    sigma, worst, twos = (setting(ds, curve, LEVELS[0]) for curve in _READ)
+    bits = ("4 sigma, sign-magnitude", "worst case, sign-magnitude", f"worst case, {_TWOS}")
+    sigma, worst, twos = (setting(ds, curve, LEVELS[0]) for curve in bits)
     variation, on, off = (setting(ds, curve, LEVELS[0], 100, " %") for curve in ("variation", "stuck on", "stuck off"))
     first, count = _of_models(ds.sel(curve_name="variation", level=LEVELS[0]), 100), int(ds.trials.min())
     narrow = f" {count} models leave them too narrow: by Student's t the first is {first} %." if count > 1 else ""
@@ -57,10 +59,6 @@ def answer(ds: xr.Dataset) -> Sentence:
         f"magnitude. That is for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over "
         f"models, chips and text.{narrow}"
     )
-
-
-#: Curves of converters that the answer names.
-_READ = ("4 sigma, sign-magnitude", "worst case, sign-magnitude", "worst case, two's complement")
 
 
 def shipped(ds: xr.Dataset) -> bool:
@@ -96,9 +94,9 @@ def band(at: xr.Dataset, name: str = "perplexity_rise") -> str:
     return f"{middle:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
-def by_models(at: xr.Dataset, name: str = "models_rise", scale: float = 100) -> str:
+def by_models(at: xr.Dataset, name: str = "models_rise") -> str:
     """Return an interval by Student's t over models, in %, nothing where there is none."""
-    low, high = (scale * float(at[f"{name}_{end}"]) for end in ("low", "high"))
+    low, high = (100 * float(at[f"{name}_{end}"]) for end in ("low", "high"))
     digits = 1 if max(abs(low), abs(high)) >= 10 else 2
     return "" if np.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"
 
@@ -261,10 +259,6 @@ def _dithered(ds: xr.Dataset) -> str:
     )
 
 
-#: As it stands in the names of curves.
-_TWOS = "two's complement"
-
-
 def law_found(ds: xr.Dataset) -> Sentence:
     """Return kappa and what the families of departures make of it."""
     found = families(ds)
@@ -327,16 +321,6 @@ def checked(ds: xr.Dataset, found: Mapping[str, xr.Dataset], archived: bool) -> 
 _ABSTRACT = "abstract, read at its source"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a work found; read: how much of it was seen; here: what this study has to say of it, from its numbers."""
-
-    work: str
-    says: str
-    read: str
-    here: Callable[[xr.Dataset], str]
-
-
 def _rule(ds: xr.Dataset) -> str:
     worst, sigma = (setting(ds, f"{name}, sign-magnitude", LEVELS[0]) for name in ("worst case", "4 sigma"))
     return (
@@ -376,22 +360,23 @@ def _training(ds: xr.Dataset) -> str:
     )
 
 
-FINDINGS = (
-    Finding("ISAAC, isaac2016", "rows, cell bits and input bits set the resolution: 9 bits for 256 rows, 1-bit cells and "
-            "inputs, 8 with its encoding", "second hand", _rule),
-    Finding("ReTern, retern2025", "stuck-at faults raise the perplexity of ternary models of 700M and 3B weights; its "
-            "remedies lower it by up to 35 %", _ABSTRACT, _faults),
-    Finding("NORA, nora2025", "language models stand noise of weights and are very sensitive to quantisation and additive "
-            "noise; rescaling brings the loss below 1 %", _ABSTRACT, _inputs),
-    Finding("Rasch et al., rasch2023", "noise of inputs and outputs, not of weights, has the largest impact", _ABSTRACT,
-            _inputs),
-    Finding("Analog foundation models, analogfoundation2025", "trained with noise and static ranges, models keep what 4-bit "
-            "weights and 8-bit activations have", _ABSTRACT, _training),
-    Finding("Wu et al., memristorreasoning2026", "reasoning falls markedly, and differently from task to task", _ABSTRACT,
-            lambda _: "Not tried here: a perplexity says little of it. Tolerance is a property of model and task."),
+#: Work, what it found, how much of it was seen, and what this study has to say of it, from its numbers.
+FINDINGS: tuple[tuple[str, str, str, Callable[[xr.Dataset], str]], ...] = (
+    ("ISAAC, isaac2016", "rows, cell bits and input bits set the resolution: 9 bits for 256 rows, 1-bit cells and inputs, "
+     "8 with its encoding", "second hand", _rule),
+    ("ReTern, retern2025", "stuck-at faults raise the perplexity of ternary models of 700M and 3B weights; its remedies "
+     "lower it by up to 35 %", _ABSTRACT, _faults),
+    ("NORA, nora2025", "language models stand noise of weights and are very sensitive to quantisation and additive noise; "
+     "rescaling brings the loss below 1 %", _ABSTRACT, _inputs),
+    ("Rasch et al., rasch2023", "noise of inputs and outputs, not of weights, has the largest impact", _ABSTRACT, _inputs),
+    ("Analog foundation models, analogfoundation2025", "trained with noise and static ranges, models keep what 4-bit "
+     "weights and 8-bit activations have", _ABSTRACT, _training),
+    ("Wu et al., memristorreasoning2026", "reasoning falls markedly, and differently from task to task", _ABSTRACT,
+     lambda _: "Not tried here: a perplexity says little of it. Tolerance is a property of model and task."),
 )  # fmt: skip
 
 
 def placing(ds: xr.Dataset) -> Table:
     """Return other works' findings, how much of each was seen, and what the numbers here say of it."""
-    return Table(({"work": f.work, "finds": f.says, "seen": f.read, "here": f.here(ds)} for f in FINDINGS), long=True)
+    rows = ({"work": work, "finds": says, "seen": seen, "here": here(ds)} for work, says, seen, here in FINDINGS)
+    return Table(rows, long=True)

@@ -22,6 +22,8 @@ from pimllm_lib.system.metrics import summary
 #: What a design is judged by, and which way is better.
 OBJECTIVES = {"tokens_per_s": "max", "tokens_per_j": "max", "power_w": "min", "area_m2": "min"}
 MM2 = 1e6
+#: What of an SRAM grows with its size.
+_GROWN = ("inputs_bytes", "weights_bytes", "results_bytes", "leakage_w", "area_m2")
 _CROSSBAR = "system.pim.tile.crossbar"
 
 
@@ -31,13 +33,13 @@ def space(thin: int = 1) -> Space:
     Converters and off-chip memories are whole catalog parts, so that a faster one costs what it costs. SRAM scales in
     capacity, leakage and area together. The others are free to choose: what they cost follows from the model.
     """
+    sram, scales = catalog.systems["pim-llm"].sram, (0.25, 1.0, 4.0)
+    scaled = tuple(tuple(scale * getattr(sram, name) for name in _GROWN) for scale in scales)
     axes = (
         _tied(
             "crossbar_size",
             [64, 128, 256, 512],
-            f"{_CROSSBAR}.rows",
-            f"{_CROSSBAR}.cols",
-            f"{_CROSSBAR}.dac.per_crossbar",
+            *(f"{_CROSSBAR}.{name}" for name in ("rows", "cols", "dac.per_crossbar")),
         ),
         _parts("adc", ["adc-4bit", "adc-6bit", "adc-8bit"], _CROSSBAR, ("bits", "rate_hz", "power_w", "area_m2")),
         _tied("adcs_per_crossbar", [1, 4, 8, 16, 32, 64, 128, 256], f"{_CROSSBAR}.adc.per_crossbar"),
@@ -48,7 +50,7 @@ def space(thin: int = 1) -> Space:
         _tied("array_cols", [32, 64, 128, 256, 512, 1024], "system.array.cols"),
         _tied("array_rate_hz", [1e8, 2e8, 4e8, 8e8], "system.array.rate_hz"),
         _tied("array_dataflow", ["os", "ws", "is"], "system.array.dataflow"),
-        _sram([0.25, 1.0, 4.0]),
+        Axis("sram_scale", tuple(f"system.sram.{name}" for name in _GROWN), scaled, scales),
         _parts(
             "dram", ["lpddr4x-4266", "lpddr5-6400", "lpddr5x-8533"], "system", ("bandwidth_bps", "bit_j", "standby_w")
         ),
@@ -65,20 +67,12 @@ def _parts(name: str, names: Sequence[str], where: str, taken: Sequence[str]) ->
     return Axis(name, tuple(f"{where}.{name}.{field}" for field in taken), rows, tuple(names))
 
 
-def _sram(scales: Sequence[float]) -> Axis:
-    part = catalog.systems["pim-llm"].sram
-    grown = ("inputs_bytes", "weights_bytes", "results_bytes", "leakage_w", "area_m2")
-    rows = tuple(tuple(scale * getattr(part, field) for field in grown) for scale in scales)
-    return Axis("sram_scale", tuple(f"system.sram.{field}" for field in grown), rows, tuple(scales))
-
-
 def study(space: Space, model: str, context_len: int) -> points.Study:
     """Return the study of a space at one model and context, whole machine counted, the Pareto front kept."""
     system = catalog.systems["pim-llm"]
     assert system.pim is not None
-    banked = replace(
-        system, pim=replace(system.pim, walk="banks")
-    )  # a grid without end: small crossbars take many tiles
+    # A grid without end: small crossbars take many tiles.
+    banked = replace(system, pim=replace(system.pim, walk="banks"))
     return points.Study(
         system=banked, models=(catalog.model(model),), context_len=(context_len,),
         conventions=catalog.preset("full-system"), space=space, metrics=tuple(OBJECTIVES),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
@@ -20,8 +18,10 @@ def map_of(front: xr.Dataset, both: xr.Dataset) -> Figure:
     with panels(1, 2, figsize=(8.2, 3.7), sharey=True) as (drawn, axes):
         for ax, (name, scale, unit) in zip(axes, (("power_w", 1.0, ""), ("area_m2", MM2, "mm²")), strict=True):
             ax.scatter(front[name] * scale, front.tokens_per_s, s=3, color=_GREY, alpha=0.5, linewidths=0)
-            edge = _edge(front[name].values * scale, front.tokens_per_s.values)
-            ax.plot(*edge, "-", color="#009E73", drawstyle="steps-post")
+            costs, rates = front[name].values * scale, front.tokens_per_s.values
+            order = np.lexsort((-rates, costs))
+            best = np.maximum.accumulate(rates[order])  # for at most each cost
+            ax.plot(costs[order], best, "-", color="#009E73", drawstyle="steps-post")
             for system, here in points(both, "system"):
                 ax.plot(here[name] * scale, here.tokens_per_s, "o", ms=7, color=SYSTEM_COLOURS[system])
                 by, side = ((0, 9), "center") if system == "pim-llm" else ((9, -3), "left")
@@ -38,9 +38,3 @@ def map_of(front: xr.Dataset, both: xr.Dataset) -> Figure:
         f"{both.tokens_per_s.sel(system='pim-llm').item():.3g}."
     )
     return Figure(drawn, alt)
-
-
-def _edge(costs: Any, rates: Any) -> tuple[Any, Any]:
-    """Return the best rate for at most each cost, as a line."""
-    order = np.lexsort((-rates, costs))
-    return costs[order], np.maximum.accumulate(rates[order])

@@ -50,9 +50,8 @@ def _told(design: xr.Dataset) -> dict[str, str]:
     d = {str(name): _plain(str(name), design[name].item()) for name in design.coords}
     made = (
         f"crossbars of {d['crossbar_size']}, {d['adcs_per_crossbar']} {d['adc']} each, {d['pes_per_tile']} to a tile, "
-        f"links of {d['network_bps']}, tiles at {d['power_gating']} of static power; array "
-        f"{d['array_rows']} x {d['array_cols']} {d['array_dataflow']} at {d['array_rate_hz']}; SRAM x {d['sram_scale']}, "
-        f"{d['dram']}"
+        f"links of {d['network_bps']}, tiles at {d['power_gating']} of static power; array {d['array_rows']} x "
+        f"{d['array_cols']} {d['array_dataflow']} at {d['array_rate_hz']}; SRAM x {d['sram_scale']}, {d['dram']}"
     )
     return {
         "tokens/s": f"{design.tokens_per_s.item():.3g}", "tokens/J": f"{design.tokens_per_j.item():.3g}",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from pimllm_chapters.long_context.compute import CONVENTIONS
+from pimllm_chapters.long_context.compute import CONVENTIONS, along
 from pimllm_lib import catalog
 from pimllm_lib.analysis import remedies, uncertainty
-from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value, with_fields
@@ -63,14 +64,17 @@ class Space:
 
 
 def space() -> Space:
-    """Return every combination of `KNOBS` with the area of the published digital half: what the array and the ports
-    take more, the on-chip memory has less of, in capacity, leakage and area alike.
+    """Return every combination of `KNOBS` with the area of the published digital half.
+
+    What the array and the ports take more, the on-chip memory has less of, in capacity, leakage and area alike.
     """
     home = remedies.provisioned(catalog.systems["pim-llm"])
     assert home.sram is not None
     assert home.nonlinear is not None
     given = {name: axis(**{name: values}) for name, values in KNOBS.items()}
-    system = with_fields(home, _shaped(given["shape"]) | _clocked(home, given["clock"]) | _stored(given["kv_bits"]) | {
+    columns = zip(("rows", "cols", "arrays", "row_groups"), np.array(list(SHAPES.values())).T, strict=True)
+    shapes = {f"array.{field}": given["shape"].copy(data=column) for field, column in columns}
+    system = with_fields(home, shapes | _clocked(home, given["clock"]) | _stored(given["kv_bits"]) | {
         "array.overlap": given["overlap"], "array.dataflow": given["dataflow"],
         "decoding.pack_heads": given["packed"], "decoding.splits": given["splits"],
         "dram.bandwidth_bps": _of_parts(given["memory"], "bandwidth_bps"),
@@ -89,12 +93,6 @@ def space() -> Space:
 def area(system: System) -> Value:
     """Return the area of the digital half."""
     return sum(value for *_, value in digital_area(system))
-
-
-def _shaped(shape: xr.DataArray) -> dict[str, Any]:
-    columns = np.array(list(SHAPES.values())).T
-    fields = ("array.rows", "array.cols", "array.arrays", "array.row_groups")
-    return {field: shape.copy(data=column) for field, column in zip(fields, columns, strict=True)}
 
 
 def _clocked(home: System, clock: xr.DataArray) -> dict[str, Any]:
@@ -126,23 +124,22 @@ def _rates(system: System, model: Decoder, context_len: int) -> xr.Dataset:
 
 
 def search(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> xr.Dataset:
-    """Return rate and efficiency of all designs at a context, and the rate they are to reach: dimension model and the
-    knobs.
+    """Return rate and efficiency of all designs at a context, and the rate they are to reach: dimensions model and knobs.
 
     design_tokens_per_s, design_tokens_per_j; own_tokens_per_s: the design's rate at `near`; target_tokens_per_s: the
     published machine's rate there, times `kept`.
     """
     every, home = space(), remedies.provisioned(catalog.systems["pim-llm"])
-    rows = []
-    for model in models:
+
+    def one(model: Decoder) -> xr.Dataset:
         there, short = _rates(every.system, model, at), _rates(every.system, model, near)
-        rows.append(xr.Dataset({
+        return xr.Dataset({
             "design_tokens_per_s": there.tokens_per_s, "design_tokens_per_j": there.tokens_per_j,
             "own_tokens_per_s": short.tokens_per_s,
             "target_tokens_per_s": kept * _rates(home, model, near).tokens_per_s,
-        }))  # fmt: skip
-    found: xr.Dataset = joining.concat(rows, xr.Variable("model", [model.name for model in models]))
-    return found
+        })  # fmt: skip
+
+    return along("model", {model.name: one(model) for model in models})
 
 
 def smallest(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> xr.Dataset:
@@ -154,7 +151,8 @@ def smallest(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> x
     target. Raises BadInput when none does.
     """
     every, found = space(), search(models, kept=kept, near=near, at=at)
-    own = ~_beyond(every.changes) & every.changes.notnull()
+    bought = (xr.DataArray(np.arange(len(KNOBS[name])) > 0, {name: KNOBS[name]}, name) for name in BEYOND)
+    own = ~reduce(or_, bought) & every.changes.notnull()
     reached = (found.design_tokens_per_s >= found.target_tokens_per_s).all("model") & own
     if not reached.any():
         raise BadInput(
@@ -163,23 +161,13 @@ def smallest(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> x
     best = reached & (every.changes == every.changes.where(reached).min())
     varied = ("design_tokens_per_s", "design_tokens_per_j", "own_tokens_per_s")
     wide = found[[*varied]].assign(sram_share=every.sram_share.broadcast_like(every.changes))
-    flat = wide.stack(design=list(KNOBS)).isel(design=np.flatnonzero(_flat(best)))
+    flat = wide.stack(design=list(KNOBS)).isel(design=np.flatnonzero(best.transpose(*KNOBS)))
     labels = [_label(dict(zip(KNOBS, point, strict=True))) for point in flat.design.values]
     flat = flat.drop_vars(["design", *KNOBS]).assign_coords(design=labels)
     rank = np.argsort(-np.log(flat.design_tokens_per_j).mean("model").values)
     fastest = found.design_tokens_per_s.where(every.changes.notnull()).max([d for d in KNOBS if d not in BEYOND])
     ranked = flat.isel(design=rank).assign(target_tokens_per_s=found.target_tokens_per_s, best_tokens_per_s=fastest)
     return annotate(ranked.assign_attrs(points=every.changes.size, reaching=int(reached.sum())))
-
-
-def _beyond(like: xr.DataArray) -> xr.DataArray:
-    """Return where a design changes a knob of `BEYOND`."""
-    moved = [xr.DataArray(np.arange(len(KNOBS[name])) > 0, {name: KNOBS[name]}, name) for name in BEYOND]
-    return (moved[0] | moved[1]).broadcast_like(like)
-
-
-def _flat(table: xr.DataArray) -> Any:
-    return table.transpose(*KNOBS).values.ravel()
 
 
 def _label(point: dict[str, Any]) -> str:
@@ -203,15 +191,16 @@ def draws(
     """
     values = uncertainty.sampled(uncertainty.constants(["pim-llm", system.name]), draws=count, seed=seed)
     machines = [uncertainty.machine(item, values) for item in (catalog.systems["pim-llm"], system)]
-    rows = []
-    for model in models:
-        rates = [
+
+    def one(model: Decoder) -> xr.Dataset:
+        each = (
             evaluate(system=machine, model=model, context_len=n, conventions=CONVENTIONS, variables=["latency_s"])
             for machine, n in zip(machines, (near, at), strict=True)
-        ]
-        home, there = (ds.latency_s.squeeze(["system", "model", "context_len"], drop=True) for ds in rates)
+        )
+        home, there = (ds.latency_s.squeeze(["system", "model", "context_len"], drop=True) for ds in each)
         ratio = home / there
-        rows.append(xr.Dataset({
+        return xr.Dataset({
             "kept_rate": ratio.quantile([0.05, 0.5, 0.95], dim="sample"), "holding_share": (ratio >= kept).mean("sample"),
-        }))  # fmt: skip
-    return annotate(joining.concat(rows, xr.Variable("model", [model.name for model in models])))
+        })  # fmt: skip
+
+    return annotate(along("model", {model.name: one(model) for model in models}))

@@ -52,7 +52,8 @@ def _ranked(mine: xr.Dataset) -> list[dict[str, str]]:
             f"on the improved machine, at {far}": _times(factors.sel(machine="improved", context_len=far)),
         }  # fmt: skip
         for unit, cost in paid.items():
-            told[f"{unit} more, at {at}"] = _signed(cost.sel(remedy=name).item())
+            more = cost.sel(remedy=name).item()
+            told[f"{unit} more, at {at}"] = number(more) if more <= 0 else f"+{number(more)}"
             told[f"place by tokens/s per {unit}"] = places[unit].get(name, "")
         return told
 
@@ -71,10 +72,6 @@ def _places(gained: xr.DataArray, paid: xr.DataArray) -> dict[str, str]:
 
 def _times(factor: xr.DataArray) -> str:
     return known(factor, ".2f", " x", otherwise="part of it")
-
-
-def _signed(value: float) -> str:
-    return number(value) if value <= 0 else f"+{number(value)}"
 
 
 def stack_table(stacked: xr.Dataset, setting: Setting) -> Table:

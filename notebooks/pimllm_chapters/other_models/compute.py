@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,18 +76,13 @@ def counterparts(groups: dict[str, list[Decoder]]) -> dict[str, tuple[Decoder, D
         elif name == "window":
             made["no window"] = replace(one, window=np.inf), one
         elif name == "experts":
-            wide = one.d_ff * one.experts_per_token
-            made["one FFN as wide as the active experts"] = (
-                replace(one, n_experts=1, experts_per_token=1, d_ff=wide),
-                one,
-            )
+            dense = replace(one, n_experts=1, experts_per_token=1, d_ff=one.d_ff * one.experts_per_token)
+            made["one FFN as wide as the active experts"] = dense, one
     return {what: (replace(without, name=f"{one.name}, {what}"), one) for what, (without, one) in made.items()}
 
 
 def machines(weight_bits: list[int]) -> list[System]:
-    """Return TPU-LLM and PIM-LLM with weights of each number of bits, along an axis, on a grid that holds any block
-    here.
-    """
+    """Return TPU-LLM and PIM-LLM with weights of each number of bits, along an axis, on a grid that holds any block here."""
     wide = with_field(catalog.systems["pim-llm"], "pim.grid_side", GRID_SIDE)
     bits = axis(weight_bits=weight_bits) if len(weight_bits) > 1 else weight_bits[0]
     return [with_weight_bits(system, bits) for system in (catalog.systems["tpu-llm"], wide)]
@@ -95,8 +91,8 @@ def machines(weight_bits: list[int]) -> list[System]:
 def evaluated(groups: dict[str, list[Decoder]], context_len: list[int], weight_bits: list[int]) -> xr.Dataset:
     """Return both machines on every model and counterpart, context and number of weight bits.
 
-    Dimensions: system, model, conventions, context_len and weight_bits. NaN where memory does not hold weights and
-    cache of TPU-LLM, and with it no comparison.
+    Dimensions: system, model, conventions, context_len and weight_bits. NaN where memory does not hold weights and cache of
+    TPU-LLM, and with it no comparison.
     """
     models = [model for members in groups.values() for model in members]
     models += [without for without, _ in counterparts(groups).values()]
@@ -113,10 +109,9 @@ def _of_model(model: Decoder, context_len: list[int], weight_bits: list[int], co
     """Return everything at once where memory holds it, else point by point."""
     whole = _held(model, context_len, weight_bits, counted)
     if whole is None:
-        single = [_held(model, [context], [bits], counted) for context, bits in product(context_len, weight_bits)]
         whole = xr.Dataset(coords={"context_len": context_len, "weight_bits": weight_bits})
-        for point in single:
-            if point is not None:
+        for context, bits in product(context_len, weight_bits):
+            if (point := _held(model, [context], [bits], counted)) is not None:
                 attrs = joining.united([whole.attrs, point.attrs])
                 whole = whole.combine_first(point).assign_attrs(attrs)
     if "speedup" not in whole:
@@ -127,13 +122,8 @@ def _of_model(model: Decoder, context_len: list[int], weight_bits: list[int], co
 def _held(model: Decoder, context_len: list[int], weight_bits: list[int], counted: str) -> xr.Dataset | None:
     """Return the results, None where memory does not hold weights and cache of every point."""
     try:
-        ds = evaluate(
-            system=machines(weight_bits),
-            model=model,
-            context_len=context_len,
-            conventions=[counted],
-            detail="component",
-        )
+        asked: dict[str, Any] = {"model": model, "context_len": context_len, "conventions": [counted]}
+        ds = evaluate(system=machines(weight_bits), detail="component", **asked)
     except BadInput as error:
         if "weights and key-value cache need" in str(error):
             return None
@@ -199,10 +189,8 @@ def verdict(true: xr.DataArray) -> str:
     >>> verdict(xr.DataArray([True, False, True]))
     'depends: 2 of 3'
     """
-    count = int(true.sum())
-    if not true.size:
-        return ""
-    return {true.size: "holds", 0: "fails"}.get(count, f"depends: {count} of {true.size}")
+    count, size = int(true.sum()), true.size
+    return {size: "holds", 0: "fails"}.get(count, f"depends: {count} of {size}") if size else ""
 
 
 def verdicts(ds: xr.Dataset, groups: dict[str, list[Decoder]], weight_bits: int = PUBLISHED_BITS) -> pd.DataFrame:

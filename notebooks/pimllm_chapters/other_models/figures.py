@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import xarray as xr
-from matplotlib.axes import Axes
 
 from pimllm_chapters.other_models.compute import COUNTED, published_bits
 from pimllm_lib.report.figure import Figure, decades, end_labels, label, log_ticks, panels
@@ -22,7 +22,11 @@ def lead_by_model(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
         for ax, (title, values) in zip(axes, ratios.items(), strict=True):
             for row, (shift, counted) in product(range(len(rows)), ((-0.16, "corrected"), (0.16, "full-system"))):
                 if rows[row] not in groups:
-                    _span(ax, row + shift, values.sel(model=rows[row], conventions=counted), COUNTED[counted])
+                    held = values.sel(model=rows[row], conventions=counted).dropna("context_len").values
+                    look: dict[str, Any] = {"color": COUNTED[counted], "ms": 4.5}
+                    ax.plot(held, [row + shift] * held.size, "-", color=COUNTED[counted], lw=1.2)
+                    ax.plot(held[:1], [row + shift] * held[:1].size, "o", **look)
+                    ax.plot(held[-1:], [row + shift] * held[-1:].size, "o", mfc="none", **look)
             ax.axvline(1, color="#777777", lw=0.9, ls=":")
             ax.set(xscale="log", xlabel=title)
             log_ticks(ax, "x", decades(1, 3))
@@ -40,18 +44,10 @@ def lead_by_model(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
     return Figure(drawn, alt)
 
 
-def _span(ax: Axes, row: float, values: xr.DataArray, colour: str) -> None:
-    """Draw one model's values over context: filled at the shortest, open at the longest known."""
-    known = values.dropna("context_len").values
-    if known.size:
-        ax.plot(known, [row] * known.size, "-", color=colour, lw=1.2)
-        ax.plot(known[:1], [row], "o", color=colour, ms=4.5)
-        ax.plot(known[-1:], [row], "o", color=colour, mfc="none", ms=4.5)
-
-
 def by_bits(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
-    """Draw tokens/J over TPU-LLM against the bits of a weight at the shortest context, a line for one model of each
-    family: the largest that memory holds with the most bits.
+    """Draw tokens/J over TPU-LLM against the bits of a weight at the shortest context.
+
+    A line for one model of each family: the largest that memory holds with the most bits.
     """
     here, drawn_ends = ds.isel(context_len=0).sel(system="pim-llm"), []
     with panels(1, 2, figsize=(7.6, 3.3), sharey=True) as (drawn, axes):
@@ -61,7 +57,12 @@ def by_bits(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
             ax.set_title(counted, color=COUNTED[counted], fontsize=10)
             ax.axhline(1, color="#777777", lw=0.9, ls=":")
             ax.set(xlabel=label(here.weight_bits), xticks=here.weight_bits.values, yscale="log")
-            drawn_ends.append((ax, _lines(ax, ratio, chosen)))
+            ends = []
+            for dash, model in zip(("-", "--", "-.", ":"), chosen, strict=False):
+                line = ratio.sel(model=model).dropna("weight_bits")
+                ax.plot(line.weight_bits, line, dash, marker="o", ms=3.5, color="#010203")
+                ends.append((line.values[-1], model, "#010203"))
+            drawn_ends.append((ax, ends))
         log_ticks(axes[0], "y", decades(1, 2, 5))
         for ax, ends in drawn_ends:  # places are apart on the shared axis only when all lines are drawn
             end_labels(ax, ends, here.weight_bits.values[-1], gap=0.075)
@@ -73,20 +74,9 @@ def by_bits(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
     return Figure(drawn, alt)
 
 
-def _most_held(ratio: xr.DataArray, groups: dict[str, list[Decoder]]) -> dict[str, str]:
-    """Return family -> the model that memory holds with the most bits, the largest of such."""
-    known = ratio.notnull().sum("weight_bits")
-    return {
-        name: max(enumerate(members), key=lambda pair: (int(known.sel(model=pair[1].name)), pair[0]))[1].name
-        for name, members in groups.items()
-    }
-
-
-def _lines(ax: Axes, ratio: xr.DataArray, chosen: dict[str, str]) -> list[tuple[float, str, str]]:
-    """Draw one line a family, each in its own dash; return where it ends and the model's name."""
-    ends = []
-    for dash, model in zip(("-", "--", "-.", ":"), chosen.values(), strict=False):
-        line = ratio.sel(model=model).dropna("weight_bits")
-        ax.plot(line.weight_bits, line, dash, marker="o", ms=3.5, color="#010203")
-        ends.append((line.values[-1], model, "#010203"))
-    return ends
+def _most_held(ratio: xr.DataArray, groups: dict[str, list[Decoder]]) -> list[str]:
+    """Return of each family the model that memory holds with the most bits, the largest of such."""
+    known = ratio.count("weight_bits")
+    return [
+        max(reversed([one.name for one in group]), key=lambda n: int(known.sel(model=n))) for group in groups.values()
+    ]

@@ -27,12 +27,6 @@ from pimllm_lib.workload.decoder import Decoder
 
 #: The machine with attention in memory, the recommended one that it is made of, and the best set of chapter 10.
 IN_MEMORY, RECOMMENDED, IMPROVED = "pim-attention", "pim-llm-groups", ("row groups", "packed heads", "800 MHz")
-#: Machines that are compared -> what each is.
-MACHINES = {
-    "published": "attention on the array as published", "recommended": "row groups, what chapter 10 recommends",
-    "improved": "row groups, packed heads and the faster clock, its best set that computes the same",
-    "in memory": "attention in memory, on the recommended machine", "reading alone": "the same where writing is free",
-}  # fmt: skip
 #: What makes writing free: the least that a part takes.
 FREE = {f"kv_pim.technology.cell.{name}": 1e-40 for name in ("write_s", "write_j")} | {
     "kv_pim.technology.verify_j": 0.0
@@ -90,15 +84,17 @@ class Setting:
         return technologies.fitted(self.home(IN_MEMORY), technologies.named(technology or self.technology))
 
     def machines(self, decoder: Decoder) -> dict[str, tuple[System, Decoder]]:
-        """Return the machines of `MACHINES`."""
-        held = self.in_memory()
-        found = {
-            "published": self.home("pim-llm"), "recommended": self.home(RECOMMENDED), "in memory": held,
-            "reading alone": with_fields(held, FREE),
+        """Return the machines compared: attention on the array as published, and in memory.
+
+        recommended: row groups, what chapter 10 recommends; improved: row groups, packed heads and the faster clock, its
+        best set that computes the same; in memory: on the recommended machine; reading alone: where writing is free.
+        """
+        home, held = self.home("pim-llm"), self.in_memory()
+        return {
+            "published": (home, decoder), "recommended": (self.home(RECOMMENDED), decoder),
+            "improved": remedies.put(home, decoder, IMPROVED), "in memory": (held, decoder),
+            "reading alone": (with_fields(held, FREE), decoder),
         }  # fmt: skip
-        pairs = {name: (system, decoder) for name, system in found.items()}
-        pairs["improved"] = remedies.put(self.home("pim-llm"), decoder, IMPROVED)
-        return {name: pairs[name] for name in MACHINES}
 
 
 #: What `measured` returns.
@@ -141,7 +137,7 @@ _BEHIND = {
 
 @over_models
 def compared(setting: Setting, decoder: Decoder) -> xr.Dataset:
-    """Return what the machines of `MACHINES` do: dimensions model, machine and context_len."""
+    """Return what the machines of the setting do: dimensions model, machine and context_len."""
     machines = setting.machines(decoder)
     return along("machine", {name: measured(*pair, setting.context_len) for name, pair in machines.items()})
 

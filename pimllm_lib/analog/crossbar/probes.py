@@ -76,12 +76,6 @@ def causes(crossbar: Crossbar) -> dict[str, Cause]:
     return found | {"noise of reads, one pass": Cause(with_field(crossbar, "dac.bits", 8), noisy, IDEAL)}
 
 
-def published(crossbar: Crossbar, devices: Devices) -> Cause:
-    """Return the programming of a published device, without what else is known of it."""
-    alone = replace(devices, read_noise=0.0, drift=0.0, drift_spread=0.0, drift_time=1.0)
-    return Cause(crossbar, alone, IDEAL)
-
-
 def probed(
     crossbar: Crossbar, *, fan_in: list[int], device_seeds: int, density: float, tokens: int, outputs: int
 ) -> xr.Dataset:

@@ -136,93 +136,80 @@ def _counted(on: Programmed, held: tuple[np.ndarray, np.ndarray], x: np.ndarray,
 
 
 def _per_plane(on: Programmed, x: Any, act_bits: int, adc: Converter | None, first: int, *, quiet: bool) -> Any:
-    xp, fan_out = array_namespace(x), on.ideal.shape[1]
+    xp, fan_out, largest = array_namespace(x), on.ideal.shape[1], largest_sum(on, act_bits)
     out = xp.zeros((len(x), fan_out), dtype=xp.float32, device=device(x))
     weights, passes = weights_and_passes(on, x, act_bits)
     noisy = bool(on.devices.read_noise or on.devices.output_noise)
     tall = max(TALL // len(passes), 1)  # tokens whose passes make a product tall enough to be fast
     blocks = _blocks(first, len(x)) if noisy else _blocks(0, len(x), tall)
-    sums = _packed_sums if quiet and len(passes) > 1 and _fits(on, act_bits) else _sums
+    shift = _shift(largest) if quiet and len(passes) > 1 and _fits(largest) else 0.0
+    clip = not (shift and adc is not None and adc.reaches(largest))
     for block, take, place in blocks:
         shares = [xp.astype(p[place], xp.float32) for p in passes]
-        products = (len(shares) + 1) // 2 if sums is _packed_sums else len(shares)
+        products = (len(shares) + 1) // 2 if shift else len(shares)
         width = fan_out if noisy else max(BLOCK // (products * (place.stop - place.start)), 64)
         for left in range(0, fan_out, width):
             cols = slice(left, min(left + width, fan_out))
             for number, line in enumerate(on.lines):
-                read = sums(on, line, shares, cols, adc, (block, take, number), act_bits)
+                read = _sums(on, line, shares, cols, adc, (block, take, number), shift, clip)
                 total = sum(w * r for w, r in zip(weights, read, strict=True))
                 out[place, cols] += (line.sign * (adc.lsb if adc else 1.0)) * total
     return out
 
 
+def _shift(largest: float) -> float:
+    """Return what the sums of one pass are divided by to stand behind the point of another's."""
+    return float(1 << int(2 * largest).bit_length())
+
+
+def _fits(largest: float) -> bool:
+    """Return whether the sums of two passes fit side by side into a float32."""
+    return _shift(largest) * (largest + 1) <= WHOLE
+
+
 def _sums(
     on: Programmed, line: Line, shares: list[Any], cols: slice, adc: Converter | None,
-    draw: tuple[int, slice, int], act_bits: int,
+    draw: tuple[int, slice, int], shift: float, clip: bool,
 ) -> list[Any]:  # fmt: skip
-    """Return what is read in each pass, converted tile by tile and then added."""
-    xp, tokens, noisy, (block, take, number) = array_namespace(shares[0]), len(shares[0]), on.devices, draw
-    stacked, out = xp.concat(shares), None
+    """Return what is read in each pass, converted tile by tile and then added.
+
+    shift: that of sums which are whole, where two passes share a product, one before and one behind its point; else 0.
+    """
+    xp, tokens, per_lsb = array_namespace(shares[0]), len(shares[0]), 1 / adc.lsb if adc is not None else 1.0
+    even, odd = (shares[0::2], shares[1::2]) if shift else (shares, [])
+    stacked = xp.concat([a / shift + b for a, b in zip(even, odd, strict=False)] + even[len(odd) :])
+    behind, totals = len(odd) * tokens, list[Any]()
     for tile, top in enumerate(range(0, line.weights.shape[0], on.crossbar.rows)):
         rows = slice(top, top + on.crossbar.rows)
-        current = xp.matmul(stacked[:, rows], line.weights[rows, cols])
-        if noisy.read_noise or noisy.output_noise:
-            variance = noisy.output_noise**2
-            if noisy.read_noise:
-                variance = variance + noisy.read_noise**2 * xp.matmul(stacked[:, rows] ** 2, line.squares[rows, cols])
-            noise = _noise(on, "read", (len(shares), current.shape[1]), block, take, number, tile)
-            noise = np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(current.shape)
-            current += variance**0.5 * xp.asarray(noise, device=device(current))
-        if adc is not None:
-            current *= 1 / adc.lsb
-            current = adc.convert(current)
-        out = _added(out, current)
-    return _split(out, tokens)
-
-
-def _added(total: Any, more: Any) -> Any:
-    if total is None:
-        return more
-    total += more
-    return total
-
-
-def _split(passes: Any, tokens: int) -> list[Any]:
-    return [passes[at : at + tokens] for at in range(0, len(passes), tokens)]
-
-
-def _shift(on: Programmed, act_bits: int) -> float:
-    """Return what the sums of one pass are divided by to stand behind the point of another's."""
-    return float(1 << int(2 * largest_sum(on, act_bits)).bit_length())
-
-
-def _fits(on: Programmed, act_bits: int) -> bool:
-    """Return whether the sums of two passes fit side by side into a float32."""
-    return _shift(on, act_bits) * (largest_sum(on, act_bits) + 1) <= WHOLE
-
-
-def _packed_sums(
-    on: Programmed, line: Line, shares: list[Any], cols: slice, adc: Converter | None,
-    draw: tuple[int, slice, int], act_bits: int,
-) -> list[Any]:  # fmt: skip
-    """Return the same as `_sums` for whole numbers: one pass before and one behind the point of one product."""
-    xp, tokens, shift = array_namespace(shares[0]), len(shares[0]), _shift(on, act_bits)
-    even, odd = shares[0::2], shares[1::2]
-    stacked = xp.concat([a / shift + b for a, b in zip(even, odd, strict=False)] + even[len(odd) :])
-    behind, per_lsb = len(odd) * tokens, 1 / adc.lsb if adc is not None else 1.0
-    clip = adc is not None and not adc.reaches(largest_sum(on, act_bits))
-    whole = fraction = None
-    for top in range(0, line.weights.shape[0], on.crossbar.rows):
-        rows = slice(top, top + on.crossbar.rows)
-        both = xp.matmul(stacked[:, rows], line.weights[rows, cols])
-        high = xp.round(both)
-        low = both[:behind]
-        low -= high[:behind]
-        low *= shift * per_lsb
+        current, parts = xp.matmul(stacked[:, rows], line.weights[rows, cols]), []
+        if on.devices.read_noise or on.devices.output_noise:
+            current += _read_noise(on, line, stacked, rows, cols, draw, tile)
+        if shift:
+            whole, fraction = xp.round(current), current[:behind]
+            fraction -= whole[:behind]
+            fraction *= shift * per_lsb
+            current, parts = whole, [fraction]
         if per_lsb != 1:
-            high *= per_lsb
-        if adc is not None:
-            low, high = adc.convert(low, clip=clip), adc.convert(high, clip=clip)
-        whole, fraction = _added(whole, high), _added(fraction, low)
-    before, after = _split(fraction, tokens), _split(whole, tokens)
-    return [part for pair in zip(before, after, strict=False) for part in pair] + after[len(before) :]
+            current *= per_lsb
+        parts = [part if adc is None else adc.convert(part, clip=clip) for part in (current, *parts)]
+        for total, part in zip(totals, parts, strict=False):
+            total += part
+        totals = totals or parts
+    after, *before = ([part[at : at + tokens] for at in range(0, len(part), tokens)] for part in totals)
+    if not shift:
+        return after
+    return [part for pair in zip(*before, after, strict=False) for part in pair] + after[len(odd) :]
+
+
+def _read_noise(
+    on: Programmed, line: Line, stacked: Any, rows: slice, cols: slice, draw: tuple[int, slice, int], tile: int
+) -> Any:
+    """Return the noise of one tile's currents, of its own in each pass."""
+    xp, (block, take, number) = array_namespace(stacked), draw
+    variance: Any = on.devices.output_noise**2
+    if on.devices.read_noise:
+        variance = variance + on.devices.read_noise**2 * xp.matmul(stacked[:, rows] ** 2, line.squares[rows, cols])
+    tokens, outputs = take.stop - take.start, cols.stop - cols.start
+    noise = _noise(on, "read", (len(stacked) // tokens, outputs), block, take, number, tile)
+    noise = np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(len(stacked), outputs)
+    return variance**0.5 * xp.asarray(noise, device=device(stacked))

@@ -124,9 +124,7 @@ def curve(x: np.ndarray, crossbar: Crossbar, readout: Readout, adc: Converter, *
 
 
 def _hermite(adc: Converter, spreads: np.ndarray, most: int) -> np.ndarray:
-    """Return c_0 to c_(TERMS - 1) of a converter's error at whole normal sums, and last its mean square, for each spread
-    along a last dimension.
-    """
+    """Return c_0 to c_(TERMS - 1) of the error at whole normal sums of each spread, and last its mean square."""
     sums = np.arange(-most, most + 1)
     error = adc.lsb * np.asarray(adc.convert((sums / adc.lsb).astype(np.float32)), dtype=float) - sums
     found = np.empty((*spreads.shape, TERMS + 1))

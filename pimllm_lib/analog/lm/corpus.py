@@ -26,13 +26,13 @@ class Corpus:
     differences: tuple[str, ...] = ()
 
 
-def windows(text: np.ndarray, length: int) -> np.ndarray:
+def windows(text: np.ndarray, length: int, name: str = "the text") -> np.ndarray:
     """Return the text cut into whole windows, (windows, length), one after another; the rest is left out.
 
-    Raises BadInput for a text shorter than one window.
+    Raises BadInput, by its name, for a text shorter than one window.
     """
     if len(text) < length:
-        raise BadInput(f"the text has {len(text)} tokens; wanted at least {length}, one window")
+        raise BadInput(f"{name} has {len(text)} tokens; wanted at least {length}, one window")
     return text[: len(text) // length * length].reshape(-1, length)
 
 

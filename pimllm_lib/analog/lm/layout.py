@@ -85,10 +85,7 @@ def norm(index: int, key: str, storage: Storage) -> str:
 
 
 def expected(decoder: Decoder, storage: Storage) -> Iterator[tuple[str, tuple[str, ...], tuple[int, ...]]]:
-    """Yield name, possible number types and shape of each tensor that must be there.
-
-    Raises BadInput where a packed projection has outputs that fill no byte.
-    """
+    """Yield name, possible number types and shape of each tensor. Raises BadInput for packed outputs that fill no byte."""
     for key, (_, fan_out) in sizes(decoder).items() if storage.packed else ():
         packed_rows(fan_out, f"{PROJECTIONS[key]} of {decoder.name}")
     table = (int(decoder.vocab_size), int(decoder.d_model))

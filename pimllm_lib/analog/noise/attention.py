@@ -38,9 +38,7 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
     ternary, most = replace(crossbar, weight_bits=2), (1 << softmax_bits) - 1
 
     def read(x: np.ndarray, whole: np.ndarray, place: str, window: str, act_bits: int) -> np.ndarray:
-        """Return inputs (n, k) times whole numbers (k, m) in cells, slice by slice. Every window is written to the same
-        cells.
-        """
+        """Return inputs (n, k) times whole numbers (k, m), slice by slice; every window is written to the same cells."""
         out = np.zeros((len(x), whole.shape[1]), dtype=np.float32)
         for order, part in enumerate(slices(whole, bits)):
             on = program(
@@ -85,10 +83,7 @@ def require_cacheable(crossbar: Crossbar, readout: Readout) -> None:
 
 
 def slices(whole: np.ndarray, bits: int) -> Iterator[np.ndarray]:
-    """Yield the bits of whole numbers' magnitudes, the lowest first, each with the number's sign: -1, 0 or 1, int8.
-
-    Times 1, 2, 4, ... they add up to the numbers.
-    """
+    """Yield the bits of whole numbers' magnitudes, the lowest first, with the number's sign: -1, 0 or 1, int8."""
     magnitude, sign = np.abs(whole).astype(np.int16), np.sign(whole).astype(np.int8)
     for place in range(bits - 1):
         yield ((magnitude >> place) & 1).astype(np.int8) * sign

@@ -79,21 +79,16 @@ def cases(curves: Mapping[str, Any]) -> tuple[Case, ...]:
 
 
 def _curve(name: str, entry: Any) -> list[Case]:
-    if not isinstance(entry, Mapping):
-        raise BadInput(f"it is {clip(entry)}; wanted a table with field and values, or products")
+    require(isinstance(entry, Mapping), "it", entry, "a table with field and values, or products")
     require_known("key", entry, KEYS)
     if ("field" in entry) != ("values" in entry):
         raise BadInput("it has one of field and values; wanted both, or neither")
     fixed = {key: entry[key] for key in (*PARTS, *WAYS) if key in entry}
-    changes = entry.get("set", {})
-    if not isinstance(changes, Mapping):
-        raise BadInput(f"set is {clip(changes)}; wanted a table of path: value")
-    if "field" not in entry:
-        return [_case(name, "", fixed, dict(changes))]
-    values, field = entry["values"], str(entry["field"])
+    changes, values, field = entry.get("set", {}), entry.get("values", [""]), str(entry.get("field", ""))
+    require(isinstance(changes, Mapping), "set", changes, "a table of path: value")
     if not isinstance(values, list) or not values:
         raise BadInput(f"values are {clip(values)}; wanted a list of at least one")
-    if field in (*PARTS, *WAYS):
+    if "field" not in entry or field in (*PARTS, *WAYS):
         return [_case(name, value, fixed | {field: value}, dict(changes)) for value in values]
     return [_case(name, value, fixed, dict(changes) | {field: value}) for value in values]
 

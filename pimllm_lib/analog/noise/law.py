@@ -55,8 +55,15 @@ def law(ds: xr.Dataset) -> xr.Dataset:
     ratio, rise = ds.noise_to_signal.mean("matrix"), np.log1p(ds.perplexity_rise)
     fitted = (ds.curve == FITTED) & (rise < SMALL) & (ratio > 0)
     kappa = float((rise / ratio.where(fitted)).mean())
-    kinds = _kinds(ds)
-    of_kinds = _by_kind(ds).sel(kind=list(kinds)) * xr.DataArray(list(kinds.values()), dims="kind")
+    # the mean ratio of each kind of matrix over the layers, and its rise where it lies on crossbars alone
+    of_matrix = [str(name).rpartition(".")[2] for name in ds.matrix.values]
+    means = ds.noise_to_signal.assign_coords(kind=("matrix", of_matrix)).groupby("kind").mean()
+    alone = ds.sel(case=ds.curve == BY_KIND)
+    kinds = {
+        str(kind): float(np.log1p(alone.perplexity_rise.sel(case=case)) / means.sel(case=case, kind=kind))
+        for case, kind in zip(alone.case.values, alone.setting.values, strict=True)
+    }
+    of_kinds = means.sel(kind=list(kinds)) * xr.DataArray(list(kinds.values()), dims="kind")
     about = ~ds.curve.isin(APART) & (ratio > 0)
     data = {
         "kappa": xr.DataArray(kappa), "kind_kappa": ("kind", np.array(list(kinds.values()))),
@@ -76,22 +83,6 @@ def families(ds: xr.Dataset) -> dict[str, NDArray[Any]]:
     asked = (ratio >= LEAST) & (ratio <= MOST) & (ds.curve.values != FITTED)
     found = {family: asked & of_family(ds, family) for family in FAMILIES}
     return {family: np.sort(ds.loss_rise.values[mine] / ratio[mine]) for family, mine in found.items()}
-
-
-def _by_kind(ds: xr.Dataset) -> xr.DataArray:
-    """Return the mean ratio of each kind of matrix over the layers: (case, kind)."""
-    kinds = [str(name).rpartition(".")[2] for name in ds.matrix.values]
-    means: xr.DataArray = ds.noise_to_signal.assign_coords(kind=("matrix", kinds)).groupby("kind").mean()
-    return means
-
-
-def _kinds(ds: xr.Dataset) -> dict[str, float]:
-    """Return for each kind of matrix its rise of the loss over its ratio, where it lies on crossbars alone."""
-    means, alone = _by_kind(ds), ds.sel(case=ds.curve == BY_KIND)
-    return {
-        str(kind): float(np.log1p(alone.perplexity_rise.sel(case=case)) / means.sel(case=case, kind=kind))
-        for case, kind in zip(alone.case.values, alone.setting.values, strict=True)
-    }
 
 
 def shapes(width: int, inner: int) -> list[tuple[int, int]]:

@@ -189,11 +189,10 @@ def fewest(at: NDArray[Any], rise: NDArray[Any], level: float) -> NDArray[Any]:
 
 def joined(parts: Iterable[xr.Dataset]) -> xr.Dataset:
     """Return datasets of several studies as one, along cases and curves; a case of several is that of the first."""
-    whole: xr.Dataset | None = None
-    for part in parts:
-        if whole is not None and "case" in part.dims:
-            part = part.sel(case=[name not in whole.case.values for name in part.case.values])
+    whole, *others = parts
+    for part in others:
         along = "case" if "case" in part.dims else "curve_name"
-        whole = part if whole is None else joining.concat([whole, part], along, join="outer")
-    assert whole is not None
+        if along == "case":
+            part = part.sel(case=[name not in whole.case.values for name in part.case.values])
+        whole = joining.concat([whole, part], along, join="outer")
     return whole

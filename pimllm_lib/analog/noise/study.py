@@ -171,9 +171,7 @@ def _own_text(name: str, folder: Path, model: Checkpoint) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _setting(folder: Path, name: str, windows: int) -> tuple[Checkpoint, np.ndarray, np.ndarray, int]:
-    """Return a checkpoint, the windows it is tried on, those that ranges are chosen from, none of the same text, and how
-    many tokens of a window are given.
-    """
+    """Return a checkpoint, windows it is tried on, others to choose ranges from, and how many tokens of one are given."""
     model, length = _model(folder), recipes.Recipe.window
     if name in corpus.CORPORA:
         whole = _corpus(name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pimllm_lib.analog.crossbar.readout import from_data
+from pimllm_lib.analog.lm import corpus
 from pimllm_lib.analog.lm.checkpoint import Checkpoint
 from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, on_crossbars
 from pimllm_lib.analog.lm.language import Prepare, exact, losses, zeroed
@@ -114,7 +115,4 @@ def _divided(text: Text, readout: Readout, window: int, calibration: Text | None
 
 def _windows(text: Text, window: int, most: int) -> np.ndarray:
     """Return whole windows from the start of a text, (windows, window), of at most so many tokens, and at least one."""
-    if len(text.ids) < window:
-        raise BadInput(f"{text.name} has {len(text.ids)} tokens; wanted at least {window}, one window")
-    count = max(min(most, len(text.ids)) // window, 1)
-    return text.ids[: count * window].reshape(count, window)
+    return corpus.windows(text.ids, window, text.name)[: max(most // window, 1)]
