@@ -38,9 +38,9 @@ class Program:
         return self
 
     def working(self, wanted=1):
-        """Wait until so many kernels, or else notebooks, are under way."""
+        """Wait until so many kernels are under way."""
         end = time.monotonic() + 60
-        while len(list(self.temporary.glob("*/kernel-*"))) < 5 * wanted:
+        while len(list(self.temporary.glob("*/kernel.json"))) < wanted:
             assert self.process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.02)

@@ -140,9 +140,8 @@ def _local_sockets(folder: Path) -> Any:
 
     name = str(folder / "kernel")
     fits = os.name == "posix" and len(os.fsencode(name)) < _LONGEST_SOCKET
-    return Config(
-        {"KernelManager": {"transport": "ipc", "ip": name, "connection_file": f"{name}.json"}} if fits else {}
-    )
+    sockets = {"transport": "ipc", "ip": name} if fits else {}
+    return Config({"KernelManager": {"connection_file": f"{name}.json", **sockets}})
 
 
 def _forget_the_run(content: dict[str, Any]) -> None:
