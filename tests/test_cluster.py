@@ -128,7 +128,7 @@ def client(workers=None, error=None):
 
 @pytest.mark.parametrize(
     ("there", "words"),
-    [(client(["paused", "running"]), ""), (client([]), "has no workers left; wanted 'dask worker tcp://HOST:1' on some"),
+    [(client(["paused", "running"]), ""), (client([]), "has no workers; wanted 'dask worker tcp://HOST:1' on some"),
      (client(["paused", "paused"]), "2 workers of tcp://HOST:1 take no work, as with too little memory"),
      (client(error=TimeoutError()), "the scheduler tcp://HOST:1 does not answer")],
 )  # fmt: skip

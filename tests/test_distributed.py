@@ -160,7 +160,7 @@ def test_workers_that_are_gone_are_said_after_ten_seconds_and_given_up_after_the
     lines = err.splitlines()
     assert run.returncode == 2
     assert len(lines) == 2
-    assert f"has no workers left; wanted 'dask worker {address}' on some machine; waiting up to 13 s" in lines[0]
+    assert f"has no workers; wanted 'dask worker {address}' on some machine; waiting up to 13 s" in lines[0]
     assert "for 13 s; what is done is in" in lines[1]
     assert f"'pimllm {' '.join(argv)}' goes on" in lines[1]
 

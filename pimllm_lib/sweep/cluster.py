@@ -174,16 +174,14 @@ def _require_workers(client: Any, scheduler: str, version: Callable[[], str], so
     try:
         client.wait_for_workers(1, timeout=ANSWER_S)
     except TimeoutError:
-        raise BadInput(f"the scheduler {scheduler} has no workers; {_wanted(scheduler)}") from None
+        raise BadInput(
+            _lacks(client, scheduler) or f"the workers of {scheduler} come and go; wanted one that stays"
+        ) from None
     said = _within(
         PATIENCE_S, lambda: client.run(version), f"a worker of {scheduler} does not say which sources it has"
     )
     for place in (place for place, theirs in said.items() if theirs != sources):
         raise foreign(place)
-
-
-def _wanted(scheduler: str) -> str:
-    return f"wanted 'dask worker {scheduler}' on some machine"
 
 
 def _lacks(client: Any, scheduler: str) -> str:
@@ -196,4 +194,4 @@ def _lacks(client: Any, scheduler: str) -> str:
         return ""
     if workers:
         return f"{len(workers)} workers of {scheduler} take no work, as with too little memory; wanted more of it"
-    return f"the scheduler {scheduler} has no workers left; {_wanted(scheduler)}"
+    return f"the scheduler {scheduler} has no workers; wanted 'dask worker {scheduler}' on some machine"
