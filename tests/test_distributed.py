@@ -103,11 +103,11 @@ def test_a_scheduler_without_workers_is_one_line(cluster, tmp_path, capfd):
     assert "has no workers" in capfd.readouterr().err
 
 
-def start(stack, *words, **variables):
+def start(stack, *words, cwd=None, **variables):
     """Start a scheduler or a worker until the end of a test."""
     program = [sys.executable, "-m", *map(str, words), "--host", "127.0.0.1", "--no-dashboard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = stack.enter_context(subprocess.Popen(program, env=os.environ | variables, **quiet))
+    process = stack.enter_context(subprocess.Popen(program, env=os.environ | variables, cwd=cwd, **quiet))
     stack.callback(process.kill)
     return process
 
@@ -136,7 +136,16 @@ def test_a_worker_whose_sources_double_every_number_is_refused_when_it_joins_lat
     with ExitStack() as stack:
         run = stack.enter_context(subprocess.Popen(program, stderr=subprocess.PIPE, text=True, cwd=paths.ROOT))
         chunks(tmp_path / "out", 21, run)
-        start(stack, "distributed.cli.dask_worker", address, "--nthreads", 1, "--no-nanny", PYTHONPATH=str(tmp_path))
+        start(
+            stack,
+            "distributed.cli.dask_worker",
+            address,
+            "--nthreads",
+            1,
+            "--no-nanny",
+            cwd=tmp_path,
+            PYTHONPATH=str(tmp_path),
+        )
         _, err = run.communicate(timeout=120)
     assert (run.returncode, err.count("\n")) == (2, 1)
     assert "other sources of pimllm than this machine; wanted the same everywhere; what is done is in" in err
