@@ -65,12 +65,16 @@ def save(
 
 def write(ds: xr.Dataset, path: Path) -> Path:
     """Write a dataset as netCDF-4 and return the path. Raises BadInput when it cannot be written."""
+    return files.write(path, encode(ds, path))
+
+
+def encode(ds: xr.Dataset, where: object) -> bytes:
+    """Return a dataset as the bytes of a netCDF-4 file. Raises BadInput, naming where, for text that none can hold."""
     encoding = {name: {"_FillValue": None, "zlib": True, "shuffle": True} for name in ds.data_vars}
     try:
-        content = bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding))
+        return bytes(ds.to_netcdf(engine="h5netcdf", encoding=encoding))
     except UnicodeEncodeError as error:
-        raise BadInput(f"{path} would hold the text {clip(error.object)}; wanted one that UTF-8 can hold") from None
-    return files.write(path, content)
+        raise BadInput(f"{where} would hold the text {clip(error.object)}; wanted one that UTF-8 can hold") from None
 
 
 def load(path: Path, *, most: int | None = _UNPACKED) -> xr.Dataset:

@@ -55,6 +55,7 @@ def export(folder: Path, target: Path) -> Path:
     if target.exists():
         raise BadInput(f"{target} is there already; wanted a new file name")
     files.require_file(target)
+    files.sweep([target])
     if wrong := manifest.damage(folder) or manifest.unsettled(folder) or _foreign(folder):
         raise BadInput(f"{folder} cannot be exported: {wrong[0]}; 'pimllm verify' says more")
     if (size := sum(said["bytes"] for said in manifest.load(folder).values())) > files.LONGEST:

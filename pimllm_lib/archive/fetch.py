@@ -43,6 +43,7 @@ def fetch(version: str, origin: str, into: Path, *, pinned: str | None = None, p
     listed = manifest.parse(text, f"{base}/{manifest.NAME}")
     if any("next" in said for said in listed.values()):
         raise BadInput(f"{base} was being renewed when it was copied; wanted an archive at rest")
+    files.sweep(files.inside(into, name) for name in (manifest.NAME, *listed))
     for name, said in listed.items():
         target = files.inside(into, name)
         if not (target.is_file() and manifest.entry(target) == said):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from pimllm_lib.archive import attested, dataset, diff, manifest, notebooks, parameters
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.pools import Pool
 
 
 def run(
@@ -38,7 +38,7 @@ def _side_by_side(
 
     failed: list[notebooks.NotebookFailed] = []
     with (
-        ProcessPoolExecutor(min(at_once, len(work)), mp_context=get_context("spawn")) as pool,
+        Pool(min(at_once, len(work))) as pool,
         tqdm(total=len(work), unit="notebook", disable=not progress) as bar,
     ):
         run_one = partial(notebooks.run, data_only=data_only)

@@ -9,12 +9,11 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pimllm_lib.archive import code, dataset, manifest, parameters
 from pimllm_lib.archive.provenance import RUNNING, package_versions, page_hash, source_hash
-from pimllm_lib.core import files
+from pimllm_lib.core import files, scratch
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.paths import NOTEBOOKS, notebook
@@ -46,23 +45,23 @@ def run(
     require_handles()
     source = notebook(slug)
     slug, given = source.stem, dict(values or {})
-    with TemporaryDirectory(prefix="pimllm.") as scratch:
-        made = Path(scratch, f"{slug}.ipynb")
+    with scratch.folder("run") as place:
+        made = place / f"{slug}.ipynb"
         content = json.loads(source.read_text(encoding="utf-8"))
         if data_only and source.parent == NOTEBOOKS:
             _keep_computing(content)
         try:
             made.write_text(json.dumps(content), encoding="utf-8")
-            _execute(source, made, {**given, "into": scratch}, progress)
-            content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(scratch)[1:-1], "executed"))
+            _execute(source, made, {**given, "into": str(place)}, progress)
+            content = json.loads(made.read_text(encoding="utf-8").replace(json.dumps(str(place))[1:-1], "executed"))
             made.unlink()
         except OSError as error:
-            if not str(error.filename or scratch).startswith(scratch):
+            if not str(error.filename or place).startswith(str(place)):
                 raise  # it has a name already
-            said = f"{scratch} cannot be written: {error.strerror or error}"
+            said = f"{place} cannot be written: {error.strerror or error}"
             raise BadInput(f"{said}; TMPDIR names another folder for what a run needs meanwhile") from None
         _refuse_warnings(content["cells"], slug)
-        contents = _saved(Path(scratch), slug, own=source.parent == NOTEBOOKS)
+        contents = _saved(place, slug, own=source.parent == NOTEBOOKS)
     if not data_only:
         _forget_the_run(content)
         content["metadata"]["pimllm"] = _made_from(source, given, contents.get(f"{slug}.nc"))
@@ -186,7 +185,8 @@ def _local_sockets(folder: Path) -> Any:
 
     name = str(folder / "kernel")
     fits = os.name == "posix" and len(os.fsencode(name)) < _LONGEST_SOCKET
-    return Config({"KernelManager": {"transport": "ipc", "ip": name}} if fits else {})
+    sockets = {"transport": "ipc", "ip": name} if fits else {}
+    return Config({"KernelManager": {"connection_file": f"{name}.json", **sockets}})
 
 
 def _forget_the_run(content: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import xarray as xr
 
 from pimllm_lib.analysis import claims
 from pimllm_lib.archive import attested, dataset, diff, jobs, manifest, notebooks, parameters, provenance, versions
-from pimllm_lib.core import files, paths
+from pimllm_lib.core import files, paths, scratch
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import ALWAYS, SCHEMA_VERSION, VARIABLES
 
@@ -160,8 +159,8 @@ def recomputed(wanted: Mapping[str, Mapping[str, Any]], at_once: int, progress: 
     Raises NotebookFailed where a cell raises, BadInput for parameters that the notebook does not have.
     """
     todo = {name: parameters.check(name, values) for name, values in wanted.items()}
-    with TemporaryDirectory(prefix="pimllm-verify.") as scratch:
-        made = list(jobs.run(todo, Path(scratch), at_once, data_only=True, progress=progress))
+    with scratch.folder("verify") as place:
+        made = list(jobs.run(todo, place, at_once, data_only=True, progress=progress))
         return {path.stem: dataset.load(path) for path in made}
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from pimllm_lib import __version__
 from pimllm_lib.cli import evaluation, listing, noise, results, running, sweeping, training
+from pimllm_lib.core import processes
 from pimllm_lib.core.errors import BadInput, one_line
 
 #: How a negative number, or a list of numbers that starts with one, begins; no option does.
@@ -30,11 +31,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0; 1 when a check or a notebook fails; 2 for bad input, in one line on stderr."""
+    """Run one command. Returns 0; 1 when a check or a notebook fails; 2 for bad input, in one line on stderr.
+
+    argv: as given by a caller, whose signals stay its own; None as the program, which signals end.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a letter gets its escape, no traceback
             stream.reconfigure(errors="backslashreplace")
     _keep_order()
+    if argv is None:
+        processes.heed()
     try:
         args = _parser().parse_args(argv)
         code = int(args.run(args) or 0)
@@ -46,13 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         said, code = "interrupted", 130
-    except OSError as error:
-        name, what = error.filename, error.strerror or str(error) or type(error).__name__
-        said, code = what if name is None or isinstance(name, int) else f"{os.fsdecode(name)}: {what}", 2
-    except (BadInput, MemoryError) as error:
-        said, code = str(error) or type(error).__name__, 2
+    except (BadInput, OSError, MemoryError) as error:
+        said, code = _said(error), 2
     print(f"pimllm: {one_line(said)}", file=sys.stderr)
     return code
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says, of one of the system with the file that it is about."""
+    name, what = (
+        getattr(error, "filename", None),
+        getattr(error, "strerror", None) or str(error) or type(error).__name__,
+    )
+    return what if name is None or isinstance(name, int) else f"{os.fsdecode(name)}: {what}"
 
 
 def _keep_order() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from pimllm_lib.cli.running import count
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.errors import BadInput, clip
 
 
 def _add_sweep(commands: Any) -> None:
@@ -27,7 +28,15 @@ def _add_sweep(commands: Any) -> None:
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--jobs", type=count, default=1, metavar="N", help="processes on this machine (default 1)")
     who.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a running Dask scheduler")
+    add("--patience", type=_seconds, default=60.0, metavar="S",
+        help="seconds that a cluster may have no worker that works (default 60)")  # fmt: skip
     parser.set_defaults(run=sweep)
+
+
+def _seconds(text: str) -> float:
+    if not text.replace(".", "", 1).isdecimal() or not 1 <= float(text) <= 1e6:
+        raise argparse.ArgumentTypeError(f"got {clip(text)}; wanted seconds from 1 to 1e6")
+    return float(text)
 
 
 def sweep(args: argparse.Namespace) -> None:
@@ -35,6 +44,7 @@ def sweep(args: argparse.Namespace) -> None:
     from pimllm_lib.archive import jobs
     from pimllm_lib.core import paths
     from pimllm_lib.studies import folder, study_file
+    from pimllm_lib.sweep.cluster import Gone
 
     path = paths.users(args.study)
     into = None if args.check else _target(args, path)
@@ -44,8 +54,19 @@ def sweep(args: argparse.Namespace) -> None:
         return
     if args.archive and plan.name != path.stem:
         raise BadInput(f"{path} is named {plan.name}; wanted the name of its file, {path.stem}, as the archive has it")
-    made = folder.run(plan, into, jobs=args.jobs, scheduler=args.scheduler, progress=sys.stderr.isatty())
+    who = {"jobs": args.jobs, "scheduler": args.scheduler, "patience_s": args.patience}
+    try:
+        made = folder.run(plan, into, **who, progress=sys.stderr.isatty())
+    except Gone as error:
+        raise BadInput(f"{error}; what is done is in {into}, and '{_again(args)}' goes on") from None
     print(*(jobs.keep(path, made, paths.DATA) if args.archive else [made]), sep="\n")
+
+
+def _again(args: argparse.Namespace) -> str:
+    """Return the command that goes on."""
+    where = ["--archive"] if args.archive else ["--into", args.into]
+    who = ["--scheduler", args.scheduler] if args.scheduler else ["--jobs", str(args.jobs)]
+    return shlex.join(["pimllm", "sweep", args.study, *where, *who])
 
 
 def _target(args: argparse.Namespace, study: Path) -> Path:

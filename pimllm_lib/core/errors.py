@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,6 +38,12 @@ def one_line(text: str) -> str:
     'a\\\\nb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def note(text: str) -> None:
+    """Say on stderr, in one line, what a run that goes on wants to be known."""
+    sys.stderr.write(f"pimllm: {one_line(text)}\n")
+    sys.stderr.flush()
 
 
 def clip(value: Any, limit: int = 60) -> str:

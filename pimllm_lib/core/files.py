@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, BinaryIO
 
 from pimllm_lib.core.errors import BadInput, clip
 
@@ -32,7 +32,7 @@ def write(path: Path, content: bytes) -> Path:
         _require_plain(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with scratch.open("wb") as file:
+            with _opened(scratch) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -45,11 +45,39 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
+def _opened(scratch: Path) -> BinaryIO:
+    """Open a new file, held: a sweep that came before the lock has removed it, and it is opened again."""
+    while True:
+        file = scratch.open("wb")
+        hold(file.fileno(), wait=True)
+        if scratch.exists():
+            return file
+        file.close()
+
+
+def hold(handle: int, *, wait: bool = False) -> bool:
+    """Lock an open file or folder for as long as this process lives, where the system can. Returns whether it is ours.
+
+    wait: for another process to let go of it.
+    """
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+
+        flock(handle, LOCK_EX if wait else LOCK_EX | LOCK_NB)
+    except (ImportError, OSError):  # Windows has none, some network drives neither
+        return False
+    return True
+
+
 def sweep(paths: Iterable[Path]) -> None:
-    """Remove what runs that were killed left of these files. Their folder is to be locked, so that nobody writes them."""
+    """Remove what runs that were killed left of these files, not what others write. A name of "*" is all of a folder."""
     for path in paths:
-        for left in path.parent.glob(f".{path.name}.*.part"):
-            left.unlink(missing_ok=True)
+        start = "." if path.name == "*" else f".{path.name}."
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        for left in [one for one in beside if one.name.startswith(start) and one.suffix == ".part"]:
+            with suppress(OSError), left.open("rb") as file:
+                if hold(file.fileno()):
+                    left.unlink(missing_ok=True)
 
 
 def _require_plain(path: Path) -> None:

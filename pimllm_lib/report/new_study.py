@@ -72,6 +72,7 @@ def write(name: str, *, system: str, model: str, folder: Path) -> Path:
     cells = [_cell(i, kind, tag, source.format(**words)) for i, (kind, tag, source) in enumerate(_CELLS)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    files.sweep([path])
     return files.write(path, (json.dumps(notebook, indent=1) + "\n").encode())
 
 

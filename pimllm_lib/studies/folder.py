@@ -1,6 +1,6 @@
 """Studies on disk: a folder holds what came out of one, chunk by chunk, and goes on where it stopped.
 
-A chunk says of which study it is and which points it holds, and counts only then.
+A chunk counts only with the seal that this study gave to its content at its place.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.archive.provenance import sources_hash
-from pimllm_lib.core import files
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core import files, scratch
+from pimllm_lib.core.errors import BadInput, note
+from pimllm_lib.sweep.cluster import PATIENCE_S
 from pimllm_lib.sweep.pool import each, executor
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Chunk, Space
+
+#: Bytes of the digest that a chunk's file ends in.
+_SEAL = 32
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,18 @@ def estimate(plan: Plan) -> dict[str, Any]:
     return said | {"bytes": kept, "minutes": minutes}
 
 
-def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, progress: bool = False) -> Path:
+def run(
+    plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, patience_s: float = PATIENCE_S,
+    progress: bool = False,
+) -> Path:  # fmt: skip
     """Run a study into a folder and return the path of its result; chunks that are there already are not run again.
 
-    Raises BadInput when the folder holds another study, or the same one of other sources, or a chunk of such.
+    patience_s: how long, in seconds, the cluster of a scheduler may have no worker that works.
+    Raises BadInput when the folder holds another study, or the same one of other sources; Gone for those who evaluate.
     """
     from tqdm import tqdm
 
-    with executor(jobs, scheduler, sources_hash) as pool, files.locked(into):
+    with executor(jobs, scheduler, sources_hash, patience_s) as pool, files.locked(into):
         kept = _claim(plan, into)
         done = each(plan.work, kept.missing(), pool)
         for chunk, made in tqdm(done, total=plan.space.count, unit="chunk", disable=not progress):
@@ -82,16 +89,20 @@ def run(plan: Plan, into: Path, *, jobs: int = 1, scheduler: str | None = None, 
         whole = plan.reduction.of_all([kept.read(chunk) for chunk in plan.space.chunks()])
     own = {} if plan.own is None else {"user_values": json.dumps(plan.own)}  # the parameters have what varies
     whole = (plan.finish(whole) if plan.finish else whole).assign_attrs(own | {"fingerprints": plan.identity})
-    with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
+    with scratch.folder("sweep") as place:
         made = dataset.save(
-            whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=scratch, source=plan.sources
+            whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=place, source=plan.sources
         )  # fmt: skip
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
 
 
 @dataclass(frozen=True)
 class _Chunks:
-    """What is kept of each chunk of a plan below a folder. study: the hash of what is studied, sources included."""
+    """What is kept of each chunk of a plan below a folder. study: the hash of what is studied, sources included.
+
+    A file ends in a seal, the digest of its content and of its place: study, number, points. HDF5 ignores what comes after
+    its data, and what is not as it was written is never given to it.
+    """
 
     plan: Plan
     into: Path
@@ -100,43 +111,41 @@ class _Chunks:
     def _path(self, chunk: Chunk) -> Path:
         return self.into / "chunks" / f"{chunk.index:06d}.nc"
 
-    def _stamp(self, chunk: Chunk) -> dict[str, str]:
-        return {"study": self.study, "points": json.dumps(chunk.slices)}
+    def _seal(self, chunk: Chunk, content: bytes) -> bytes:
+        place = json.dumps([self.study, chunk.index, chunk.slices]).encode()
+        return sha256(place + content).digest()
 
     def write(self, ds: xr.Dataset, chunk: Chunk) -> None:
         """Write what is kept of a chunk."""
-        dataset.write(ds.assign_attrs(self._stamp(chunk)), self._path(chunk))
+        content = dataset.encode(ds, self._path(chunk))
+        files.write(self._path(chunk), content + self._seal(chunk, content))
 
     def missing(self) -> list[Chunk]:
-        """Return the chunks that are not there. Raises BadInput for one that is and is not ours, before any work."""
+        """Return the chunks that are not there, and those that are not as they were written, which is said on stderr."""
         todo = []
         for chunk in self.plan.space.chunks():
-            if self._path(chunk).is_file():
-                self.read(chunk)
-            else:
-                todo.append(chunk)
+            path = self._path(chunk)
+            if path.is_file() and self._content(chunk) is not None:
+                continue
+            if path.is_file():
+                note(f"{path} is damaged, or not the chunk of its place; it is computed again")
+            todo.append(chunk)
         return todo
 
     def read(self, chunk: Chunk) -> xr.Dataset:
-        """Return what is kept of a chunk. Raises BadInput, naming the file, for a damaged one and one of other points."""
-        path, stamp = self._path(chunk), self._stamp(chunk)
-        again = f"remove it, and the next run evaluates it again; the other chunks of {self.into} stay"
-        try:
-            ds = dataset.load(path, most=None)
-        except BadInput as error:
-            raise BadInput(f"{error}; {again}") from None
-        if any(ds.attrs.pop(key, None) != said for key, said in stamp.items()) or not self._has_its_points(ds, chunk):
-            raise BadInput(f"{path} is of another study, or holds other points than its place wants: {again}")
-        return ds
+        """Return what is kept of a chunk. Raises BadInput, naming the file, for one that was changed during the run."""
+        content = self._content(chunk)
+        if content is None:
+            raise BadInput(
+                f"{self._path(chunk)} was changed meanwhile; wanted it left alone, another run makes it again"
+            )
+        return dataset.decode(content, self._path(chunk), most=None)
 
-    def _has_its_points(self, ds: xr.Dataset, chunk: Chunk) -> bool:
-        """Return whether the labels of a chunk are those of its points: all, or of designs that were chosen, some."""
-        if "notebook" in self.plan.spec:
-            return True  # a notebook may have a dimension of an axis' name, with labels of its own
-        same = np.isin if self.plan.reduction.kind in ("pareto", "top") else np.array_equal
-        wanted = {name: np.asarray(labels).astype(str) for name, labels in self.plan.space.labels(chunk).items()}
-        found = {name: ds[name].values.astype(str) if name in ds.coords else np.array([""]) for name in wanted}
-        return all(np.all(same(found[name], labels)) for name, labels in wanted.items())
+    def _content(self, chunk: Chunk) -> bytes | None:
+        """Return the content of a chunk's file, None where its seal does not fit."""
+        sealed = files.read(self._path(chunk))
+        content = sealed[:-_SEAL]
+        return content if sealed[-_SEAL:] == self._seal(chunk, content) else None
 
 
 def _claim(plan: Plan, into: Path) -> _Chunks:
@@ -144,6 +153,7 @@ def _claim(plan: Plan, into: Path) -> _Chunks:
     mine = {"sources": plan.sources, "study": plan.spec, "of": plan.identity, "chunks": plan.space.count}
     text = (json.dumps(mine, indent=1, sort_keys=True, default=str) + "\n").encode()
     path = into / "study.json"
+    files.sweep([path, into / "chunks" / "*"])
     if not path.is_file():
         files.write(path, text)
     if files.read(path) != text:

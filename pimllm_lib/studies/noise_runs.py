@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from pimllm_lib.analog.noise.results import joined, summary, thresholds
 from pimllm_lib.archive import dataset, parameters
 from pimllm_lib.archive.agreement import STUDIES
 from pimllm_lib.archive.provenance import study_hash
-from pimllm_lib.core import joining, paths
+from pimllm_lib.core import joining, paths, scratch
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
@@ -88,8 +86,8 @@ def computed(wanted: Mapping[str, dict[str, Any]], *, jobs: int) -> dict[str, xr
     """Return studies computed now, in so many processes. Raises BadInput for one that cannot be."""
     require(1 <= jobs <= 256, "jobs", jobs, "1 to 256")
     plans = {name: noise_plan(name, spec) for name, spec in wanted.items()}
-    with TemporaryDirectory(prefix="pimllm-noise.") as scratch:
-        return {name: dataset.load(folder.run(plan, Path(scratch) / name, jobs=jobs)) for name, plan in plans.items()}
+    with scratch.folder("noise") as place:
+        return {name: dataset.load(folder.run(plan, place / name, jobs=jobs)) for name, plan in plans.items()}
 
 
 def noise_plan(name: str, spec: dict[str, Any]) -> Plan:

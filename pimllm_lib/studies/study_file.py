@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from pimllm_lib import catalog
 from pimllm_lib.archive import dataset, notebooks, parameters
 from pimllm_lib.archive.provenance import study_hash
 from pimllm_lib.catalog.departures import departures
+from pimllm_lib.core import scratch
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import fingerprint, require
 from pimllm_lib.core.schema import RESERVED
@@ -108,9 +108,9 @@ def _run_notebook(slug: str, space: Space, chunk: Chunk) -> xr.Dataset:
     given: dict[str, Any] = {}
     for axis, (_, start, _) in zip(space.axes, chunk.slices, strict=True):
         given |= _parameters(axis, start)
-    with TemporaryDirectory(prefix="pimllm-sweep.") as scratch:
+    with scratch.folder("sweep") as place:
         try:
-            made = notebooks.run(slug, Path(scratch), parameters.check(slug, given), data_only=True)
+            made = notebooks.run(slug, place, parameters.check(slug, given), data_only=True)
         except notebooks.NotebookFailed as error:
             said = " ".join(str(error).split())
             raise BadInput(f"{said} (at {', '.join(f'{k}={v}' for k, v in given.items())})") from None

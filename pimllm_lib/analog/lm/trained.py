@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pimllm_lib.analog.lm import checkpoint, corpus, docstrings, recipes
 from pimllm_lib.analog.lm.language import losses
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.pools import Pool
 
 NAME = "training.json"
 #: Held-out windows a record is about; steps over which it gives a mean loss.
@@ -41,7 +41,7 @@ def train(names: Sequence[str], into: Path, states: Path, *, jobs: int, progress
         list(map(begin, missing))
         yield from map(work, [*first, *later])
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with Pool(jobs) as pool:
         list(pool.map(begin, missing))
         for wave in (first, later):  # what goes on from another waits for it
             for future in as_completed([pool.submit(work, name) for name in wave]):
