@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a letter gets its escape, no traceback
             stream.reconfigure(errors="backslashreplace")
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process that starts here imports what lies in the current folder
     _keep_order()
     try:
         args = _parser().parse_args(argv)
