@@ -11,7 +11,6 @@ import xarray as xr
 
 from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import one_line
 
 
 def describe(folder: Path, name: str) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     yield f"  sha256       {said['sha256']}"
     yield f"  made by      pimllm {said['pimllm']}, source hash {said['source_hash']}"
     for name, value in said["parameters"].items():
-        yield f"  parameter    {name} = {one_line(str(value))}"
+        yield f"  parameter    {name} = {value}"
     for name, value in said.get("user_values", {}).items():
         yield f"  user's own   {name} = {listed(value)}"
     for dim, labels in (said["dimensions"] | said["coordinates"]).items():

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from pimllm_lib import __version__
 from pimllm_lib.cli import evaluation, listing, noise, results, running, sweeping, training
-from pimllm_lib.core.errors import BadInput, one_line
+from pimllm_lib.cli.command import say
+from pimllm_lib.core.errors import BadInput
 
 #: How a negative number, or a list of numbers that starts with one, begins; no option does.
 _NEGATIVE = re.compile(r"-\.?\d|-(inf|infinity|nan)\b", re.IGNORECASE)
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         said, code = "interrupted", 130
     except (BadInput, OSError, MemoryError) as error:
         said, code = getattr(error, "strerror", None) or str(error) or type(error).__name__, 2
-    print(f"pimllm: {one_line(said)}", file=sys.stderr)
+    say(f"pimllm: {said}", error=True)
     return code
 
 

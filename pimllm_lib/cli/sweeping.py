@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pimllm_lib.cli.command import say
 from pimllm_lib.cli.running import count
 from pimllm_lib.core.errors import BadInput
 
@@ -45,7 +46,7 @@ def sweep(args: argparse.Namespace) -> None:
     if args.archive and plan.name != path.stem:
         raise BadInput(f"{path} is named {plan.name}; wanted the name of its file, {path.stem}, as the archive has it")
     made = folder.run(plan, into, jobs=args.jobs, scheduler=args.scheduler, progress=sys.stderr.isatty())
-    print(*(jobs.keep(path, made, paths.DATA) if args.archive else [made]), sep="\n")
+    say(*(jobs.keep(path, made, paths.DATA) if args.archive else [made]))
 
 
 def _target(args: argparse.Namespace, study: Path) -> Path:
