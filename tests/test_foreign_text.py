@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
+from test_notebooks import SMALL
 
 import pimllm_lib as pl
-from pimllm_lib.archive import dataset, manifest, notebooks
+from pimllm_lib.archive import dataset, manifest, notebooks, parameters
 from pimllm_lib.cli import command
 from pimllm_lib.cli.main import main
+from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, one_line
+from pimllm_lib.report.figure import Figure
+from pimllm_lib.report.tables import Table
+from pimllm_lib.report.text import Sentence, escaped
 
 #: Clears a screen, sets a title, turns the direction of writing, goes back a line, and says that all is well.
 NASTY = "\x1b[2J\x1b]0;x\x07\u202e\x9b1A\r\nresults as the manifest says: 1"
@@ -74,7 +79,7 @@ def test_the_error_of_a_notebooks_cell_steers_no_terminal(tmp_path, monkeypatch,
     content = {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     (tmp_path / "mine.ipynb").write_text(json.dumps(content))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(notebooks.NotebookFailed, match="cell 1") as failed:
+    with pytest.raises(notebooks.NotebookFailed, match="failed in cell") as failed:
         notebooks.run("mine.ipynb", tmp_path / "out", {})
     assert r"\x1b[2J" in str(failed.value)
     command.print_problems([failed.value])
@@ -97,3 +102,77 @@ def test_every_command_prints_by_one_function():
         printed = [ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) == "print"]
         if path.name != "command.py":
             assert [text for text in printed if not text.startswith(("json", "frame.to_"))] == []
+
+
+MARKUP = "<b>x</b>*a*[b](c)_d_`e`$f$&lt;{{g}}"
+MODEL = f"""name = '{MARKUP}'
+d_model = 64\nd_ff = 64\nn_layers = 1\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9
+"""
+
+
+@pytest.mark.parametrize("text", [MARKUP, "__x__", "http://x", "www.x", "a|b", "# x", "![x](y)", "x\ny", NASTY])
+def test_an_escaped_name_holds_no_markup_and_reads_back(text):
+    from html import unescape
+
+    assert unescape(escaped(text)) == one_line(text)
+    assert escaped(text) not in (text, "")
+    assert not set("<>`*[]{}$|~\\") & set(escaped(text))
+
+
+@pytest.mark.parametrize("name", ["opt-6.7b", "llama-3.2-1b", "+ off_chip_memory", "tpu-llm", "x (y), 8 bits"])
+def test_usual_names_stay_as_they_are(name):
+    assert escaped(name) == name
+
+
+def with_models(slug):
+    """Return small parameters of a notebook, the first model of each list being one from a file."""
+    given = dict(SMALL[slug])
+    for name in parameters.of(slug):
+        if name == "models":
+            given[name] = "['mine.toml', 'llama-3-8b']"
+        elif name in ("model", "small_model"):
+            given[name] = "mine.toml"
+    return parameters.check(slug, given)
+
+
+#: Those that take a while, and one that has models of its own alone.
+_QUICK, _CATALOGS = ("01-operation-share", "05-energy", "09-routing"), ("08-validation", "16-analog-engine")
+
+
+#: Whose sentences name no model.
+_WITHOUT_NAMES = ()
+PIECES = ("<b>", "*a*", "[b]", "`e`", "$f$", "&lt;", "{{")
+
+
+def recorded(monkeypatch, kind):
+    """Return a list that takes every object of a class that is made from now on."""
+    made, before = [], kind.__init__
+
+    def note(self, *args, **options):
+        made.append(self)
+        if kind is not Sentence:
+            before(self, *args, **options)
+
+    monkeypatch.setattr(kind, "__init__", note)
+    return made
+
+
+@pytest.mark.parametrize(
+    "slug",
+    [
+        pytest.param(slug, marks=() if slug in _QUICK else pytest.mark.slow)
+        for slug in paths.slugs()
+        if slug not in _CATALOGS
+    ],
+)
+def test_a_model_named_with_markup_is_text_in_every_cell_of_a_page(slug, tmp_path, monkeypatch, in_process):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(MODEL)
+    made = {kind: recorded(monkeypatch, kind) for kind in (Sentence, Table, Figure)}
+    notebooks.run(slug, tmp_path / "out", with_models(slug))
+    sentences = [str(one) for one in made[Sentence]]
+    html = [one._repr_html_() for one in (*made[Table], *made[Figure])]
+    assert sentences
+    assert any(escaped(MARKUP) in text for text in sentences) or slug in _WITHOUT_NAMES
+    assert [text for text in sentences if any(piece in text for piece in PIECES)] == []
+    assert [text for text in html if "<b>" in text] == []

@@ -100,7 +100,7 @@ def diff(args: argparse.Namespace) -> int:
     elif args.changelog:
         say(*diff.changelog(changes).split("\n"))
     else:
-        say(*(changes or ["no number moved"]))
+        say(*map(str, changes) if changes else ["no number moved"])
     return int(bool(changes))
 
 
