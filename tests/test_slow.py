@@ -137,21 +137,19 @@ def test_an_ordinary_user_without_a_home_uses_what_pip_installed_and_what_he_can
     nowhere = away | {"HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def pimllm(*words):
-        return command(*ordinary, programs / "pimllm", *words, cwd=mine, env=nowhere)
+        words = [*ordinary, programs / "pimllm", *words]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=mine, env=nowhere)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
 
-    said = [
-        pimllm("run", "03-tokens-per-second", "01-operation-share", "-p", "context_len", "[8]", "--jobs", "2"),
-        pimllm("show", "03-tokens-per-second", "--archive", "executed"),
-        pimllm("sweep", "study.yaml", "--into", "out", "--jobs", "2"),
-        pimllm("verify", "04-latency-breakdown", "--archive", archive),
-        pimllm("cite", "04-latency-breakdown", "--archive", archive),
-        pimllm("export", "--archive", archive, "--to", "x.zip"),
-        pimllm(
-            "noise", "--checkpoint", archive / "checkpoints" / "docstrings-0", "--text", "study.yaml", "--tokens", "64"
-        ),
-    ]
-    assert [done.stderr for done in said] == [""] * len(said)
-    assert "1 recomputed; archive" in said[3].stdout
+    pimllm("run", "03-tokens-per-second", "01-operation-share", "-p", "context_len", "[8]", "--jobs", "2")
+    pimllm("show", "03-tokens-per-second", "--archive", "executed")
+    pimllm("sweep", "study.yaml", "--into", "out", "--jobs", "2")
+    assert "1 recomputed; archive" in pimllm("verify", "04-latency-breakdown", "--archive", archive)
+    pimllm("cite", "04-latency-breakdown", "--archive", archive)
+    pimllm("export", "--archive", archive, "--to", "x.zip")
+    checkpoint = archive / "checkpoints" / "docstrings-0"
+    pimllm("noise", "--checkpoint", checkpoint, "--text", "study.yaml", "--tokens", "64")
     assert not Path("/nonexistent").exists()
 
 

@@ -92,10 +92,10 @@ def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
     )
 
 
-def smallest(front: xr.Dataset) -> Sentence:
+def smallest(study: points.Study, front: xr.Dataset) -> Sentence:
     """Return how small the smallest design is, and what its cells alone take."""
     cell = catalog.parts["rram-mnsim"]
-    model = catalog.model(str(front.model.values[0]))
+    (model,) = study.models
     ds = evaluate(
         system="pim-llm", model=model, context_len=1, conventions="full-system", variables=["macs", "array_macs"]
     )
