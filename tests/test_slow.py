@@ -137,6 +137,7 @@ def test_an_ordinary_user_without_a_home_uses_what_pip_installed_and_what_he_can
     archive_given_here(archive)
     mine.mkdir()
     (mine / "study.yaml").write_text(STUDY)
+    (mine / "text").write_text(20 * STUDY)
     mine.chmod(0o777)
     command("chmod", "-R", "a-w,a+rX", programs.parent, archive)
     away = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "XDG"))}
@@ -155,7 +156,7 @@ def test_an_ordinary_user_without_a_home_uses_what_pip_installed_and_what_he_can
     pimllm("cite", "04-latency-breakdown", "--archive", archive)
     pimllm("export", "--archive", archive, "--to", "x.zip")
     checkpoint = archive / "checkpoints" / "docstrings-0"
-    pimllm("noise", "--checkpoint", checkpoint, "--text", "study.yaml", "--tokens", "64")
+    pimllm("noise", "--checkpoint", checkpoint, "--text", "text", "--tokens", "256")
     assert not Path("/nonexistent").exists()
 
 
