@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,6 +83,81 @@ def test_the_wheel_runs_and_verifies_in_an_empty_environment(tmp_path):
     alone = subprocess.run([pimllm, "verify"], capture_output=True, text=True, check=False, cwd=elsewhere, env=away)
     assert (alone.returncode, alone.stderr.count("\n")) == (2, 1)
     assert "an installed package has no archive of its own; wanted --archive DIR" in alone.stderr
+
+
+#: As whom an administrator tries what an ordinary user can: nobody.
+NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+
+
+#: Whether a Python is new enough and its processes can start others, as root's own cannot where only root may read it.
+_STARTS_ANOTHER = (
+    "import subprocess, sys; assert sys.version_info >= (3, 11); subprocess.run([sys.executable, '-c', ''], check=True)"
+)
+
+
+def someones_python():
+    """Return a Python that an ordinary user can start, and what starts it as one."""
+    if os.geteuid() != 0:
+        return sys.executable, []
+    for python in (sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin")):
+        asked = [*NOBODY, python, "-c", _STARTS_ANOTHER]
+        if (
+            python
+            and shutil.which("setpriv")
+            and subprocess.run(asked, check=False, capture_output=True).returncode == 0
+        ):
+            return python, NOBODY
+    pytest.skip("no Python that an ordinary user can start")
+
+
+@pytest.fixture
+def open_folder():
+    """Return a folder that every user can enter, below none that some cannot."""
+    folder = Path(tempfile.mkdtemp(prefix="pimllm-"))
+    folder.chmod(0o755)
+    yield folder
+    command("chmod", "-R", "u+w", folder)
+    shutil.rmtree(folder)
+
+
+STUDY = """system: pim-llm
+model: opt-125m
+context_len: 64
+axes: {system.array.rate_hz: {low: 1e8, high: 8e8, law: log, points: 4}}
+metrics: [tokens_per_s]
+"""
+
+
+def test_an_ordinary_user_without_a_home_uses_what_pip_installed_and_what_he_cannot_write(open_folder):
+    python, ordinary = someones_python()
+    command(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", open_folder, cwd=paths.ROOT)
+    programs, archive, mine = open_folder / "venv" / "bin", open_folder / "archive", open_folder / "mine"
+    command(Path(sys.executable).with_name("uv"), "venv", "--quiet", "--seed", "--python", python, programs.parent)
+    command(programs / "python", "-m", "pip", "install", "--quiet", *open_folder.glob("*.whl"))
+    archive_given_here(archive)
+    mine.mkdir()
+    (mine / "study.yaml").write_text(STUDY)
+    (mine / "text").write_text(20 * STUDY)
+    mine.chmod(0o777)
+    command("chmod", "-R", "a-w,a+rX", programs.parent, archive)
+    away = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "XDG"))}
+    nowhere = away | {"HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def pimllm(*words):
+        words = [*ordinary, programs / "pimllm", *words]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=mine, env=nowhere)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    pimllm("run", "03-tokens-per-second", "01-operation-share", "-p", "context_len", "[8]", "--jobs", "2")
+    pimllm("show", "03-tokens-per-second", "--archive", "executed")
+    pimllm("sweep", "study.yaml", "--into", "out", "--jobs", "2")
+    assert "1 recomputed; archive" in pimllm("verify", "04-latency-breakdown", "--archive", archive)
+    pimllm("cite", "04-latency-breakdown", "--archive", archive)
+    pimllm("export", "--archive", archive, "--to", "x.zip")
+    checkpoint = archive / "checkpoints" / "docstrings-0"
+    pimllm("noise", "--checkpoint", checkpoint, "--text", "text", "--tokens", "256")
+    assert not Path("/nonexistent").exists()
 
 
 def built_at(root, left_out):

@@ -11,7 +11,7 @@ from pimllm_lib.core import joining
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, note, panels
 from pimllm_lib.report.numbers import number, span
 from pimllm_lib.report.tables import Table, points
-from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.report.text import Sentence, escaped, where
 
 #: Quantity -> the unit it is printed in.
 UNITS = {"ops_per_s": "GOPS", "ops_per_j": "GOPS/W"}
@@ -151,9 +151,9 @@ def hypothesis(pairs: xr.DataArray) -> Sentence:
     residual = worst(pairs)
     (counts, rates), (next_counts, next_rates) = residual.index[:2]
     text = (
-        f"Of {len(residual)} pairings, **operations of {counts} times rates of {rates}** come closest to the "
-        f"{pairs.sizes['claim']} printed numbers, within {residual.iloc[0]:.2f} %. The next is {next_counts} with rates "
-        f"of {next_rates}, within {residual.iloc[1]:.2f} %."
+        f"Of {len(residual)} pairings, **operations of {escaped(counts)} times rates of {escaped(rates)}** come "
+        f"closest to the {pairs.sizes['claim']} printed numbers, within {residual.iloc[0]:.2f} %. The next is "
+        f"{escaped(next_counts)} with rates of {escaped(next_rates)}, within {residual.iloc[1]:.2f} %."
     )
     if _OWN in residual:
         text += f" {_QUESTIONED} with its own rates departs by up to {residual[_OWN]:.0f} %."
@@ -167,7 +167,7 @@ def operations_answer(ops: xr.Dataset) -> Sentence:
     leads = [_lead(ops, row) for row in earlier().to_dict("records") if _there(ops, row)]
     text = (
         f"**PIM-LLM does {span(rate, '.2f')} GOPS and {span(efficiency, '.0f')} GOPS/W**, counted "
-        f"{ops.attrs['conventions']}."
+        f"{escaped(ops.attrs['conventions'])}."
     )
     return Sentence(" ".join([text, *leads]))
 

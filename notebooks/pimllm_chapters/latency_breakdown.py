@@ -9,7 +9,7 @@ from pimllm_lib.core.schema import LATENCY_PARTS
 from pimllm_lib.report.figure import Figure, decades, end_labels, label, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import known, span
 from pimllm_lib.report.tables import Table, crossed, points
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.system.metrics import by_part
 
 #: Part -> colour, in the order they are stacked: light beside dark, so that they differ in grey.
@@ -101,8 +101,8 @@ def latency_answer(found: xr.Dataset, summary: xr.Dataset) -> Sentence:
     analog = 100 * summary.analog_share.sel(system="pim-llm").max().item()
     return Sentence(
         f"**In PIM-LLM attention takes half of the time from {half['pim-llm']} of context on**, depending on the model; in "
-        f"TPU-LLM from {half['tpu-llm']} on, counted {summary.attrs['conventions']}. Crossbars and their converters take at "
-        f"most {analog:.2g} % of a PIM-LLM token."
+        f"TPU-LLM from {half['tpu-llm']} on, counted {escaped(summary.attrs['conventions'])}. Crossbars and their "
+        f"converters take at most {analog:.2g} % of a PIM-LLM token."
     )
 
 

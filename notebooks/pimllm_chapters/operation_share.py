@@ -15,7 +15,7 @@ from pimllm_lib.core.schema import PROJECTION_OPS
 from pimllm_lib.report.figure import Figure, label, panels
 from pimllm_lib.report.numbers import span
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.report.text import Sentence, escaped, where
 from pimllm_lib.system import metrics
 
 #: Variable of a summary -> what a panel of the heat map calls it.
@@ -118,6 +118,6 @@ def head_effect(summary: xr.Dataset, headed: xr.Dataset) -> Sentence:
     return Sentence(
         f"Without the output head, {over[0]} of {plain.size} models have over {100 * _BOUND:.0f} % of their "
         f"multiply-accumulates in projections at {tokens} tokens. With it counted as work that is not one-bit, {over[1]} of "
-        f"{plain.size} have; {last.model.item()} goes from {100 * plain.isel(model=-1).item():.2f} to "
+        f"{plain.size} have; {escaped(last.model.item())} goes from {100 * plain.isel(model=-1).item():.2f} to "
         f"{100 * last.item():.2f} %."
     )

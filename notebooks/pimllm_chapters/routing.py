@@ -10,7 +10,7 @@ from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, end_labels, label, log_ticks, note, panels
 from pimllm_lib.report.numbers import number, rounded
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.report.text import Sentence, escaped, where
 from pimllm_lib.system.metrics import power
 
 _PIM = SYSTEM_COLOURS["pim-llm"]
@@ -117,6 +117,6 @@ def budgets(tiles: xr.Dataset, units: list[VectorUnit]) -> Sentence:
     area = tiles.area_m2.sel(component=list(SUBSYSTEMS["pim"])).isel(context_len=0).sum().item()
     counts = "; ".join(f"{unit.name}, {number(unit.lanes)}" for unit in units)
     return Sentence(
-        f"The hungriest product on the crossbars of {tiles.model.item()} draws {peak:.2g} W over its working time, and the "
-        f"tiles of all blocks take {number(1e4 * area)} cm². Multipliers for that: {counts}."
+        f"The hungriest product on the crossbars of {escaped(tiles.model.item())} draws {peak:.2g} W over its working "
+        f"time, and the tiles of all blocks take {number(1e4 * area)} cm². Multipliers for that: {counts}."
     )

@@ -16,7 +16,7 @@ from pimllm_lib.analysis.uncertainty import Constant
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, panels
 from pimllm_lib.report.numbers import frequency, known, listed, number, span, with_unit
 from pimllm_lib.report.tables import Table, crossed, points
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, escaped
 
 
 def distributions(drawn: Sequence[Constant]) -> Table:
@@ -115,9 +115,9 @@ def answer(ds: xr.Dataset) -> Sentence:
     return Sentence(
         f"**For each of {pairs} pairs of model and context PIM-LLM as a whole machine decodes faster in {always} of the "
         f"draws and takes less energy in {span(ds.thriftier_share, frequency)} of them.** For "
-        f"{first.model.item()} at {first.context_len.item()} tokens nine draws in ten give {fast} times the tokens/s and "
-        f"{saving} times the tokens/J of TPU-LLM. Of {held.size} published numbers {most} hold in 95 % of the draws or "
-        f"more and {none} in none; for the other {held.size - most - none} the constants decide."
+        f"{escaped(first.model.item())} at {first.context_len.item()} tokens nine draws in ten give {fast} times the "
+        f"tokens/s and {saving} times the tokens/J of TPU-LLM. Of {held.size} published numbers {most} hold in 95 % of "
+        f"the draws or more and {none} in none; for the other {held.size - most - none} the constants decide."
     )
 
 

@@ -9,7 +9,7 @@ from pimllm_lib.analysis.validation import USUAL, efficiency
 from pimllm_lib.report.figure import Figure, legend, note, panels, stacked
 from pimllm_lib.report.numbers import span
 from pimllm_lib.report.tables import Table, points
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, escaped
 
 _GROUP_COLOURS = {"word lines": "#999999", "inputs and cells": "#D55E00", "converters and digital": "#0072B2"}
 #: Name of a macro in the catalog -> how it is called in text.
@@ -165,7 +165,8 @@ def meaning(published: xr.Dataset, macros: xr.Dataset) -> Sentence:
     name, factor = found.macro.values[int(found.argmin("macro"))], 1 / found.min().item()
     more = 100 * block.input_share.item() * (factor - 1)
     return Sentence(
-        f"In a block of {block.model.item()}, input converters and cells take {100 * block.input_share.item():.2f} % of the "
+        f"In a block of {escaped(block.model.item())}, input converters and cells take "
+        f"{100 * block.input_share.item():.2f} % of the "
         f"energy. Were they off by the factor found for {_called(name)}, {factor:.1f}, the energy of the block "
         f"would change by {more:+.1f} %."
     )

@@ -12,13 +12,18 @@ import xarray as xr
 from pimllm_lib.archive import agreement, attested, dataset, manifest, provenance, swhid, versions
 from pimllm_lib.archive.describe import listed
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import BadInput, clip, unknown
+from pimllm_lib.core.errors import BadInput, clip, one_line, unknown
 
 AUTHORS = "The pimllm contributors"
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "_%&#${}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
+
+
+def _latex(text: str) -> str:
+    """Return text on one line, as LaTeX prints it."""
+    return one_line(text).translate(_LATEX)
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,9 @@ class Citation:
         f = self.fields
         note = f"{f['cell']}; {self._note}" if "cell" in f else self._note
         entry = {
-            "author": f"{{{AUTHORS}}}", "title": f"{{{f['title'].translate(_LATEX)}}}", "year": f["year"],
-            "howpublished": f"Dataset {f['result']}, pimllm {f['version']}".translate(_LATEX),
-            "note": note.translate(_LATEX),
+            "author": f"{{{AUTHORS}}}", "title": f"{{{_latex(f['title'])}}}", "year": f["year"],
+            "howpublished": _latex(f"Dataset {f['result']}, pimllm {f['version']}"),
+            "note": _latex(note),
         }  # fmt: skip
         entry["note"] = entry["note"].replace("; ", ";\n    ")
         lines = "".join(f"  {name} = {{{value}}},\n" for name, value in entry.items() if value)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.core import files
-from pimllm_lib.core.errors import BadInput, one_line
+from pimllm_lib.core.errors import BadInput
 
 #: Labels are shown as Python's own objects, which take many times their size.
 _LABELS = 10_000_000
@@ -62,7 +62,7 @@ def lines(said: dict[str, Any]) -> Iterator[str]:
     yield f"  sha256       {said['sha256']}"
     yield f"  made by      pimllm {said['pimllm']}, source hash {said['source_hash']}"
     for name, value in said["parameters"].items():
-        yield f"  parameter    {name} = {one_line(str(value))}"
+        yield f"  parameter    {name} = {value}"
     for name, value in said.get("user_values", {}).items():
         yield f"  user's own   {name} = {listed(value)}"
     for dim, labels in (said["dimensions"] | said["coordinates"]).items():

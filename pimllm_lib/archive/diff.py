@@ -11,7 +11,7 @@ import xarray as xr
 
 from pimllm_lib.archive import agreement, dataset
 from pimllm_lib.archive.describe import few
-from pimllm_lib.core.errors import clip
+from pimllm_lib.core.errors import clip, one_line
 
 
 @dataclass(frozen=True)
@@ -169,5 +169,5 @@ def _moved(name: str, variable: str, was: xr.DataArray, now: xr.DataArray, toler
 
 def changelog(changes: Iterable[Change]) -> str:
     """Return the "numbers that moved" part of a changelog, in Markdown."""
-    lines = [f"- `{change.result}`{str(change).removeprefix(change.result)}" for change in changes]
+    lines = [one_line(f"- `{change.result}`{str(change).removeprefix(change.result)}") for change in changes]
     return "\n".join(["### Numbers that moved", "", *(lines or ["None: every archived number is as before."])])

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pimllm_lib.archive import code, dataset, manifest, parameters
+from pimllm_lib.archive import code, dataset, kernels, manifest, parameters
 from pimllm_lib.archive.provenance import RUNNING, package_versions, page_hash, source_hash
 from pimllm_lib.core import files, scratch
-from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip, one_line
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.paths import NOTEBOOKS, notebook
 
@@ -117,34 +117,29 @@ def _keep_computing(content: dict[str, Any]) -> None:
 def _execute(source: Path, made: Path, settings: Mapping[str, Any], progress: bool) -> None:
     """Run every cell of a copy of a notebook, in place. Raises NotebookFailed when one raises or the kernel dies."""
     import papermill
-    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    before = os.environ.get(RUNNING)
-    os.environ[RUNNING] = source_hash(source.stem, source)  # the kernel inherits it
+    own = made.parent / "own"
+    own.mkdir()
+    beside = None if source.parent == NOTEBOOKS else source.parent
+    kernel = {
+        "kernel_name": "python3", "config": _local_sockets(own), "kernel_manager_class": _quiet_kernel(beside),
+    }  # fmt: skip
     try:
-        kernel = {
-            "kernel_name": "python3",
-            "config": _local_sockets(made.parent),
-            "kernel_manager_class": _quiet_kernel(),
-        }
-        papermill.execute_notebook(str(made), str(made), dict(settings), progress_bar=progress, **kernel)
+        with kernels.environment(own, **{RUNNING: source_hash(source.stem, source)}):
+            papermill.execute_notebook(str(made), str(made), dict(settings), progress_bar=progress, **kernel)
     except PapermillExecutionError as error:
         raise _failed(source.stem, error) from None
     except DeadKernelError:
         raise NotebookFailed(f"{source.stem} failed: its kernel died, killed or out of memory") from None
     except RuntimeError as error:  # nbclient's word for a kernel that does not answer
         raise NotebookFailed(f"{source.stem} failed: {error}") from None
-    except NoSuchKernel:
-        raise BadInput("no Jupyter kernel named python3; wanted the one that comes with ipykernel") from None
-    finally:
-        os.environ.pop(RUNNING) if before is None else os.environ.update({RUNNING: before})
 
 
 def _failed(slug: str, error: Any) -> NotebookFailed:
     """Return what a failed cell says: one line where it refused its parameters, else cell, line and error."""
-    said = f"{error.ename}: {(str(error.evalue).splitlines() or [''])[0]}"
+    said = f"{one_line(error.ename)}: {(str(error.evalue).splitlines() or [''])[0]}"
     if error.ename in ("BadInput", "UnknownName"):
         return NotebookFailed(f"{slug}, cell {error.exec_count}: {said}", bad_input=True)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
@@ -164,15 +159,20 @@ def _refuse_warnings(cells: list[dict[str, Any]], slug: str) -> None:
                 raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {text.splitlines()[0]}")
 
 
-def _quiet_kernel() -> Any:
-    """Return a kernel manager whose kernels share no stderr with the terminal.
+def _quiet_kernel(beside: Path | None) -> Any:
+    """Return a kernel manager whose kernels share no stderr with the terminal, and import no more than `kernels` says.
 
     What a cell writes there reaches the notebook all the same; what is left is the noise of sockets that close while a
     finished kernel stops.
     """
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
     class QuietKernel(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(argv=kernels.command(beside), display_name="Python 3", language="python")
+
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]  # the manager is asynchronous
             await super().start_kernel(stderr=subprocess.DEVNULL, **options)
 

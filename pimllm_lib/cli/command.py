@@ -62,6 +62,15 @@ def json_text(content: Any) -> str:
     return json.dumps(content, indent=1)
 
 
+def say(*lines: object, error: bool = False) -> None:
+    """Print lines, on stderr those of an error. What came from a file steers no terminal and begins no line of its own:
+    control characters are shown as escapes. Everything but JSON, CSV and help is printed here.
+    """
+    stream = sys.stderr if error else sys.stdout
+    for line in lines:
+        print(one_line(str(line)), file=stream, flush=True)
+
+
 def print_rows(items: list[dict[str, Any]], *, as_json: bool) -> None:
     """Print objects as JSON, or as a table with numbers on the right."""
     if as_json or not items:
@@ -72,7 +81,7 @@ def print_rows(items: list[dict[str, Any]], *, as_json: bool) -> None:
     number = [isinstance(value, int | float) for value in items[0].values()]
     for row in cells:
         padded = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, number, strict=True)]
-        print("  ".join(padded).rstrip())
+        say("  ".join(padded).rstrip())
 
 
 def _cell(value: Any) -> str:
@@ -84,6 +93,7 @@ def _cell(value: Any) -> str:
 def print_problems(lines: Iterable[object]) -> int:
     """Print a line on stderr for each problem. Returns the status of a command that found them: 1, 0 where none is."""
     found = [f"pimllm: {line}" for line in lines]
-    if found:
-        print("\n".join(found), file=sys.stderr)
+    for text in found:
+        first, *others = text.split("\n")
+        say(first, *(line if line.startswith("  ") else f"  {line}" for line in others), error=True)
     return int(bool(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pimllm_lib.cli.command import JSON_LIST, command, option, print_problems, print_rows
+from pimllm_lib.cli.command import JSON_LIST, command, option, print_problems, print_rows, say
 from pimllm_lib.core.errors import BadInput
 
 #: The contexts of the published figures.
@@ -47,7 +47,7 @@ def evaluate(args: argparse.Namespace) -> None:
     }
     ds = metrics.summary(_evaluated(systems, args.model, args.remedy or [], point))
     if into is not None:
-        print(dataset.write(ds, into))
+        say(dataset.write(ds, into))
         return
     frame = ds.to_dataframe().reset_index()
     if args.json:
@@ -95,11 +95,10 @@ def _count(text: str) -> Any:
 )
 def explain(args: argparse.Namespace) -> None:
     """Print the formula of one number, its largest parts, and every constant behind it with its source."""
-    from pimllm_lib.core.errors import one_line
     from pimllm_lib.report.explain import explain
 
     where = {"system": args.system, "model": args.model, "conventions": args.conventions}
-    print("\n".join(map(one_line, explain(args.variable, context_len=_count(args.context), **where))))
+    say(*explain(args.variable, context_len=_count(args.context), **where))
 
 
 @command("every published number beside the computed ones; status 1 if a verdict has moved", "claims --json", JSON_LIST)

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 from pimllm_lib import __version__
 from pimllm_lib.cli import evaluation, listing, noise, results, running, sweeping, training
+from pimllm_lib.cli.command import say
 from pimllm_lib.core import processes
-from pimllm_lib.core.errors import BadInput, one_line
+from pimllm_lib.core.errors import BadInput
 
 #: How a negative number, or a list of numbers that starts with one, begins; no option does.
 _NEGATIVE = re.compile(r"-\.?\d|-(inf|infinity|nan)\b", re.IGNORECASE)
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a letter gets its escape, no traceback
             stream.reconfigure(errors="backslashreplace")
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process that starts here imports what lies in the current folder
     _keep_order()
     if argv is None:
         processes.heed()
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         said, code = "interrupted", 130
     except (BadInput, OSError, MemoryError) as error:
         said, code = _said(error), 2
-    print(f"pimllm: {one_line(said)}", file=sys.stderr)
+    say(f"pimllm: {said}", error=True)
     return code
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pimllm_lib.cli.command import ARCHIVE, JSON, command, json_text, option, print_problems
+from pimllm_lib.cli.command import ARCHIVE, JSON, command, json_text, option, print_problems, say
 from pimllm_lib.cli.running import jobs
 from pimllm_lib.core.errors import BadInput, clip
 
@@ -23,7 +23,7 @@ def show(args: argparse.Namespace) -> None:
     from pimllm_lib.core import paths
 
     said = describe(paths.archive(args.archive), args.result)
-    print(json_text(said) if args.json else "\n".join(lines(said)))
+    print(json_text(said)) if args.json else say(*lines(said))
 
 
 @command(
@@ -50,10 +50,10 @@ def verify(args: argparse.Namespace) -> int:
         print(json_text(found.as_dict()))
         return print_problems(found.problems)
     for line in found.notes:
-        print(f"note: {line}")
+        say(f"note: {line}")
     if not found.problems:
         again = f", {len(found.recomputed)} recomputed" if found.recomputed else ""
-        print(f"results as the manifest says: {len(found.results)}{again}; archive {found.archive_hash}")
+        say(f"results as the manifest says: {len(found.results)}{again}; archive {found.archive_hash}")
     return print_problems(found.problems)
 
 
@@ -76,7 +76,7 @@ def attest(args: argparse.Namespace) -> int:
     if args.json:
         print(json_text(vars(found)))
     elif not found.problems:
-        print(f"{len(found.held)} results held before, {len(found.attested)} attested now")
+        say(f"{len(found.held)} results held before, {len(found.attested)} attested now")
     return print_problems(found.problems)
 
 
@@ -98,9 +98,9 @@ def diff(args: argparse.Namespace) -> int:
     if args.json:
         print(json_text([change.as_dict() for change in changes]))
     elif args.changelog:
-        print(diff.changelog(changes))
+        say(*diff.changelog(changes).split("\n"))
     else:
-        print("\n".join(map(str, changes)) or "no number moved")
+        say(*map(str, changes) if changes else ["no number moved"])
     return int(bool(changes))
 
 
@@ -120,7 +120,7 @@ def cite(args: argparse.Namespace) -> None:
     if args.json:
         print(json_text(found.fields | {"text": found.text, "bibtex": found.bibtex}))
     else:
-        print(found.bibtex if args.bibtex else f"{found.text}\n\n{found.bibtex}")
+        say(*([] if args.bibtex else [found.text, ""]), *found.bibtex.split("\n"))
 
 
 @command(
@@ -137,7 +137,7 @@ def export(args: argparse.Namespace) -> None:
     from pimllm_lib.archive.export import export
     from pimllm_lib.core import paths
 
-    print(export(paths.archive(args.archive), paths.users(f"pimllm-{__version__}.zip" if args.to is None else args.to)))
+    say(export(paths.archive(args.archive), paths.users(f"pimllm-{__version__}.zip" if args.to is None else args.to)))
 
 
 @command(
@@ -158,7 +158,7 @@ def fetch(args: argparse.Namespace) -> None:
     if args.into is None and not args.version.replace(".", "").isalnum():
         raise BadInput(f"the version is {clip(args.version)}; wanted letters, digits and dots")
     into = paths.users(f"pimllm-{args.version}" if args.into is None else args.into)
-    print(fetch(args.version, args.origin, into, pinned=args.sha256, progress=sys.stderr.isatty()))
+    say(fetch(args.version, args.origin, into, pinned=args.sha256, progress=sys.stderr.isatty()))
 
 
 COMMANDS = (show, verify, attest, diff, cite, export, fetch)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pimllm_lib.cli.command import Option, command, option, print_problems, whole
+from pimllm_lib.cli.command import Option, command, option, print_problems, say, whole
 from pimllm_lib.core.errors import BadInput
 
 #: How many are to run at a time.
@@ -48,15 +48,15 @@ def run(args: argparse.Namespace) -> int:
     todo = {name: values for name, values in work.items() if always or notebooks.stale(name, into, values)}
     for name in names:
         if name not in todo:
-            print(f"pimllm: {name} is up to date in {into}; --force runs it again", file=sys.stderr)
+            say(f"pimllm: {name} is up to date in {into}; --force runs it again", error=True)
     try:
         for path in jobs.run(todo, into, args.jobs, data_only=args.data_only, progress=sys.stderr.isatty()):
-            print(path, flush=True)
+            say(path)
     except notebooks.NotebookFailed as error:
         print_problems([error])
         return 2 if error.bad_input else 1  # 2 where a cell refuses its parameters
     if archive is not None:
-        print(*jobs.renew(names, into, archive), sep="\n")
+        say(*jobs.renew(names, into, archive))
     return 0
 
 
@@ -100,7 +100,7 @@ def new_study(args: argparse.Namespace) -> None:
     """Write NAME.ipynb into the current folder: your system beside TPU-LLM and PIM-LLM, ready to run."""
     from pimllm_lib.report.new_study import write
 
-    print(write(args.name, system=args.system, model=args.model, folder=Path()))
+    say(write(args.name, system=args.system, model=args.model, folder=Path()))
 
 
 @command("execute what is stale, compare with the archive, render the report", "book --jobs 2", jobs("run N notebooks"))
@@ -114,7 +114,7 @@ def book(args: argparse.Namespace) -> int:
     except notebooks.NotebookFailed as error:
         problems = [str(error)]
     if not problems:
-        print(book.PAGE)
+        say(book.PAGE)
     return print_problems(problems)
 
 

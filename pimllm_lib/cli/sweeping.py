@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pimllm_lib.cli.command import say
 from pimllm_lib.cli.running import count
 from pimllm_lib.core.errors import BadInput, clip
 
@@ -59,7 +60,7 @@ def sweep(args: argparse.Namespace) -> None:
         made = folder.run(plan, into, **who, progress=sys.stderr.isatty())
     except Gone as error:
         raise BadInput(f"{error}; what is done is in {into}, and '{_again(args)}' goes on") from None
-    print(*(jobs.keep(path, made, paths.DATA) if args.archive else [made]), sep="\n")
+    say(*(jobs.keep(path, made, paths.DATA) if args.archive else [made]))
 
 
 def _again(args: argparse.Namespace) -> str:

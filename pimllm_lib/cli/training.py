@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from pimllm_lib.cli.command import say
 from pimllm_lib.cli.running import count
 
 
@@ -34,7 +35,7 @@ def train(args: argparse.Namespace) -> None:
         files.require_folder(folder)
     names = list(dict.fromkeys(args.names)) or list(recipes.recipes())
     for folder in trained.train(names, into, states, jobs=args.jobs, progress=sys.stderr.isatty()):
-        print(folder, flush=True)
+        say(folder)
 
 
 COMMANDS = (_add_train,)

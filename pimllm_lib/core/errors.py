@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import category
 
 
 class BadInput(ValueError):
@@ -32,12 +33,13 @@ def unknown(what: str, got: object, valid: Iterable[str]) -> UnknownName:
 
 
 def one_line(text: str) -> str:
-    """Return text with everything that would break a line or steer a terminal escaped.
+    """Return text with everything that would break a line or steer a terminal escaped; spaces of any kind are harmless.
 
     >>> one_line("a\\nb")
     'a\\\\nb'
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = (c if c.isprintable() or category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)
 
 
 def note(text: str) -> None:

@@ -108,7 +108,8 @@ def render() -> list[str]:
     program = "from jupyter_book.cli.main import main; main()"
     options = ["--path-output", str(BOOK), "-W", "--keep-going"]
     command = [sys.executable, "-c", program, "build", str(SOURCE), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})
+    around = os.environ | {"NO_COLOR": "1", "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=around)
     if done.returncode == 0 and PAGE.is_file():
         info = PAGE.with_name(".buildinfo")  # a hash of the configuration, which holds the stamped commit
         info.unlink(missing_ok=True)

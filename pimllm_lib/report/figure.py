@@ -13,6 +13,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.lines import Line2D
@@ -27,6 +28,7 @@ _STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "xtick.minor.size": 0,
     "ytick.minor.size": 0, "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
     "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a name with two dollars is a name
 }  # fmt: skip
 
 
@@ -36,7 +38,7 @@ class Figure:
     def __init__(self, drawn: MplFigure, alt: str) -> None:
         """Draw to SVG, the same bytes for the same figure."""
         out = StringIO()
-        with mpl.rc_context({"svg.hashsalt": alt, "svg.fonttype": "path"}):
+        with _house_style(**{"svg.hashsalt": alt}):
             drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
         self.alt = alt
         self.svg = _inline(out.getvalue(), alt)
@@ -49,10 +51,15 @@ class Figure:
         return f"Figure: {self.alt}"
 
 
+def _house_style(**also: Any) -> Any:
+    """Return a context in which matplotlib has its own defaults and the house style, whatever a user's settings say."""
+    return style.context(["default", _STYLE | also])
+
+
 @contextmanager
 def panels(rows: int = 1, columns: int = 1, **asked: Any) -> Iterator[tuple[MplFigure, Any]]:
     """Yield a figure in the house style and its axes, as `plt.subplots` gives them; closed afterwards."""
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+    with _house_style():
         drawn, axes = plt.subplots(rows, columns, **asked)
         try:
             yield drawn, axes

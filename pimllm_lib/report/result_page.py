@@ -19,6 +19,7 @@ from pimllm_lib.archive.cite import Citation
 from pimllm_lib.archive.describe import listed
 from pimllm_lib.core import paths
 from pimllm_lib.core.schema import DIMS, VARIABLES
+from pimllm_lib.report.text import escaped
 
 _FIGURE = re.compile(r'<figure class="pimllm-figure">(<svg.*?</svg>)</figure>', flags=re.DOTALL)
 
@@ -128,7 +129,7 @@ def box(result: Result) -> str:
     rows = {
         "Made": cited.fields["made"].removeprefix("made "),
         "Packages": ", ".join(f"{name} {number}" for name, number in record["packages"].items()),
-        "Parameters": "; ".join(f"`{name}` = {plain(value)}" for name, value in record["parameters"].items()),
+        "Parameters": "; ".join(f"`{name}` = {escaped(plain(value))}" for name, value in record["parameters"].items()),
         "Re-create it": f"`pimllm run {slug}`, or with other parameters [as on this page](../run.md)",
         "Run it in a browser": binder(result.repository, slug),
         "Download": ", ".join(f"{{download}}`{text} <../{path}>`" for path, (text, _) in result.downloads.items()),
@@ -137,7 +138,7 @@ def box(result: Result) -> str:
     }
     table = "\n".join(f"| **{name}** | {value} |" for name, value in rows.items() if value)
     return (
-        f"## Where this comes from\n\n| | |\n|---|---|\n{table}\n\n### Cite it\n\n{cited.text}\n\n"
+        f"## Where this comes from\n\n| | |\n|---|---|\n{table}\n\n### Cite it\n\n{escaped(cited.text)}\n\n"
         f"```bibtex\n{cited.bibtex}\n```\n\nOne number of it: `pimllm cite {slug}::VARIABLE::dimension=label,...`"
     )
 

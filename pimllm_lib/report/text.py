@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import xarray as xr
+
+from pimllm_lib.core.errors import one_line
+
+#: What begins markup in Markdown, in HTML and in formulas; an underscore within a word does not.
+_MARKUP = re.compile(r"[<>&\"'`*\[\]{}$|~\\^#!]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
+
+
+def escaped(name: object) -> str:
+    """Return a name, or whatever came from a file, so that Markdown and HTML show it as it is, on one line.
+
+    >>> escaped("<b>x</b>"), escaped("opt-6.7b"), escaped("my_model")
+    ('&#60;b&#62;x&#60;/b&#62;', 'opt-6.7b', 'my_model')
+    """
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", one_line(str(name)))
 
 
 class Sentence(str):
@@ -15,7 +31,7 @@ class Sentence(str):
 
 def where(point: xr.DataArray) -> str:
     """Return the model and context length of one value of a result."""
-    return f"{point.model.item()} at {point.context_len.item()} tokens"
+    return f"{escaped(point.model.item())} at {point.context_len.item()} tokens"
 
 
 def agreement(checked: pd.DataFrame) -> Sentence:
@@ -29,7 +45,7 @@ def rate_table(rates: xr.DataArray, corner: str) -> str:
     contexts = rates.context_len.values
     head = f"| {corner} | " + " | ".join(f"{n}" for n in contexts) + " |\n|---|" + "--:|" * len(contexts)
     rows = [
-        f"| {name} | " + " | ".join(f"{float(value):.2f}" for value in rates.sel(model=name).values) + " |"
+        f"| {escaped(name)} | " + " | ".join(f"{float(value):.2f}" for value in rates.sel(model=name).values) + " |"
         for name in rates.model.values
     ]
     return "\n".join([head, *rows])
@@ -42,6 +58,7 @@ def speedup_answer(compared: xr.Dataset) -> Sentence:
     best, least = speedup.isel(speedup.argmax(...)), speedup.isel(speedup.argmin(...))
     return Sentence(
         f"**PIM-LLM decodes {least.item():.1f} times ({where(least)}) to {best.item():.1f} times ({where(best)}) as fast "
-        f"as TPU-LLM**, counted {compared.attrs['conventions']}. The baseline does useful work in {use.min().item():.1f} to "
+        f"as TPU-LLM**, counted {escaped(compared.attrs['conventions'])}. The baseline does useful work in "
+        f"{use.min().item():.1f} to "
         f"{use.max().item():.1f} % of its multiplier cycles."
     )

@@ -15,7 +15,7 @@ from pimllm_lib.analog.noise.energy import CONVENTIONS, HOME, cheapest_within, c
 from pimllm_lib.report.figure import Figure, decades, label, log_ticks, note, panels
 from pimllm_lib.report.numbers import span
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.sweep.reduction import Reduction
 
 #: The saving below which a design is not worth building.
@@ -25,7 +25,7 @@ _GREY, _DARK, _FRONT, _KNEE, _HOME = "#999999", "#666666", "#0072B2", "#D55E00",
 
 def answer(ds: xr.Dataset) -> Sentence:
     """Return the answer of the page: the knee under each way to count, and the cheapest design that spoils nothing."""
-    head = f"{ds.model.item()} at {ds.context_len.item()} tokens, energies over that of the published design"
+    head = f"{escaped(ds.model.item())} at {ds.context_len.item()} tokens, energies over that of the published design"
     return Sentence(f"{head} ({_named(HOME)}). " + " ".join(_judged(ds, name) for name in map(str, CONVENTIONS)))
 
 

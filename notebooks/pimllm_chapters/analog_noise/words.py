@@ -13,7 +13,7 @@ from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.archive import dataset
 from pimllm_lib.report.numbers import number, percent, rounded
 from pimllm_lib.report.tables import Table, crossed
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.studies.noise_runs import agreement
 
 #: What the names of curves of converters start with.
@@ -302,7 +302,7 @@ def checked(ds: xr.Dataset, found: Mapping[str, xr.Dataset], archived: bool) -> 
     archived: whether the studies are the archived ones.
     """
     if "again" in ds.dims:
-        apart, names = abs(ds.recomputed_loss / ds.archived_loss - 1), ", ".join(map(str, ds.again.values))
+        apart, names = abs(ds.recomputed_loss / ds.archived_loss - 1), ", ".join(map(escaped, ds.again.values))
         return Sentence(
             f"Computed again on this page, for the first chip of the first model: {names}. The losses are within "
             f"{float(apart.max()):.1e} of the archived ones."

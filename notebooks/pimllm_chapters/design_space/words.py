@@ -14,7 +14,7 @@ from pimllm_lib import catalog
 from pimllm_lib.core.units import si_unit
 from pimllm_lib.report.numbers import number, with_unit
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.sweep import points
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Space
@@ -77,7 +77,7 @@ def steps(study: points.Study, both: xr.Dataset) -> Table:
 def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
     """Return the answer of the page: whether the published design is on the front, and what beats it in everything."""
     home, above = both.sel(system="pim-llm"), better(front, both)
-    point = f"{front.model.values[0]} at {front.context_len.values[0]} tokens, the whole machine counted"
+    point = f"{escaped(front.model.values[0])} at {front.context_len.values[0]} tokens, the whole machine counted"
     head = (
         f"**Of {number(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
         f"joule, power and area ({point})."
@@ -92,16 +92,17 @@ def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
     )
 
 
-def smallest(front: xr.Dataset) -> Sentence:
+def smallest(study: points.Study, front: xr.Dataset) -> Sentence:
     """Return how small the smallest design is, and what its cells alone take."""
     cell = catalog.parts["rram-mnsim"]
-    model = catalog.model(str(front.model.values[0]))
+    (model,) = study.models
     ds = evaluate(
         system="pim-llm", model=model, context_len=1, conventions="full-system", variables=["macs", "array_macs"]
     )
     cells = 2 * (ds.macs - ds.array_macs).item() * cell.area_m2 * MM2
     return Sentence(
-        f"The smallest of these designs takes {number(front.area_m2.min().item() * MM2)} mm². The cells of {model.name} "
+        f"The smallest of these designs takes {number(front.area_m2.min().item() * MM2)} mm². The cells of "
+        f"{escaped(model.name)} "
         f"alone, two of {cell.area_m2 * 1e12:.3g} µm² for each weight, take {number(cells)} mm²: no choice of converters "
         "or arrays goes below."
     )

@@ -16,7 +16,7 @@ from pimllm_lib.analysis import remedies
 from pimllm_lib.analysis.bounds import cache_floor
 from pimllm_lib.report.numbers import known, listed, number, span
 from pimllm_lib.report.tables import Table, points
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary
 
@@ -112,7 +112,7 @@ def answer_table(told: xr.Dataset) -> Table:
 def turning(turned: xr.Dataset) -> Sentence:
     """Return where attention reaches half of a token's time: as published, recommended, and improved."""
     told = [
-        f"{model} {', '.join(known(tokens, '.0f', otherwise='beyond all') for tokens in at.attention_half_tokens)}"
+        f"{escaped(model)} {', '.join(known(tokens, '.0f', otherwise='beyond all') for tokens in at.attention_half_tokens)}"
         for model, at in points(turned, "model")
     ]
     return Sentence(
@@ -130,7 +130,8 @@ def answer(designs: xr.Dataset, stacked: xr.Dataset, setting: Setting) -> Senten
     dram = catalog.systems["pim-llm"].dram
     assert dram is not None
     return Sentence(
-        f"**At {setting.at} tokens of context PIM-LLM decodes {before:.3g} tokens/s of {model}, and {after:.3g} once the "
+        f"**At {setting.at} tokens of context PIM-LLM decodes {before:.3g} tokens/s of {escaped(model)}, and "
+        f"{after:.3g} once the "
         f"rows of its array work apart, in the same area** (one change: {best.design.item()}; whole machine counted, one "
         f"sequence, 8-bit cache, {dram.name}). Of the {1e3 / after:.0f} ms of a token, {1e3 / floor:.0f} are the reading "
         f"of the cache, which no arrangement of multipliers shortens, and {1e3 / after - 1e3 / floor:.0f} are everything "
@@ -154,8 +155,8 @@ def recommended(designs: xr.Dataset, setting: Setting, *, kept: float, near: int
         f"here; {designs.sizes['design']} of them with a single change. **Recommended is the most efficient of these, "
         f"{best.design.item()}**; the one that takes least from the on-chip memory is {least}. The recommended design has "
         f"{100 * over:.0f} % or more of that rate. The yardstick is slow: {100 * head:.0f} % of PIM-LLM's time at {near} "
-        f"tokens is the output head of {model.name} on the same idling array. Of its own rate at {near} tokens the design "
-        f"keeps {span(own, '.0f')} %."
+        f"tokens is the output head of {escaped(model.name)} on the same idling array. Of its own rate at {near} "
+        f"tokens the design keeps {span(own, '.0f')} %."
     )
 
 
@@ -173,7 +174,8 @@ def strict(designs: xr.Dataset, setting: Setting, *, kept: float, near: int) -> 
         for bits, memory in ((8, "lpddr5-6400"), (8, "lpddr5x-8533"), (3, "lpddr5-6400"), (3, "lpddr5x-8533"))
     ]
     return Sentence(
-        f"As published, without output head and memory, PIM-LLM has {rate:.3g} tokens/s of {model.name} at {near} tokens. "
+        f"As published, without output head and memory, PIM-LLM has {rate:.3g} tokens/s of {escaped(model.name)} at "
+        f"{near} tokens. "
         f"Counted that way the recommended design has {counted:.3g} at {setting.at}. If the whole machine is to reach "
         f"{100 * kept:.0f} % of it, {target:.3g}, {reach} allows {floor:.3g}. The best of all designs with a cache of "
         f"{'; '.join(told)}."
@@ -182,7 +184,7 @@ def strict(designs: xr.Dataset, setting: Setting, *, kept: float, near: int) -> 
 
 def robust(drawn: xr.Dataset, *, kept: float, draws: int) -> Sentence:
     """Return how far uncertain constants move the recommendation."""
-    told = [f"{model}, {span(100 * at.kept_rate, '.0f')} %" for model, at in points(drawn, "model")]
+    told = [f"{escaped(model)}, {span(100 * at.kept_rate, '.0f')} %" for model, at in points(drawn, "model")]
     holding = round(draws * drawn.holding_share.min().item())
     return Sentence(
         f"With the uncertain constants of both machines drawn from their ranges, it has at least {100 * kept:.0f} % in "
@@ -211,6 +213,7 @@ def one_row(setting: Setting) -> Sentence:
     each = {op: (ds.array_macs / ds.cycles).sel(op=op).item() for op in ("q", "score", "av")}
     return Sentence(
         f"If the array did the projections too and memory were not counted, one row of 1024 with overlapped folds would do "
-        f"{each['q']:.0f} multiplications a cycle in a query projection of {model.name}, {each['score']:.0f} in scores at "
-        f"{setting.at} tokens, and {each['av']:.0f} in weighted values, which are only as many columns wide as a head."
+        f"{each['q']:.0f} multiplications a cycle in a query projection of {escaped(model.name)}, {each['score']:.0f} "
+        f"in scores at {setting.at} tokens, and {each['av']:.0f} in weighted values, which are only as many columns "
+        "wide as a head."
     )

@@ -61,7 +61,7 @@ def years(rows: xr.Dataset, lasting: float, allocation: str = "ring") -> Figure:
             ax.set(xscale="log", xlim=(_YEARS[0] / 2, _YEARS[1] * 2), xlabel="Years until 1 % of the cells have failed")
             ax.set_title(f"endurance of {population}", fontsize=10)
             log_ticks(ax, "x", [1e-3, 1e-1, 1e1, 1e3, 1e5])
-            ax.set_xticklabels(["0.001", "0.1", "10", "1000", "$10^5$"])
+            ax.set_xticklabels(["0.001", "0.1", "10", "1000", "10⁵"])
             ax.axvline(lasting, color=_GREY, lw=0.8, ls=":")
         axes[0, 0].set_yticks(range(len(names)), names[::-1])
         shades = zip(rows.context_len.values, _SHADES, strict=False)

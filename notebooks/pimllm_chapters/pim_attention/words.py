@@ -15,7 +15,7 @@ from pimllm_lib.analysis import technologies
 from pimllm_lib.core.units import HOUR, YEAR
 from pimllm_lib.report.numbers import known, listed, number, percent, rounded
 from pimllm_lib.report.tables import Table, points, source_row
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, escaped
 
 #: Uses that tables show: at full rate, and on a phone.
 FULL, PHONE = "answers without pause", "a phone"
@@ -169,15 +169,15 @@ def answer(rows: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int], la
     told = []
     for population, said in _TOLD.items():
         _, fails = _lasting(rows, contexts[0], population, lasting)
-        told.append(f"by the median endurance {said} {', '.join(fails) or 'none'}")
+        told.append(f"by the median endurance {said} {', '.join(map(escaped, fails)) or 'none'}")
     gains = machines.tokens_per_j.sel(machine="in memory") / machines.tokens_per_j.sel(machine="improved")
-    efficiency = [f"{name} {listed(gain.values, '.3g')}" for name, gain in points(gains, "model")]
+    efficiency = [f"{escaped(name)} {listed(gain.values, '.3g')}" for name, gain in points(gains, "model")]
     return Sentence(
-        f"**In memory {model} decodes {held} tokens/s at {contexts[0]} and {contexts[1]} tokens, where the best hybrid of "
-        f"chapter 10 has {hybrid}; the energy of writing is at most {100 * share.max().item():.2g} % of a token's ({dear}); "
-        f"what speaks against it is endurance: within {lasting:g} years of answers without pause one in a hundred cells has "
-        f"failed, {'; '.join(told)}.** Tokens/J are, at these contexts, so many times those of the best hybrid: "
-        f"{'; '.join(efficiency)}."
+        f"**In memory {escaped(model)} decodes {held} tokens/s at {contexts[0]} and {contexts[1]} tokens, where the "
+        f"best hybrid of chapter 10 has {hybrid}; the energy of writing is at most {100 * share.max().item():.2g} % of "
+        f"a token's ({escaped(dear)}); what speaks against it is endurance: within {lasting:g} years of answers "
+        f"without pause one in a hundred cells has failed, {'; '.join(told)}.** Tokens/J are, at these contexts, so "
+        f"many times those of the best hybrid: {'; '.join(efficiency)}."
     )
 
 
@@ -185,7 +185,7 @@ def engines(found: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int]) 
     """Return the gain as the published accounting has it, and what attention itself takes in either way of counting."""
     rates = found.engines_tokens_per_s.sel(context_len=list(contexts))
     ratio = rates.sel(counted="in memory") / rates.sel(counted="published")
-    told = [f"{name} {listed(each.values, '.3g')}" for name, each in points(ratio, "model")]
+    told = [f"{escaped(name)} {listed(each.values, '.3g')}" for name, each in points(ratio, "model")]
     names = ["published", "recommended", "in memory"]
     alone = found.engines_attention_j.isel(model=0).sel(context_len=contexts[0], counted=names)
     whole = machines.attention_j.isel(model=0).sel(context_len=contexts[0], machine=names)
@@ -193,7 +193,7 @@ def engines(found: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int]) 
     return Sentence(
         f"Counted as the paper counts, by the engines alone (`corrected`), attention in memory decodes so many times as "
         f"fast as PIM-LLM at {contexts[0]} and {contexts[1]} tokens: {'; '.join(told)}. Attention itself, "
-        f"{', '.join(names)}, takes {spent[0]} mJ of {found.model.values[0]} at {contexts[0]} tokens that way, and "
+        f"{', '.join(names)}, takes {spent[0]} mJ of {escaped(found.model.values[0])} at {contexts[0]} tokens that way, and "
         f"{spent[1]} mJ with the cache read from memory: in crossbars each score is converted once for every slice of a "
         "key and every bit of a query; on the array the cache comes from off the chip."
     )
@@ -208,8 +208,8 @@ def taken(found: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int]) ->
         told.append(f"at {n} tokens {', '.join(shares)}")
     static = 100 * machines.static_share.isel(model=0).sel(machine="in memory", context_len=list(contexts))
     return Sentence(
-        f"Of the time of a token of {found.model.values[0]} in memory, {'; '.join(told)}. Static power, of gated tiles "
-        f"for the most part, takes {listed(static.values, '.3g')} % of its energy."
+        f"Of the time of a token of {escaped(found.model.values[0])} in memory, {'; '.join(told)}. Static power, of "
+        f"gated tiles for the most part, takes {listed(static.values, '.3g')} % of its energy."
     )
 
 
@@ -219,7 +219,7 @@ def write_energy(found: xr.Dataset, context: int) -> Sentence:
     dear, alone = max(technologies.names(), key=cell_j), here.sel(against=ENGINES_ALONE).item()
     reading = "none is small enough: reading the crossbars takes more than the array does"
     return Sentence(
-        f"At {context} tokens {found.model.values[0]} breaks even with the published hybrid at "
+        f"At {context} tokens {escaped(found.model.values[0])} breaks even with the published hybrid at "
         f"{here.sel(against='published').item():.1e} J to write a cell, whole machines counted; by the engines alone "
         f"{reading if np.isnan(alone) else f'at {alone:.1e} J'}. The dearest write here, of {dear}, takes "
         f"{cell_j(dear):.1e} J."

@@ -9,6 +9,7 @@ out, since templates repeat; some turns of phrase remain that both sides share.
 from __future__ import annotations
 
 import ast
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -90,7 +91,11 @@ def _place(packages: tuple[str, ...]) -> Path:
         for path in _sources(package):
             now = path.stat()
             digest.update(f"\0{package}\0{path.name}\0{now.st_size}\0{now.st_mtime_ns}".encode())
-    return user_cache_path("pimllm") / f"docstrings-{digest.hexdigest()[:32]}"
+    try:
+        folder = user_cache_path("pimllm")
+    except RuntimeError:  # a user whom the system does not know, without a home
+        folder = Path(os.devnull)  # which holds no files
+    return folder / f"docstrings-{digest.hexdigest()[:32]}"
 
 
 def _fresh(package: str, seen: set[int]) -> Iterator[bytes]:
