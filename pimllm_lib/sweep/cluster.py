@@ -141,10 +141,15 @@ def _client(scheduler: str) -> Any:
     for name in list(logging.root.manager.loggerDict):
         if name.startswith(("distributed", "tornado", "asyncio")):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what it would log is said in one line
-    kind: Any = distributed.Client
+    dask: Any = distributed
+    if scheduler.startswith("tls") and not dask.Security().tls_client_cert:
+        what = f"the scheduler {scheduler} wants a certificate, and Dask is told of none"
+        raise BadInput(
+            f"{what}; wanted its file in DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT, as for the key and the authority"
+        )
     silent = f"the scheduler {scheduler} does not answer"
     try:
-        return _within(2 * ANSWER_S, lambda: kind(scheduler, timeout=ANSWER_S, set_as_default=False), silent)
+        return _within(2 * ANSWER_S, lambda: dask.Client(scheduler, timeout=ANSWER_S, set_as_default=False), silent)
     except (OSError, ValueError, TypeError) as error:  # a timeout is an OSError
         if isinstance(error, BadInput):
             raise
