@@ -40,7 +40,7 @@ class Program:
     def working(self, wanted=1):
         """Wait until so many kernels are under way."""
         end = time.monotonic() + 60
-        while len(list(self.temporary.glob("*/kernel.json"))) < wanted:
+        while len(list(self.temporary.rglob("kernel.json"))) < wanted:
             assert self.process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.02)

@@ -141,7 +141,7 @@ class Copy:
         environment = AWAY | {"PYTHONPATH": os.pathsep.join(found), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, *map(str, arguments)]
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=self.folder, env=environment, timeout=300
+            command, capture_output=True, text=True, check=False, cwd=self.folder / "book", env=environment, timeout=300
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

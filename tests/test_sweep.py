@@ -327,7 +327,7 @@ def other_place(text, study, tmp_path):
 def edited(text, study, tmp_path):
     """The chunk with doubled values, written as a netCDF file is."""
     ds = dataset.load(tmp_path / "out" / "chunks" / "000002.nc")
-    return dataset.encode(ds.assign(tokens_per_s=ds.tokens_per_s * 2))
+    return dataset.encode(ds.assign(tokens_per_s=ds.tokens_per_s * 2), "a chunk")
 
 
 def edited_below_its_seal(text, study, tmp_path):
