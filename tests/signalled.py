@@ -23,6 +23,7 @@ class Program:
 
     words: list
     home: Path
+    library: Path | None = None  # a checkout other than the one of these tests
 
     def __post_init__(self):
         self.temporary = self.home / "tmp"
@@ -30,10 +31,12 @@ class Program:
 
     def start(self):
         """Start it in a session of its own, as a shell does: with no signal ignored."""
+        places = [self.library, self.library / "notebooks"] if self.library else []
+        other = {"PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONDONTWRITEBYTECODE": "1"} if places else {}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pimllm_lib", *map(str, self.words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | {"TMPDIR": str(self.temporary), MARK: str(self.home)}, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            env=os.environ | {"TMPDIR": str(self.temporary), MARK: str(self.home)} | other, start_new_session=True,
+            cwd=self.home, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         return self
 

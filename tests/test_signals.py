@@ -16,6 +16,7 @@ from signalled import Program
 from pimllm_lib.core import files, scratch
 
 STATUS = {SIGINT: (130, "pimllm: interrupted\n"), SIGTERM: (143, "pimllm: terminated\n")}
+ROOT = DATA.parent
 TWO = ["01-operation-share", "04-latency-breakdown"]
 SMALL = ["run", TWO[0], "-p", "models", "['opt-125m']", "-p", "context_len", "[8]"]
 NOTEBOOKS = (
@@ -100,19 +101,12 @@ def of_sweep(home, jobs):
 
 
 def of_archive(home, jobs):
-    shutil.copytree(DATA, home / "out", ignore=shutil.ignore_patterns(files.LOCK))
-    return [
-        "run",
-        *TWO[:jobs],
-        "--force",
-        "--data-only",
-        "--jobs",
-        jobs,
-        "--into",
-        home / "made",
-        "--archive",
-        home / "out",
-    ]
+    """An archive is renewed where its checkout is: a copy of what that takes."""
+    for name in ("pimllm_lib", "notebooks", "data"):
+        shutil.copytree(ROOT / name, home / "out" / name, ignore=shutil.ignore_patterns("__pycache__", files.LOCK))
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(ROOT / name, home / "out" / name)
+    return ["run", *TWO[:jobs], "--force", "--data-only", "--jobs", jobs, "--archive"]
 
 
 def of_attest(home, jobs):
@@ -133,10 +127,14 @@ def of_noise(home, jobs):
 COMMANDS = [(of, jobs) for of in (of_run, of_sweep, of_archive, of_attest, of_export, of_noise) for jobs in (1, 2)]
 
 
+def program_of(command, words, home):
+    return Program(words, home, home / "out" if command is of_archive else None)
+
+
 def whole(command, jobs, home):
     """Run a command to its end; return what it printed, less where it was, its files, and the seconds it took."""
     home.mkdir()
-    program = Program(command(home, jobs), home)
+    program = program_of(command, command(home, jobs), home)
     start = time.monotonic()
     err = program.start().end()
     assert (program.process.returncode, program.litter(home)) == (0, []), err
@@ -167,7 +165,7 @@ def signals(command, jobs, count, folder):
     home.mkdir()
     words = command(home, jobs)
     while count:
-        number, program = choose.choice((SIGINT, SIGTERM, SIGKILL)), Program(words, home).start()
+        number, program = choose.choice((SIGINT, SIGTERM, SIGKILL)), program_of(command, words, home).start()
         try:
             program.process.wait(timeout=choose.uniform(0.2, longest))
             forgotten(words, home)  # it was faster, which does not count
@@ -177,16 +175,14 @@ def signals(command, jobs, count, folder):
             err = program.tell(number, group=choose.random() < 0.5)
         assert program.left() == []
         status = program.process.returncode
-        if number != SIGKILL and status not in (
-            0,
-            -number,
-        ):  # done, or told before it could heed, when nothing is there
+        # done, or told before it could heed, when nothing is there
+        if number != SIGKILL and status not in (0, -number):
             assert (status, err) == STATUS[number]
             assert program.litter(home) == []
         count -= 1
     if command is of_export:
         forgotten(words, home)
-    last = Program(words, home)
+    last = program_of(command, words, home)
     err = last.start().end()
     assert (last.process.returncode, last.litter(home)) == (0, []), err
     assert made(last, home) == wanted

@@ -22,6 +22,10 @@ LONGEST = 512 << 20
 _DEEPEST = 64
 
 
+#: What this process is writing, under the names that files have until they are whole.
+unfinished: set[Path] = set()
+
+
 def write(path: Path, content: bytes) -> Path:
     """Write a file so that a reader, or a machine that loses power, has the old content or the new one. Returns the path.
 
@@ -31,6 +35,7 @@ def write(path: Path, content: bytes) -> Path:
     try:
         _require_plain(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.add(scratch)
         try:
             with _opened(scratch) as file:
                 file.write(content)
@@ -39,6 +44,7 @@ def write(path: Path, content: bytes) -> Path:
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
+            unfinished.discard(scratch)
         _sync_folder(path.parent)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None

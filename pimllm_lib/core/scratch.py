@@ -49,7 +49,10 @@ def sweep() -> None:
 
 
 def clear() -> None:
-    """Remove the folders of this process, which ends, and those of its children, which have."""
+    """Remove the folders of this process, which ends, what it was writing, and the folders of its children, which have."""
+    for part in list(files.unfinished):
+        with suppress(OSError):
+            part.unlink()
     for path in list(_mine):
         shutil.rmtree(path, ignore_errors=True)
     sweep()
