@@ -188,6 +188,7 @@ def signals(command, jobs, count, folder):
     assert made(last, home) == wanted
 
 
+@pytest.mark.slow
 def test_a_sweep_that_gets_signals_gives_the_same_bytes_in_the_end(tmp_path):
     signals(of_sweep, 1, 2, tmp_path)
 

@@ -367,6 +367,7 @@ def flipped(content, choose):
     return bytes(changed)
 
 
+@pytest.mark.slow
 def test_each_of_600_flipped_bits_in_chunks_is_seen_and_a_resumed_sweep_has_the_bytes_of_one_that_was_left_alone(
     study, tmp_path, capsys
 ):
