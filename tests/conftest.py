@@ -38,6 +38,16 @@ def same_sums(found, wanted, magnitudes):
     return bool((np.abs(np.asarray(found, dtype=float) - wanted) <= 4e-6 * np.asarray(magnitudes)).all())
 
 
+def copied_checkout(folder, *left_out):
+    """Copy what of a checkout computes: library, notebooks, archive, lock. left_out: patterns of names, beside caches."""
+    ignored = shutil.ignore_patterns("__pycache__", files.LOCK, *left_out)
+    for name in ("pimllm_lib", "notebooks", "data"):
+        shutil.copytree(DATA.parent / name, folder / name, ignore=ignored)
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(DATA.parent / name, folder / name)
+    return folder
+
+
 def archive_given_here(folder):
     """Copy the archive and attest every result of it, whether or not anybody tried: for tests of what comes after."""
     shutil.copytree(DATA, folder, ignore=shutil.ignore_patterns(files.LOCK))

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import time
 import tokenize
 
 import pytest
-from conftest import DATA, checkout
+from conftest import DATA, checkout, copied_checkout
 
 from pimllm_lib import __version__
 from pimllm_lib.archive import attested, code, dataset, diff, jobs, manifest, provenance, verify
@@ -146,11 +145,7 @@ print(json.dumps(said))
 
 @checkout
 def test_which_change_makes_which_results_and_studies_stale(tmp_path):
-    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
-    for name in ("pimllm_lib", "notebooks", "data"):
-        shutil.copytree(paths.ROOT / name, tmp_path / name, ignore=ignored)
-    for name in ("requirements.lock", "Makefile"):
-        shutil.copy(paths.ROOT / name, tmp_path / name)
+    copied_checkout(tmp_path, "*.safetensors")
     command = [sys.executable, "-c", HASHES, json.dumps(EDITS)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -298,3 +298,11 @@ def test_a_negative_number_in_any_notation_is_a_value_of_every_option_that_takes
 
 def test_a_negative_number_reaches_the_check_of_its_field(capsys):
     refused(capsys, ["lifetime", "--model", "opt-1.3b", "--minutes", "-1e-1"], "-0.1")
+
+
+def test_who_calls_the_command_line_keeps_the_environment(monkeypatch, capsys):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    before = dict(os.environ)
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out
+    assert dict(os.environ) == before

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from conftest import copied_checkout
 from test_sweep import PARETO, STUDY
 
 from benchmarks import sweeps
@@ -121,10 +122,7 @@ def chunks(folder, count, run):
 
 def test_a_worker_whose_sources_double_every_number_is_refused_when_it_joins_late(cluster, tmp_path):
     address, _, _ = cluster
-    for name in ("pimllm_lib", "notebooks", "data"):
-        shutil.copytree(paths.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("requirements.lock", "Makefile"):
-        shutil.copy(paths.ROOT / name, tmp_path)
+    copied_checkout(tmp_path)
     points = tmp_path / "pimllm_lib" / "sweep" / "points.py"
     points.write_text(
         points.read_text() + "_right = compute\n\n\ndef compute(study, chunk):\n    return _right(study, chunk) * 2\n"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import AWAY, checkout
+from conftest import AWAY, checkout, copied_checkout
 
 from pimllm_lib.engines import BY_NAME
 from pimllm_lib.hardware import ENGINES, System
@@ -119,11 +119,10 @@ class Copy:
 
     def __init__(self, folder):
         self.folder, self.touched = folder, set()
-        for name in ("pimllm_lib", "notebooks"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("Makefile", "requirements.lock", "book/_toc.yml", "book/references.bib"):
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+        copied_checkout(folder, "*.nc", "*.safetensors")
+        (folder / "book").mkdir()
+        for name in ("_toc.yml", "references.bib"):
+            shutil.copy(ROOT / "book" / name, folder / "book" / name)
 
     def add(self, place, text):
         path = self.folder / place

@@ -10,13 +10,12 @@ import time
 from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
-from conftest import DATA, archive_given_here
+from conftest import DATA, archive_given_here, copied_checkout
 from signalled import Program
 
 from pimllm_lib.core import files, scratch
 
 STATUS = {SIGINT: (130, "pimllm: interrupted\n"), SIGTERM: (143, "pimllm: terminated\n")}
-ROOT = DATA.parent
 TWO = ["01-operation-share", "04-latency-breakdown"]
 SMALL = ["run", TWO[0], "-p", "models", "['opt-125m']", "-p", "context_len", "[8]"]
 NOTEBOOKS = (
@@ -102,10 +101,7 @@ def of_sweep(home, jobs):
 
 def of_archive(home, jobs):
     """An archive is renewed where its checkout is: a copy of what that takes."""
-    for name in ("pimllm_lib", "notebooks", "data"):
-        shutil.copytree(ROOT / name, home / "out" / name, ignore=shutil.ignore_patterns("__pycache__", files.LOCK))
-    for name in ("Makefile", "requirements.lock"):
-        shutil.copy(ROOT / name, home / "out" / name)
+    copied_checkout(home / "out")
     return ["run", *TWO[:jobs], "--force", "--data-only", "--jobs", jobs, "--archive"]
 
 

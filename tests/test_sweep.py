@@ -21,6 +21,7 @@ import pimllm_lib as pl
 from pimllm_lib.archive import dataset, diff
 from pimllm_lib.archive.verify import schema_problems
 from pimllm_lib.cli.main import main
+from pimllm_lib.core import files
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.studies import folder, study_file
 from pimllm_lib.sweep import points as sweep
@@ -358,6 +359,13 @@ def test_a_chunk_that_is_not_as_it_was_written_is_computed_again_and_said(reduce
     )
     assert third.read_bytes() == right
     assert (into / "study.nc").read_bytes() == whole
+
+
+def test_a_chunk_is_read_back_whatever_its_size(study, tmp_path, monkeypatch):
+    monkeypatch.setitem(files.read.__kwdefaults__, "limit", 2000)
+    path = study(SMALL)
+    folder.run(study_file.read(path), tmp_path / "out")
+    assert min(chunk.stat().st_size for chunk in (tmp_path / "out" / "chunks").glob("*.nc")) > 2000
 
 
 def flipped(content, choose):

@@ -70,12 +70,12 @@ def run(
     return into / (next(iter(contents)) if data_only else made.name)
 
 
-def _saved(scratch: Path, slug: str, own: bool) -> dict[str, bytes]:
+def _saved(folder: Path, slug: str, own: bool) -> dict[str, bytes]:
     """Return what a notebook saved: name -> content. Raises NotebookFailed where that is no result, or more than results.
 
     own: whether it is a notebook of the project, which saves the result of its name; a user's may give it another.
     """
-    there = sorted(path for path in scratch.iterdir() if path.is_file())
+    there = sorted(path for path in folder.iterdir() if path.is_file())
     for path in there:
         if path.suffix != ".nc":
             raise NotebookFailed(

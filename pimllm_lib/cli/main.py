@@ -34,14 +34,14 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0; 1 when a check or a notebook fails; 2 for bad input, in one line on stderr.
 
-    argv: as given by a caller, whose signals stay its own; None as the program, which signals end.
+    argv: as given by a caller, whose signals and environment stay its own; None as the program, which signals end.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a letter gets its escape, no traceback
             stream.reconfigure(errors="backslashreplace")
-    os.environ["PYTHONSAFEPATH"] = "1"  # no process that starts here imports what lies in the current folder
     _keep_order()
     if argv is None:
+        os.environ["PYTHONSAFEPATH"] = "1"  # no process that starts here imports what lies in the current folder
         processes.heed()
     try:
         args = _parser().parse_args(argv)

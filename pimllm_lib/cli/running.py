@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pimllm_lib.cli.command import Option, command, option, print_problems, say, whole
 from pimllm_lib.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: How many are to run at a time.
 count = whole(1, 256)
@@ -82,11 +85,9 @@ def _target(args: argparse.Namespace, names: list[str]) -> Path:
     from pimllm_lib.core import paths
 
     own = all(not name.endswith(".ipynb") for name in names)
-    here = paths.EXECUTED if own and paths.IN_CHECKOUT else Path("executed")
-    into = here if args.into is None else paths.users(args.into)
-    if into.resolve().is_relative_to(paths.DATA):
-        raise BadInput(f"{into} belongs to the archive; wanted another folder, or --archive to renew it on purpose")
-    return into
+    if args.into is None and own and paths.IN_CHECKOUT:
+        return paths.EXECUTED
+    return paths.for_results("executed" if args.into is None else args.into)
 
 
 @command(
@@ -98,9 +99,10 @@ def _target(args: argparse.Namespace, names: list[str]) -> Path:
 )
 def new_study(args: argparse.Namespace) -> None:
     """Write NAME.ipynb into the current folder: your system beside TPU-LLM and PIM-LLM, ready to run."""
+    from pimllm_lib.core.paths import users
     from pimllm_lib.report.new_study import write
 
-    say(write(args.name, system=args.system, model=args.model, folder=Path()))
+    say(write(args.name, system=args.system, model=args.model, folder=users(".")))
 
 
 @command("execute what is stale, compare with the archive, render the report", "book --jobs 2", jobs("run N notebooks"))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pimllm_lib.cli.command import say
 from pimllm_lib.cli.running import count
 from pimllm_lib.core.errors import BadInput, clip
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _add_sweep(commands: Any) -> None:
@@ -65,6 +66,8 @@ def sweep(args: argparse.Namespace) -> None:
 
 def _again(args: argparse.Namespace) -> str:
     """Return the command that goes on."""
+    import shlex
+
     where = ["--archive"] if args.archive else ["--into", args.into]
     who = ["--scheduler", args.scheduler] if args.scheduler else ["--jobs", str(args.jobs)]
     return shlex.join(["pimllm", "sweep", args.study, *where, *who])
@@ -82,10 +85,7 @@ def _target(args: argparse.Namespace, study: Path) -> Path:
         return files.require_folder(paths.BUILD / "studies" / study.stem)
     if args.into is None:
         raise BadInput("a study needs a folder; wanted --into DIR, --archive or --check")
-    into = paths.users(args.into)
-    if into.resolve().is_relative_to(paths.DATA):
-        raise BadInput(f"{into} belongs to the archive; wanted another folder, or --archive to renew it on purpose")
-    return files.require_folder(into)
+    return files.require_folder(paths.for_results(args.into))
 
 
 COMMANDS = (_add_sweep,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from typing import Any
-from unicodedata import category
 
 
 class BadInput(ValueError):
@@ -38,6 +37,10 @@ def one_line(text: str) -> str:
     >>> one_line("a\\nb")
     'a\\\\nb'
     """
+    if text.isprintable():
+        return text
+    from unicodedata import category
+
     shown = (c if c.isprintable() or category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text)
     return "".join(shown)
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.plain import levels
 
 #: How long a run waits for another one to finish putting its files in place; that takes milliseconds.
 PATIENCE_S = 60
@@ -20,8 +21,6 @@ LOCK = ".lock"
 LONGEST = 512 << 20
 #: What we write as JSON is flat; far below this depth Python takes and prints anything.
 _DEEPEST = 64
-
-
 #: What this process is writing, under the names that files have until they are whole.
 unfinished: set[Path] = set()
 
@@ -138,16 +137,9 @@ def from_json(text: str | bytes) -> Any:
         content = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    level = [content]
-    for _ in range(_DEEPEST):
-        level = [x for one in level for x in _items(one)]
-        if not level:
-            return content
-    raise ValueError("nested too deeply")
-
-
-def _items(one: Any) -> Iterable[Any]:
-    return one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    if any(depth >= _DEEPEST for depth, _ in enumerate(levels(content))):
+        raise ValueError("nested too deeply")
+    return content
 
 
 def hash_of(content: bytes | Path) -> str:

@@ -56,6 +56,14 @@ def users(text: str) -> Path:
         raise BadInput(f"{text} names the home of an unknown user; wanted a path") from None
 
 
+def for_results(text: str) -> Path:
+    """Return the user's folder for results. Raises BadInput as `users` does, and for one that is the archive's."""
+    into = users(text)
+    if into.resolve().is_relative_to(DATA):
+        raise BadInput(f"{into} belongs to the archive; wanted another folder, or --archive to renew it on purpose")
+    return into
+
+
 def archive(folder: str | None) -> Path:
     """Return the archive that is meant: the named folder, else the checkout's. Raises BadInput where there is neither."""
     if folder is None and not IN_CHECKOUT:

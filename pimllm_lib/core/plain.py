@@ -29,13 +29,19 @@ def require_plain(content: Any, where: object, *, bits: int = INT64) -> None:
     """Raise BadInput, naming the file and the key, for a text that cannot be written, a whole number of more bits, and more
     than `DEEPEST` levels.
     """
-    level = [("", content)]
-    for _ in range(DEEPEST + 1):
+    for depth, level in enumerate(levels(content)):
+        if depth > DEEPEST:
+            raise BadInput(f"{where} has more than {DEEPEST} lists or tables in one another; wanted a few")
         for path, item in level:
             _require_one(item, f"{where}{path and ': '}{path}", bits)
+
+
+def levels(content: Any) -> Iterator[list[tuple[str, Any]]]:
+    """Yield what is at each level of lists and tables, from the outermost, each item with the keys that lead there."""
+    level = [("", content)]
+    while level:
+        yield level
         level = [below for path, item in level for below in _below(path, item)]
-    if level:
-        raise BadInput(f"{where} has more than {DEEPEST} lists or tables in one another; wanted a few")
 
 
 def _below(path: str, item: Any) -> Iterator[tuple[str, Any]]:

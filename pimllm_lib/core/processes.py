@@ -14,10 +14,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from pimllm_lib.core import scratch
-
-#: What ends a run, and in which word it says so.
-_ENDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "its terminal is gone"}
+#: What ends a run, as far as the system has it, and in which word it says so.
+_SAID = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "its terminal is gone"}
+_ENDS = {int(getattr(signal, name)): said for name, said in _SAID.items() if hasattr(signal, name)}
 #: How long a process that is halted, or killed, may take to be so.
 _PATIENCE_S = 0.5
 
@@ -27,22 +26,24 @@ def heed() -> None:
 
     What a run was started with ignoring, as by nohup, it goes on ignoring.
     """
-    for number in (getattr(signal, name) for name in _ENDS if hasattr(signal, name)):
+    for number in _ENDS:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _told)
 
 
 def _told(number: int, _: object) -> None:
-    for other in (getattr(signal, name) for name in _ENDS if hasattr(signal, name)):
+    for other in _ENDS:
         signal.signal(other, signal.SIG_IGN)
     with suppress(OSError):
-        os.write(2, f"pimllm: {_ENDS[signal.Signals(number).name]}\n".encode())
+        os.write(2, f"pimllm: {_ENDS[number]}\n".encode())
     end(128 + number)
 
 
 def end(status: int) -> None:
     """Leave this process, whatever it does: no code of it runs any more that could go on, or wait for a child."""
     try:
+        from pimllm_lib.core import scratch  # what makes no folders starts without it
+
         _kill_children()
         scratch.clear()
     finally:

@@ -143,7 +143,7 @@ class _Chunks:
 
     def _content(self, chunk: Chunk) -> bytes | None:
         """Return the content of a chunk's file, None where its seal does not fit."""
-        sealed = files.read(self._path(chunk))
+        sealed = files.read(self._path(chunk), limit=None)  # of any size: this run, or one before it, wrote it
         content = sealed[:-_SEAL]
         return content if sealed[-_SEAL:] == self._seal(chunk, content) else None
 

@@ -45,9 +45,8 @@ def each(
     waiting = iter(items)
     running = {pool.submit(work, item): item for item in islice(waiting, window)}
     while running:
-        for future in sorted(
-            _done(running, pool), key=_failed
-        ):  # what others made is kept before one says why it did not
+        done = sorted(_done(running, pool), key=_failed)  # what others made is kept before one says why it did not
+        for future in done:
             yield running.pop(future), _result(future)
         running |= {pool.submit(work, item): item for item in islice(waiting, window - len(running))}
 
