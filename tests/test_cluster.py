@@ -3,7 +3,7 @@
 import socket
 import sys
 import threading
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from pimllm_lib.sweep.cluster import Cluster, Gone
 from pimllm_lib.sweep.pool import each
 
 
-class Workers(Executor):
+class Workers:
     """Workers in this process, one after the other: `late` is the number of the first chunk that a late one gets."""
 
     def __init__(self, late=1 << 30, harm=lambda work: work):
@@ -32,13 +32,6 @@ class Workers(Executor):
         except Exception as error:
             done.set_exception(error)
         return done
-
-
-class Nobody(Executor):
-    """Workers of whom no answer ever comes."""
-
-    def submit(self, work, item):
-        return Future()
 
 
 def of_other_sources(work):
@@ -60,7 +53,7 @@ def given(monkeypatch, workers, **settings):
 
     @contextmanager
     def executor(jobs, scheduler, version, patience_s):
-        yield Cluster(workers, version, version(), patience_s=patience_s, **settings)
+        yield Cluster(workers.submit, version, version(), patience_s=patience_s, **settings)
 
     monkeypatch.setattr(folder, "executor", executor)
 
@@ -101,7 +94,7 @@ def test_workers_of_the_same_sources_give_the_bytes_of_this_process(monkeypatch,
 def test_what_a_cluster_lacks_is_said_once_and_given_up_after_the_patience_that_is_set(monkeypatch, capsys):
     monkeypatch.setattr(cluster, "LOOK_S", 0.02)
     monkeypatch.setattr(cluster, "SAY_S", 0.05)
-    workers = Cluster(Nobody(), str, "", lambda: "nobody is there", patience_s=0.2)
+    workers = Cluster(lambda work, item: Future(), str, "", lambda: "nobody is there", patience_s=0.2)
     with pytest.raises(Gone, match=r"nobody is there, for 0\.2 s"):
         list(each(str, range(3), workers))
     assert capsys.readouterr().err == "pimllm: nobody is there; waiting up to 0.2 s (--patience)\n"
@@ -111,7 +104,7 @@ def test_workers_that_take_long_are_waited_for(monkeypatch):
     monkeypatch.setattr(cluster, "LOOK_S", 0.01)
     slow = Future()
     threading.Timer(0.5, slow.set_result, [("", "here", "done")]).start()
-    workers = Cluster(SimpleNamespace(submit=lambda work, item: slow), str, "", patience_s=0.05)
+    workers = Cluster(lambda work, item: slow, str, "", patience_s=0.05)
     assert list(each(str, [1], workers)) == [(1, "done")]
 
 

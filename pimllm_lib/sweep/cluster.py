@@ -7,10 +7,10 @@ import platform
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from pimllm_lib.core.errors import BadInput, clip, note, one_line
@@ -58,11 +58,12 @@ def _here() -> str:
 
 @dataclass(eq=False)
 class Cluster(Executor):
-    """What evaluates chunks on a cluster. inner: takes the work; lacks: says what is missing for it to be done, or nothing;
-    sources: the hash that every worker's must equal; patience_s: how long, in seconds, something may be missing.
+    """What evaluates chunks on a cluster. give: hands work and an item to it, for a future; lacks: says what is missing for
+    it to be done, or nothing; sources: the hash that every worker's must equal; patience_s: how long, in seconds, something
+    may be missing.
     """
 
-    inner: Executor
+    give: Callable[..., Future[Any]]
     version: Callable[[], str]
     sources: str
     lacks: Callable[[], str] = str
@@ -74,20 +75,22 @@ class Cluster(Executor):
         """Take work on one item. Its result is an error where a worker of other sources gave it."""
         answer: Future[Any] = Future()
         signed = Signed(work, self.version, self.sources)
-        self.inner.submit(signed, *args).add_done_callback(lambda done: self._pass_on(done, answer))
+        self.give(signed, *args).add_done_callback(lambda done: self._pass_on(done, answer))
         return answer
 
     def _pass_on(self, done: Future[Any], answer: Future[Any]) -> None:
-        error = CancelledError() if done.cancelled() else done.exception()
-        if error is None:
+        try:
             said, place, made = done.result()
-            if said == self.sources:
-                answer.set_result(made)
-                return
-            error = foreign(place)
-        elif isinstance(error, AttributeError | ImportError):  # it does not even know what it is asked
-            error = Gone(f"a worker cannot load what it is sent ({one_line(str(error))}): it has {_OTHERS}")
-        answer.set_exception(error)
+            if said != self.sources:
+                raise foreign(place)
+        except (AttributeError, ImportError) as error:  # it does not even know what it is asked
+            answer.set_exception(
+                Gone(f"a worker cannot load what it is sent ({one_line(str(error))}): it has {_OTHERS}")
+            )
+        except BaseException as error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(made)
 
     def came(self) -> None:
         """Take note that a result came: nothing is missing."""
@@ -123,12 +126,26 @@ def connected(scheduler: str, version: Callable[[], str], patience_s: float) -> 
     try:
         sources = version()
         _require_workers(client, scheduler, version, sources)
-        yield Cluster(
-            client.get_executor(pure=False, retries=3), version, sources, lambda: _lacks(client, scheduler), patience_s
-        )
+        yield Cluster(partial(_given, client), version, sources, lambda: _lacks(client, scheduler), patience_s)
     finally:
         with suppress(Exception):  # a scheduler that is gone is left without a word
             _within(ANSWER_S, client.close, "the scheduler")
+
+
+def _given(client: Any, work: Callable[[Any], Any], item: Any) -> Future[Any]:
+    """Return the future of work on one item. The executor that Dask has for this takes a result for an error where its worker
+    is gone before it is fetched.
+    """
+    answer: Future[Any] = Future()
+
+    async def fetch(result: Any) -> None:
+        try:
+            answer.set_result(await result)
+        except Exception as error:
+            answer.set_exception(error)
+
+    client.loop.add_callback(fetch, client.submit(work, item, pure=False, retries=3))
+    return answer
 
 
 def _client(scheduler: str) -> Any:
