@@ -159,7 +159,7 @@ def converters(adc: Adc, name: str) -> dict[str, Value]:
     entry = catalog.parts.entries[name]["power_w"]
     low, high = (end * UNITS[entry["unit"]][1] for end in entry["range"])
     ours = crossbar.conversion_energy(catalog.parts["adc-8bit"])
-    same = ours * adc.rate_hz / (adc.bits + 2)
+    same = ours * adc.rate_hz / adc.periods
     return {"survey, 10th percentile": low, USUAL: same, "survey, median": high}
 
 

@@ -128,7 +128,7 @@ def quantity(where: str, field: str, entry: Any, kind: str) -> Any:
         if not isinstance(value, str):
             raise BadInput(f"{where} has the value {clip(value)}; wanted a name in quotes")
         return value
-    return _scaled(where, field, value, entry.get("unit"), listed=kind == "Table")
+    return _scaled(where, field, value, entry.get("unit"), listed=kind.startswith("Table"))
 
 
 def _require_range(where: str, value: Any, span: Any) -> None:
