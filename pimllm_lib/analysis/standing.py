@@ -83,7 +83,8 @@ def duty(
     system: Any, model: Any, *, context_len: int = 128, period_s: float = 60.0, answer_s: float = 5.0,
     state: str = "off",
 ) -> xr.Dataset:  # fmt: skip
-    """Return the mean power of an assistant that decodes for answer_s of each period_s, and what it draws between answers.
+    """Return the mean power of an assistant that decodes for answer_s of each period_s, what it draws between answers, and
+    what a token takes with its part of the pauses.
 
     state: one of `BETWEEN`. Off, cells of crossbars keep their weights, SRAM keeps nothing, and DRAM refreshes itself with
     the cache and the weights in it. Raises UnknownName for a state that is none, BadInput for an answer outside its period.
@@ -104,7 +105,10 @@ def duty(
     ).assign_coords(system=[one.name for one in machines])
     working = ds.energy_j.sum("component") / ds.latency_s.sum("component")
     share = answer_s / period_s
-    return annotate(xr.Dataset({"standby_w": watts, "mean_power_w": share * working + (1 - share) * watts}))
+    mean = share * working + (1 - share) * watts
+    token_j = mean * ds.latency_s.sum("component") / share if share else mean * np.inf
+    found = {"standby_w": watts, "mean_power_w": mean, "paused_token_j": token_j}
+    return annotate(xr.Dataset(found, attrs=ds.attrs))
 
 
 def _between(system: System, static_w: xr.DataArray, state: str) -> xr.DataArray:
