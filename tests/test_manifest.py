@@ -138,7 +138,7 @@ def test_any_flipped_bit_in_any_archived_file_is_found_and_named(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_reader_is_not_alarmed_by_a_writer_at_work(tmp_path):
     manifest.publish(tmp_path, {"large.nc": bytes(3_000_000)})
-    pid = in_a_child(lambda: [manifest.publish(tmp_path, {"z.nc": bytes([n])}) for n in range(200)])
+    pid = in_a_child(lambda: [manifest.publish(tmp_path, {"z.nc": bytes([n])}) for n in range(60)])
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
         assert manifest.damage(tmp_path) == []
 

@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -344,21 +346,28 @@ def empty(text, study, tmp_path):
     return b""
 
 
-@pytest.mark.parametrize("reduce", ["", TOP])
+@pytest.fixture(scope="module", params=["", TOP])
+def whole(request, tmp_path_factory):
+    """The text of a study, its folder, and the bytes of its result."""
+    place = tmp_path_factory.mktemp("whole")
+    (place / "study.yaml").write_text(SMALL + request.param)
+    return SMALL + request.param, place, folder.run(study_file.read(place / "study.yaml"), place / "out").read_bytes()
+
+
 @pytest.mark.parametrize("lie", [other_study, other_place, edited, edited_below_its_seal, cut_off, empty])
-def test_a_chunk_that_is_not_as_it_was_written_is_computed_again_and_said(reduce, lie, study, tmp_path, capsys):
-    path, into = study(SMALL + reduce), tmp_path / "out"
-    whole = folder.run(study_file.read(path), into).read_bytes()
+def test_a_chunk_that_is_not_as_it_was_written_is_computed_again_and_said(lie, whole, study, tmp_path, capsys):
+    text, place, result = whole
+    path, into = study(text), Path(shutil.copytree(place / "out", tmp_path / "out"))
     third = into / "chunks" / "000002.nc"
     right = third.read_bytes()
-    third.write_bytes(lie(SMALL + reduce, study, tmp_path))
+    third.write_bytes(lie(text, study, tmp_path))
     capsys.readouterr()
     assert main(["sweep", str(path), "--into", str(into)]) == 0
     assert (
         capsys.readouterr().err == f"pimllm: {third} is damaged, or not the chunk of its place; it is computed again\n"
     )
     assert third.read_bytes() == right
-    assert (into / "study.nc").read_bytes() == whole
+    assert (into / "study.nc").read_bytes() == result
 
 
 def test_a_chunk_is_read_back_whatever_its_size(study, tmp_path, monkeypatch):
