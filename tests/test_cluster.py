@@ -17,6 +17,8 @@ from pimllm_lib.sweep import cluster
 from pimllm_lib.sweep.cluster import Cluster, Gone
 from pimllm_lib.sweep.pool import each
 
+pytestmark = pytest.mark.adversity
+
 
 class Workers:
     """Workers in this process, one after the other: `late` is the number of the first chunk that a late one gets."""

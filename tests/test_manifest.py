@@ -12,6 +12,7 @@ import pytest
 from pimllm_lib.archive import attested, manifest, verify
 from pimllm_lib.core import files, paths
 
+pytestmark = pytest.mark.adversity
 OLD = {"a.nc": b"old a", "results/b.nc": b"old b" * 1000}
 NEW = {"a.nc": b"new a", "results/b.nc": b"new b" * 2000, "results/c.nc": b"new c"}
 

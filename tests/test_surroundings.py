@@ -15,6 +15,7 @@ from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.report.figure import Figure, panels
 
+pytestmark = pytest.mark.adversity
 SLUG = "03-tokens-per-second"
 SMALL = ["-p", "models", "['opt-125m']", "-p", "context_len", "[8]"]
 PIMLLM = Path(sys.executable).with_name("pimllm")

@@ -179,6 +179,7 @@ def test_best_designs_are_the_best_of_each_model_and_context(study, tmp_path):
         assert sorted(group.tokens_per_s) == whole[-2:].tolist()
 
 
+@pytest.mark.adversity
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_with_the_chunks_that_are_missing(study, tmp_path):
     path, into = study(STUDY + PARETO + "chunk: 2\n"), tmp_path / "out"
@@ -354,6 +355,7 @@ def whole(request, tmp_path_factory):
     return SMALL + request.param, place, folder.run(study_file.read(place / "study.yaml"), place / "out").read_bytes()
 
 
+@pytest.mark.adversity
 @pytest.mark.parametrize("lie", [other_study, other_place, edited, edited_below_its_seal, cut_off, empty])
 def test_a_chunk_that_is_not_as_it_was_written_is_computed_again_and_said(lie, whole, study, tmp_path, capsys):
     text, place, result = whole
@@ -384,6 +386,7 @@ def flipped(content, choose):
     return bytes(changed)
 
 
+@pytest.mark.adversity
 @pytest.mark.slow
 def test_each_of_600_flipped_bits_in_chunks_is_seen_and_a_resumed_sweep_has_the_bytes_of_one_that_was_left_alone(
     study, tmp_path, capsys
@@ -402,6 +405,7 @@ def test_each_of_600_flipped_bits_in_chunks_is_seen_and_a_resumed_sweep_has_the_
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == list(map(str, right))
 
 
+@pytest.mark.adversity
 def test_a_chunk_that_is_changed_during_the_run_is_one_line(study, tmp_path):
     plan = study_file.read(study(SMALL))
 
@@ -427,6 +431,7 @@ def test_a_file_that_changed_is_another_study(study, tmp_path):
         folder.run(study_file.read(study(text)), tmp_path / "out")
 
 
+@pytest.mark.adversity
 def test_a_process_that_is_killed_is_one_line_and_its_chunks_stay(study, tmp_path):
     work = partial(_die, tmp_path / "marker")
     with executor(2) as workers, pytest.raises(ValueError, match="those who evaluate are gone"):
