@@ -48,9 +48,9 @@ def copied_checkout(folder, *left_out):
     return folder
 
 
-def archive_given_here(folder):
-    """Copy the archive and attest every result of it, whether or not anybody tried: for tests of what comes after."""
-    shutil.copytree(DATA, folder, ignore=shutil.ignore_patterns(files.LOCK))
+def archive_given_here(folder, data=DATA):
+    """Copy an archive and attest every result of it, whether or not anybody tried: for tests of what comes after."""
+    shutil.copytree(data, folder, ignore=shutil.ignore_patterns(files.LOCK))
     results = {name: folder / "results" / f"{name}.nc" for name in paths.slugs()}
     hashes = {files.hash_of(path.read_bytes()): provenance.source_hash(name) for name, path in results.items()}
     attested.add(folder, hashes)
