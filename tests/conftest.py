@@ -16,6 +16,8 @@ from pimllm_lib.core import files, paths
 # How long an example takes is a matter of the machine.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+# No test cuts the power, so nothing has to be on the disk before a test goes on.
+os.fsync = lambda handle: None
 #: Programs for environments of their own, no tests.
 collect_ignore = ["peers"]
 
@@ -39,8 +41,8 @@ def same_sums(found, wanted, magnitudes):
 
 
 def copied_checkout(folder, *left_out):
-    """Copy what of a checkout computes: library, notebooks, archive, lock. left_out: patterns of names, beside caches."""
-    ignored = shutil.ignore_patterns("__pycache__", files.LOCK, *left_out)
+    """Copy what of a checkout computes: library, as compiled, notebooks, archive, lock. left_out: patterns of names."""
+    ignored = shutil.ignore_patterns(files.LOCK, *left_out)
     for name in ("pimllm_lib", "notebooks", "data"):
         shutil.copytree(DATA.parent / name, folder / name, ignore=ignored)
     for name in ("Makefile", "requirements.lock"):

@@ -102,7 +102,7 @@ def of_sweep(home, jobs):
 
 def of_archive(home, jobs):
     """An archive is renewed where its checkout is: a copy of what that takes."""
-    copied_checkout(home / "out")
+    copied_checkout(home / "out", "__pycache__")
     return ["run", *TWO[:jobs], "--force", "--data-only", "--jobs", jobs, "--archive"]
 
 
