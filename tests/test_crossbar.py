@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pimllm_lib import catalog
+from pimllm_lib.core.conventions import AS_PUBLISHED
 from pimllm_lib.costs import crossbar
+from pimllm_lib.engines.crossbars import counted
 
 PIM = catalog.parts["pim-published"]
-TILE = PIM.tile
+OWN, TILE = PIM.tile, counted(PIM.tile, AS_PUBLISHED)
 SHRINK = (45 / 65) ** 2
 
 
@@ -134,8 +136,21 @@ def test_a_weight_of_more_bits_takes_more_cells():
 
 
 def test_an_adc_bit_costs_one_clock_period_a_turn():
-    eight, nine = (latency(4096, 4096, tile=with_(adc__bits=bits))["adc"] for bits in (8, 9))
+    tiles = [replace(OWN, crossbar=with_(adc__bits=bits, adc__periods=1.0).crossbar) for bits in (8, 9)]
+    eight, nine = (latency(4096, 4096, tile=counted(tile, AS_PUBLISHED))["adc"] for tile in tiles)
     assert nine - eight == pytest.approx(16 / 1.28e9)
+
+
+def test_a_source_has_one_conversion_a_period_and_its_own_time_of_a_word():
+    """By hand: 16 turns at 1.28 GS/s, 352 words of at least one clock period; a tenth of the energy of conversions."""
+    own = latency(4096, 4096, tile=OWN)
+    assert own["adc"] * 1e9 == pytest.approx(16 / 1.28)
+    assert own["dac"] * 1e9 == pytest.approx(16 / 1.0)
+    assert own["buffer"] * 1e9 == pytest.approx((2 * 32 + 128 + 160) * 2)
+    assert energy(4096, 4096)["adc"] / energy(4096, 4096, tile=OWN)["adc"] == pytest.approx(10)
+    assert crossbar.conversion_energy(OWN.crossbar.adc) == pytest.approx(1.5625e-12)
+    slow = replace(OWN, buffer=replace(OWN.buffer, access_s=3e-9))
+    assert latency(4096, 4096, tile=slow)["buffer"] * 1e9 == pytest.approx(352 * 3)
 
 
 @pytest.mark.parametrize(("size", "entry"), [(1, 0), (2048, 0), (2049, 1), (8192, 2), (65536, 5)])

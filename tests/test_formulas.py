@@ -13,8 +13,8 @@ from pimllm_lib.core.schema import COMPONENTS
 from pimllm_lib.costs import crossbar, memory, systolic, wear
 from pimllm_lib.engines import surroundings
 from pimllm_lib.report.explain import MERITS
-from pimllm_lib.system import charges
 from pimllm_lib.system.ledger import Ledger
+from pimllm_lib.system.standing import Standing
 from pimllm_lib.workload.products import products
 
 PIM = pl.catalog.systems["pim-llm"]
@@ -42,7 +42,8 @@ class Tiles:
     def __init__(self, rng):
         rate = {f"{name}.rate_hz": rng.uniform(1e8, 1e9) for name in ("crossbar.adc", "crossbar.dac", "periphery")}
         size = {"crossbar.rows": some(rng, 16, 300), "crossbar.cols": some(rng, 16, 300), "pes": some(rng, 1, 9)}
-        bits = {"crossbar.adc.bits": some(rng, 3, 10), "crossbar.dac.bits": some(rng, 1, 4)}
+        bits = {"crossbar.adc.periods": rng.uniform(1, 12), "crossbar.dac.periods": rng.uniform(1, 5)}
+        bits |= {"crossbar.adc.bits": some(rng, 3, 10), "crossbar.dac.bits": some(rng, 1, 4)}
         self.tile = with_fields(PIM.pim.tile, rate | size | bits)
         self.fan_in, self.fan_out, self.act_bits = some(rng, 10, 3000), some(rng, 10, 3000), some(rng, 2, 12)
         self.on = crossbar.layout(self.fan_in, self.fan_out, tile=self.tile, act_bits=self.act_bits)
@@ -69,7 +70,7 @@ def converter_time(name):
     def case(rng):
         tiles = Tiles(rng)
         part = getattr(tiles.bar, name)
-        names = {"turns": tiles.on.turns, f"{name}.bits": part.bits, f"{name}.rate_hz": part.rate_hz}
+        names = {"turns": tiles.on.turns, f"{name}.periods": part.periods, f"{name}.rate_hz": part.rate_hz}
         return names, tiles.time[name]
 
     return case
@@ -112,14 +113,15 @@ def buffer_time(rng):
     words = np.ceil(tiles.on.rows * tiles.act_bits / tiles.buffer.word_bits) * 2
     for bits in (tiles.act_bits, tiles.on.sum_bits):
         words = words + np.ceil(tiles.on.cols * tiles.on.pes * bits / tiles.buffer.word_bits)
-    return {"words in and out": words, "buffer.access_s": tiles.buffer.access_s}, tiles.time["buffer"]
+    return {"words in and out": words, "time of a word": crossbar.word_time(tiles.tile)}, tiles.time["buffer"]
 
 
 def buffer_joules(rng):
     tiles = Tiles(rng)
     names = {
         "tiles": tiles.on.tiles, "time of reading": tiles.words["input"] + tiles.words["output_read"],
-        "time of writing": tiles.words["input"] + tiles.words["output_write"], "access_s": tiles.buffer.access_s,
+        "time of writing": tiles.words["input"] + tiles.words["output_write"],
+        "time of a word": crossbar.word_time(tiles.tile),
         "read energy": tiles.held(tiles.buffer.read_j), "write energy": tiles.held(tiles.buffer.write_j),
         "leakage": tiles.held(tiles.buffer.leakage_w),
     }  # fmt: skip
@@ -232,16 +234,35 @@ def bus(component, column):
     return case
 
 
-def waiting_joules(rng):
-    watts, charged, gated = rng.uniform(0, 1, 3)
-    machine, time = with_fields(PIM, {"pim.gated_share": gated}), rng.uniform(2, 9)
-    book = Ledger(Frame.over([], op=[""], component=[""]), "total", {"energy_j", "latency_s"})
-    book.add("latency_s", "q", "adc", time)
-    step = SimpleNamespace(counting=pl.catalog.preset("full-system"))
-    charges._charge_waiting(machine, step, {"q": {"adc": watts}}, {"adc": charged}, book)
-    names = {"share that is not gated": gated, "static power": watts, "time of the token": time,
-             "what is charged while working": charged}  # fmt: skip
-    return names, book.whole("energy_j").item()
+def standing(component):
+    """What a converter draws while it waits for its turn, sleeps and wakes."""
+
+    def case(rng):
+        watts, gated, work, rest, even = rng.uniform(0, 1, 5)
+        awake, woken, token = work + rest, some(rng, 1, 9), rng.uniform(2, 9)
+        machine = with_fields(PIM, {"pim.gated_share": gated, "pim.break_even_s": even})
+        book = Ledger(Frame.over([], op=["block"], component=list(COMPONENTS)), "component", {"energy_j", "latency_s"})
+        book.add("latency_s", "q", "adc", token)
+        known = Standing({"q": {"adc": watts}}, {("q", "adc"): (watts * work, watts * awake, watts * woken)})
+        known.charge(
+            machine,
+            SimpleNamespace(counting=pl.catalog.preset("full-system"), pim=SimpleNamespace(n_layers=some(rng, 1, 9))),
+            book,
+        )
+        names = {"gated_share": gated, "static power": watts, "time of the token": token, "time awake": awake,
+                 "time at work": work, "times woken": woken, "break_even_s": even}  # fmt: skip
+        names = {name: value for name, value in names.items() if name in COMPONENTS[component].joules}
+        return names, book.table("energy_j").sel(component=component).sum().item()
+
+    return case
+
+
+def waking_time(rng):
+    wake, tiles = rng.uniform(1e-8, 1e-6), PIM.pim
+    machine = with_fields(PIM, {"pim.wake_s": wake})
+    ds = pl.evaluate(system=machine, model="gpt2-355m", context_len=128, conventions="full-system", detail="component")
+    assert tiles.woken == "product"
+    return {"tiles one after another": 4 * 24, "wake_s": wake}, ds.latency_s.sel(component="wake").sum().item()
 
 
 #: (component, column of its row) -> what gives random values of the names in the formula, and what the function says.
@@ -257,7 +278,7 @@ CASES = {
     ("dram_kv", "joules"): dram_joules("dram_kv"), ("stall", "time"): stall_time,
     ("kv_cells", "time"): write_time, ("kv_cells", "joules"): write_joules,
     ("bus", "time"): bus("bus", "time"), ("bus", "joules"): bus("bus", "joules"), ("issue", "time"): bus("issue", "time"),
-    ("leakage", "joules"): waiting_joules,
+    **{(name, "joules"): standing(name) for name in ("leakage", "asleep", "wake")}, ("wake", "time"): waking_time,
 }  # fmt: skip
 
 

@@ -69,6 +69,9 @@ def test_one_convention_at_a_time_moves_the_headlines_as_worked_out_independentl
         assert [round(100 * x, 1) for x in cell.energy_gain.values.tolist()] == [gain_short, gain_long]
 
 
+#: Consistent accounting, but for the data sheets of converters and buffers, which an independent calculation reads as the
+#: simulator does.
+CONSISTENT_AS_SIMULATED = replace(CORRECTED, name="mine", sample_rate_is_clock=True, fixed_buffer_access=True)
 #: Consistent accounting: speed-up and gain in tokens/J (%) at 128 and at 4096 tokens.
 CONSISTENT = {
     "gpt2-355m": (22.26, 84.5, 2.03, 32.1), "gpt2-774m": (27.66, 77.2, 2.27, 33.9), "gpt2-1.5b": (33.52, 54.7, 2.58, 28.7),
@@ -78,7 +81,7 @@ CONSISTENT = {
 
 
 def test_consistent_accounting_gives_the_independently_worked_out_table():
-    ds = compared(model=list(CONSISTENT), context_len=[128, 4096], conventions="corrected")
+    ds = compared(model=list(CONSISTENT), context_len=[128, 4096], conventions=CONSISTENT_AS_SIMULATED)
     for name, expected in CONSISTENT.items():
         cell = ds.sel(model=name)
         pairs = zip(cell.speedup.values.tolist(), cell.energy_gain.values.tolist(), strict=True)
@@ -86,8 +89,10 @@ def test_consistent_accounting_gives_the_independently_worked_out_table():
 
 
 def test_put_right_together_the_conventions_are_kinder_than_the_paper_but_at_its_headline():
-    ds = compared(model=SEVEN, context_len=CONTEXTS, conventions=["as-published", "corrected"])
-    before, after = (ds.sel(conventions=name) for name in ("as-published", "corrected"))
+    ds = compared(model=SEVEN, context_len=CONTEXTS, conventions=["as-published", CONSISTENT_AS_SIMULATED, "corrected"])
+    before, after, whole = (ds.sel(conventions=name) for name in ("as-published", "mine", "corrected"))
+    assert (whole.speedup > after.speedup).all()
+    assert (whole.energy_gain > np.maximum(after.energy_gain, before.energy_gain)).all()
     assert (after.speedup > before.speedup).all()
     assert (after.energy_gain > 0).all()
     smaller = after.energy_gain < before.energy_gain

@@ -41,7 +41,8 @@ def margin(path: str, values: xr.DataArray, *, quantity: str, level: float, **ca
 def flip(path: str, *, quantity: str, level: float = 0.0, **case: Any) -> float:
     """Return the value of a constant at which a comparison turns, nearest to its own; NaN where it does not turn.
 
-    The constant is searched over REACH either way of its own value, by a grid that closes in on the change of sign.
+    The constant is searched over REACH either way of its own value, a share up to 1, by a grid that closes in on the
+    change of sign.
     """
     own = constant(path)
 
@@ -49,7 +50,7 @@ def flip(path: str, *, quantity: str, level: float = 0.0, **case: Any) -> float:
         values = axis(value=np.geomspace(low, high, _POINTS))
         return values.values, margin(path, values, quantity=quantity, level=level, **case).values
 
-    bracket = _nearest(judge, own / REACH, own * REACH, own)
+    bracket = _nearest(judge, own / REACH, min(own * REACH, 1.0 if path.endswith("_share") else np.inf), own)
     while bracket is not None and bracket[1] / bracket[0] > 1 + 1e-9:
         bracket = _nearest(judge, *bracket, own)
     return float("nan") if bracket is None else float(np.sqrt(bracket[0] * bracket[1]))

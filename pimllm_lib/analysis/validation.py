@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 #: Constants of a cell whose ranges are tried one at a time.
 BANDS = ("low_ohm", "low_share", "read_duty")
 #: The converter that every other page of this project assumes.
-USUAL = "as in pim-llm"
+USUAL = "as published"
 #: The macro papers count a multiplication and an addition as one operation each; here 1 op = 1 MAC.
 OPS_PER_MAC = 2
 
@@ -153,14 +153,16 @@ def _ends(cell: Cell, field: str) -> list[Cell]:
 def converters(adc: Adc, name: str) -> dict[str, Value]:
     """Return the power of a macro's converter in watts for three sources of its energy a conversion.
 
-    The survey's 10th percentile and median, which are the ends of the range in the catalog; and the energy that a
-    conversion costs pim-llm.
+    The survey's 10th percentile and median, which are the ends of the range in the catalog; and the energy of a conversion
+    of pim-llm, as its source has it and as the published numbers charge it (see `Conventions.sample_rate_is_clock`).
     """
     entry = catalog.parts.entries[name]["power_w"]
     low, high = (end * UNITS[entry["unit"]][1] for end in entry["range"])
-    ours = crossbar.conversion_energy(catalog.parts["adc-8bit"])
-    same = ours * adc.rate_hz / (adc.bits + 2)
-    return {"survey, 10th percentile": low, USUAL: same, "survey, median": high}
+    ours = catalog.parts["adc-8bit"]
+    same = crossbar.conversion_energy(ours) * adc.rate_hz / adc.periods
+    return {
+        "survey, 10th percentile": low, "as its source has it": same, USUAL: same * (ours.bits + 2), "survey, median": high,
+    }  # fmt: skip
 
 
 def efficiency(mac_j: xr.DataArray) -> xr.DataArray:

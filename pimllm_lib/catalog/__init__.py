@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from pimllm_lib import hardware
 from pimllm_lib.catalog.models import from_path, from_table
-from pimllm_lib.catalog.quantities import build, name_of, read_toml, require_known
+from pimllm_lib.catalog.quantities import build, name_of, on_base, read_toml, require_known
 from pimllm_lib.core.conventions import PRESETS, Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
@@ -40,7 +40,8 @@ class Registry(Mapping[str, T], Generic[T]):
     @cached_property
     def entries(self) -> dict[str, dict[str, Any]]:
         """The file's tables as written: values in the units of the literature, with sources."""
-        return read_toml(Path(__file__).with_name(self.file))
+        written = read_toml(Path(__file__).with_name(self.file))
+        return {name: on_base(table, written, self.file) for name, table in written.items()}
 
     def __getitem__(self, name: str) -> T:
         """Return the object of that name; raises UnknownName with the nearest one."""
@@ -60,6 +61,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def _part(name: str, table: Mapping[str, Any], where: str, open_files: tuple[str, ...] = ()) -> Any:
+    table = on_base(table, parts.entries, where)
     kind = table.get("part")
     if not isinstance(kind, str) or kind not in _PARTS:
         raise BadInput(f"{where}: {unknown(f'part class of {name}', kind, _PARTS)}")
@@ -69,6 +71,7 @@ def _part(name: str, table: Mapping[str, Any], where: str, open_files: tuple[str
 
 
 def _system(name: str, table: Mapping[str, Any], where: str) -> System:
+    table = on_base(table, systems.entries, where)
     require_known(where, f"field of {name}", table, ("name", "summary", "routing", *classes(System)))
     if "array" not in table:
         raise BadInput(f"{where}: {name}.array is missing; wanted the name or path of a SystolicArray")

@@ -67,6 +67,20 @@ def name_of(table: Mapping[str, Any], path: Path) -> str:
     return name
 
 
+def on_base(table: Mapping[str, Any], entries: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a table with all that it does not say itself from the entry it names as its `base`, and so on.
+
+    Raises BadInput for a base that is none of the entries.
+    """
+    whole, base = dict(table), table.get("base")
+    while base is not None:
+        if not isinstance(base, str) or base not in entries:
+            raise BadInput(f"{where}: {unknown('base', base, entries)}")
+        whole, base = dict(entries[base]) | whole, entries[base].get("base")
+    whole.pop("base", None)
+    return whole
+
+
 def require_known(where: str, what: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise BadInput, naming the file, for the first key of a table that is not among the known ones."""
     for key in given:
@@ -128,7 +142,7 @@ def quantity(where: str, field: str, entry: Any, kind: str) -> Any:
         if not isinstance(value, str):
             raise BadInput(f"{where} has the value {clip(value)}; wanted a name in quotes")
         return value
-    return _scaled(where, field, value, entry.get("unit"), listed=kind == "Table")
+    return _scaled(where, field, value, entry.get("unit"), listed=kind.startswith("Table"))
 
 
 def _require_range(where: str, value: Any, span: Any) -> None:

@@ -18,6 +18,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "ohm": ("ohm", 1.0), "kohm": ("ohm", KILO), "Mohm": ("ohm", MEGA),
     "S": ("S", 1.0), "uS": ("S", MICRO),
     "bit/s": ("bit/s", 1.0), "Mbit/s": ("bit/s", MEGA), "Gbit/s": ("bit/s", GIGA),
+    "K": ("K", 1.0),
     "B": ("B", 1.0), "KiB": ("B", KIB), "MiB": ("B", MIB), "GiB": ("B", GIB),
     "m2": ("m2", 1.0), "mm2": ("m2", 1e-6), "um2": ("m2", 1e-12),
 }  # fmt: skip
@@ -25,7 +26,7 @@ UNITS: dict[str, tuple[str, float]] = {
 #: The ending of a field's name -> its SI symbol. A field without one of these endings is a plain count.
 SUFFIXES: dict[str, str] = {
     "_hz": "Hz", "_s": "s", "_j": "J", "_w": "W", "_v": "V", "_ohm": "ohm", "_siemens": "S",
-    "_bps": "bit/s", "_bytes": "B", "_m2": "m2",
+    "_bps": "bit/s", "_bytes": "B", "_m2": "m2", "_k": "K",
 }  # fmt: skip
 
 

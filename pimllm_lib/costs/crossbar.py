@@ -72,11 +72,11 @@ def read_time(bar: Crossbar) -> Value:
 
 
 def computing_times(on: Layout, tile: Tile) -> dict[str, Value]:
-    """Return how long each part of a PE works for one vector, in seconds. A converter takes bits + 2 clock periods."""
+    """Return how long each part of a PE works for one vector, in seconds."""
     bar, side, step = tile.crossbar, tile.periphery, 1 / tile.periphery.rate_hz
     return {
-        "dac": on.turns * (bar.dac.bits + 2) / bar.dac.rate_hz,
-        "adc": on.turns * (bar.adc.bits + 2) / bar.adc.rate_hz,
+        "dac": on.turns * bar.dac.periods / bar.dac.rate_hz,
+        "adc": on.turns * bar.adc.periods / bar.adc.rate_hz,
         "crossbar": on.turns * read_time(bar),
         "input_register": (on.row_turns * on.col_turns + on.turns) * step,
         "output_register": on.col_turns * step,
@@ -87,9 +87,14 @@ def computing_times(on: Layout, tile: Tile) -> dict[str, Value]:
     }
 
 
+def word_time(tile: Tile) -> Value:
+    """Return the time of one word of a buffer in seconds: at most one comes each period of the digital clock."""
+    return np.maximum(tile.buffer.access_s, 1 / tile.periphery.rate_hz)
+
+
 def buffer_times(on: Layout, *, tile: Tile, act_bits: Value) -> dict[str, Value]:
     """Return the time to read and to write the buffers of the fullest tile, in seconds, word by word."""
-    word, access = tile.buffer.word_bits, tile.buffer.access_s
+    word, access = tile.buffer.word_bits, word_time(tile)
     inputs = np.ceil(on.rows * act_bits / word)
     return {
         "input": inputs * access,
@@ -153,7 +158,7 @@ def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, outp
     per_pe = {name: on.tiles * on.pes * value for name, value in used.items()}
     joint = (on.pes - 1) * adcs * side.joint_w * time["joint"]
     spent = sum(
-        (words["input"] + words[output]) * buffer_power(on, tile.buffer, access_j, input_buffer, output_buffer)
+        (words["input"] + words[output]) * buffer_power(on, tile, access_j, input_buffer, output_buffer)
         for output, access_j in (("output_read", tile.buffer.read_j), ("output_write", tile.buffer.write_j))
     )
     return per_pe | {"joint": on.tiles * joint, "buffer": on.tiles * spent}
@@ -171,8 +176,8 @@ def array_energy(tile: Tile, act_bits: Value) -> dict[str, Value]:
 
 
 def conversion_energy(adc: Adc) -> Value:
-    """Return the energy of one conversion, in joules: bits + 2 clock periods, as in `computing_times`."""
-    return adc.power_w * (adc.bits + 2) / adc.rate_hz
+    """Return the energy of one conversion, in joules."""
+    return adc.power_w * adc.periods / adc.rate_hz
 
 
 def cell_power(bar: Crossbar) -> Value:
@@ -182,7 +187,7 @@ def cell_power(bar: Crossbar) -> Value:
     return cell.read_duty * cell.read_v**2 * conductance
 
 
-def sized(size: Value, buffer: Buffer, column: tuple[float, ...]) -> Value:
+def sized(size: Value, buffer: Buffer, column: tuple[Value, ...]) -> Value:
     """Return a column of the buffer table for a capacity in bytes: the smallest listed size that holds it."""
     edges = (0.0, *buffer.sizes_bytes)
     inside = sum((size > low) * (size <= high) * x for low, high, x in zip(edges, edges[1:], column, strict=False))
@@ -190,23 +195,27 @@ def sized(size: Value, buffer: Buffer, column: tuple[float, ...]) -> Value:
 
 
 def buffer_power(
-    on: Layout, buffer: Buffer, access_j: tuple[float, ...], input_buffer: Value, output_buffer: Value
+    on: Layout, tile: Tile, access_j: tuple[float, ...], input_buffer: Value, output_buffer: Value
 ) -> Value:
     """Return the power of one tile's buffers while they are accessed, leakage included, in watts."""
-    one, other = (sized(size, buffer, access_j) / buffer.access_s for size in (input_buffer, output_buffer))
-    return on.pes * one + other + leakage(on, buffer, input_buffer, output_buffer)
+    one, other = (sized(size, tile.buffer, access_j) / word_time(tile) for size in (input_buffer, output_buffer))
+    return on.pes * one + other + leakage(on, tile.buffer, input_buffer, output_buffer)
 
 
 def leakage(on: Layout, buffer: Buffer, input_buffer: Value, output_buffer: Value) -> Value:
     """Return the leakage power of one tile's buffers, in watts: one input buffer a PE, one output buffer."""
-    return on.pes * sized(input_buffer, buffer, buffer.leakage_w) + sized(output_buffer, buffer, buffer.leakage_w)
+    column = buffer.leaking_w
+    return on.pes * sized(input_buffer, buffer, column) + sized(output_buffer, buffer, column)
 
 
-def idle_converters(on: Layout, tile: Tile) -> Value:
-    """Return the power that a matrix's ADCs draw while they wait, in watts: all of them, used or not."""
-    bar = tile.crossbar
-    adcs = np.minimum(bar.adc.per_crossbar, bar.cols) * slices(bar) * tile.pes
-    return on.tiles * adcs * bar.adc.power_w * bar.adc.idle_share
+def idle_converters(on: Layout, tile: Tile) -> dict[str, Value]:
+    """Return the power that a matrix's DACs and ADCs draw while they wait, in watts: all of them, used or not."""
+    bar, pes = tile.crossbar, on.tiles * tile.pes
+    dacs, adcs = np.minimum(bar.dac.per_crossbar, bar.rows), np.minimum(bar.adc.per_crossbar, bar.cols) * slices(bar)
+    return {
+        "dac": pes * dacs * bar.dac.power_w * bar.dac.idle_share,
+        "adc": pes * adcs * bar.adc.power_w * bar.adc.idle_share,
+    }
 
 
 def input_buffer_size(fan_in: Value, crossbars: Value, act_bits: Value) -> Value:

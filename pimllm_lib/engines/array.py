@@ -10,7 +10,7 @@ import numpy as np
 
 from pimllm_lib.core.parts import Value
 from pimllm_lib.costs import systolic
-from pimllm_lib.engines.entries import Charged, Entry, Said, Work
+from pimllm_lib.engines.entries import Entry, Said, Turn, Work
 from pimllm_lib.hardware import SystolicArray
 from pimllm_lib.workload.products import Product
 from pimllm_lib.workload.step import Step
@@ -28,7 +28,7 @@ def entries(array: SystolicArray, step: Step, products: Sequence[Product], wante
                     yield Entry(product.op, phase, "cycles", spent)
                     yield Work(product.op, phase, busy := spent * (1 / array.rate_hz))
                     if charged_w is not None:
-                        yield Charged("stream", busy * charged_w)
+                        yield Turn("block", "stream", busy * charged_w, busy * charged_w)
             if "energy_j" in wanted:
                 yield from _energy(laid)
             if wanted & {"sram_reads", "sram_writes", "register_accesses"}:

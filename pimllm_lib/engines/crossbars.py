@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib.core.conventions import Conventions
-from pimllm_lib.core.parts import Value
+from pimllm_lib.core.parts import Value, with_fields
 from pimllm_lib.costs import crossbar, placement
-from pimllm_lib.engines.entries import Charged, Entry, Said, Work
+from pimllm_lib.engines.entries import Entry, Said, Turn, Wait, Work
 from pimllm_lib.hardware import Auxiliary, KvPim, Pim, Tile
 from pimllm_lib.workload.products import Product
 from pimllm_lib.workload.step import Step
@@ -26,7 +26,8 @@ class OnTiles:
     """A product on crossbar tiles, where every vector costs the same.
 
     on: how it lies on `tile`; bits: of an input; buffers: sizes of those in a tile; way: the network its results take.
-    turns: vectors one after another; vectors: all of them; copies: matrices that are there; beside: auxiliary parts.
+    turns: vectors one after another; vectors: all of them; copies: matrices that are there; beside: auxiliary parts;
+    starts: products one after another; woken: matrices woken in a step; wake_s: how long that takes.
     """
 
     op: str
@@ -39,6 +40,9 @@ class OnTiles:
     vectors: Value
     copies: Value
     beside: Sequence[Beside]
+    starts: Value
+    woken: Value
+    wake_s: Value
 
     @cached_property
     def times(self) -> dict[str, Value]:
@@ -52,8 +56,7 @@ class OnTiles:
         counts: whether its time counts beside that of others.
         """
         if wanted & {"busy_s", "latency_s"}:
-            turns = self.turns * counts
-            yield from (Work(self.op, name, value * turns) for name, value in self.times.items())
+            yield from self._working(counts)
         if "energy_j" in wanted:
             spent = crossbar.energy(self.on, tile=self.tile, act_bits=self.bits, **self.buffers)
             spent |= {component: part.power_w * part.delay_s * number for component, part, number, _ in self.beside}
@@ -68,14 +71,41 @@ class OnTiles:
         if "static_power_w" in wanted:
             yield from self._static(counting)
 
+    def _working(self, counts: Value) -> Iterator[Said]:
+        turns = self.turns * counts
+        yield from (Work(self.op, name, value * turns) for name, value in self.times.items())
+        if np.any(np.asarray(self.wake_s)):
+            yield Work(self.op, "wake", self.wake_s * self.starts * counts)
+
     def _static(self, counting: Conventions) -> Iterator[Said]:
         """Yield static power, and the part of its energy that is charged already while a part works."""
+        turn_s = sum(self.times.values()) * self.vectors + self.wake_s * self.woken
         waiting_w = {"buffer": self.on.tiles * crossbar.leakage(self.on, self.tile.buffer, **self.buffers)}
         if counting.static_power:
-            waiting_w["adc"] = crossbar.idle_converters(self.on, self.tile)
+            waiting_w |= crossbar.idle_converters(self.on, self.tile)
+            waiting_w |= {name: part.power_w * part.idle_share * number for name, part, number, _ in self.beside}
+        standing = {name: copies for name, _, _, copies in self.beside}
         for component, watts in waiting_w.items():
-            yield Entry(self.op, component, "static_power_w", watts * self.copies)
-            yield Charged(component, watts * self.vectors * self.times[component])
+            yield Entry(self.op, component, "static_power_w", watts * standing.get(component, self.copies))
+            working_j = watts * self.vectors * self.times[component]
+            yield Turn(self.op, component, working_j, watts * turn_s, watts * self.woken)
+
+
+def counted(tile: Tile, counting: Conventions) -> Tile:
+    """Return the tile as the conventions read its data sheets."""
+    changes: dict[str, Value] = {}
+    if counting.sample_rate_is_clock:
+        bar = tile.crossbar
+        changes |= {"crossbar.dac.periods": bar.dac.bits + 2, "crossbar.adc.periods": bar.adc.bits + 2}
+    if counting.fixed_buffer_access and tile.buffer.fixed_s is not None:
+        changes["buffer.access_s"] = tile.buffer.fixed_s
+    return with_fields(tile, changes) if changes else tile
+
+
+def waking(tiles: Pim | KvPim, counting: Conventions, woken: str = "product") -> Value:
+    """Return how long the tiles that are woken together take to wake, 0 where others are."""
+    asleep = counting.power_gating and tiles.woken == woken
+    return tiles.wake_s * (tiles.gated_share < 1) if asleep else 0.0
 
 
 def beside(tiles: Pim | KvPim, on: crossbar.Layout, copies: Value, counting: Conventions) -> list[Beside]:
@@ -95,6 +125,8 @@ def entries(pim: Pim, step: Step, products: Sequence[Product], wanted: set[str])
     charged to the first product there is. Raises BadInput when matrices do not fit the grid.
     """
     first = dict(zip((p.op for p in products), _first_there(products), strict=True))
+    if "latency_s" in wanted and np.any(block_s := waking(pim, step.counting, "block")):
+        yield Wait("block", "wake", block_s * step.pim.n_layers)
     blocks, head = ([p for p in products if (p.kind == "head") == is_head] for is_head in (False, True))
     for group in filter(None, (blocks, head)):
         for product, on in zip(group, _placed(pim, group, step.counting, first), strict=True):
@@ -114,6 +146,7 @@ def _placed(
     Experts have tiles of their own, so those that are active work side by side, as long as the one with the most vectors.
     first: for each op, where it is the one that is charged the area of what the machine has once.
     """
+    tile, wake_s = counted(pim.tile, counting), waking(pim, counting)
     bits, dummy = pim.act_bits, counting.dummy_first_layer and products[0].kind != "head"
     inputs = [p.k for p in products]
     if dummy:  # the first matrix there is, is mapped with the input of a dummy layer
@@ -121,7 +154,7 @@ def _placed(
             np.where(there, pim.dummy_fan_in, k) if there.any() else k
             for k, there in zip(inputs, _first_there(products), strict=True)
         ]
-    layouts = [crossbar.layout(k, p.n, tile=pim.tile, act_bits=bits) for k, p in zip(inputs, products, strict=True)]
+    layouts = [crossbar.layout(k, p.n, tile=tile, act_bits=bits) for k, p in zip(inputs, products, strict=True)]
     before = [1] if dummy else []  # the dummy layer itself lies on the first tile
     hops = placement.hops(
         [*before, *(on.tiles * p.count for on, p in zip(layouts, products, strict=True))],
@@ -146,8 +179,9 @@ def _placed(
             "transfer_hops": transfer_hops, "reread_output": counting.output_reread,
         }  # fmt: skip
         yield OnTiles(
-            product.op, on, pim.tile, bits, buffers, way, turns=product.turns * product.whole[0].m,
-            vectors=product.calls * product.m, copies=product.matrices, beside=parts,
+            product.op, on, tile, bits, buffers, way, turns=product.turns * product.whole[0].m,
+            vectors=product.calls * product.m, copies=product.matrices, beside=parts, starts=product.turns,
+            woken=product.calls, wake_s=wake_s,
         )  # fmt: skip
 
 

@@ -52,14 +52,19 @@ class Wait(NamedTuple):
     seconds: Value
 
 
-class Charged(NamedTuple):
-    """Energy that the static power of a component takes and that is charged already, while it works."""
+class Turn(NamedTuple):
+    """What the static power of a component takes in a pass while it works, which is charged already, and while it is the
+    turn of its products, both in joules; and, in watts, that power times how often a part of it is woken.
+    """
 
+    op: str
     component: str
-    joules: Value
+    working_j: Value
+    turn_j: Value
+    woken_w: Value = 0.0
 
 
-Said: TypeAlias = Entry | Work | Move | Wait | Charged
+Said: TypeAlias = Entry | Work | Move | Wait | Turn
 
 
 class Engine(NamedTuple):

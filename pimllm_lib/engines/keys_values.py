@@ -15,7 +15,7 @@ import numpy as np
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value, ceil_div, require
 from pimllm_lib.costs import crossbar
-from pimllm_lib.engines.crossbars import OnTiles, beside
+from pimllm_lib.engines.crossbars import OnTiles, beside, counted, waking
 from pimllm_lib.engines.entries import Entry, Said, Wait, slowest
 from pimllm_lib.engines.writing import kept_w, refresh, sharing, write_entries
 from pimllm_lib.hardware import KvPim
@@ -67,6 +67,7 @@ def _place(kv: KvPim, product: Product, tokens: Value, step: Step) -> OnTiles:
     """Lay keys along columns, or values along rows; every sequence of a batch has crossbars of its own."""
     there, some, tile, batch = np.asarray(tokens > 0) * 1.0, np.maximum(tokens, 1), kv.filled, step.way.batch
     keys, heads = product.op == "score", product.count / product.shared / batch
+    tile = counted(tile, step.counting)
     k, n, bits = (product.k, some, kv.act_bits) if keys else (some, product.n, kv.softmax_bits)
     shared = sharing(kv, k, tile.crossbar.rows, heads) if keys else sharing(kv, n, tile.crossbar.cols, heads)
     on = crossbar.layout(k, n, tile=tile, act_bits=bits)
@@ -83,6 +84,7 @@ def _place(kv: KvPim, product: Product, tokens: Value, step: Step) -> OnTiles:
     return OnTiles(
         product.op, on, tile, bits, buffers, way, turns=shared * product.shared * product.m * product.blocks * there,
         vectors=product.calls * product.m * there, copies=banks, beside=beside(kv, on, banks, step.counting),
+        starts=product.blocks * there, woken=banks, wake_s=waking(kv, step.counting),
     )  # fmt: skip
 
 

@@ -267,9 +267,11 @@ def standing_entries(system: System) -> Iterator[Said]:
     sram, dram, kv = system.sram, system.dram, system.kv
     yield Entry("block", "stream", "static_power_w", idle_power(system.array))
     if sram is not None:
-        yield Entry("block", "sram", "static_power_w", sram.leakage_w)
+        yield Entry("block", "sram", "static_power_w", sram.leaking_w)
     if dram is not None:
         yield Entry("block", "standby", "static_power_w", dram.standby_w)
+    if system.nonlinear is not None and np.any(system.nonlinear.leakage_w):
+        yield Entry("block", "nonlinear", "static_power_w", system.nonlinear.leakage_w)
     if kv is not None:
         yield Entry("block", "standby", "static_power_w", kv.byte_standby_w * kv.capacity_bytes)
 

@@ -7,9 +7,10 @@ from pimllm_lib.hardware.devices import Devices, Readout
 from pimllm_lib.hardware.digital import SystolicArray
 from pimllm_lib.hardware.machine import ENGINES, System
 from pimllm_lib.hardware.memory import Bus, Dram, KvStore, Nonlinear, Sram, Storage
+from pimllm_lib.hardware.standing import Transistors
 
 __all__ = [
     "ENGINES", "ONE_BY_ONE", "Adc", "Auxiliary", "Buffer", "Bus", "Cell", "Crossbar", "Dac", "Decoding", "Devices", "Dram",
     "KvPim", "KvStore", "Nonlinear", "Periphery", "Pim", "Readout", "Speculation", "Sram", "Storage", "System",
-    "SystolicArray", "Technology", "Tile",
+    "SystolicArray", "Technology", "Tile", "Transistors",
 ]  # fmt: skip

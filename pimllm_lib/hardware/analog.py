@@ -6,10 +6,13 @@ import numpy as np
 
 from pimllm_lib.core.parts import Name, Table, Value, declare, part, require
 from pimllm_lib.core.rules import AT_LEAST_0, BITS, COUNT, PART, POSITIVE, SHARE, choice, needs, number
+from pimllm_lib.hardware.standing import TEMPERATURE, WOKEN, Transistors, leakage
 
 #: How consecutive tiles are laid on the grid, see `costs.placement`.
 WALKS = ("l-shell", "row-major", "banks")
 _COLUMN = number("a finite number above 0", gt=0, lt=np.inf, column=True)
+WAKING = choice(WOKEN, what="tiles that are woken together")
+_PERIODS = "periods of its rate that one conversion takes"
 _COEFFICIENTS = number("a finite number of at least 0", ge=0, lt=np.inf, column=True)
 
 
@@ -41,10 +44,12 @@ class Dac:
 
     name: str
     bits: Value = declare(BITS, "bits of an activation it applies at once")
-    rate_hz: Value = declare(POSITIVE, "clock; a conversion takes bits + 2 periods")
+    rate_hz: Value = declare(POSITIVE, "conversions a second")
     power_w: Value = declare(POSITIVE, "power while it converts")
     area_m2: Value = declare(POSITIVE, "area of one")
     per_crossbar: Value = declare(COUNT, "how many serve the rows of a crossbar")
+    periods: Value = declare(POSITIVE, _PERIODS, default=1.0)
+    idle_share: Value = declare(AT_LEAST_0, "share of its power that it draws while it waits", default=0.0)
 
 
 @part
@@ -53,10 +58,11 @@ class Adc:
 
     name: str
     bits: Value = declare(BITS, "resolution")
-    rate_hz: Value = declare(POSITIVE, "clock; a conversion takes bits + 2 periods")
+    rate_hz: Value = declare(POSITIVE, "conversions a second")
     power_w: Value = declare(POSITIVE, "power while it converts")
     area_m2: Value = declare(POSITIVE, "area of one")
     per_crossbar: Value = declare(COUNT, "how many serve the columns of a crossbar")
+    periods: Value = declare(POSITIVE, _PERIODS, default=1.0)
     idle_share: Value = declare(AT_LEAST_0, "share of its power that it draws while it waits", default=0.0)
 
 
@@ -110,17 +116,32 @@ class Buffer:
     sizes_bytes: Table = declare(_COLUMN, "capacities, growing; the other tables have a value for each")
     read_j: Table = declare(_COLUMN, "energy of reading a word")
     write_j: Table = declare(_COLUMN, "energy of writing a word")
-    leakage_w: Table = declare(_COLUMN, "leakage power")
+    leakage_w: Table = declare(_COLUMN, "leakage power at `rated_k`")
     area_m2: Table = declare(_COLUMN, "area")
     word_bits: Value = declare(POSITIVE, "bits of a word, the width of the port")
-    access_s: Value = declare(POSITIVE, "time of one word")
+    access_s: Value = declare(POSITIVE, "time of one word, where a period of the digital clock is no longer")
+    fixed_s: Value | None = declare(
+        POSITIVE, "time of one word as published, None where it is `access_s`", default=None
+    )
+    transistors: Transistors | None = declare(PART, "what leaks, None where temperature plays no part", default=None)
+    gate_w: Table | None = declare(
+        _COLUMN, "part of the leakage that flows through gates, at any temperature; None for none", default=None
+    )
+    rated_k: Value = declare(TEMPERATURE, "temperature that `leakage_w` is for", default=300)
+    temperature_k: Value = declare(TEMPERATURE, "temperature of the chip", default=300)
 
     def __post_init__(self) -> None:
         """Refuse tables of unequal length and sizes that do not grow."""
-        for name in ("read_j", "write_j", "leakage_w", "area_m2"):
-            column = getattr(self, name)
+        for name in ("read_j", "write_j", "leakage_w", "area_m2", "gate_w"):
+            column = getattr(self, name) or self.sizes_bytes
             require(len(column) == len(self.sizes_bytes), f"Buffer.{name}", column, "one value for each size")
         require(np.diff(self.sizes_bytes) > 0, "Buffer.sizes_bytes", self.sizes_bytes, "growing sizes")
+
+    @property
+    def leaking_w(self) -> tuple[Value, ...]:
+        """The leakage of each size at the temperature of the chip, in watts."""
+        gates = self.gate_w or (0.0,) * len(self.leakage_w)
+        return tuple(leakage(self, rated, gate) for rated, gate in zip(self.leakage_w, gates, strict=True))
 
 
 @part
@@ -143,6 +164,7 @@ class Auxiliary:
     power_w: Value = declare(POSITIVE, "power while it works")
     delay_s: Value = declare(POSITIVE, "time it works for one vector")
     area_m2: Value = declare(POSITIVE, "area of one")
+    idle_share: Value = declare(AT_LEAST_0, "share of its power that it draws while it waits", default=0.0)
 
 
 @part
@@ -157,7 +179,10 @@ class Pim:
     tiles_per_bank: Value = declare(COUNT, "tiles of a bank")
     program_rows: Value = declare(COUNT, "crossbar rows written at once in the whole machine")
     dummy_fan_in: Value = declare(COUNT, "inputs of the dummy layer before the matrices in the published mapping")
-    gated_share: Value = declare(AT_LEAST_0, "share of its static power that a gated tile still draws", default=0.0)
+    gated_share: Value = declare(SHARE, "share of its static power that a tile draws while it sleeps", default=0.0)
+    woken: Name = declare(WAKING, "tiles that are woken together, one of `WOKEN`", default="product")
+    wake_s: Value = declare(AT_LEAST_0, "time until a tile that slept works", default=0.0)
+    break_even_s: Value = declare(AT_LEAST_0, "sleep that saves as much as waking takes", default=0.0)
     walk: Name = declare(
         choice(WALKS, what="walk of tiles"), "how tiles are laid on the grid, one of `WALKS`", default="l-shell"
     )

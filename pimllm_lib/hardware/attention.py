@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.core.errors import clip
-from pimllm_lib.core.parts import Value, declare, part, require, with_field
-from pimllm_lib.core.rules import AT_LEAST_0, COUNT, FLAG, MAX_BITS, PART, POSITIVE, is_number, needs, number
-from pimllm_lib.hardware.analog import Auxiliary, Cell, Tile
+from pimllm_lib.core.parts import Name, Value, declare, part, require, with_field
+from pimllm_lib.core.rules import AT_LEAST_0, COUNT, FLAG, MAX_BITS, PART, POSITIVE, SHARE, is_number, needs, number
+from pimllm_lib.hardware.analog import WAKING, Auxiliary, Cell, Tile
 
 _CYCLES = number("cycles above 0; inf for no limit", gt=0)
 _SECONDS = number("seconds above 0; inf for no limit", gt=0)
@@ -66,9 +66,10 @@ class KvPim:
         FLAG, "the newest token is attended to digitally while it is written, else after that", default=True
     )
     refreshed: Value = declare(FLAG, "cells are written again before they forget", default=True)
-    gated_share: Value = declare(
-        AT_LEAST_0, "share of its static power that a gated tile draws, without other tiles to say so", default=1.0
-    )
+    gated_share: Value = declare(SHARE, "share of its static power that a tile draws while it sleeps", default=1.0)
+    woken: Name = declare(WAKING, "tiles that are woken together, one of `WOKEN`", default="product")
+    wake_s: Value = declare(AT_LEAST_0, "time until a tile that slept works", default=0.0)
+    break_even_s: Value = declare(AT_LEAST_0, "sleep that saves as much as waking takes", default=0.0)
     hot: KvPim | None = declare(PART, "crossbars for the latest tokens, None where all lie in the same", default=None)
     hot_tokens: Value = declare(
         AT_LEAST_0 + number("whole tokens", whole=True), "latest tokens that lie in hot crossbars", default=0

@@ -6,7 +6,7 @@ import numpy as np
 
 from pimllm_lib.core.errors import clip
 from pimllm_lib.core.parts import Name, Value, declare, part, require, require_paid
-from pimllm_lib.core.rules import AT_LEAST_0, COUNT, FLAG, POSITIVE, choice
+from pimllm_lib.core.rules import AT_LEAST_0, COUNT, FLAG, POSITIVE, SHARE, choice
 
 DATAFLOWS = ("os", "ws", "is")
 
@@ -42,6 +42,7 @@ class SystolicArray:
     group_area_m2: Value = declare(AT_LEAST_0, "area that a PE takes more for groups", default=0.0)
     group_pe_energy_j: Value = declare(AT_LEAST_0, "what a working PE's cycle takes more for groups", default=0.0)
     shadow_area_m2: Value = declare(AT_LEAST_0, "area of a PE's second accumulator, for overlap", default=0.0)
+    gated_share: Value = declare(SHARE, "share of its idle power that it draws while crossbars work", default=1.0)
     shadow_j: Value = declare(AT_LEAST_0, "energy of one result or operand through its accumulator", default=0.0)
 
     def __post_init__(self) -> None:

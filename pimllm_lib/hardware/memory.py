@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pimllm_lib.core.parts import Name, Value, declare, part, require_paid
-from pimllm_lib.core.rules import AT_LEAST_0, COUNT, POSITIVE, choice, number
+from pimllm_lib.core.rules import AT_LEAST_0, COUNT, PART, POSITIVE, SHARE, choice, number
+from pimllm_lib.hardware.standing import TEMPERATURE, Transistors, leakage
 
 SOFTMAXES = ("consmax", "conventional")
 _LIMIT = number("a number above 0; inf for no limit", gt=0)
@@ -23,17 +24,27 @@ class Sram:
     weights_bytes: Value = declare(POSITIVE, "capacity for weights, and for keys and values")
     results_bytes: Value = declare(POSITIVE, "capacity for results")
     bit_j: Value = declare(POSITIVE, "energy of one bit read or written")
-    leakage_w: Value = declare(POSITIVE, "leakage of all of it")
+    leakage_w: Value = declare(POSITIVE, "leakage of all of it at `rated_k`")
     area_m2: Value | None = declare(POSITIVE, "area of all of it, None where it is not known", default=None)
     port_bits: Value = declare(_LIMIT, "bits that it and the array exchange in a cycle of the array", default=np.inf)
     port_bit_area_m2: Value = declare(AT_LEAST_0, "area of wires and drivers of each bit of `port_bits`", default=0.0)
     port_rate_hz: Value = declare(
         _LIMIT, "fastest array that `port_bit_area_m2` is for; a faster one takes as many more wires", default=np.inf
     )
+    transistors: Transistors | None = declare(PART, "what leaks, None where temperature plays no part", default=None)
+    gate_w: Value = declare(AT_LEAST_0, "part of the leakage that flows through gates, at any temperature", default=0.0)
+    rated_k: Value = declare(TEMPERATURE, "temperature that `leakage_w` is for", default=300)
+    temperature_k: Value = declare(TEMPERATURE, "temperature of the chip", default=300)
+    gated_share: Value = declare(SHARE, "share of its leakage that it draws while crossbars work", default=1.0)
 
     def __post_init__(self) -> None:
         """Refuse ports of a stated width that take no room."""
         require_paid(self, np.isfinite(self.port_bits), ("port_bit_area_m2",), "port_bits is stated")
+
+    @property
+    def leaking_w(self) -> Value:
+        """The leakage of all of it at the temperature of the chip, in watts."""
+        return leakage(self, self.leakage_w, self.gate_w)
 
 
 @part
@@ -45,6 +56,9 @@ class Dram:
     bandwidth_bps: Value = declare(POSITIVE, "rate of all channels together")
     bit_j: Value = declare(POSITIVE, "energy of one bit moved")
     standby_w: Value = declare(POSITIVE, "power of refresh and of waiting")
+    self_refresh_w: Value | None = declare(
+        POSITIVE, "power while it keeps what it holds and does nothing else, None where it is `standby_w`", default=None
+    )
 
 
 @part
@@ -111,6 +125,7 @@ class Nonlinear:
     residual_j: Value = declare(POSITIVE, "energy of one element of a residual addition")
     depth_s: Value = declare(POSITIVE, "time from an element's entry to its result")
     area_m2: Value | None = declare(POSITIVE, "area of all units, None where it is not known", default=None)
+    leakage_w: Value = declare(AT_LEAST_0, "leakage of all units", default=0.0)
 
 
 @part

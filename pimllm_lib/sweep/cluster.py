@@ -133,8 +133,9 @@ def connected(scheduler: str, version: Callable[[], str], patience_s: float) -> 
 
 
 def _given(client: Any, work: Callable[[Any], Any], item: Any) -> Future[Any]:
-    """Return the future of work on one item. The executor that Dask has for this takes a result for an error where its worker
-    is gone before it is fetched.
+    """Return the future of work on one item.
+
+    The executor that Dask has for this takes a result for an error where its worker is gone before it is fetched.
     """
     answer: Future[Any] = Future()
 

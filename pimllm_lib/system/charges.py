@@ -16,11 +16,12 @@ from pimllm_lib.core.schema import ATTENTION_OPS, COMPONENTS, EXTENSIVE, PRODUCT
 from pimllm_lib.core.units import NANO
 from pimllm_lib.costs import memory
 from pimllm_lib.engines import BY_NAME
-from pimllm_lib.engines.entries import Charged, Entry, Move, Said, Wait, Work
+from pimllm_lib.engines.entries import Entry, Move, Said, Turn, Wait, Work
 from pimllm_lib.engines.surroundings import surrounding_entries
 from pimllm_lib.hardware import System
 from pimllm_lib.system import schedule
 from pimllm_lib.system.ledger import Ledger
+from pimllm_lib.system.standing import Standing
 from pimllm_lib.workload.step import Step, decoding_passes, tokens_of
 
 #: Op -> component -> seconds.
@@ -38,16 +39,15 @@ def tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str], 
         for op, component, variable, value in [*_counts(step), *_external(system, step)]:
             ledger.add(variable, op, component, value)
         return _results(ledger, names, frame.zero)
-    standing_w: list[Times] = []
-    charged_j: dict[str, Value] = {}
-    for once, times in decoding_passes(step, system.decoding) if decode else [(step, 1)]:
-        standing_w.append(_charge(system, once, times, ledger, charged_j, first=not standing_w))
+    standing = Standing()
+    for i, (once, times) in enumerate(decoding_passes(step, system.decoding) if decode else [(step, 1)]):
+        _charge(system, once, times, ledger, standing, first=i == 0)
     for name in _engines(system):
         if (late := BY_NAME[name].late) and "latency_s" in ledger.wanted:
             for op, component, seconds in late(getattr(system, name), step, ledger.whole("latency_s")):
                 ledger.add("latency_s", op, component, seconds)
     if static:
-        _charge_waiting(system, step, standing_w[0], charged_j, ledger)
+        standing.charge(system, step, ledger)
     pe_count = system.array.rows * system.array.cols * system.array.arrays + frame.zero
     return _results(ledger, names, pe_count, tokens_of(system.decoding) if decode else 1)
 
@@ -72,21 +72,15 @@ def _add(sums: MutableMapping[Any, Value], key: Any, value: Value) -> None:
     sums[key] = sums[key] + value if key in sums else value
 
 
-def _charge(
-    system: System, step: Step, times: Value, ledger: Ledger, charged_j: dict[str, Value], *, first: bool
-) -> Times:
-    """Add what one pass costs, as often as it is done, and return the static power that it says stands there.
-
-    charged_j: takes what is charged already of the static energy of a component. first: whether it is this pass that
-    says what stands there.
-    """
-    kept: dict[Any, Times] = {Work: {}, Move: {}, "busy_s": {}, "static_power_w": {}}
+def _charge(system: System, step: Step, times: Value, ledger: Ledger, standing: Standing, *, first: bool) -> None:
+    """Add what one pass costs, as often as it is done. first: whether it is this pass that says what stands there."""
+    kept: dict[Any, Times] = {Work: {}, Move: {}, "busy_s": {}, "static_power_w": standing.standing_w}
     waits: list[Wait] = []
     for said in _said(system, step, ledger.wanted):
         if isinstance(said, Wait):
             waits.append(said)
-        elif isinstance(said, Charged):
-            _add(charged_j, said.component, _often(said.joules, times))
+        elif isinstance(said, Turn):
+            standing.take(said, times)
         elif first or said.variable not in STANDING:
             op, component, variable, value = said.op, said.component, said.variable, said.value
             how = variable if isinstance(said, Entry) else type(said)
@@ -94,9 +88,10 @@ def _charge(
                 _add(kept[how].setdefault(op, {}), component, value)
             ledger.add(variable, op, component, value if variable in STANDING else _often(value, times))
     if "latency_s" in ledger.wanted:
-        for op, component, seconds in _critical(kept, waits, system, step):
+        critical = list(_critical(kept, waits, system, step))
+        standing.time(critical, system, times)
+        for op, component, seconds in critical:
             ledger.add("latency_s", op, component, _often(seconds, times))
-    return kept["static_power_w"]
 
 
 def _said(system: System, step: Step, wanted: set[str]) -> Iterator[Said]:
@@ -186,23 +181,6 @@ def _side(system: System, op: str) -> str:
     if op in PRODUCT_KINDS and system.engine(op) == "pim":
         return "pim"
     return "array" if op in ATTENTION_OPS or op not in PRODUCT_KINDS else ""
-
-
-def _charge_waiting(
-    system: System, step: Step, standing_w: Times, charged_j: Mapping[str, Value], ledger: Ledger
-) -> None:
-    """Add the static energy of a whole step, which needs the time of all the rest, less what is charged already."""
-    tiles = system.pim or system.kv_pim
-    gated = tiles.gated_share if step.counting.power_gating and tiles is not None else 1.0
-    token_s, watts = ledger.whole("latency_s"), dict[str, Value]()
-    for parts in standing_w.values():
-        for component, value in parts.items():
-            _add(watts, component, value)
-    for component, value in watts.items():
-        row = COMPONENTS[component]
-        waiting = value * token_s - charged_j.get(component, 0.0)
-        name = component if row.energy == "static" else "leakage"
-        ledger.add("energy_j", "block", name, waiting * (gated if row.subsystem == "pim" else 1.0))
 
 
 def _results(ledger: Ledger, wanted: set[str], pe_count: Any, made: Value = 1) -> dict[str, Any]:
