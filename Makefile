@@ -12,10 +12,10 @@ ASKED  = $(MARK:adversity=adversity and not slow and not distributed)
 # Tests side by side, for those that share nothing: a process for each core.
 BESIDE := -n auto --maxprocesses 8 --dist worksteal
 # Other programs that results are checked against, each in an environment of its own.
-PEERS  := peer crate cff
+PEERS  := peer scalesim3 crate cff
 # aihwkit has wheels for some Pythons on Linux only; nothing where this is none of them.
 AIHWKIT = $(shell $(BIN)/python -c 'import platform, sys; print("$(VENV)-aihwkit/.ready" * \
-  (sys.version_info < (3, 13) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
+  (sys.version_info < (3, 14) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
 SHELL  := /bin/bash
 export PYTHONDONTWRITEBYTECODE =
 # A Python that is named is the one that is used: environments of another are made again.

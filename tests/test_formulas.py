@@ -99,8 +99,7 @@ def read_time(rng):
 
 def read_joules(rng):
     tiles = Tiles(rng)
-    dacs, adcs = crossbar.used_converters(tiles.on, tiles.bar)
-    cells = tiles.bar.polarity * crossbar.slices(tiles.bar) * dacs * adcs * tiles.pes
+    cells = crossbar.read_cells(tiles.on, tiles.bar) * tiles.pes
     power = crossbar.cell_power(tiles.bar)
     names = {"cells": cells, "mean power of a cell": power, "time of the reads": tiles.time["crossbar"]}
     return names, tiles.joules["crossbar"]
