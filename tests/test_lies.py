@@ -561,3 +561,12 @@ def test_a_dimension_without_labels_stores_nothing_and_declares_nothing(honest, 
         file["other"].attrs["NAME"] = file["draw"].attrs["NAME"]
     with pytest.raises(ValueError, match="declares"):
         dataset.load(path)
+
+
+def test_a_file_that_states_a_scale_of_its_numbers_is_read_without_a_warning(tmp_path, capfd):
+    path = tmp_path / "scaled.nc"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.array([1.0, np.inf])
+        file["x"].attrs["scale_factor"] = 0.0
+    assert np.isnan(dataset.load(path).x.values[1])
+    assert capfd.readouterr() == ("", "")

@@ -495,3 +495,13 @@ def test_a_grid_tells_the_values_of_an_axis_whose_labels_only_count(study, tmp_p
     assert ds.adc_power_w.dims == ("adc",)
     assert ds.adc_power_w.values.tolist() == [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3]
     assert ds.adc_power_w.attrs["units"] == "W"
+
+
+def test_points_of_sobol_that_are_no_power_of_two_are_said_once_and_no_warning(tmp_path, capsys):
+    (tmp_path / "ten.yaml").write_text(
+        HEAD + "  system.array.rate_hz: {low: 1e8, high: 8e8}\nmethod: sobol\npoints: 10\n"
+    )
+    assert main(["sweep", str(tmp_path / "ten.yaml"), "--into", str(tmp_path / "out")]) == 0
+    assert (
+        capsys.readouterr().err == "pimllm: points are 10; Sobol' points are balanced where they are a power of two\n"
+    )
