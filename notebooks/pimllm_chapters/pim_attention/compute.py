@@ -17,7 +17,7 @@ from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_field, with_fields
-from pimllm_lib.core.schema import ATTENTION_OPS, PROJECTION_OPS, annotate
+from pimllm_lib.core.schema import ATTENTION_OPS, ENERGY_PARTS, PROJECTION_OPS, annotate
 from pimllm_lib.core.units import GIB
 from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import System
