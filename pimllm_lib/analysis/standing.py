@@ -20,19 +20,30 @@ from pimllm_lib.hardware import System
 from pimllm_lib.hardware.standing import WOKEN
 from pimllm_lib.system.evaluation import evaluate
 
-#: Cells of SRAM, as the names of systems in the catalog end: high performance, low operating power, low standby power.
-CELLS = ("hp", "lop", "lstp")
+#: Cells of SRAM, as the names of systems in the catalog end -> what they are made for.
+CELLS = {"hp": "high performance", "lop": "low operating power", "lstp": "low standby power"}
 #: What becomes of a machine between answers: it waits, its tiles sleep, or it is off but for memory that would forget.
 BETWEEN = ("awake", "gated", "off")
 _BOTH = ("tpu-llm", "pim-llm")
 _IDLE = "pim.tile.crossbar.adc.idle_share"
 
 
-def with_cells(name: str, cells: str) -> System:
-    """Return a catalog system with SRAM of such cells everywhere. Raises UnknownName for cells that are none of `CELLS`."""
+def with_cells(system: Any, cells: str) -> System:
+    """Return a system, or that of the name, with SRAM of such cells everywhere, as the catalog's own `NAME-lop` have it.
+
+    Raises UnknownName for cells that are none of `CELLS`.
+    """
     if cells not in CELLS:
         raise unknown("cells", cells, CELLS)
-    return catalog.systems[f"{name}-{cells}"]
+    machine = catalog.system(system)
+    parts = {"sram": catalog.parts[f"sram-8mb-{cells}"]}
+    if machine.pim is not None:
+        parts |= {
+            "pim.tile.buffer": catalog.parts[f"buffer-90nm-{cells}"],
+            "pim.global_buffer": catalog.parts[f"global-buffer-{cells}"],
+        }
+    changed: System = with_fields(machine, parts)
+    return changed
 
 
 def with_temperature(system: System, kelvin: Any) -> System:
@@ -42,7 +53,7 @@ def with_temperature(system: System, kelvin: Any) -> System:
 
 
 def gains(
-    *, model: Any, context_len: Any, cells: Sequence[str] = CELLS, temperature_k: Sequence[float] = (300, 360),
+    *, model: Any, context_len: Any, cells: Sequence[str] = tuple(CELLS), temperature_k: Sequence[float] = (300, 360),
     idle_share: Sequence[float] = (0.0, 0.01, 0.2), woken: Sequence[str] = WOKEN,
 ) -> xr.Dataset:  # fmt: skip
     """Return by how much PIM-LLM decodes more tokens a joule than TPU-LLM as a whole machine, both with the same cells.
@@ -83,7 +94,8 @@ def duty(
     system: Any, model: Any, *, context_len: int = 128, period_s: float = 60.0, answer_s: float = 5.0,
     state: str = "off",
 ) -> xr.Dataset:  # fmt: skip
-    """Return the mean power of an assistant that decodes for answer_s of each period_s, and what it draws between answers.
+    """Return the mean power of an assistant that decodes for answer_s of each period_s, what it draws between answers, and
+    what a token takes with its part of the pauses.
 
     state: one of `BETWEEN`. Off, cells of crossbars keep their weights, SRAM keeps nothing, and DRAM refreshes itself with
     the cache and the weights in it. Raises UnknownName for a state that is none, BadInput for an answer outside its period.
@@ -104,7 +116,10 @@ def duty(
     ).assign_coords(system=[one.name for one in machines])
     working = ds.energy_j.sum("component") / ds.latency_s.sum("component")
     share = answer_s / period_s
-    return annotate(xr.Dataset({"standby_w": watts, "mean_power_w": share * working + (1 - share) * watts}))
+    mean = share * working + (1 - share) * watts
+    token_j = mean * ds.latency_s.sum("component") / share if share else mean * np.inf
+    found = {"standby_w": watts, "mean_power_w": mean, "paused_token_j": token_j}
+    return annotate(xr.Dataset(found, attrs=ds.attrs))
 
 
 def _between(system: System, static_w: xr.DataArray, state: str) -> xr.DataArray:

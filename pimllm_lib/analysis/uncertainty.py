@@ -30,7 +30,7 @@ DRAWN: dict[str, tuple[str, ...]] = {
     "Dac": ("idle_share",),
     "Adc": ("rate_hz", "power_w", "area_m2", "idle_share"),
     "Buffer": ("access_s", "temperature_k"),
-    "Auxiliary": ("power_w", "delay_s", "area_m2"),
+    "Auxiliary": ("power_w", "delay_s", "area_m2", "idle_share"),
     "Pim": ("program_rows", "gated_share", "wake_s", "break_even_s"),
     "Sram": ("bit_j", "leakage_w", "area_m2", "temperature_k"),
     "Dram": ("bandwidth_bps", "bit_j", "standby_w"),
@@ -70,16 +70,15 @@ TOGETHER: dict[str, tuple[tuple[str, ...], str]] = {
         "the same multipliers, adders and tables in one process, estimated in one way",
     ),
     "leakage of the process": (
-        ("sram-8mb.leakage_w", "global-buffer.power_w", "adc-8bit.idle_share", "dac-1bit.idle_share"),
-        "transistors that leak little do so in every part on the chip; the global buffer's power is leakage",
+        (
+            "sram-8mb.leakage_w",
+            "global-buffer.power_w",
+            "adc-8bit.idle_share",
+            "dac-1bit.idle_share",
+            "buffer-90nm.temperature_k",
+        ),
+        "transistors that leak little, or are cool, do so in every part on the chip; the global buffer's power is leakage",
     ),
-    **{
-        f"temperature of the chip, {cells} cells": (
-            (f"buffer-90nm-{cells}.temperature_k", f"sram-8mb-{cells}.temperature_k"),
-            "buffers and memory lie on one chip",
-        )
-        for cells in ("hp", "lop", "lstp")
-    },
     "density of SRAM": (
         ("sram-8mb.area_m2", "global-buffer.area_m2"),
         "both are scaled from one entry of the buffer table",
