@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import checkout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix
@@ -14,8 +15,11 @@ from pimllm_lib.analog.crossbar import ratios, wires
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.ratios import Probe
+from pimllm_lib.analog.noise.results import thresholds
+from pimllm_lib.archive import dataset
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
+from pimllm_lib.studies import noise_runs
 
 BAR, IDEAL = catalog.part("crossbar-256"), Readout(name="ideal")
 SMALL = replace(BAR, rows=128, cols=128)
@@ -133,6 +137,16 @@ def test_pairs_side_by_side_lie_in_neighbouring_columns_of_their_tile():
             feet, _ = network(np.stack(pairs, axis=-1).reshape(len(pairs[0]), -1), 20.0, 40.0)
             want[tile] = (feet[:, 0::2] - feet[:, 1::2]) / (1e-4 - 1e-6)
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
+
+
+@checkout
+def test_word_lines_lower_the_archived_limits_of_wires_and_lower_still_side_by_side():
+    found = noise_runs.archived(["noise-cells", noise_runs.WIRES])
+    edges = [thresholds(ds, dataset.parameters(ds)).threshold for ds in found.values()]
+    places = [f"wire, word lines, {place}" for place in ("apart", "side by side")]
+    alone, apart, beside = edges[0].sel(curve_name="wire"), *(edges[1].sel(curve_name=place) for place in places)
+    assert (beside.values < apart.values).all()
+    assert (apart.values < alone.values).all()
 
 
 @pytest.mark.parametrize(

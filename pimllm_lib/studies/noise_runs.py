@@ -28,11 +28,16 @@ from pimllm_lib.sweep.entries import require_known
 
 #: The studies of chapter 11, in the order in which they are told of; that of chapter 12.
 KV = "kv-cells"
-NAMES = ("noise-cells", "noise-converters", "noise-combined", "noise-matrices")
+NAMES = ("noise-cells", "noise-wires", "noise-converters", "noise-combined", "noise-matrices")
+#: Those with thresholds.
+EDGES = NAMES[:3]
+#: Of these, what no smaller study has: the network of a model's wires takes a minute whatever the text.
+WIRES = "noise-wires"
 #: Study -> cases whose first trial is computed again to check the archived one.
 TRIALS = {
     "noise-cells": ("variation 0.4",), "noise-converters": ("4 sigma, sign-magnitude 5",),
     "noise-combined": ("ideal conversion cells-wan-1d",), "noise-matrices": ("layer 0",),
+    WIRES: ("wire, word lines, apart 0.2",),
     KV: ("variation, 4 bits 0.3", "cells, 3 bits cells-wan-1d"),
 }  # fmt: skip
 
@@ -46,6 +51,7 @@ def found(
         return computed(specs(names, checkpoints=(), text="docstrings", windows=0, device_seeds=0), jobs=jobs)
     if not (checkpoints or device_seeds or text != "docstrings"):
         return archived(names)
+    names = [name for name in names if name != WIRES]
     wanted = specs(names, checkpoints=checkpoints, text=text, windows=windows, device_seeds=device_seeds)
     return computed(wanted, jobs=jobs)
 
@@ -103,7 +109,7 @@ def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Return what the studies say: a rise for each case, thresholds, the law, and remedies beside their controls."""
     specs_of = {name: dataset.parameters(ds) for name, ds in found.items()}
     rises = joined(summary(ds, specs_of[name]) for name, ds in found.items())
-    edges = joined(thresholds(found[name], specs_of[name]) for name in ("noise-cells", "noise-converters"))
+    edges = joined(thresholds(found[name], specs_of[name]) for name in EDGES if name in found)
     parts = [rises, edges, law(rises), effects(found)]
     labels = {"case": "what is tried", "curve_name": "curve", "level": "rise of the perplexity", "kind": "kind of matrix",
               "matrix": "layer and kind of matrix", "comparison": "remedy against its control"}  # fmt: skip
@@ -123,12 +129,10 @@ def of_attention(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Da
 
 
 def with_others(
-    ds: xr.Dataset, studies: Mapping[str, xr.Dataset], wide: xr.DataArray, wires: xr.Dataset, energy: xr.Dataset,
-    names: Sequence[str],
-) -> xr.Dataset:  # fmt: skip
-    """Return the results with what is computed beside them: wide matrices, wires, energies, some archived trials again."""
+    ds: xr.Dataset, studies: Mapping[str, xr.Dataset], wide: xr.DataArray, energy: xr.Dataset, names: Sequence[str]
+) -> xr.Dataset:
+    """Return the results with what is computed beside them: wide matrices, energies, and some archived trials again."""
     whole = ds.assign(wide_noise_to_signal=wide, energy_j=energy.energy_j, tokens_per_s=energy.tokens_per_s)
-    whole = whole.assign(wires.data_vars)
     return _with_trials(whole, studies, names)
 
 

@@ -22,7 +22,9 @@ PANELS: dict[str, tuple[str, dict[str, str]]] = {
         "read noise, two's complement": "two's complement", "read noise, sign-magnitude": "sign-magnitude"}),
     "Noise of outputs": ("standard deviation in on-cell currents", {"output noise": ""}),
     "Drift, exponent 0.05 ± 0.02": ("time over first time", {"drift": "as it is", "drift, one gain": "one gain"}),
-    "Wire": ("ohm from cell to cell", {"wire": ""}),
+    "Wires": ("ohm from cell to cell", {
+        "wire": "bit lines alone", "wire, word lines, apart": "word lines too, apart",
+        "wire, word lines, side by side": "side by side"}),
 }  # fmt: skip
 #: Encoding of the inputs -> what follows the range in the name of a curve.
 ENCODINGS = {"two's complement": "in 1-bit planes", "sign-magnitude": "in 1-bit planes", "one pass": "8-bit DAC"}

@@ -14,7 +14,6 @@ from pimllm_lib.analog.noise.results import LEVELS, rises
 from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.archive import dataset
 from pimllm_lib.hardware import Devices
-from pimllm_lib.hardware.devices import PLACES
 from pimllm_lib.report.numbers import listed, number, percent, rounded, span
 from pimllm_lib.report.tables import Table, crossed
 from pimllm_lib.report.text import Sentence, escaped
@@ -133,20 +132,23 @@ def thresholds(ds: xr.Dataset) -> Table:
 
 def word_lines(ds: xr.Dataset) -> Sentence:
     """Return what the limits of wires become where word lines have a resistance too."""
-    limits = ds.wire_limit_ohm
-    told = {place: listed(limits.sel(word_lines=place).values, ".2g") for place in map(str, limits.word_lines.values)}
-    ratio = ds.wire_noise_to_signal / ds.wire_noise_to_signal.sel(word_lines="none")
-    more = {place: span(ratio.sel(word_lines=place), ".1f") for place in PLACES}
-    if np.isnan(limits).any():
-        return Sentence("A limit of wires lies outside of what was tried; word lines would lower it.")
-    levels, (least, *_, most) = listed(100 * limits.level.values, "g"), ds.wire_ohm.values
+    curves = [f"wire, word lines, {place}" for place in ("apart", "side by side")]
+    if not set(curves) <= set(ds.curve_name.values):
+        return Sentence("The limits of wires are those of bit lines alone, hence upper bounds; word lines lower them.")
+    told = [" and ".join(setting(ds, curve, level) for level in LEVELS) for curve in ("wire", *curves)]
+    noise = ds.noise_to_signal.mean("matrix")
+    more = []
+    for curve in curves:
+        both = noise.sel(case=ds.curve == curve), noise.sel(case=ds.curve == "wire")
+        mine, alone = (part.swap_dims(case="value") for part in both)
+        common = np.intersect1d(mine.value, alone.value)
+        more.append(span(mine.sel(value=common) / alone.sel(value=common), ".1f"))
+    levels, models = listed(100 * np.array(LEVELS), "g"), int(ds.trials.sel(case=ds.curve == curves[0]).max())
     return Sentence(
-        f"The limits of wires, {told['none']} ohm for {levels} %, are those of bit lines alone, hence upper bounds. Where "
-        f"word lines have the same resistance, from {most:g} down to {least:g} ohm, the noise of a full tile of random "
-        f"weights is {more['apart']} times as large with the cells of a pair in arrays apart, which is how the area of the "
-        f"published tile counts them, and {more['side-by-side']} times with the two side by side on the same word lines. By "
-        f"equal noise the limits become {told['apart']} ohm apart and {told['side-by-side']} ohm side by side; no model was "
-        "tried there."
+        f"The limits of wires with bit lines alone, {told[0]} ohm for {levels} %, are upper bounds. With word lines of the "
+        f"same resistance they are {told[1]} ohm where the cells of a pair lie in arrays apart, as areas of the published "
+        f"tile counts them, and {told[2]} ohm where they lie side by side on the same word lines (models tried: {models}). "
+        f"Noise over signal is {more[0]} times and {more[1]} times that of bit lines alone, at resistances tried with both."
     )
 
 
