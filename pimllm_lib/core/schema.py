@@ -202,6 +202,10 @@ _INTENSIVE: dict[str, tuple[Any, ...]] = {
     "tokens_per_j": ("tokens/J", "energy efficiency"),
     "speedup": ("1", "decoding rate over that of the baseline"),
     "energy_gain": ("1", "tokens per joule over that of the baseline, less one", 1.0),
+    "turning_idle_share": ("1", "share of its power that a waiting converter draws where no machine takes less energy"),
+    "standby_w": ("W", "power of a machine between answers"),
+    "paused_token_j": ("J", "energy of a token with its part of the pauses between answers"),
+    "mean_power_w": ("W", "mean power of an assistant, pauses between answers included"),
     "words_per_battery": ("1", "words decoded with the energy of one battery"),
     "attention_half_tokens": ("tokens", "context at which attention reaches half of latency"),
     "rate_half_tokens": ("tokens", "context at which the decoding rate has halved"),
@@ -323,6 +327,7 @@ _INTENSIVE: dict[str, tuple[Any, ...]] = {
             ("static_share", "1", "share of a token's energy that static power takes"),
         )
     },
+    "corner_thriftier_share": ("1", "the same, with one kind of cells of SRAM and one temperature in both machines"),
     "thriftier_share": ("1", "share of draws in which PIM-LLM decodes more tokens a joule"),
 }
 VARIABLES = {
