@@ -120,7 +120,8 @@ def buffer_joules(rng):
     tiles = Tiles(rng)
     names = {
         "tiles": tiles.on.tiles, "time of reading": tiles.words["input"] + tiles.words["output_read"],
-        "time of writing": tiles.words["input"] + tiles.words["output_write"], "time of a word": crossbar.word_time(tiles.tile),
+        "time of writing": tiles.words["input"] + tiles.words["output_write"],
+        "time of a word": crossbar.word_time(tiles.tile),
         "read energy": tiles.held(tiles.buffer.read_j), "write energy": tiles.held(tiles.buffer.write_j),
         "leakage": tiles.held(tiles.buffer.leakage_w),
     }  # fmt: skip

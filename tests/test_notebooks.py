@@ -50,6 +50,7 @@ SMALL = {
         "prompt": "8",
         "new_tokens": "2",
     },
+    "17-standing-power": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 

@@ -137,7 +137,8 @@ ELSEWHERE = {
     **dict.fromkeys(("SystolicArray.shadow_j", "SystolicArray.shadow_area_m2"), "arrays that load behind their work"),
     **dict.fromkeys(("KvPim.hot_tokens", "KvPim.gated_share"), "hot crossbars, and gating of attention"),
     **dict.fromkeys(("Dram.capacity_bytes", "Pim.grid_side", "KvPim.most_slices"), "a limit that is refused or not"),
-    "Dram.self_refresh_w": "answers with pauses between", "Pim.tiles_per_bank": "global wires", "Technology.erased": "blocks of flash", "Decoding.pipelined": "batches",
+    "Dram.self_refresh_w": "answers with pauses between", "Pim.tiles_per_bank": "global wires",
+    "Technology.erased": "blocks of flash", "Decoding.pipelined": "batches",
     "Decoding.pack_heads": "batches",
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ and the logarithm is uniform; else the value is. Counts are rounded. A constant 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,7 +18,7 @@ from scipy.stats import qmc
 from pimllm_lib import catalog
 from pimllm_lib.catalog.quantities import quantity
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.parts import inside, with_fields
+from pimllm_lib.core.parts import inside, places, with_fields
 from pimllm_lib.hardware import System
 
 #: The machines compared. The first is the baseline.
@@ -27,11 +27,12 @@ SYSTEMS = ("tpu-llm", "pim-llm")
 DRAWN: dict[str, tuple[str, ...]] = {
     "SystolicArray": ("pe_area_m2",),
     "Cell": ("low_ohm", "high_ohm", "read_s", "write_s", "write_j", "write_pulses"),
+    "Dac": ("idle_share",),
     "Adc": ("rate_hz", "power_w", "area_m2", "idle_share"),
-    "Buffer": ("access_s",),
+    "Buffer": ("access_s", "temperature_k"),
     "Auxiliary": ("power_w", "delay_s", "area_m2"),
-    "Pim": ("program_rows", "gated_share"),
-    "Sram": ("bit_j", "leakage_w", "area_m2"),
+    "Pim": ("program_rows", "gated_share", "wake_s", "break_even_s"),
+    "Sram": ("bit_j", "leakage_w", "area_m2", "temperature_k"),
     "Dram": ("bandwidth_bps", "bit_j", "standby_w"),
     "Nonlinear": (
         "lanes", "rate_hz", "softmax_j", "layernorm_j", "rmsnorm_j", "gelu_j", "silu_j", "depth_s", "area_m2",
@@ -54,6 +55,7 @@ LEFT_OUT: dict[str, str] = {
     "SystolicArray.shadow_j": _REMEDY,
     "Sram.port_bit_area_m2": _REMEDY,
     "Sram.port_rate_hz": _REMEDY,
+    "Dram.self_refresh_w": "of pauses between answers, and none is in a token",
     "Dram.capacity_bytes": "the size of memory bought; it says whether a model fits and enters no cost",
 }
 #: What moves together -> constants that share one draw, and why. All others are independent.
@@ -68,9 +70,16 @@ TOGETHER: dict[str, tuple[tuple[str, ...], str]] = {
         "the same multipliers, adders and tables in one process, estimated in one way",
     ),
     "leakage of the process": (
-        ("sram-8mb.leakage_w", "global-buffer.power_w", "adc-8bit.idle_share"),
+        ("sram-8mb.leakage_w", "global-buffer.power_w", "adc-8bit.idle_share", "dac-1bit.idle_share"),
         "transistors that leak little do so in every part on the chip; the global buffer's power is leakage",
     ),
+    **{
+        f"temperature of the chip, {cells} cells": (
+            (f"buffer-90nm-{cells}.temperature_k", f"sram-8mb-{cells}.temperature_k"),
+            "buffers and memory lie on one chip",
+        )
+        for cells in ("hp", "lop", "lstp")
+    },
     "density of SRAM": (
         ("sram-8mb.area_m2", "global-buffer.area_m2"),
         "both are scaled from one entry of the buffer table",
@@ -141,15 +150,6 @@ def _constant(part: str, field: str, entry: dict[str, Any]) -> Constant:
     return Constant(part, field, nominal, low, high, log, whole, entry["status"], entry["source"])
 
 
-def _parts(item: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the path of every part inside a part, with the part."""
-    for f in fields(item):
-        inner = getattr(item, f.name)
-        if hasattr(inner, "__dataclass_fields__"):
-            yield f"{path}{f.name}", inner
-            yield from _parts(inner, f"{path}{f.name}.")
-
-
 def factor(constant: Constant, apart: Collection[str] = ()) -> str:
     """Return what is drawn for a constant: the name of what it moves together with, else its own.
 
@@ -207,8 +207,8 @@ def _along(values: Any) -> xr.DataArray:
 
 def machine(system: System, values: Mapping[str, Any]) -> System:
     """Return a system with each constant at its value wherever the system has the part; a draw is thus the same in all."""
-    places = ((f"{path}.{f.name}", f"{part.name}.{f.name}") for path, part in _parts(system) for f in fields(part))
-    return with_fields(system, {path: values[name] for path, name in places if name in values})
+    named = ((f"{path}.{f.name}", f"{part.name}.{f.name}") for path, part in places(system) for f in fields(part))
+    return with_fields(system, {path: values[name] for path, name in named if name in values})
 
 
 def machines(values: Mapping[str, Any]) -> list[System]:

@@ -113,11 +113,16 @@ def _content(item: Any) -> str:
 
 def inside(item: Any) -> Iterator[Any]:
     """Yield every part inside a part, at any depth, outermost first."""
+    yield from (inner for _, inner in places(item))
+
+
+def places(item: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path of every part inside a part, with the part, outermost first."""
     for f in fields(item):
         inner = getattr(item, f.name)
         if hasattr(inner, "__dataclass_fields__"):
-            yield inner
-            yield from inside(inner)
+            yield f"{path}{f.name}", inner
+            yield from places(inner, f"{path}{f.name}.")
 
 
 def with_field(item: T, path: str, value: Value) -> T:

@@ -68,7 +68,7 @@ class Standing:
             awake_j = np.minimum(least[tiles.woken], full_j)
         elif component in ("stream", "sram") and step.counting.power_gating:
             share = (system.array if component == "stream" else system.sram).gated_share  # type: ignore[union-attr]
-            awake_j = full_j - watts * self.crossbars_s
+            awake_j = full_j - watts * self.crossbars_s * np.not_equal(share, 1)
         yield component if row.energy == "static" else "leakage", awake_j - working_j
         yield "asleep", share * (full_j - awake_j)
         if np.any(np.asarray(break_even_s)):
