@@ -14,7 +14,7 @@ from pimllm_lib.core.conventions import ORDER, SLIPS
 from pimllm_lib.report.figure import Figure, decades, log_ticks, note, panels
 from pimllm_lib.report.numbers import known, span, with_unit
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence
+from pimllm_lib.report.text import Sentence, what_stands
 
 _PANELS = {"speedup": "Speed-up of PIM-LLM", "efficiency": "Tokens/J of PIM-LLM over TPU-LLM"}
 _FOR, _AGAINST, _PRESET = "#D55E00", "#0072B2", "#777777"
@@ -80,8 +80,8 @@ def answer(ratio: xr.Dataset) -> Sentence:
     wins = [int((ds.efficiency > 1).sum()) for ds in (published, corrected, full)]
     return Sentence(
         f"**Of {count} pairs of model and context PIM-LLM takes less energy in {wins[0]} as published, in {wins[1]} when "
-        f"the slips are put right, and in {wins[2]} as a whole machine.** Its speed-up as a whole machine is "
-        f"{span(full.speedup, '.1f')}."
+        f"the slips are put right, and in {wins[2]} as a whole machine ({what_stands()}).** Its speed-up as a whole machine "
+        f"is {span(full.speedup, '.1f')}."
     )
 
 

@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from pimllm_lib.analysis import uncertainty
 from pimllm_lib.analysis.claims import published
 from pimllm_lib.analysis.robustness import BANDS, SIDES
-from pimllm_lib.analysis.uncertainty import Constant
+from pimllm_lib.analysis.standing import CELLS
+from pimllm_lib.analysis.uncertainty import Constant, constants
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, panels
-from pimllm_lib.report.numbers import frequency, known, listed, number, span, with_unit
+from pimllm_lib.report.numbers import frequency, known, listed, number, percent, span, with_unit
 from pimllm_lib.report.tables import Table, crossed, points
 from pimllm_lib.report.text import Sentence, escaped
 
@@ -114,10 +115,34 @@ def answer(ds: xr.Dataset) -> Sentence:
     most, none = int((held >= 0.95).sum()), int((held == 0).sum())
     return Sentence(
         f"**For each of {pairs} pairs of model and context PIM-LLM as a whole machine decodes faster in {always} of the "
-        f"draws and takes less energy in {span(ds.thriftier_share, frequency)} of them.** For "
+        f"draws and takes less energy in {span(ds.thriftier_share, frequency)} of them ({_drawn()}).** For "
         f"{escaped(first.model.item())} at {first.context_len.item()} tokens nine draws in ten give {fast} times the "
         f"tokens/s and {saving} times the tokens/J of TPU-LLM. Of {held.size} published numbers {most} hold in 95 % of "
         f"the draws or more and {none} in none; for the other {held.size - most - none} the constants decide."
+    )
+
+
+def corner_table(ds: xr.Dataset) -> Table:
+    """Return between which shares of draws PIM-LLM decodes more tokens a joule, over all models: a row a corner, a column
+    a context.
+    """
+    found = ds.corner_thriftier_share.stack(corner=["cells", "temperature_k"])
+    rows = []
+    for corner in found.corner.values:
+        here = found.sel(corner=corner)
+        row = {"cells of SRAM": CELLS[corner[0]], "chip": f"{corner[1]:g} K"}
+        spans = {f"l = {n}": span(here.sel(context_len=n), frequency) for n in ds.context_len.values}
+        rows.append(row | spans)
+    return Table(rows)
+
+
+def _drawn() -> str:
+    """Return between what the constants lie that decide about energy."""
+    known = {constant.name: constant for constant in constants()}
+    sram, idle = known["sram-8mb.leakage_w"], known["adc-8bit.idle_share"]
+    return (
+        f"SRAM that leaks {sram.low:.1g} to {sram.high:.2g} W, which is cool cells for low standby power to hot fast ones, "
+        f"and converters that draw {percent(idle.low)} to {percent(idle.high)} idle"
     )
 
 

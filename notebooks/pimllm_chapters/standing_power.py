@@ -6,14 +6,13 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
+from pimllm_lib.analysis.standing import CELLS
 from pimllm_lib.core import joining
 from pimllm_lib.report.figure import Figure, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import number, percent
 from pimllm_lib.report.tables import Table, crossed, points
 from pimllm_lib.report.text import Sentence, escaped
 
-#: Cells -> how they are called, and their colour.
-CALLED = {"hp": "high performance", "lop": "low operating power", "lstp": "low standby power"}
 COLOURS = {"hp": "#D55E00", "lop": "#E69F00", "lstp": "#0072B2"}
 #: Tiles that wake together -> how that is called.
 WAKING = {"product": "a product at a time", "block": "a block at a time", "never": "all stay awake"}
@@ -23,7 +22,7 @@ _LEAST = 1e-4
 
 def turning_points(ds: xr.Dataset, woken: str = "product") -> Figure:
     """Draw the idle share at which the gain is none, a row for each kind of cells and temperature: left of a dot PIM-LLM
-    takes less energy. Filled at the shortest context, open at the longest; a triangle where that is off the scale, or nowhere.
+    takes less energy. Filled at the shortest context, open at the longest; a triangle where that is off the scale.
     """
     turning = ds.turning_idle_share.sel(woken=woken)
     rows = [(cells, kelvin) for cells in ds.cells.values for kelvin in ds.temperature_k.values[[0, -1]]]
@@ -44,7 +43,7 @@ def turning_points(ds: xr.Dataset, woken: str = "product") -> Figure:
             note(ax, said, (share, -0.62), (3, 0), va="center", color="#555555")
         ax.set(xscale="log", ylim=(len(rows) - 0.5, -0.95), xlim=(_LEAST / 1.6, 1.6),
                xlabel="Share of its power that a waiting converter draws")  # fmt: skip
-        ax.set_yticks(range(len(rows)), [f"{CALLED[cells]}, {kelvin:g} K" for cells, kelvin in rows])
+        ax.set_yticks(range(len(rows)), [f"{CELLS[cells]}, {kelvin:g} K" for cells, kelvin in rows])
         log_ticks(ax, "x", [0.0001, 0.001, 0.01, 0.1, 1])
         first, last = ds.context_len.values[[0, -1]]
         look = {"marker": "o", "ls": "none", "color": "#333333"}
@@ -53,7 +52,7 @@ def turning_points(ds: xr.Dataset, woken: str = "product") -> Figure:
     told = []
     for cells, kelvin in rows:
         at = turning.sel(cells=cells, temperature_k=kelvin).isel(context_len=0)
-        told.append(f"{CALLED[cells]} at {kelvin:g} K {number(at.min().item())} to {number(at.max().item())}")
+        told.append(f"{CELLS[cells]} at {kelvin:g} K {number(at.min().item())} to {number(at.max().item())}")
     alt = (
         f"Idle share of converters at which PIM-LLM and TPU-LLM take the same energy at {first} tokens, over models: "
         f"{'; '.join(told)}."
@@ -80,7 +79,7 @@ def winners(ds: xr.Dataset) -> Table:
     for cells, kelvin, woken in [(c, k, w) for c in ds.cells.values for k in (first, last) for w in ds.woken.values]:
         here = ds.energy_gain.sel(cells=cells, temperature_k=kelvin, woken=woken)
         wins = (here > 0).sum(["model", "context_len"])
-        row = {"cells of SRAM": CALLED[cells], "chip": f"{kelvin:g} K", "tiles wake": WAKING[woken]}
+        row = {"cells of SRAM": CELLS[cells], "chip": f"{kelvin:g} K", "tiles wake": WAKING[woken]}
         rows.append(row | {f"idle {percent(s)}": str(wins.sel(idle_share=s).item()) for s in ds.idle_share.values})
     return Table(rows)
 
@@ -114,7 +113,7 @@ def standing_answer(ds: xr.Dataset) -> Sentence:
         worst = points.sel(cells=cells).fillna(0.0).min().item()
         return percent(worst) if worst > 0 else "never for all"
 
-    told = "; ".join(f"{CALLED[str(c)]}, {most(first, str(c))} and {most(last, str(c))}" for c in ds.cells.values)
+    told = "; ".join(f"{CELLS[str(c)]}, {most(first, str(c))} and {most(last, str(c))}" for c in ds.cells.values)
     own = _share("value")
     return Sentence(
         "**Whether PIM-LLM takes less energy than TPU-LLM as a whole machine is decided by what stands, not by what "
@@ -133,7 +132,7 @@ def designer(ds: xr.Dataset) -> Sentence:
     model, context = (worst[dim].values[0] for dim in ("model", "context_len"))
     share, watts = at.min().item(), catalog.parts["adc-8bit"].power_w
     return Sentence(
-        f"With cells for {CALLED[best]} on both sides PIM-LLM has to have converters that wait at {percent(share)} of their "
+        f"With cells for {CELLS[best]} on both sides PIM-LLM has to have converters that wait at {percent(share)} of their "
         f"power, {number(1e6 * watts * share)} µW of {number(1e3 * watts)} mW, to take less energy as a whole machine in "
         f"every pair of model and context here; the hardest is {escaped(model)} at {context} tokens."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import xarray as xr
 
 from pimllm_lib.analysis import influence
 from pimllm_lib.analysis.claims import in_print, merits, published
+from pimllm_lib.analysis.standing import CELLS, with_cells, with_temperature
 from pimllm_lib.analysis.uncertainty import SYSTEMS, Constant, ends, factors, laid, machines
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import annotate
+from pimllm_lib.hardware import System
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import compare, summary
 
@@ -22,6 +25,8 @@ from pimllm_lib.system.metrics import compare, summary
 OUTPUTS = ("tokens_per_s", "tokens_per_j", "power_w", "speedup", "energy_gain", "tile_area_m2")
 #: Band -> share of the draws below it.
 BANDS = {"5 %": 0.05, "50 %": 0.5, "95 %": 0.95}
+#: Temperatures of a cool and of a hot chip.
+CORNERS_K = (300, 360)
 #: Quantity -> on which side of the printed number it is kept, and why that side.
 SIDES: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("tokens_per_s", "tokens_per_j"), ("at least", "the machine named does as well as printed")),
@@ -62,10 +67,15 @@ def headlines(values: Mapping[str, Any], *, model: Any, context_len: Any) -> xr.
 def _evaluated(
     values: Mapping[str, Any], model: Any, context_len: Any, variables: tuple[str, ...], detail: str = "total"
 ) -> xr.Dataset:
+    return _of(machines(values), model, context_len, variables, detail)
+
+
+def _of(
+    both: list[System], model: Any, context_len: Any, variables: tuple[str, ...], detail: str = "total"
+) -> xr.Dataset:
     return evaluate(
-        system=machines(values), model=model, context_len=context_len, conventions="full-system",
-        variables=variables, detail=detail,
-    )  # fmt: skip
+        system=both, model=model, context_len=context_len, conventions="full-system", variables=variables, detail=detail
+    )
 
 
 def bands(drawn: xr.Dataset, nominal: xr.Dataset) -> xr.Dataset:
@@ -81,6 +91,21 @@ def signs(drawn: xr.Dataset) -> xr.Dataset:
     """Return the share of draws in which pim-llm decodes faster, and more tokens for each joule."""
     found = {"faster_share": drawn.speedup > 1, "thriftier_share": drawn.energy_gain > 0}
     return annotate(xr.Dataset({name: holds.mean("sample") for name, holds in found.items()}))
+
+
+def corners(values: Mapping[str, Any], *, model: Any, context_len: Any) -> xr.Dataset:
+    """Return the share of draws in which pim-llm decodes more tokens a joule, with the cells and the temperature of a corner
+    in both machines, and all else as drawn: dimensions cells and temperature_k before those of the draws.
+    """
+    rows = []
+    for cells, kelvin in product(CELLS, CORNERS_K):
+        both = [with_temperature(with_cells(one, cells), kelvin) for one in machines(values)]
+        ds = compare(summary(_of(both, model, context_len, ("latency_s", "energy_j", "program_j"))), SYSTEMS[0])
+        thriftier = (ds.energy_gain.sel(system=SYSTEMS[1], drop=True) > 0).mean("sample")
+        rows.append(
+            thriftier.expand_dims(cells=[cells], temperature_k=[kelvin]).to_dataset(name="corner_thriftier_share")
+        )
+    return annotate(joining.by_coords(rows))
 
 
 def gain(ds: xr.Dataset, name: str) -> xr.DataArray:

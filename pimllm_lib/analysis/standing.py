@@ -20,19 +20,27 @@ from pimllm_lib.hardware import System
 from pimllm_lib.hardware.standing import WOKEN
 from pimllm_lib.system.evaluation import evaluate
 
-#: Cells of SRAM, as the names of systems in the catalog end: high performance, low operating power, low standby power.
-CELLS = ("hp", "lop", "lstp")
+#: Cells of SRAM, as the names of systems in the catalog end -> what they are made for.
+CELLS = {"hp": "high performance", "lop": "low operating power", "lstp": "low standby power"}
 #: What becomes of a machine between answers: it waits, its tiles sleep, or it is off but for memory that would forget.
 BETWEEN = ("awake", "gated", "off")
 _BOTH = ("tpu-llm", "pim-llm")
 _IDLE = "pim.tile.crossbar.adc.idle_share"
 
 
-def with_cells(name: str, cells: str) -> System:
-    """Return a catalog system with SRAM of such cells everywhere. Raises UnknownName for cells that are none of `CELLS`."""
+def with_cells(system: Any, cells: str) -> System:
+    """Return a system, or that of the name, with SRAM of such cells everywhere, as the catalog's own `NAME-lop` have it.
+
+    Raises UnknownName for cells that are none of `CELLS`.
+    """
     if cells not in CELLS:
         raise unknown("cells", cells, CELLS)
-    return catalog.systems[f"{name}-{cells}"]
+    machine = catalog.system(system)
+    parts = {"sram": catalog.parts[f"sram-8mb-{cells}"]}
+    if machine.pim is not None:
+        parts["pim.tile.buffer"] = catalog.parts[f"buffer-90nm-{cells}"]
+    changed: System = with_fields(machine, parts)
+    return changed
 
 
 def with_temperature(system: System, kelvin: Any) -> System:
@@ -42,7 +50,7 @@ def with_temperature(system: System, kelvin: Any) -> System:
 
 
 def gains(
-    *, model: Any, context_len: Any, cells: Sequence[str] = CELLS, temperature_k: Sequence[float] = (300, 360),
+    *, model: Any, context_len: Any, cells: Sequence[str] = tuple(CELLS), temperature_k: Sequence[float] = (300, 360),
     idle_share: Sequence[float] = (0.0, 0.01, 0.2), woken: Sequence[str] = WOKEN,
 ) -> xr.Dataset:  # fmt: skip
     """Return by how much PIM-LLM decodes more tokens a joule than TPU-LLM as a whole machine, both with the same cells.

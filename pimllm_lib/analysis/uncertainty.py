@@ -70,8 +70,14 @@ TOGETHER: dict[str, tuple[tuple[str, ...], str]] = {
         "the same multipliers, adders and tables in one process, estimated in one way",
     ),
     "leakage of the process": (
-        ("sram-8mb.leakage_w", "global-buffer.power_w", "adc-8bit.idle_share", "dac-1bit.idle_share"),
-        "transistors that leak little do so in every part on the chip; the global buffer's power is leakage",
+        (
+            "sram-8mb.leakage_w",
+            "global-buffer.power_w",
+            "adc-8bit.idle_share",
+            "dac-1bit.idle_share",
+            "buffer-90nm.temperature_k",
+        ),
+        "transistors that leak little, or are cool, do so in every part on the chip; the global buffer's power is leakage",
     ),
     **{
         f"temperature of the chip, {cells} cells": (

@@ -327,6 +327,7 @@ _INTENSIVE: dict[str, tuple[Any, ...]] = {
             ("static_share", "1", "share of a token's energy that static power takes"),
         )
     },
+    "corner_thriftier_share": ("1", "the same, with one kind of cells of SRAM and one temperature in both machines"),
     "thriftier_share": ("1", "share of draws in which PIM-LLM decodes more tokens a joule"),
 }
 VARIABLES = {

@@ -44,6 +44,7 @@ def substitutions(results: Path) -> dict[str, str]:
         "additions_table": _additions_table(),
         "block_area": number(_area_mm2("opt-6.7b")),
         "dummy_factors": _dummy_factors(),
+        "standing": text.what_stands(),
         "static_watts": _static_watts(),
         "machine_drawing": diagram.machine(),
         "claims_table": _one_block(tables.all_claims(every)),

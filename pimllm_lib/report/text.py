@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from pimllm_lib import catalog
 from pimllm_lib.core.errors import one_line
+from pimllm_lib.report.numbers import percent
 
 #: What begins markup in Markdown, in HTML and in formulas; an underscore within a word does not.
 _MARKUP = re.compile(r"[<>&\"'`*\[\]{}$|~\\^#!]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
@@ -32,6 +35,16 @@ class Sentence(str):
 def where(point: xr.DataArray) -> str:
     """Return the model and context length of one value of a result."""
     return f"{escaped(point.model.item())} at {point.context_len.item()} tokens"
+
+
+def what_stands(system: str = "pim-llm") -> str:
+    """Return what the energy of a whole machine holds for: cells and temperature of SRAM, and what converters draw idle."""
+    machine: Any = catalog.systems[system]
+    buffer, adc = machine.pim.tile.buffer, machine.pim.tile.crossbar.adc
+    return (
+        f"buffers of the published table, which are fast cells at {buffer.temperature_k:g} K, SRAM that leaks "
+        f"{machine.sram.leaking_w:g} W, converters that draw {percent(adc.idle_share)} idle"
+    )
 
 
 def agreement(checked: pd.DataFrame) -> Sentence:
