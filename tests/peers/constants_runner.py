@@ -8,6 +8,7 @@ NeuroSim is named by its path, compiled from the source in its wheel.
 
 import csv
 import os
+import re
 import sys
 import tempfile
 from importlib.metadata import version
@@ -89,7 +90,9 @@ def arrays(cell):
              "cell_config": cell, "read_pulse_width": PULSE}  # fmt: skip
     for name, inputs, cells in (("mean", 0.5, 1 / 3), ("full", 1.0, 1.0)):
         with_them = {"average_input_value": inputs, "average_cell_value": cells, **fixed}
-        told = f"256 x 256, 10 kohm / 1 Mohm, 0.15 V for 3.16 ns, 45 nm, {inputs:.0%} of inputs, {cells:.0%} of cells on"
+        told = (
+            f"256 x 256, 10 kohm / 1 Mohm, 0.15 V for 3.16 ns, 45 nm, {inputs:.0%} of inputs, {cells:.0%} of cells on"
+        )
         said = {"read_j": MemoryCell(**with_them).read().energy}
         yield f"neurosim-cell-{name}", "neurosim", f"MemoryCell, {told}", said
         for kind, drivers in (("row", RowDrivers(**with_them)), ("column", ColDrivers(**with_them))):
@@ -98,18 +101,47 @@ def arrays(cell):
 
 
 def memories():
-    """Yield off-chip memory; SRAM stands in cacti-sram.csv."""
-    from hwcomponents_cacti import LPDDR4
+    """Yield off-chip memory, a bus, and what the packages ship; SRAM by size stands in cacti-sram.csv."""
+    import hwcomponents_cacti
+    import hwcomponents_neurosim
+    from hwcomponents_library.library.isaac import IsaacEDRAMBus
 
-    yield "lpddr4", "cacti", 'LPDDR4, for 64 bits ("Public data")', {"bit_j": LPDDR4(width=64).read().energy / 64}
+    lpddr4 = hwcomponents_cacti.LPDDR4(width=64).read().energy
+    yield "lpddr4", "cacti", 'LPDDR4, for 64 bits ("Public data")', {"bit_j": lpddr4 / 64}
+    settings = Path(hwcomponents_cacti.__path__[0], "default_cfg.cfg").read_text()
+    said = {"temperature_k": number(r"operating temperature \(K\) (\S+)", settings)}
+    yield "cacti-default", "cacti", "settings it ships", said
+    bus = IsaacEDRAMBus(tech_node=32e-9, width=1).transfer().energy
+    yield "isaac-bus", "library", "bus of the eDRAM of ISAAC, 1 bit, 32 nm", {"bit_j": bus}
+    cell = Path(hwcomponents_neurosim.__path__[0], "cells", "nvsim_RRAM.cell").read_text()
+    said = {
+        "write_s": number(r"SetPulse \(ns\): (\S+)", cell) * 1e-9,
+        "write_j": number(r"SetEnergy \(pJ\): (\S+)", cell) * 1e-12,
+    }
+    yield "nvsim-rram", "neurosim", "RRAM cell of NVSim, as shipped", said
+    for name in ("neurosim_default", "neurram_nature_2022"):
+        cell = Path(shipped().parent, "memory_cells", f"rram_{name}.yaml").read_text()
+        said = {"write_s": number(r"SetPulse \(ns\): (\S+)", cell) * 1e-9}
+        yield f"accelforge-{name}", "accelforge", f"cell rram_{name}, as shipped", said
+
+
+def number(pattern, text):
+    """Return the first number that a pattern finds."""
+    return float(re.search(pattern, text)[1])
+
+
+def shipped():
+    """Return AccelForge's description of an analog macro."""
+    import accelforge as af
+
+    return Path(str(af.examples.arches.compute_in_memory.basic_analog))
 
 
 def layer(cell):
     """Yield energy by component and time of a 4096 x 4096 ternary projection on the shipped basic_analog."""
     import accelforge as af
 
-    shipped = str(af.examples.arches.compute_in_memory.basic_analog)
-    sys.path.append(str(Path(shipped).parent))
+    sys.path.append(str(shipped().parent))
     from _load_spec import get_spec
 
     spec = get_spec("basic_analog", add_dummy_main_memory=True, n_macros=(4096 // SIDE) ** 2)
@@ -150,7 +182,7 @@ def table(cell, wanted):
     yield "name", "package", "version", "configuration", "quantity", "value"
     for lines in (converters(), digital(), arrays(cell), memories()):
         for name, package, told, said in lines:
-            package = f"hwcomponents-{package}"
+            package = package if package == "accelforge" else f"hwcomponents-{package}"
             for quantity, value in said.items():
                 yield name, package, version(package), told, quantity, value
 
