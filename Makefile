@@ -7,13 +7,15 @@ UV     := uv==0.13.9
 LOCKING := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --custom-compile-command "make lock"
 MARK   ?=
+# A mark beside which the slow ones, and those of a cluster, have marks of their own.
+ASKED  = $(MARK:adversity=adversity and not slow and not distributed)
 # Tests side by side, for those that share nothing: a process for each core.
 BESIDE := -n auto --maxprocesses 8 --dist worksteal
 # Other programs that results are checked against, each in an environment of its own.
-PEERS  := peer crate cff
+PEERS  := peer scalesim3 crate cff
 # aihwkit has wheels for some Pythons on Linux only; nothing where this is none of them.
 AIHWKIT = $(shell $(BIN)/python -c 'import platform, sys; print("$(VENV)-aihwkit/.ready" * \
-  (sys.version_info < (3, 13) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
+  (sys.version_info < (3, 14) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
 SHELL  := /bin/bash
 export PYTHONDONTWRITEBYTECODE =
 # A Python that is named is the one that is used: environments of another are made again.
@@ -50,12 +52,12 @@ book: env  ## execute stale notebooks, compare with the archive, render the repo
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
 	@$(BIN)/pimllm run all --jobs 2 --archive
 
-test: env  ## run the tests; MARK=NAME runs others: slow kernels pythons packages peer constants browser distributed torch
+test: env  ## run the tests; MARK=NAME runs others: slow adversity kernels pythons packages peer constants browser distributed torch
 	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready) $(AIHWKIT); fi
 	@if [ -n "$(filter browser distributed,$(MARK))" ]; then \
 	  $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-$(MARK).lock; fi
 	@if [ "$(MARK)" = torch ]; then $(MAKE) -s --no-print-directory $(VENV)-torch/.ready; fi
-	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m "$(MARK)") $(if $(filter-out slow or kernels,$(MARK)),,$(BESIDE))
+	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m "$(ASKED)") $(if $(filter-out slow or adversity kernels,$(MARK)),,$(BESIDE))
 
 train: env $(VENV)-torch/.ready  ## train the language models of the analog engine with PyTorch
 	@$(VENV)-torch/bin/pimllm train

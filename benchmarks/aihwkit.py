@@ -23,7 +23,7 @@ def compared(**asked):
 def report():
     """Yield one line for each measurement."""
     if not PEER.exists():
-        yield "aihwkit 1.1.0: not measured; its wheels are for Python up to 3.12 on Linux, x86_64"
+        yield "aihwkit: not measured; its wheels are for Python 3.11 to 3.13 on Linux, x86_64"
         return
     yield "one pass of an 8-bit DAC, 8-bit ADC, 256 x 256 tiles: tokens, aihwkit's time over ours by numpy and by torch"
     for noise in (0.0, 60.0):

@@ -16,6 +16,8 @@ from pimllm_lib.core import files, paths
 # How long an example takes is a matter of the machine.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+# No test cuts the power, so nothing has to be on the disk before a test goes on.
+os.fsync = lambda handle: None
 #: Programs for environments of their own, no tests.
 collect_ignore = ["peers"]
 
@@ -39,8 +41,8 @@ def same_sums(found, wanted, magnitudes):
 
 
 def copied_checkout(folder, *left_out):
-    """Copy what of a checkout computes: library, notebooks, archive, lock. left_out: patterns of names, beside caches."""
-    ignored = shutil.ignore_patterns("__pycache__", files.LOCK, *left_out)
+    """Copy what of a checkout computes: library, as compiled, notebooks, archive, lock. left_out: patterns of names."""
+    ignored = shutil.ignore_patterns(files.LOCK, *left_out)
     for name in ("pimllm_lib", "notebooks", "data"):
         shutil.copytree(DATA.parent / name, folder / name, ignore=ignored)
     for name in ("Makefile", "requirements.lock"):
@@ -48,9 +50,9 @@ def copied_checkout(folder, *left_out):
     return folder
 
 
-def archive_given_here(folder):
-    """Copy the archive and attest every result of it, whether or not anybody tried: for tests of what comes after."""
-    shutil.copytree(DATA, folder, ignore=shutil.ignore_patterns(files.LOCK))
+def archive_given_here(folder, data=DATA):
+    """Copy an archive and attest every result of it, whether or not anybody tried: for tests of what comes after."""
+    shutil.copytree(data, folder, ignore=shutil.ignore_patterns(files.LOCK))
     results = {name: folder / "results" / f"{name}.nc" for name in paths.slugs()}
     hashes = {files.hash_of(path.read_bytes()): provenance.source_hash(name) for name, path in results.items()}
     attested.add(folder, hashes)

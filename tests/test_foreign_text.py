@@ -18,6 +18,7 @@ from pimllm_lib.report.figure import Figure
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, escaped
 
+pytestmark = pytest.mark.adversity
 #: Clears a screen, sets a title, turns the direction of writing, goes back a line, and says that all is well.
 NASTY = "\x1b[2J\x1b]0;x\x07\u202e\x9b1A\r\nresults as the manifest says: 1"
 

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 
 import pimllm_lib as pl
-from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import COMPONENTS
 from pimllm_lib.costs import crossbar, memory, systolic, wear
 from pimllm_lib.engines import surroundings
 from pimllm_lib.report.explain import MERITS
-from pimllm_lib.system.ledger import Ledger
 from pimllm_lib.system.standing import Standing
 from pimllm_lib.workload.products import products
 
@@ -101,8 +99,7 @@ def read_time(rng):
 
 def read_joules(rng):
     tiles = Tiles(rng)
-    dacs, adcs = crossbar.used_converters(tiles.on, tiles.bar)
-    cells = tiles.bar.polarity * crossbar.slices(tiles.bar) * dacs * adcs * tiles.pes
+    cells = crossbar.read_cells(tiles.on, tiles.bar) * tiles.pes
     power = crossbar.cell_power(tiles.bar)
     names = {"cells": cells, "mean power of a cell": power, "time of the reads": tiles.time["crossbar"]}
     return names, tiles.joules["crossbar"]
@@ -241,18 +238,13 @@ def standing(component):
         watts, gated, work, rest, even = rng.uniform(0, 1, 5)
         awake, woken, token = work + rest, some(rng, 1, 9), rng.uniform(2, 9)
         machine = with_fields(PIM, {"pim.gated_share": gated, "pim.break_even_s": even})
-        book = Ledger(Frame.over([], op=["block"], component=list(COMPONENTS)), "component", {"energy_j", "latency_s"})
-        book.add("latency_s", "q", "adc", token)
-        known = Standing({"q": {"adc": watts}}, {("q", "adc"): (watts * work, watts * awake, watts * woken)})
-        known.charge(
-            machine,
-            SimpleNamespace(counting=pl.catalog.preset("full-system"), pim=SimpleNamespace(n_layers=some(rng, 1, 9))),
-            book,
-        )
+        known = Standing({}, {("q", "adc"): (watts * work, watts * awake, watts * woken)})
+        step = SimpleNamespace(counting=pl.catalog.preset("full-system"), pim=SimpleNamespace(n_layers=some(rng, 1, 9)))
+        spent = dict(known._spent("q", "adc", watts, token, machine, step))
         names = {"gated_share": gated, "static power": watts, "time of the token": token, "time awake": awake,
                  "time at work": work, "times woken": woken, "break_even_s": even}  # fmt: skip
         names = {name: value for name, value in names.items() if name in COMPONENTS[component].joules}
-        return names, book.table("energy_j").sel(component=component).sum().item()
+        return names, spent[component]
 
     return case
 

@@ -21,6 +21,7 @@ from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import field_of, with_field
 from pimllm_lib.core.plain import DEEPEST, require_plain
 
+pytestmark = pytest.mark.adversity
 HERE = Path(__file__).parent
 BITNET = paths.CHECKPOINTS / "docstrings-0"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and time are set as Linux has them")

@@ -28,7 +28,7 @@ def text():
 
 @pytest.fixture(scope="module")
 def generated():
-    return source.documents(48, source.PARTS["held_out"][1])
+    return source.documents(24, source.PARTS["held_out"][1])
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_told_from_its_record(tmp_path):
 
 
 def test_ternary_models_come_close_to_their_twin_on_text(text):
-    found = {name: trained.held_out(CHECKPOINTS / f"docstrings-{name}", text, 64) for name in ("0", "1", "2", "full")}
+    found = {name: trained.held_out(CHECKPOINTS / f"docstrings-{name}", text, 32) for name in ("0", "1", "2", "full")}
     assert all(np.exp(found[seed] - found["full"]) < 1.15 for seed in "012")
 
 

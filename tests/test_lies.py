@@ -1,4 +1,19 @@
-"""What lies is found: results about themselves, archives and servers about sizes, runs about what they saved."""
+"""What lies is found: results about themselves, archives and servers about sizes, runs about what they saved.
+
+The tests marked `adversity`, those that are also `slow` or `distributed` included, are about
+
+a tolerance of its own, swapped names, numbers that are none         test_lies.py
+what a run did not save; full disks; files that are left empty       test_lies.py, test_manifest.py
+sizes that are declared, packed or sent, without an end              test_lies.py
+chunks that are copied, edited, flipped, of another study            test_sweep.py
+workers of other sources, gone, too small, mute; certificates        test_cluster.py, test_distributed.py
+bits that flip in results, studies, checkpoints, both lists          test_manifest.py
+configurations, settings, TOML, YAML, addresses, handles, sizes      test_fuzz.py
+random files of every kind, for a minute or an hour                  test_fuzz.py, fuzz.py
+signals at every command, what they leave; writers that die          test_signals.py, test_manifest.py, test_slow.py
+control characters in a terminal, markup in a page                   test_foreign_text.py
+homes, settings, modules of strangers; an ordinary user of a wheel   test_surroundings.py, test_slow.py
+"""
 
 import errno
 import http.server
@@ -21,6 +36,7 @@ from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.schema import ALWAYS, VARIABLES
 
+pytestmark = pytest.mark.adversity
 NAME = "mine"
 #: A cell that saves a result under a name.
 SAVE = """import pimllm_lib as pl
@@ -545,3 +561,12 @@ def test_a_dimension_without_labels_stores_nothing_and_declares_nothing(honest, 
         file["other"].attrs["NAME"] = file["draw"].attrs["NAME"]
     with pytest.raises(ValueError, match="declares"):
         dataset.load(path)
+
+
+def test_a_file_that_states_a_scale_of_its_numbers_is_read_without_a_warning(tmp_path, capfd):
+    path = tmp_path / "scaled.nc"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.array([1.0, np.inf])
+        file["x"].attrs["scale_factor"] = 0.0
+    assert np.isnan(dataset.load(path).x.values[1])
+    assert capfd.readouterr() == ("", "")

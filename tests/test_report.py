@@ -39,7 +39,7 @@ def test_a_span_ends_at_the_extremes_and_is_one_number_where_both_read_alike():
 def test_a_value_with_its_unit_reads_back(symbol):
     si, factor = UNITS[symbol]
     field = {"Hz": "rate_hz", "s": "read_s", "J": "bit_j", "W": "power_w", "V": "supply_v", "ohm": "low_ohm",
-             "S": "on_siemens", "bit/s": "network_bps", "m2": "area_m2"}[si]  # fmt: skip
+             "S": "on_siemens", "K": "rated_k", "bit/s": "network_bps", "m2": "area_m2"}[si]  # fmt: skip
     said, unit = numbers.with_unit(field, 2 * factor).rsplit(" ", 1)
     assert float(said.replace(numbers.THIN, "")) * UNITS[unit][1] == pytest.approx(2 * factor)
 

@@ -82,7 +82,7 @@ def test_what_moves_together_exists_once_and_has_a_reason():
 
 def test_ranges_are_read_in_the_unit_of_the_value():
     leakage = BY_NAME["sram-8mb.leakage_w"]
-    assert (leakage.low, leakage.nominal, leakage.high) == (0.04, 0.4, 4.11)
+    assert (leakage.low, leakage.nominal, leakage.high) == (0.0002, 0.4, 8.83)
     delay = BY_NAME["controller.delay_s"]
     assert delay.high == pytest.approx(1000 * NANO)
     assert BY_NAME["lpddr5-6400.standby_w"].low == pytest.approx(5 * MILLI)
@@ -91,10 +91,11 @@ def test_ranges_are_read_in_the_unit_of_the_value():
 @pytest.mark.parametrize(
     ("name", "law", "middle"),
     [
-        ("sram-8mb.leakage_w", "log-uniform", np.sqrt(0.04 * 4.11)),
-        ("adc-8bit.idle_share", "uniform", 0.05),  # from zero
+        ("sram-8mb.leakage_w", "log-uniform", np.sqrt(0.0002 * 8.83)),
+        ("adc-8bit.idle_share", "log-uniform", np.sqrt(0.0001 * 0.47)),
         ("adc-8bit.rate_hz", "uniform", 1.19e9),  # less than a factor of two
-        ("adc-8bit.power_w", "log-uniform", np.sqrt(8) * MILLI),  # a factor of two
+        ("adc-8bit.power_w", "log-uniform", np.sqrt(40) * MILLI),
+        ("units-consmax.rate_hz", "log-uniform", np.sqrt(100e6 * 1250e6)),
         ("units-consmax.lanes", "log-uniform, rounded", 16),
     ],
 )

@@ -17,9 +17,18 @@ from pimllm_lib.core import files, paths
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
-    """A copy of the archive that these sources are said to have given, whether or not anybody has tried."""
-    return archive_given_here(tmp_path_factory.mktemp("given") / "data")
+def small(tmp_path_factory):
+    """The archive with one of its checkpoints, which are nine tenths of its bytes."""
+    kept = [name for name in manifest.load(DATA) if name.split("/")[0] != "checkpoints" or "docstrings-0/" in name]
+    folder = tmp_path_factory.mktemp("small") / "data"
+    manifest.publish(folder, {name: (DATA / name).read_bytes() for name in kept})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(small, tmp_path_factory):
+    """A copy of it that these sources are said to have given, whether or not anybody has tried."""
+    return archive_given_here(tmp_path_factory.mktemp("given") / "data", small)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +47,10 @@ def address(tmp_path):
     server.server_close()
 
 
-def copy_of_the_archive(folder):
-    shutil.copytree(DATA, folder, ignore=shutil.ignore_patterns(files.LOCK))
-    return manifest.hash_of(folder)
+@pytest.fixture
+def pinned(small, tmp_path):
+    """Copy the archive to be fetched from, and return its hash."""
+    return manifest.hash_of(shutil.copytree(small, tmp_path / "origin", ignore=shutil.ignore_patterns(files.LOCK)))
 
 
 def test_a_crate_describes_every_file_it_holds(crate):
@@ -81,8 +91,7 @@ def test_equal_archives_give_equal_crates(given, crate, tmp_path):
 
 
 @pytest.mark.parametrize("origin", ["{folder}", "{address}/origin", "{folder}/../crate.zip", "{address}/crate.zip"])
-def test_an_archive_comes_whole_from_a_folder_a_server_and_a_crate(origin, crate, address, tmp_path, capsys):
-    pinned = copy_of_the_archive(tmp_path / "origin")
+def test_an_archive_comes_whole_from_a_folder_a_server_and_a_crate(origin, crate, address, pinned, tmp_path, capsys):
     shutil.copy(crate, tmp_path / "crate.zip")
     origin = origin.format(folder=tmp_path / "origin", address=address)
     argv = ["fetch", "9.9.9", "--from", origin, "--into", str(tmp_path / "into"), "--sha256", pinned]
@@ -94,8 +103,7 @@ def test_an_archive_comes_whole_from_a_folder_a_server_and_a_crate(origin, crate
     capsys.readouterr()
 
 
-def test_a_fetch_that_was_interrupted_goes_on_where_it_stopped(tmp_path):
-    pinned = copy_of_the_archive(tmp_path / "origin")
+def test_a_fetch_that_was_interrupted_goes_on_where_it_stopped(pinned, tmp_path):
     there = next(name for name in manifest.load(tmp_path / "origin") if name.endswith(".nc"))
     (tmp_path / "into" / there).parent.mkdir(parents=True)
     shutil.copy(tmp_path / "origin" / there, tmp_path / "into" / there)
@@ -105,8 +113,7 @@ def test_a_fetch_that_was_interrupted_goes_on_where_it_stopped(tmp_path):
 
 
 @pytest.mark.parametrize("name", [manifest.NAME, "results/05-energy.nc", "published.csv"])
-def test_wrong_bytes_are_named_and_never_kept(name, address, tmp_path):
-    pinned = copy_of_the_archive(tmp_path / "origin")
+def test_wrong_bytes_are_named_and_never_kept(name, address, pinned, tmp_path):
     whole = (tmp_path / "origin" / name).read_bytes()
     (tmp_path / "origin" / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     for i, origin in enumerate((tmp_path / "origin", f"{address}/origin")):

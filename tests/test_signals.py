@@ -15,6 +15,7 @@ from signalled import Program
 
 from pimllm_lib.core import files, scratch
 
+pytestmark = pytest.mark.adversity
 STATUS = {SIGINT: (130, "pimllm: interrupted\n"), SIGTERM: (143, "pimllm: terminated\n")}
 TWO = ["01-operation-share", "04-latency-breakdown"]
 SMALL = ["run", TWO[0], "-p", "models", "['opt-125m']", "-p", "context_len", "[8]"]
@@ -101,7 +102,7 @@ def of_sweep(home, jobs):
 
 def of_archive(home, jobs):
     """An archive is renewed where its checkout is: a copy of what that takes."""
-    copied_checkout(home / "out")
+    copied_checkout(home / "out", "__pycache__")
     return ["run", *TWO[:jobs], "--force", "--data-only", "--jobs", jobs, "--archive"]
 
 

@@ -49,6 +49,7 @@ def kill_runs(folder, seed):
         assert verify.verify(folder, recompute=False).problems == []
 
 
+@pytest.mark.adversity
 def test_a_hundred_runs_killed_at_random_moments_leave_archives_that_verify_and_the_next_run_completes(tmp_path):
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
@@ -128,6 +129,7 @@ metrics: [tokens_per_s]
 """
 
 
+@pytest.mark.adversity
 def test_an_ordinary_user_without_a_home_uses_what_pip_installed_and_what_he_cannot_write(open_folder):
     python, ordinary = someones_python()
     command(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", open_folder, cwd=paths.ROOT)

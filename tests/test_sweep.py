@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -177,6 +179,7 @@ def test_best_designs_are_the_best_of_each_model_and_context(study, tmp_path):
         assert sorted(group.tokens_per_s) == whole[-2:].tolist()
 
 
+@pytest.mark.adversity
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_with_the_chunks_that_are_missing(study, tmp_path):
     path, into = study(STUDY + PARETO + "chunk: 2\n"), tmp_path / "out"
@@ -344,21 +347,29 @@ def empty(text, study, tmp_path):
     return b""
 
 
-@pytest.mark.parametrize("reduce", ["", TOP])
+@pytest.fixture(scope="module", params=["", TOP])
+def whole(request, tmp_path_factory):
+    """The text of a study, its folder, and the bytes of its result."""
+    place = tmp_path_factory.mktemp("whole")
+    (place / "study.yaml").write_text(SMALL + request.param)
+    return SMALL + request.param, place, folder.run(study_file.read(place / "study.yaml"), place / "out").read_bytes()
+
+
+@pytest.mark.adversity
 @pytest.mark.parametrize("lie", [other_study, other_place, edited, edited_below_its_seal, cut_off, empty])
-def test_a_chunk_that_is_not_as_it_was_written_is_computed_again_and_said(reduce, lie, study, tmp_path, capsys):
-    path, into = study(SMALL + reduce), tmp_path / "out"
-    whole = folder.run(study_file.read(path), into).read_bytes()
+def test_a_chunk_that_is_not_as_it_was_written_is_computed_again_and_said(lie, whole, study, tmp_path, capsys):
+    text, place, result = whole
+    path, into = study(text), Path(shutil.copytree(place / "out", tmp_path / "out"))
     third = into / "chunks" / "000002.nc"
     right = third.read_bytes()
-    third.write_bytes(lie(SMALL + reduce, study, tmp_path))
+    third.write_bytes(lie(text, study, tmp_path))
     capsys.readouterr()
     assert main(["sweep", str(path), "--into", str(into)]) == 0
     assert (
         capsys.readouterr().err == f"pimllm: {third} is damaged, or not the chunk of its place; it is computed again\n"
     )
     assert third.read_bytes() == right
-    assert (into / "study.nc").read_bytes() == whole
+    assert (into / "study.nc").read_bytes() == result
 
 
 def test_a_chunk_is_read_back_whatever_its_size(study, tmp_path, monkeypatch):
@@ -375,6 +386,7 @@ def flipped(content, choose):
     return bytes(changed)
 
 
+@pytest.mark.adversity
 @pytest.mark.slow
 def test_each_of_600_flipped_bits_in_chunks_is_seen_and_a_resumed_sweep_has_the_bytes_of_one_that_was_left_alone(
     study, tmp_path, capsys
@@ -393,6 +405,7 @@ def test_each_of_600_flipped_bits_in_chunks_is_seen_and_a_resumed_sweep_has_the_
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == list(map(str, right))
 
 
+@pytest.mark.adversity
 def test_a_chunk_that_is_changed_during_the_run_is_one_line(study, tmp_path):
     plan = study_file.read(study(SMALL))
 
@@ -418,6 +431,7 @@ def test_a_file_that_changed_is_another_study(study, tmp_path):
         folder.run(study_file.read(study(text)), tmp_path / "out")
 
 
+@pytest.mark.adversity
 def test_a_process_that_is_killed_is_one_line_and_its_chunks_stay(study, tmp_path):
     work = partial(_die, tmp_path / "marker")
     with executor(2) as workers, pytest.raises(ValueError, match="those who evaluate are gone"):
@@ -481,3 +495,13 @@ def test_a_grid_tells_the_values_of_an_axis_whose_labels_only_count(study, tmp_p
     assert ds.adc_power_w.dims == ("adc",)
     assert ds.adc_power_w.values.tolist() == [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3]
     assert ds.adc_power_w.attrs["units"] == "W"
+
+
+def test_points_of_sobol_that_are_no_power_of_two_are_said_once_and_no_warning(tmp_path, capsys):
+    (tmp_path / "ten.yaml").write_text(
+        HEAD + "  system.array.rate_hz: {low: 1e8, high: 8e8}\nmethod: sobol\npoints: 10\n"
+    )
+    assert main(["sweep", str(tmp_path / "ten.yaml"), "--into", str(tmp_path / "out")]) == 0
+    assert (
+        capsys.readouterr().err == "pimllm: points are 10; Sobol' points are balanced where they are a power of two\n"
+    )

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from pimllm_lib.analysis.validation import USUAL, efficiency
 from pimllm_lib.report.figure import Figure, legend, note, panels, stacked
-from pimllm_lib.report.numbers import span
+from pimllm_lib.report.numbers import listed, span
 from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped
 
@@ -135,11 +135,13 @@ def validation_answer(peers: xr.Dataset, published: xr.Dataset, macros: xr.Datas
     parts = macros.mac_j.sel(converter=USUAL) / macros.measured_mac_j.where(macros.measured_mac_j > 0)
     worst = max(parts.max().item(), 1 / parts.where(parts > 0).min().item())
     told = " and ".join(f"{missed.sel(macro=name).item():.2f} for {_called(name)}" for name in missed.macro.values)
+    source = listed(ratios(macros).sel(converter="as its source has it").values, ".3g")
     return Sentence(
         f"**Of {total} counts in SCALE-Sim's own reports, {equal} equal the closed form, {known} differ by a known extra "
         f"and {left} otherwise. {agreeing_blocks(published)} of {published.model.size} published decoder blocks come out to "
-        f"the printed digit.** For fabricated macros, with nothing fitted and the converter assumed for PIM-LLM, predicted "
-        f"over measured efficiency is **{told}**; single parts that the model has are off by up to a factor of {worst:.0f}."
+        f"the printed digit.** For fabricated macros, with nothing fitted and a conversion as the published numbers "
+        f"charge it, predicted over measured efficiency is **{told}** ({source} with a conversion as its source has it); single "
+        f"parts that the model has are off by up to a factor of {worst:.0f}."
     )
 
 

@@ -81,13 +81,6 @@ TOGETHER: dict[str, tuple[tuple[str, ...], str]] = {
         ),
         "transistors that leak little, or are cool, do so in every part on the chip; the global buffer's power is leakage",
     ),
-    **{
-        f"temperature of the chip, {cells} cells": (
-            (f"buffer-90nm-{cells}.temperature_k", f"sram-8mb-{cells}.temperature_k"),
-            "buffers and memory lie on one chip",
-        )
-        for cells in ("hp", "lop", "lstp")
-    },
     "density of SRAM": (
         ("sram-8mb.area_m2", "global-buffer.area_m2"),
         "both are scaled from one entry of the buffer table",

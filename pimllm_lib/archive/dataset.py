@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from pimllm_lib import __version__
@@ -121,7 +122,7 @@ def _kept(content: bytes) -> xr.Dataset:
 
 
 def _decoded(content: bytes) -> xr.Dataset:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # scales that a file may state of its numbers
         warnings.simplefilter("error", xr.SerializationWarning)  # attributes that contradict what they stand beside
         with xr.open_dataset(BytesIO(content), engine="h5netcdf", phony_dims="sort") as ds:
             for name, variable in ds.variables.items():

@@ -17,7 +17,7 @@ from pimllm_lib.archive import dataset, notebooks, parameters
 from pimllm_lib.archive.provenance import study_hash
 from pimllm_lib.catalog.departures import departures
 from pimllm_lib.core import scratch
-from pimllm_lib.core.errors import BadInput, clip
+from pimllm_lib.core.errors import BadInput, clip, note
 from pimllm_lib.core.parts import fingerprint, require
 from pimllm_lib.core.schema import RESERVED
 from pimllm_lib.hardware import System
@@ -130,7 +130,10 @@ def _space(spec: Mapping[str, Any]) -> Space:
         if key in spec:
             raise BadInput(f"{key} stands beside method {method}; wanted it with latin or sobol only")
     made = tuple(_axis(str(name), entry, sampled, "notebook" in spec) for name, entry in axes.items())
-    return Space(made, method, **{key: whole(key, spec[key]) for key in ("points", "seed", "chunk") if key in spec})
+    space = Space(made, method, **{key: whole(key, spec[key]) for key in ("points", "seed", "chunk") if key in spec})
+    if method == "sobol" and space.size & (space.size - 1):
+        note(f"points are {space.size}; Sobol' points are balanced where they are a power of two")
+    return space
 
 
 def _axis(name: str, entry: Any, sampled: bool, lists: bool) -> Axis | Range:

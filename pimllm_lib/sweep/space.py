@@ -6,6 +6,7 @@ along the dimension `sample`. What a chunk holds follows from the space alone, n
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -205,7 +206,11 @@ class Space:
             return np.asarray(qmc.LatinHypercube(len(self.axes), rng=self.seed).random(self.size))[where]
         engine = qmc.Sobol(len(self.axes), rng=self.seed)
         engine = engine.fast_forward(where.start) if where.start else engine
-        return np.asarray(engine.random(where.stop - where.start))
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # of points that are no power of two, which whoever asks is told
+            return np.asarray(engine.random(where.stop - where.start))
 
     def _beside(self, axis: Axis | Range) -> dict[str, int]:
         """Return the columns of an axis that its labels, which may only count, do not tell: name -> place in a row."""
