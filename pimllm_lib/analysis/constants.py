@@ -95,7 +95,7 @@ NEIGHBOURS: tuple[Neighbour, ...] = (
     Neighbour("converters", "dac-1bit.power_w", ("isaac-dac",), "convert_j", lambda: 1 / 100e-9,
               "energy over ISAAC's read of 100 ns"),
     Neighbour("converters", "dac-1bit.idle_share", ("neurosim-row-mean",), "leakage_w",
-              lambda: 1 / (256 * catalog.parts["dac-1bit"].power_w), "leakage of 256 rows over the power of as many of ours"),
+              lambda: 1 / (256 * catalog.parts["dac-1bit"].power_w), "leakage of 256 rows over the power of ours"),
     *_buffers(),
     Neighbour("memory", "buffer-90nm.access_s", _cacti(64, 90, 64), "access_s",
               said="64 KiB, 64-bit port, 90 nm: hp, lop, lstp"),
@@ -131,17 +131,17 @@ NEIGHBOURS: tuple[Neighbour, ...] = (
     Neighbour("crossbars", "rram-mnsim.read_duty", ("neurosim-cell-mean",), "read_j", lambda: _duty(),
               "energy of a read over that of ours at duty 1"),
     Neighbour("crossbars", "rram-mnsim.write_s", ("nvsim-rram",), "write_s"),
-    Neighbour("crossbars", "rram-mnsim.write_s", ("accelforge-neurosim_default", "accelforge-neurram_nature_2022"), "write_s",
-              said="cells rram_neurosim_default and rram_neurram_nature_2022, as shipped"),
+    Neighbour("crossbars", "rram-mnsim.write_s", ("accelforge-neurosim_default", "accelforge-neurram_nature_2022"),
+              "write_s", said="cells rram_neurosim_default and rram_neurram_nature_2022, as shipped"),
     Neighbour("crossbars", "rram-mnsim.write_j", ("nvsim-rram",), "write_j"),
     Neighbour("crossbars", "bus-64bit.bit_j", ("isaac-bus",), "bit_j"),
 )  # fmt: skip
 
 #: Constants that lie apart from a neighbour and keep their range, where the catalog does not say why.
 ARGUED: dict[str, str] = {
-    "adc-6bit.area_m2": "area hardly falls with resolution there; ours is ISAAC's at 32 nm, and at most half for each bit less",
+    "adc-6bit.area_m2": "area hardly falls with resolution there; ours is ISAAC's at 32 nm, at most halved a bit",
     "adc-4bit.area_m2": "as that of 6 bits",
-    "adc-4bit.idle_share": "its leakage is a fifth of what a conversion takes at full rate, an assumption; our power is lower",
+    "adc-4bit.idle_share": "its leakage is a fifth of its power, an assumption, and its power three times ours",
     "adc-8bit.idle_share": "no leakage was published of it, which the tool writes as none",
     "dac-1bit.idle_share": "leakage of drivers alone; ours has their latches and references",
 }
@@ -166,7 +166,7 @@ SEARCHED: dict[str, tuple[str, ...]] = {
         "cell-*.area_m2", "cell-*.high_ohm", "cell-*.low_ohm", "cell-*.read_s", "cell-*.read_v", "cell-*.write_j",
         "cell-*.write_s", "Devices.*",
     ),
-    "AccelForge lets nothing through a gate and charges no waking; power gating of CACTI 7 stops on an assertion in this build": (
+    "AccelForge gates all and charges no waking; power gating of CACTI 7 stops on an assertion in this build": (
         "*Pim.gated_share", "*Pim.wake_s", "*Pim.break_even_s",
     ),
     "none has a controller, an input distributor or post-processing of this kind": (
@@ -197,7 +197,9 @@ def said() -> pd.DataFrame:
     lines, memories = pd.read_csv(DATA / "peers" / "constants.csv"), sram()
     each = list(memories.itertuples())
     memories = memories.assign(
-        name=[f"sram-{m.size_bytes // 1024}KiB-{m.node_nm}nm-{m.port_bits}bit-{m.cell}-{m.temperature_k}K" for m in each],
+        name=[
+            f"sram-{m.size_bytes // 1024}KiB-{m.node_nm}nm-{m.port_bits}bit-{m.cell}-{m.temperature_k}K" for m in each
+        ],
         configuration=[
             f"{m.size_bytes // 1024} KiB, {m.port_bits}-bit port, {m.node_nm} nm, {m.cell}, {m.temperature_k} K"
             for m in each

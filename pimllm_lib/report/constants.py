@@ -1,4 +1,4 @@
-"""Constants beside other tools, as their page shows them: what is compared, memories and converters, what has no neighbour."""
+"""Constants beside other tools, as their page shows them, with memories and converters, and what has no neighbour."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _row(one: Any) -> dict[str, str]:
 
 
 def memories() -> Table:
-    """Return leakage, energy of a read, access time and area of memories by size, cells and temperature, as CACTI 7 has them."""
+    """Return memories as CACTI 7 has them, by size, cells and temperature."""
     rows = []
     for keys, lines in constants.sram().groupby(["node_nm", "port_bits", "size_bytes", "cell"], sort=False):
         node, bits, size, cell = keys

@@ -1,11 +1,17 @@
 """What CACTI 7 says of an SRAM: compile the source that the wheel of hwcomponents-cacti carries, and run it.
 
-The program in the wheel asks for a C library newer than many machines have, so it is made anew, in a folder of the caller's.
+The programs in the wheels, this one and NeuroSim, ask for a C library newer than many machines have, so they are made
+anew, in a folder of the caller's.
+
+    .venv-constants/bin/python tests/peers/cacti.py > data/peers/cacti-sram.csv
 """
 
+import csv
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -13,7 +19,7 @@ from pathlib import Path
 CELLS = ("hp", "lop", "lstp")
 KELVIN = tuple(range(300, 401, 10))
 KIB = 1024
-#: (bytes, node in nm, bits of the port): the buffer table, and memories of the size of the on-chip SRAM and of its three parts.
+#: (bytes, node in nm, bits of the port): the buffer table, and memories as large as the on-chip SRAM and its three parts.
 SIZES = (*((kib * KIB, 90, 64) for kib in (2, 4, 8, 16, 32, 64)), (8 * KIB**2, 45, 64),
          *((mib * KIB**2, 45, 256) for mib in (2, 4, 8)))  # fmt: skip
 COLUMNS = ("size_bytes", "node_nm", "port_bits", "cell", "temperature_k", "access_s", "read_j", "write_j", "leakage_w",
@@ -46,10 +52,23 @@ def build(installed, folder):
     shutil.copytree(installed, source)
     shutil.rmtree(source / "cacti" / "obj_dbg", ignore_errors=True)
     (source / "cacti" / "cacti").unlink(missing_ok=True)
-    made = subprocess.run(["make", "dbg"], cwd=source / "cacti", capture_output=True, text=True)
+    _make(source / "cacti", "dbg")
+    return source
+
+
+def build_neurosim(installed, folder):
+    """Copy and compile the source of NeuroSim in a wheel, with the files that replace some of it; return the program."""
+    source = Path(folder) / "neurosim"
+    shutil.copytree(Path(installed) / "DNN_NeuroSim_V1.3" / "Inference_pytorch" / "NeuroSIM", source)
+    shutil.copytree(Path(installed) / "drop_in", source, dirs_exist_ok=True)
+    _make(source)
+    return source / "main"
+
+
+def _make(folder, *what):
+    made = subprocess.run(["make", "-j2", *what], cwd=folder, capture_output=True, text=True)
     if made.returncode:
         raise RuntimeError(made.stderr[-2000:])
-    return source
 
 
 def sram(source, size, node, bits, cell, kelvin):
@@ -69,3 +88,13 @@ def table(source, sizes=SIZES, cells=CELLS, kelvin=KELVIN, workers=2):
     """Return a row for each size, kind of cells and temperature."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda case: sram(source, *case[0], *case[1:]), product(sizes, cells, kelvin)))
+
+
+if __name__ == "__main__":
+    import hwcomponents_cacti
+
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow(COLUMNS)
+    with tempfile.TemporaryDirectory() as folder:
+        for row in table(build(hwcomponents_cacti.__path__[0], folder)):
+            out.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in row.values()])

@@ -1,7 +1,7 @@
 """Print data/peers/constants.csv or accelforge.csv: what hwcomponents and AccelForge say of parts of our kind.
 
-Runs in the environment of `make test MARK=constants`. The programs in the wheels ask for a C library newer than many machines have:
-NeuroSim is named by its path, compiled from the source in its wheel.
+Runs in the environment of `make test MARK=constants`. NEUROSIM is the program, compiled from the source in the wheel: the
+one in the wheel asks for a C library newer than many machines have.
 
     .venv-constants/bin/python tests/peers/constants_runner.py NEUROSIM constants > data/peers/constants.csv
 """
@@ -145,11 +145,10 @@ def layer(cell):
     from _load_spec import get_spec
 
     spec = get_spec("basic_analog", add_dummy_main_memory=True, n_macros=(4096 // SIDE) ** 2)
-    for node in spec.arch.nodes:
-        if node.name == "MacroAuto":
-            node.spatial[0].power_gateable = False  # every macro is busy; gating would charge the leakage of one
-        if node.name == "CimUnit":
-            node.energy_scale = "cim_unit_width_cells"  # both cells of a pair are read
+    macros = next(node for node in spec.arch.nodes if node.name == "MacroAuto")
+    macros.spatial[0].power_gateable = False  # every macro is busy; gating would charge the leakage of one
+    pair = next(node for node in spec.arch.nodes if node.name == "CimUnit")
+    pair.energy_scale = "cim_unit_width_cells"  # both cells of a pair are read
     for name in ("row_ARRAY_ROWS", "column_ARRAY_COLUMNS"):
         spec.arch.find_spatial(name).fanout = SIDE
     product = spec.workload.einsums["Matmul"]
