@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from pimllm_lib.analysis.validation import USUAL, efficiency
 from pimllm_lib.report.figure import Figure, legend, note, panels, stacked
-from pimllm_lib.report.numbers import listed, span
+from pimllm_lib.report.numbers import listed, number, span
 from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped
 
@@ -56,6 +56,45 @@ def block_table(ds: xr.Dataset) -> Table:
         for name, point in points(ds, "model")
     ]
     return Table(rows)
+
+
+def layer_table(ds: xr.Dataset) -> Table:
+    """Return energy (nJ) and time (ns) of the layer by part, a column for each estimate, and their ratio to AccelForge's."""
+    rows = [_layer_row(f"{part}, energy (nJ)", at.layer_j) for part, at in points(ds, "layer_part")]
+    rows.append(_layer_row("all, energy (nJ)", ds.layer_j.sum("layer_part")))
+    rows += [_layer_row(f"{stage}, time (ns)", at.layer_s) for stage, at in points(ds, "layer_stage")]
+    return Table([*rows, _layer_row("all, time (ns)", ds.layer_s.sum("layer_stage"))])
+
+
+def _layer_row(what: str, values: xr.DataArray) -> dict[str, str]:
+    theirs = values.sel(estimate="AccelForge").item()
+    row = {"of the layer": what, "AccelForge": number(1e9 * theirs) if theirs else "not modelled"}
+    for name in values.estimate.values[1:]:
+        ours = values.sel(estimate=name).item()
+        row |= {str(name): number(1e9 * ours), f"{name} / AccelForge": number(ours / theirs) if theirs else ""}
+    return row
+
+
+def layer_answer(ds: xr.Dataset) -> Sentence:
+    """Return how far apart both are, and how much of it the converters and the parts that one of them has are."""
+    total, theirs = ds.layer_j.sum("layer_part"), ds.layer_j.sel(estimate="AccelForge")
+    ratio = total / theirs.sum()
+    apart = ds.layer_j - theirs
+    told = [
+        f"counted {name}, {ratio.sel(estimate=name).item():.2g} times as much: converters "
+        f"{1e9 * apart.sel(estimate=name, layer_part='converters').item():+.0f} nJ, buffers, which it does not model, "
+        f"{1e9 * apart.sel(estimate=name, layer_part='buffers').item():+.0f} nJ, all else "
+        f"{1e9 * apart.sel(estimate=name).drop_sel(layer_part=['converters', 'buffers']).sum().item():+.0f} nJ"
+        for name in ds.estimate.values[1:]
+    ]
+    time = ds.layer_s.sum("layer_stage")
+    arrays = ds.layer_s.sel(layer_stage="arrays")
+    return Sentence(
+        f"**AccelForge has {1e9 * theirs.sum().item():.0f} nJ for the layer. This model has, {'; '.join(told)}.** "
+        f"Its time is {1e9 * time.sel(estimate='AccelForge').item():.0f} ns; here the arrays take "
+        f"{span(1e9 * arrays.values[1:], '.0f')} ns of {span(1e6 * time.values[1:], '.2g')} us, and buffers and the way "
+        f"between tiles the rest."
+    )
 
 
 def agreeing_blocks(ds: xr.Dataset) -> int:
