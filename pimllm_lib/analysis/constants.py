@@ -236,7 +236,7 @@ def beside() -> pd.DataFrame:
         line = found.iloc[0]
         rows.append(
             {
-                "group": one.group, "constant": one.constant, "at": one.at, "ours": value, "unit": entry["unit"],
+                "group": one.group, "constant": one.constant, "at": one.at, "ours": value, "si": unit,
                 "status": entry["status"], "range": entry.get("range"), "low": theirs.min(), "high": theirs.max(),
                 "tool": f"{line.package} {line.version}", "how": one.how,
                 "configuration": one.said or line.configuration, "verdict": _verdict(entry.get("range"), theirs),

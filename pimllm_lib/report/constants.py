@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
+
+from pimllm_lib import catalog
 from pimllm_lib.analysis import constants
-from pimllm_lib.report.numbers import number, span, with_unit
+from pimllm_lib.report.numbers import span, with_unit
 from pimllm_lib.report.tables import Table
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 #: Temperatures that the table of memories shows.
 _KELVIN = (300, 350, 360)
@@ -16,26 +22,39 @@ def compared() -> str:
     """Return every constant beside its neighbours as HTML, a table for each group."""
     blocks = []
     for group, rows in constants.beside().groupby("group", sort=False):
-        table = Table(_row(one) for one in rows.itertuples())
-        blocks.append(f'<p class="part-name"><strong id="{group}">{str(group).capitalize()}</strong></p>')
-        blocks.append(table._repr_html_())
+        blocks.append(f'<p class="part-name beside"><strong id="{group}">{str(group).capitalize()}</strong></p>')
+        blocks.append(Table(_rows(rows))._repr_html_())
     return "".join(blocks).replace("\n", "")
 
 
-def _row(one: Any) -> dict[str, str]:
-    """Return a constant and a neighbour for reading; one that lies outside has the reason why the range stays."""
-    unit = "" if one.unit == "1" else f" {one.unit}"
-    argued = constants.ARGUED.get(one.constant, one.why)
-    size = "" if one.at != one.at else f", entry {int(one.at) + 1}"
+def _rows(found: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """Yield the comparisons of a group for reading, those of one constant together; what is said of it stands once."""
+    for (name, at), rows in found.groupby(["constant", found["at"].fillna(-1)], sort=False):
+        part, field = name.split(".")
+        one, entries = rows.iloc[0], catalog.parts.entries[part]
+        ours = {
+            "constant": name + (f", {entries['sizes_bytes']['value'][int(at)]} KiB" if at >= 0 else ""),
+            "ours": _said(field, one.ours * one.si),
+            "range": "none" if one.range is None else " to ".join(_said(field, end * one.si) for end in one.range),
+            "status": one.status.replace("_", " "),
+        }
+        for neighbour in rows.itertuples():
+            yield ours | _theirs(field, neighbour)
+            ours = dict.fromkeys(ours, "")
+
+
+def _theirs(field: str, one: Any) -> dict[str, str]:
+    """Return a neighbour for reading; one that lies outside has the reason why the range stays."""
+    argued = f" ({constants.ARGUED.get(one.constant, one.why)})" * (one.verdict in ("outside", "partly"))
     return {
-        "constant": f"{one.constant}{size}",
-        "ours": f"{number(one.ours)}{unit}",
-        "status": one.status.replace("_", " "),
-        "range": "none" if one.range is None else f"{one.range[0]:g} to {one.range[1]:g}",
-        "theirs": f"{span([one.low, one.high], number)}{unit}",
-        "of": f"{one.tool}: {one.configuration}" + f"; {one.how}" * bool(one.how),
-        "verdict": one.verdict if one.verdict in ("inside", "no range") else f"{one.verdict}: {argued}",
+        "theirs": span([one.low * one.si, one.high * one.si], lambda value: _said(field, value)),
+        "verdict": one.verdict,
+        "whose": f"{one.tool}: {one.configuration}{'; ' * bool(one.how)}{one.how}{argued}",
     }
+
+
+def _said(field: str, value: float) -> str:
+    return with_unit(field, value).replace(" ", NO_BREAK)
 
 
 def memories() -> Table:
