@@ -1,17 +1,21 @@
 """Static power: what stands there and how hot it is, what is woken when, and what is paid for it."""
 
+import ast
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import SEVEN
+from conftest import SEVEN, checkout
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
 from pimllm_lib.analysis.standing import duty, gains, with_cells, with_temperature
 from pimllm_lib.cli.main import main
+from pimllm_lib.core import paths
 from pimllm_lib.core.conventions import FULL_SYSTEM
 from pimllm_lib.core.errors import BadInput, UnknownName
 from pimllm_lib.core.parts import with_field, with_fields
@@ -244,3 +248,36 @@ def test_the_line_where_the_gain_turns_is_where_it_turns():
     both = cost([tpu, pim], "gpt2-355m").energy_j.squeeze().values
     here = found.energy_gain.sel(cells="lop", temperature_k=360, woken="product", idle_share=0.01)
     assert here.item() == pytest.approx(both[0] / both[1] - 1, rel=1e-9)
+
+
+# --- what is said of it ---------------------------------------------------------------------------------------------------
+
+
+def sentences():
+    """Yield each sentence of a page, a notebook, or what a chapter says, with where it stands."""
+    for page in [*(paths.ROOT / "book").glob("*.md"), paths.ROOT / "README.md"]:
+        yield from ((page.name, one) for one in _split(page.read_text()))
+    for notebook in sorted((paths.ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(notebook.read_text())["cells"]:
+            if cell["cell_type"] == "markdown":
+                yield from ((notebook.name, one) for one in _split("".join(cell["source"])))
+    for module in sorted((paths.ROOT / "notebooks" / "pimllm_chapters").rglob("*.py")):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield from ((module.name, one) for one in _split(ast.unparse(node)))
+
+
+def _split(text):
+    return re.split(r"(?<=[.!?:])\s|\n\n|\n\||\n- ", text)
+
+
+@checkout
+def test_every_sentence_about_the_energy_of_a_whole_machine_says_what_it_holds_for():
+    about = [
+        (where, " ".join(said.split()))
+        for where, said in sentences()
+        if re.search("whole[ -]machine", said.lower()) and re.search(r"energy|tokens/J|joule", said)
+    ]
+    assert len(about) >= 4
+    told = re.compile(r"what_stands|_drawn\(\)|\{\{ standing \}\}|(cells|CELLS).*(idle|wait)|17-standing-power")
+    assert [one for one in about if not told.search(one[1])] == []

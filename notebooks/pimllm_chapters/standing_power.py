@@ -116,11 +116,11 @@ def standing_answer(ds: xr.Dataset) -> Sentence:
     told = "; ".join(f"{CELLS[str(c)]}, {most(first, str(c))} and {most(last, str(c))}" for c in ds.cells.values)
     own = _share("value")
     return Sentence(
-        "**Whether PIM-LLM takes less energy than TPU-LLM as a whole machine is decided by what stands, not by what "
-        "works.** For every model and temperature here it does where a waiting converter draws less of its power than, at "
-        f"{first.context_len.item()} and {last.context_len.item()} tokens: {told}. The catalog's {percent(own)} is an "
-        f"assumption with a range up to {percent(_share('high'))}; cells that leak little take TPU-LLM's losses away, not "
-        "those of the converters."
+        "**The cells of SRAM, their temperature and what idle converters draw decide whether PIM-LLM takes less energy than "
+        "TPU-LLM as a whole machine.** For every model and temperature here it does where a waiting converter draws less of "
+        f"its power than, at {first.context_len.item()} and {last.context_len.item()} tokens: {told}. The catalog's "
+        f"{percent(own)} is an assumption with a range up to {percent(_share('high'))}; cells that leak little take "
+        "TPU-LLM's losses away, not those of the converters."
     )
 
 

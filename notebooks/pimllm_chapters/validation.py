@@ -185,8 +185,8 @@ def validation_answer(peers: xr.Dataset, published: xr.Dataset, macros: xr.Datas
         f"**Of {total} counts in SCALE-Sim's own reports, {equal} equal the closed form, {known} differ by a known extra "
         f"and {left} otherwise. {agreeing_blocks(published)} of {published.model.size} published decoder blocks come out to "
         f"the printed digit.** For fabricated macros, with nothing fitted and a conversion as the published numbers "
-        f"charge it, predicted over measured efficiency is **{told}** ({source} with a conversion as its source has it); single "
-        f"parts that the model has are off by up to a factor of {worst:.0f}."
+        f"charge it, predicted over measured efficiency is **{told}** ({source} with a conversion as its source has it); "
+        f"single parts that the model has are off by up to a factor of {worst:.0f}."
     )
 
 
