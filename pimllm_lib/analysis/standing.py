@@ -38,7 +38,10 @@ def with_cells(system: Any, cells: str) -> System:
     machine = catalog.system(system)
     parts = {"sram": catalog.parts[f"sram-8mb-{cells}"]}
     if machine.pim is not None:
-        parts["pim.tile.buffer"] = catalog.parts[f"buffer-90nm-{cells}"]
+        parts |= {
+            "pim.tile.buffer": catalog.parts[f"buffer-90nm-{cells}"],
+            "pim.global_buffer": catalog.parts[f"global-buffer-{cells}"],
+        }
     changed: System = with_fields(machine, parts)
     return changed
 

@@ -30,7 +30,7 @@ DRAWN: dict[str, tuple[str, ...]] = {
     "Dac": ("idle_share",),
     "Adc": ("rate_hz", "power_w", "area_m2", "idle_share"),
     "Buffer": ("access_s", "temperature_k"),
-    "Auxiliary": ("power_w", "delay_s", "area_m2"),
+    "Auxiliary": ("power_w", "delay_s", "area_m2", "idle_share"),
     "Pim": ("program_rows", "gated_share", "wake_s", "break_even_s"),
     "Sram": ("bit_j", "leakage_w", "area_m2", "temperature_k"),
     "Dram": ("bandwidth_bps", "bit_j", "standby_w"),

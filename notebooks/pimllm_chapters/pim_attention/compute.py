@@ -17,7 +17,7 @@ from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_field, with_fields
-from pimllm_lib.core.schema import ATTENTION_OPS, PROJECTION_OPS, annotate
+from pimllm_lib.core.schema import ATTENTION_OPS, ENERGY_PARTS, PROJECTION_OPS, annotate
 from pimllm_lib.core.units import GIB
 from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import System
@@ -116,7 +116,7 @@ def measured(system: System, model: Decoder, context_len: Sequence[int], convent
     return annotate(found.assign(
         kv_area_m2=attention.area_m2, attention_j=attention.energy_j,
         write_share=by_component.sel(component="kv_cells", drop=True),
-        static_share=by_component.sel(component=["leakage", "standby"]).sum("component"),
+        static_share=by_component.sel(component=list(ENERGY_PARTS["static"])).sum("component"),
     ))  # fmt: skip
 
 
@@ -355,7 +355,12 @@ def _changes(system: System) -> dict[str, Mapping[str, Any]]:
     gates = catalog.parts.entries["pim-published"]["gated_share"]["range"]
     return {
         "a bus twice as fast": {"bus.rate_bps": 2 * system.bus.rate_bps},
-        **{f"gated tiles draw {100 * share:g} % of their static power": {"pim.gated_share": share} for share in gates},
+        **{
+            f"gated tiles draw {100 * share:g} % of their static power": dict.fromkeys(
+                ("pim.gated_share", "kv_pim.gated_share"), share
+            )
+            for share in gates
+        },
         **{f"slope of cells {slope:g}": {"kv_pim.technology.weibull_shape": slope} for slope in slopes},
         "every pulse wears like a write": {"kv_pim.technology.cycles_per_write": tech.cell.write_pulses},
         "written before it is read": {"kv_pim.behind": False},
