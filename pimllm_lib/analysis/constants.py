@@ -170,7 +170,7 @@ SEARCHED: dict[str, tuple[str, ...]] = {
         "*Pim.gated_share", "*Pim.wake_s", "*Pim.break_even_s",
     ),
     "none has a controller, an input distributor or post-processing of this kind": (
-        "post-processing.*", "input-distributor.*", "controller.*", "global-buffer.delay_s",
+        "post-processing.*", "input-distributor.*", "controller.*", "global-buffer*.delay_s", "global-buffer*.idle_share",
     ),
     "off-chip memory is energy a bit there, of LPDDR4 and older only: no standby, no refresh, no LPDDR4X or 5": (
         "Dram.bandwidth_bps", "Dram.standby_w", "Dram.self_refresh_w", "Dram.bit_j",
