@@ -91,7 +91,7 @@ def layer_answer(ds: xr.Dataset) -> Sentence:
     arrays, rest = here.sel(layer_stage="arrays"), here.drop_sel(layer_stage="arrays").sum("layer_stage")
     return Sentence(
         f"**AccelForge has {theirs.sum().item():.0f} nJ for the layer. This model has {told}.** Why, part by part:\n\n"
-        f"- Converters: both make {number(CONVERSIONS)} conversions. One takes {each[0]} pJ there, a fifth of it leakage, "
+        f"- Converters: both make {number(CONVERSIONS)} conversions. One takes {each[0]} pJ there, a fifth of that leakage, "
         f"and {listed(each[1:])} pJ here, by what the rate of a converter is read as.\n"
         f"- Cells take {cells} times ours: half of the inputs are on there, and the published read duty is a tenth.\n"
         f"- Row drivers take {drivers} times ours: the charge of a word line there, a power for the time they work here.\n"

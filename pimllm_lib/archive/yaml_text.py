@@ -16,8 +16,8 @@ _LONGEST_NUMBER = 400
 def read(text: str, where: object) -> Any:
     """Return what a YAML text says.
 
-    Raises BadInput, naming the line, for a text that is no YAML, a key that is no text or stands twice, an alias, a tag of
-    another kind, and whatever `require_plain` refuses.
+    Raises BadInput, naming the line, for a text that is no YAML, a key that stands twice, an alias, a tag of another kind,
+    and whatever `require_plain` refuses.
     """
     try:
         content = yaml.load(text, _Loader)
@@ -49,14 +49,12 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml comes without type
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Refuse a key that is no text, and one that stands twice: the later one would win."""
+        """Refuse a key that stands twice: the later one would win."""
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key
             if name in seen:
                 raise _Refused(f"has the key {clip(key.value)} twice; wanted each once", key)
-            if not (isinstance(key, yaml.ScalarNode) and key.tag.endswith((":str", ":merge"))):
-                raise _Refused(f"has the key {clip(key.value)}, which is no text; wanted a name, or quotes", key)
             seen.add(name)
         return super().construct_mapping(node, deep)
 

@@ -275,6 +275,8 @@ _INTENSIVE: dict[str, tuple[Any, ...]] = {
     "law_rise": ("1", "rise of the loss that one kappa predicts", 0.01),
     "kinds_rise": ("1", "rise of the loss that a kappa for each kind of matrix predicts", 0.01),
     "wide_noise_to_signal": ("1", "noise over signal in a random ternary matrix"),
+    "wire_noise_to_signal": ("1", "noise over signal of a full tile of random weights, by the drop along its wires"),
+    "wire_limit_ohm": ("ohm", "resistance of wires that is as harmful as that at the threshold of bit lines alone"),
     "archived_loss": ("1", "archived mean loss of a token in one trial, in nats"),
     "recomputed_loss": ("1", "the same computed again"),
     "remedy_effect": ("1", "perplexity with a remedy over that of its control, less one", 0.01),

@@ -9,9 +9,11 @@ import numpy as np
 from pimllm_lib.core.parts import Name, Table, Value, declare, numeric, part, require
 from pimllm_lib.core.rules import AT_LEAST_0, CHANCE, FLAG, POSITIVE, Rule, choice, needs, number
 
-#: Laws of conductance variation; ways to work out the drop along a bit line; what sets a converter's range.
+#: Laws of conductance variation; ways to work out the drop along wires; what sets a converter's range.
 LAWS = ("normal", "lognormal")
 DROPS = ("ladder", "first-order")
+#: Where the two cells of a pair lie: in arrays of their own, or in neighbouring columns, on the same word lines.
+PLACES = ("apart", "side-by-side")
 RANGES = ("ideal", "worst-case", "fixed", "sigmas", "quantile")
 ENCODINGS = ("twos-complement", "sign-magnitude")
 SENSINGS = ("pair", "column")
@@ -55,6 +57,12 @@ class Devices:
     stuck_off: Value = _one(CHANCE, "chance of a cell to be stuck at its high resistance", default=0.0)
     stuck_on: Value = _one(CHANCE, "chance of a cell to be stuck at its low resistance", default=0.0)
     read_noise: Value = _one(AT_LEAST_0, "relative standard deviation of a cell's current at each read", default=0.0)
+    flicker: Value = _one(
+        AT_LEAST_0,
+        "1/f noise: that deviation over the root of ln((t + t_read) / 2 t_read), t the time of `drift_time`",
+        default=0.0,
+    )
+    read_time: Value = _one(POSITIVE, "t_read, what a read takes, over the time `drift_time` counts in", default=1.0)
     output_noise: Value = _one(
         AT_LEAST_0, "standard deviation of the current a converter sees, in on-cell currents", default=0.0
     )
@@ -70,11 +78,27 @@ class Devices:
         default=0,
     )
     wire_ohm: Value = _one(AT_LEAST_0, "resistance of a bit line from cell to cell", default=0.0)
+    word_ohm: Value = _one(AT_LEAST_0, "resistance of a word line from cell to cell", default=0.0)
+    pairs: Name = _one(
+        choice(PLACES),
+        """where the cells of a pair lie: "apart", in arrays of their own, or "side-by-side", in neighbouring columns""",
+        default="apart",
+    )
     drop: Name = _one(
         choice(DROPS),
-        "how the drop along a bit line is worked out, one of `DROPS`, see `analog.crossbar.wires`",
+        "how the drop along wires is worked out, one of `DROPS`, see `analog.crossbar.wires`",
         default="ladder",
     )
+
+    @property
+    def reading(self) -> float:
+        """Return the relative standard deviation of a cell's current at a read, that of all times and 1/f noise together.
+
+        1/f noise has accumulated since a cell was written, over the decades up to the time of the read.
+        Source: Joshi et al. 2020, as aihwkit's pcm.py has it.
+        """
+        since = np.log1p((self.drift_time - self.read_time) / (2 * self.read_time))
+        return float(np.hypot(self.read_noise, self.flicker * np.sqrt(max(since, 0.0))))
 
     def __post_init__(self) -> None:
         """Refuse more stuck cells than there are."""

@@ -123,10 +123,12 @@ def of_attention(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Da
 
 
 def with_others(
-    ds: xr.Dataset, studies: Mapping[str, xr.Dataset], wide: xr.DataArray, energy: xr.Dataset, names: Sequence[str]
-) -> xr.Dataset:
-    """Return the results with what is computed beside them: wide matrices, energies, and some archived trials again."""
+    ds: xr.Dataset, studies: Mapping[str, xr.Dataset], wide: xr.DataArray, wires: xr.Dataset, energy: xr.Dataset,
+    names: Sequence[str],
+) -> xr.Dataset:  # fmt: skip
+    """Return the results with what is computed beside them: wide matrices, wires, energies, some archived trials again."""
     whole = ds.assign(wide_noise_to_signal=wide, energy_j=energy.energy_j, tokens_per_s=energy.tokens_per_s)
+    whole = whole.assign(wires.data_vars)
     return _with_trials(whole, studies, names)
 
 

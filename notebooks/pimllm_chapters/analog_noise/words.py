@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
+from pimllm_lib import catalog
 from pimllm_lib.analog.noise.law import families
 from pimllm_lib.analog.noise.results import LEVELS, rises
 from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.archive import dataset
-from pimllm_lib.report.numbers import number, percent, rounded
+from pimllm_lib.hardware import Devices
+from pimllm_lib.hardware.devices import PLACES
+from pimllm_lib.report.numbers import listed, number, percent, rounded, span
 from pimllm_lib.report.tables import Table, crossed
 from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.studies.noise_runs import agreement
@@ -125,6 +129,38 @@ def thresholds(ds: xr.Dataset) -> Table:
         tried = f"{number(float(at.least_setting))} to {number(float(at.most_setting))}"
         rows.append(row | {"tried": tried, "trials a point": f"{float(mine.trials.max()):.0f}"})
     return Table(rows, long=True)
+
+
+def word_lines(ds: xr.Dataset) -> Sentence:
+    """Return what the limits of wires become where word lines have a resistance too."""
+    limits = ds.wire_limit_ohm
+    told = {place: listed(limits.sel(word_lines=place).values, ".2g") for place in map(str, limits.word_lines.values)}
+    ratio = ds.wire_noise_to_signal / ds.wire_noise_to_signal.sel(word_lines="none")
+    more = {place: span(ratio.sel(word_lines=place), ".1f") for place in PLACES}
+    if np.isnan(limits).any():
+        return Sentence("A limit of wires lies outside of what was tried; word lines would lower it.")
+    levels, (least, *_, most) = listed(100 * limits.level.values, "g"), ds.wire_ohm.values
+    return Sentence(
+        f"The limits of wires, {told['none']} ohm for {levels} %, are those of bit lines alone, hence upper bounds. Where "
+        f"word lines have the same resistance, from {most:g} down to {least:g} ohm, the noise of a full tile of random "
+        f"weights is {more['apart']} times as large with the cells of a pair in arrays apart, which is how the area of the "
+        f"published tile counts them, and {more['side-by-side']} times with the two side by side on the same word lines. By "
+        f"equal noise the limits become {told['apart']} ohm apart and {told['side-by-side']} ohm side by side; no model was "
+        "tried there."
+    )
+
+
+def read_late() -> Sentence:
+    """Return what 1/f noise of phase-change cells is when they are read, and what the archived trials have."""
+    late = catalog.part("cells-pcm", Devices)
+    at = {days: replace(late, drift_time=1 + days * 86400 / 20).reading for days in (0, 1, 365)}
+    day, year = (f"{100 * at[days]:.2f} %" for days in (1, 365))
+    return Sentence(
+        "The noise of reading a phase-change cell grows with the time since it was written: of its current "
+        f"{100 * at[0]:.2f} % at the 20 s where drift starts, {day} after a day, {year} after a year. The archived trials "
+        "of PCM have the drift of a day and the noise of 20 s; where an input is one pulse the other adds at most "
+        f"{at[1] ** 2 - at[0] ** 2:.1g} to noise over signal."
+    )
 
 
 def points(ds: xr.Dataset) -> Table:

@@ -83,7 +83,7 @@ def program(
         what = f"{crossbar.name} has an on/off ratio of 1"
         raise BadInput(f"{what}; wanted one above 1, or no weight can be told from another")
     ideal = not any(vars(devices)[name] for name in _DEPARTURES)
-    exact = ideal and not devices.read_noise and not (pair and readout.sensing == "column")
+    exact = ideal and not devices.reading and not (pair and readout.sensing == "column")
     cells: list[np.ndarray] = []
     gain = 1.0
     if not exact:  # else currents are the weights themselves: no cell is looked at
@@ -106,7 +106,7 @@ def _lines(
     span = 1 - off
 
     def squares(*sides: np.ndarray) -> Any:
-        return sum((side / span) ** 2 for side in sides) if devices.read_noise else None
+        return sum((side / span) ** 2 for side in sides) if devices.reading else None
 
     if pair and readout.sensing == "column":
         return tuple(Line(side / span, sign, squares(side)) for side, sign in zip(cells, (1.0, -1.0), strict=True))
@@ -115,7 +115,7 @@ def _lines(
 
 
 #: Fields of `Devices` that change what a cell holds; draws that belong to cells, and not to what is written to them.
-_DEPARTURES = ("variation", "curve_siemens", "stuck_off", "stuck_on", "drift", "drift_spread", "wire_ohm")
+_DEPARTURES = ("variation", "curve_siemens", "stuck_off", "stuck_on", "drift", "drift_spread", "wire_ohm", "word_ohm")
 _OF_CELLS = ("stuck", "spares")
 
 
@@ -151,11 +151,24 @@ def _departed(
             aged = _aged(written, devices, draw)
             before, after = before + float(written.sum(dtype=np.float64)), after + float(aged.sum(dtype=np.float64))
             cells[tile] = aged
-            if devices.wire_ohm:
-                solve = wires.ladder if devices.drop == "ladder" else wires.first_order
-                cells[tile] *= solve(aged, devices.wire_ohm / crossbar.cell.low_ohm)
         sides.append(cells)
+    if devices.wire_ohm or devices.word_ohm:
+        _wire(sides, crossbar, devices)
     return sides, before / after if devices.compensated and after else 1.0
+
+
+def _wire(sides: list[np.ndarray], crossbar: Crossbar, devices: Devices) -> None:
+    """Put in the place of cells what each row gives the foot of each column, through all wires and cells."""
+    joint = len(sides) if devices.word_ohm and devices.pairs == "side-by-side" else 1  # columns on the same word lines
+    for _, _, (rows, cols) in tiles(sides[0].shape, crossbar):
+        for at in range(0, len(sides), joint):
+            lying = np.stack([side[rows, cols] for side in sides[at : at + joint]], axis=-1)
+            current = wires.carried(
+                lying.reshape(len(lying), -1), devices.wire_ohm / crossbar.cell.low_ohm,
+                devices.word_ohm / crossbar.cell.low_ohm, drop=devices.drop,
+            )  # fmt: skip
+            for number, side in enumerate(sides[at : at + joint]):
+                side[rows, cols] = current[:, number::joint]
 
 
 def _written(

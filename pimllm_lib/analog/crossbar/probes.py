@@ -28,7 +28,11 @@ _CELLS: dict[str, dict[str, Any]] = {
     "drift, one gain": {"drift": 0.05, "drift_spread": 0.02, "drift_time": 1000.0, "compensated": True},
     "wire drop, ladder": {"wire_ohm": 0.02, "drop": "ladder"},
     "wire drop, first order": {"wire_ohm": 0.02, "drop": "first-order"},
-}
+    "word lines too, pairs apart": {"wire_ohm": 0.02, "word_ohm": 0.02, "drop": "first-order"},
+    "word lines too, side by side": {
+        "wire_ohm": 0.02, "word_ohm": 0.02, "pairs": "side-by-side", "drop": "first-order",
+    },
+}  # fmt: skip
 _READS: dict[str, dict[str, Any]] = {"noise of reads": {"read_noise": 0.05}, "noise of outputs": {"output_noise": 0.5}}
 #: Departures of converters: name, bits, step, bow.
 _CURVES = (
@@ -50,8 +54,8 @@ class Cause:
         bar, devices, readout, x = self.crossbar, self.devices, self.readout, probe.x
         at = {"density": density, "off": bar.cell.low_ohm / bar.cell.high_ohm}
         form = ratios.programming(devices, **at) + ratios.stuck(devices, density=density)
-        form += ratios.drift(devices, **at) + ratios.wire(devices, bar, **at)
-        form += ratios.reads(devices, ratios.pulse_power(x, bar, readout) if devices.read_noise else 0.0, **at)
+        form += ratios.drift(devices, **at) + ratios.wire(devices, bar, outputs=probe.weights.shape[1], **at)
+        form += ratios.reads(devices, ratios.pulse_power(x, bar, readout) if devices.reading else 0.0, **at)
         form += ratios.conversions(devices.output_noise**2, x, bar, readout, density=density)
         ideal = program(probe.weights, crossbar=bar, devices=IDEAL_CELLS, readout=readout)
         adc = converter(ideal, ACT_BITS, None)

@@ -91,7 +91,7 @@ def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
     out = None
     for number, line in enumerate(on.lines):
         part = xp.matmul(real, line.weights)
-        if on.devices.read_noise or on.devices.output_noise:
+        if on.devices.reading or on.devices.output_noise:
             part += _joint_noise(on, line, x, act_bits, first, number)
         part = part if line.sign == 1 else line.sign * part
         out = part if out is None else out + part
@@ -104,11 +104,11 @@ def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, 
     weights, passes = weights_and_passes(on, np.arange(-half, half), act_bits)  # of every activation, the lowest first
     tiles = -(-on.ideal.shape[0] // on.crossbar.rows)
     variance: Any = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
-    if on.devices.read_noise:
+    if on.devices.reading:
         squares = sum(w * w * np.square(p, dtype=np.float64) for w, p in zip(weights, passes, strict=True))
         place = xp.reshape(xp.astype(x, xp.int64) + half, (-1,))
         power = xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape)
-        variance = variance + on.devices.read_noise**2 * xp.matmul(power, line.squares)
+        variance = variance + on.devices.reading**2 * xp.matmul(power, line.squares)
     blocks = _blocks(first, len(x))
     draw = np.concatenate([_noise(on, "folded", (fan_out,), block, take, number) for block, take, _ in blocks])
     return variance**0.5 * xp.asarray(draw, device=device(x))
@@ -139,7 +139,7 @@ def _per_plane(on: Programmed, x: Any, act_bits: int, adc: Converter | None, fir
     xp, fan_out, largest = array_namespace(x), on.ideal.shape[1], largest_sum(on, act_bits)
     out = xp.zeros((len(x), fan_out), dtype=xp.float32, device=device(x))
     weights, passes = weights_and_passes(on, x, act_bits)
-    noisy = bool(on.devices.read_noise or on.devices.output_noise)
+    noisy = bool(on.devices.reading or on.devices.output_noise)
     tall = max(TALL // len(passes), 1)  # tokens whose passes make a product tall enough to be fast
     blocks = _blocks(first, len(x)) if noisy else _blocks(0, len(x), tall)
     shift = _shift(largest) if quiet and len(passes) > 1 and _fits(largest) else 0.0
@@ -182,7 +182,7 @@ def _sums(
     for tile, top in enumerate(range(0, line.weights.shape[0], on.crossbar.rows)):
         rows = slice(top, top + on.crossbar.rows)
         current, parts = xp.matmul(stacked[:, rows], line.weights[rows, cols]), []
-        if on.devices.read_noise or on.devices.output_noise:
+        if on.devices.reading or on.devices.output_noise:
             current += _read_noise(on, line, stacked, rows, cols, draw, tile)
         if shift:
             whole, fraction = xp.round(current), current[:behind]
@@ -207,8 +207,8 @@ def _read_noise(
     """Return the noise of one tile's currents, of its own in each pass."""
     xp, (block, take, number) = array_namespace(stacked), draw
     variance: Any = on.devices.output_noise**2
-    if on.devices.read_noise:
-        variance = variance + on.devices.read_noise**2 * xp.matmul(stacked[:, rows] ** 2, line.squares[rows, cols])
+    if on.devices.reading:
+        variance = variance + on.devices.reading**2 * xp.matmul(stacked[:, rows] ** 2, line.squares[rows, cols])
     tokens, outputs = take.stop - take.start, cols.stop - cols.start
     noise = _noise(on, "read", (len(stacked) // tokens, outputs), block, take, number, tile)
     noise = np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(len(stacked), outputs)

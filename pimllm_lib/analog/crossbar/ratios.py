@@ -77,10 +77,14 @@ def drift(devices: Devices, *, density: float, off: float) -> float:
     return cells((mean - 1, variance), leak, density=density, off=off)
 
 
-def wire(devices: Devices, crossbar: Crossbar, *, density: float, off: float) -> float:
-    """Return the NSR of the drop along bit lines to first order, every cell of the mean conductance."""
+def wire(devices: Devices, crossbar: Crossbar, *, outputs: int, density: float, off: float) -> float:
+    """Return the NSR of the drop along bit and word lines to first order, every cell of the mean conductance.
+
+    outputs: of the matrix: whole tiles of them, or fewer than a tile has.
+    """
     mean = (density / 2 + (1 - density / 2) * off) / crossbar.cell.low_ohm
-    return mean_square_loss(crossbar.rows, mean, devices.wire_ohm)
+    cols = min(crossbar.cols, outputs) * (crossbar.polarity if devices.pairs == "side-by-side" else 1)
+    return mean_square_loss(devices.wire_ohm * mean * crossbar.rows**2 / 2, devices.word_ohm * mean * cols**2 / 2)
 
 
 def pulse_power(x: np.ndarray, crossbar: Crossbar, readout: Readout) -> float:
@@ -92,7 +96,7 @@ def pulse_power(x: np.ndarray, crossbar: Crossbar, readout: Readout) -> float:
 
 def reads(devices: Devices, gain: float, *, density: float, off: float) -> float:
     """Return the NSR of noise drawn for each cell at each read. gain: `pulse_power`."""
-    power = devices.read_noise**2 * gain
+    power = devices.reading**2 * gain
     return cells((0.0, power), (0.0, off**2 * power), density=density, off=off)
 
 

@@ -20,14 +20,15 @@ from pimllm_lib.core.parts import require, with_fields
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 from pimllm_lib.sweep.entries import number, require_known
 
-#: Keys of a curve. PARTS name a part each; `field` is a path into one of them, one of the parts, or one of WAYS.
+#: Keys of a curve. PARTS name a part each; `field` is a path into one of them, a list of paths that take the same value, one
+#: of the parts, or one of WAYS.
 PARTS = {"crossbar": "crossbar-256", "devices": "cells-ideal", "readout": "readout-ideal"}
 WAYS = ("products", "only", "tuned", "shared")
 KEYS = ("field", "values", "set", *PARTS, *WAYS)
 #: What products a case has: projections on crossbars, attention on crossbars ("cached"), both; exact ones, or none at all.
 PRODUCTS = ("crossbars", "cached", "both", "exact", "zeroed")
 #: Statistics that make two chips of one case differ.
-_DRAWN = ("variation", "curve_siemens", "stuck_off", "stuck_on", "read_noise", "output_noise", "drift_spread")
+_DRAWN = ("variation", "curve_siemens", "stuck_off", "stuck_on", "reading", "output_noise", "drift_spread")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +85,14 @@ def _curve(name: str, entry: Any) -> list[Case]:
     if ("field" in entry) != ("values" in entry):
         raise BadInput("it has one of field and values; wanted both, or neither")
     fixed = {key: entry[key] for key in (*PARTS, *WAYS) if key in entry}
-    changes, values, field = entry.get("set", {}), entry.get("values", [""]), str(entry.get("field", ""))
+    changes, values, field = entry.get("set", {}), entry.get("values", [""]), entry.get("field", "")
     require(isinstance(changes, Mapping), "set", changes, "a table of path: value")
     if not isinstance(values, list) or not values:
         raise BadInput(f"values are {clip(values)}; wanted a list of at least one")
     if "field" not in entry or field in (*PARTS, *WAYS):
         return [_case(name, value, fixed | {field: value}, dict(changes)) for value in values]
-    return [_case(name, value, fixed, dict(changes) | {field: value}) for value in values]
+    fields = field if isinstance(field, list) and field else [field]
+    return [_case(name, value, fixed, dict(changes) | dict.fromkeys(map(str, fields), value)) for value in values]
 
 
 def _case(curve: str, value: Any, fixed: dict[str, Any], changes: dict[str, Any]) -> Case:

@@ -17,6 +17,7 @@ from pimllm_lib.analog.crossbar.ratios import Probe
 from pimllm_lib.analog.noise.cases import cases
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
+from pimllm_lib.hardware.devices import PLACES
 
 #: The curve that kappa is taken from; the one that gives a kappa for each kind of matrix.
 FITTED, BY_KIND = "variation", "kind"
@@ -35,6 +36,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 #: Rows of the crossbar that a case has unless it says otherwise.
 TILE = 256
+#: Where the pairs of a tile lie, on word lines with the resistance of bit lines, or with none; resistances of these, in ohm.
+WORD_LINES = ("none", *PLACES)
+WIRES = (0.02, 0.06, 0.15, 0.4, 1.0)
 #: What is asked of wide matrices.
 WIDE: dict[str, dict[str, Any]] = {
     "variation": {"field": "devices.variation", "values": [0.2]},
@@ -107,3 +111,33 @@ def wide(shapes: Sequence[tuple[int, int]], *, tokens: int, density: float) -> x
         found.append([probe.ratio(run) for run in runs])
     named, names = [f"{fan_in} x {fan_out}" for fan_in, fan_out in shapes], [case.name for case in chosen]
     return xr.DataArray(np.array(found), [("shape", named), ("departure", names)])
+
+
+def word_lines(limits: xr.DataArray, *, tokens: int, density: float) -> xr.Dataset:
+    """Return what word lines as resistive as bit lines do to a full tile of random weights, and to the limits of bit lines.
+
+    limits: resistances at which the loss reaches levels with bit lines alone (level). wire_noise_to_signal: (word_lines,
+    wire_ohm); wire_limit_ohm: the resistance at which it is as large as that of bit lines alone at their limit, (word_lines,
+    level): as harmful, by the law; NaN outside of `WIRES`. Logarithms are linear between these.
+    """
+    probe, found = Probe.drawn(TILE, density, tokens=tokens, outputs=TILE), []
+    for place in WORD_LINES:
+        lines: dict[str, Any] = {"field": "devices.wire_ohm"}
+        if place != "none":
+            lines = {"field": ["devices.wire_ohm", "devices.word_ohm"], "set": {"devices.pairs": place}}
+        chosen = cases({"wire": lines | {"values": list(WIRES)}})
+        found.append(
+            [probe.ratio(probe.run(case.crossbar, case.devices, case.readout, layer="wires")) for case in chosen]
+        )
+    ohm, ratios, within = np.log(WIRES), np.log(found), {"left": np.nan, "right": np.nan}
+    at = np.interp(np.log(limits.where(limits > 0)), ohm, ratios[0], **within)
+    same = np.exp([np.interp(at, mine, ohm, **within) for mine in ratios])
+    labels = {"word_lines": list(WORD_LINES), "wire_ohm": list(WIRES), "level": limits.level}
+    data = {
+        "wire_noise_to_signal": (("word_lines", "wire_ohm"), found),
+        "wire_limit_ohm": (("word_lines", "level"), same),
+    }
+    ds = xr.Dataset(data, coords=labels)
+    ds.word_lines.attrs["long_name"] = "where the cells of a pair lie, on word lines with the resistance of bit lines"
+    ds.wire_ohm.attrs |= {"long_name": "resistance of a wire from cell to cell", "units": "ohm"}
+    return annotate(ds.drop_vars("curve_name", errors="ignore"))

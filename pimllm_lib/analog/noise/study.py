@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.analog.lm import checkpoint, corpus, readers, recipes, text
-from pimllm_lib.analog.lm.checkpoint import Checkpoint
-from pimllm_lib.analog.lm.language import losses
+from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
+from pimllm_lib.analog.lm.language import Prepare, Product, losses
 from pimllm_lib.analog.noise.cases import Case, attending, cases, noise_to_signal, prepared, ranges
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
@@ -100,17 +100,30 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
     model, tokens, calibrating, header = _setting(study.folder(seed, case), study.text, study.windows)
     scales = ranges(case, model, calibrating)
     found = np.full((study.device_seeds, min(BLOCKS, len(tokens))), np.nan)
+    first = _kept(prepared(case, scales, 0))
     for chip in range(study.device_seeds if case.drawn else 1):
-        on, attention = prepared(case, scales, chip), attending(case, chip)
+        on, attention = prepared(case, scales, chip) if chip else first, attending(case, chip)
         lost = losses(model, tokens, on, header=header, attention=attention).mean(axis=1)
         found[chip] = [part.mean() for part in np.array_split(lost, found.shape[1])]
-    ratios = noise_to_signal(case, model, tokens[:PROBING], prepared(case, scales, 0))
+    ratios = noise_to_signal(case, model, tokens[:PROBING], first)
     data = {
         "held_out_loss": (("case", "training_seed", "device_seed", "text_block"), found[None, None]),
         "noise_to_signal": (("case", "training_seed", "matrix"), np.array([[list(ratios.values())]])),
     }
     labels = {"device_seed": np.arange(study.device_seeds), "matrix": list(ratios)}
     return annotate(xr.Dataset(data, coords=study.space.labels(chunk) | labels))
+
+
+def _kept(prepare: Prepare) -> Prepare:
+    """Return what prepares each matrix of one model once, by its name: the network of its wires takes long to solve."""
+    known: dict[str, Product] = {}
+
+    def again(name: str, matrix: Matrix) -> Product:
+        if name not in known:
+            known[name] = prepare(name, matrix)
+        return known[name]
+
+    return again
 
 
 def described(study: Study, ds: xr.Dataset) -> xr.Dataset:
