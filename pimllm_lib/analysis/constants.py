@@ -86,7 +86,7 @@ NEIGHBOURS: tuple[Neighbour, ...] = (
     Neighbour("converters", "adc-8bit.power_w", ("isaac-adc-32nm",), "convert_j", *_RATE),
     Neighbour("converters", "adc-8bit.power_w", ("isaac-adc-45nm",), "convert_j", *_RATE),
     Neighbour("converters", "adc-8bit.area_m2", ("adc-8bit-128-45nm",), "area_m2"),
-    Neighbour("converters", "adc-8bit.area_m2", ("isaac-adc-45nm",), "area_m2"),
+    *(Neighbour("converters", "adc-8bit.area_m2", (line,), "area_m2") for line in ("adc-8bit-1280-32nm", "isaac-adc-45nm")),
     Neighbour("converters", "adc-8bit.idle_share", ("adc-8bit-128-45nm",), "leakage_w", lambda: 1 / _adc("power_w"),
               "leakage over our power"),
     Neighbour("converters", "adc-8bit.idle_share", ("isaac-adc-32nm",), "leakage_w"),
@@ -124,6 +124,8 @@ NEIGHBOURS: tuple[Neighbour, ...] = (
     Neighbour("arithmetic", "edge-32x32.shadow_area_m2", ("aladdin-register",), "area_m2"),
     Neighbour("arithmetic", "periphery-mnsim.joint_w", ("neurosim-adder",), "compute_j",
               lambda: catalog.parts["periphery-mnsim"].rate_hz, "an addition over our period of 2 ns"),
+    Neighbour("arithmetic", "periphery-mnsim.joint_w", ("neurosim-adder-tree",), "compute_j",
+              lambda: catalog.parts["periphery-mnsim"].rate_hz / (3 * 2), "a sum of four over three adders and two periods"),
     Neighbour("arithmetic", "units-consmax.layernorm_j", _MULTIPLIED, "compute_j", lambda: 2.0, "two multiplications"),
     Neighbour("arithmetic", "units-consmax.rmsnorm_j", _MULTIPLIED, "compute_j", lambda: 2.0, "two multiplications"),
     Neighbour("arithmetic", "units-consmax.gelu_j", _MULTIPLIED, "compute_j", how="one multiplication"),
@@ -170,7 +172,7 @@ SEARCHED: dict[str, tuple[str, ...]] = {
         "*Pim.gated_share", "*Pim.wake_s", "*Pim.break_even_s",
     ),
     "none has a controller, an input distributor or post-processing of this kind": (
-        "post-processing.*", "input-distributor.*", "controller.*", "global-buffer.delay_s",
+        "post-processing.*", "input-distributor.*", "controller.*", "global-buffer*.delay_s", "global-buffer*.idle_share",
     ),
     "off-chip memory is energy a bit there, of LPDDR4 and older only: no standby, no refresh, no LPDDR4X or 5": (
         "Dram.bandwidth_bps", "Dram.standby_w", "Dram.self_refresh_w", "Dram.bit_j",

@@ -33,7 +33,7 @@ def _rows(found: pd.DataFrame) -> Iterator[dict[str, str]]:
         part, field = name.split(".")
         one, entries = rows.iloc[0], catalog.parts.entries[part]
         ours = {
-            "constant": name + (f", {entries['sizes_bytes']['value'][int(at)]} KiB" if at >= 0 else ""),
+            "constant": f"{field} of {part}" + (f", {entries['sizes_bytes']['value'][int(at)]} KiB" if at >= 0 else ""),
             "ours": _said(field, one.ours * one.si),
             "range": "none" if one.range is None else " to ".join(_said(field, end * one.si) for end in one.range),
             "status": one.status.replace("_", " "),
