@@ -12,7 +12,7 @@ ASKED  = $(MARK:adversity=adversity and not slow and not distributed)
 # Tests side by side, for those that share nothing: a process for each core.
 BESIDE := -n auto --maxprocesses 8 --dist worksteal
 # Other programs that results are checked against, each in an environment of its own.
-PEERS  := peer scalesim3 crate cff
+PEERS  := peer scalesim3 badcrossbar crate cff
 # aihwkit has wheels for some Pythons on Linux only; nothing where this is none of them.
 AIHWKIT = $(shell $(BIN)/python -c 'import platform, sys; print("$(VENV)-aihwkit/.ready" * \
   (sys.version_info < (3, 14) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
@@ -116,4 +116,5 @@ lock: env  # renew the locks, for maintainers
 	@$(LOCKING) --group aihwkit -c requirements.lock -o requirements-aihwkit.lock --override \
 	  <(printf "%s ; python_version < '3'\n" torch torchvision cmake scikit-build scikit-learn pybind11 protobuf requests mypy)
 	@$(subst 3.11,3.12,$(LOCKING)) --group constants -o requirements-constants.lock
-	@for name in browser $(PEERS); do $(LOCKING) --group $$name -o requirements-$$name.lock; done
+	@for name in browser $(PEERS); do $(LOCKING) --group $$name -o requirements-$$name.lock \
+	  --override <(echo "pycairo ; python_version < '3'"); done  # badcrossbar draws with it, and solves without

@@ -103,6 +103,18 @@ def test_clean_and_zeroed_are_the_language_models_own(capsys, place):
     assert found["noisy_std"] is found["perplexity_change_std"] is None
 
 
+def test_word_lines_and_where_pairs_lie_are_fields_like_others(capsys, place):
+    def lost(**fields):
+        changes = [item for name, value in fields.items() for item in ("--set", f"devices.{name}", value)]
+        found = printed(capsys, place, *IDEAL, "--seeds", "1", *changes)
+        return found["noisy_low"], found["changed"]
+
+    alone, apart = lost(wire_ohm="20"), lost(wire_ohm="20", word_ohm="20")
+    beside = lost(wire_ohm="20", word_ohm="20", pairs="side-by-side")
+    assert len({alone[0], apart[0], beside[0]}) == 3
+    assert beside[1]["devices.pairs"] == "side-by-side"
+
+
 def test_the_summary_is_that_of_the_seeds(capsys, place):
     more = ["--readout", "readout-ideal", "--set", "devices.variation", "0.3"]
     found = printed(capsys, place, *more, "--seeds", "3")
@@ -236,6 +248,9 @@ def test_a_trained_model_gets_worse_with_variation():
                 ("readout.lsb", "9" * 400, "wanted a finite number"),
                 ("devices.drift_time", "long", "is 'long'; wanted a finite number"),
                 ("readout.range", "sigma", "did you mean 'sigmas'?"),
+                ("devices.word_ohm", "-1", "Devices.word_ohm is -1; wanted a finite number of at least 0"),
+                ("devices.word_ohm", "1,2", "is '1,2'; wanted a finite number"),
+                ("devices.pairs", "aside", "unknown Devices.pairs 'aside'"),
                 ("readout.range", "3", "unknown Readout.range 3"),
                 ("crossbar.adc.bits", "0", "Adc.bits is 0"),
                 ("crossbar.adc.bits", "40", "Adc.bits is 40"),

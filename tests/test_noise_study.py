@@ -100,6 +100,18 @@ def test_a_field_is_a_path_or_a_part_or_a_way():
     assert curved.devices.curve_siemens == (0.1, 0.2)
 
 
+def test_a_curve_may_set_several_fields_to_each_of_its_values():
+    both = {
+        "field": ["devices.wire_ohm", "devices.word_ohm"],
+        "values": [0.1, 0.2],
+        "set": {"devices.pairs": "side-by-side"},
+    }
+    found = cases({"wire": both})
+    assert [(case.name, case.value) for case in found] == [("wire 0.1", 0.1), ("wire 0.2", 0.2)]
+    assert [(case.devices.wire_ohm, case.devices.word_ohm) for case in found] == [(0.1, 0.1), (0.2, 0.2)]
+    assert not found[0].drawn
+
+
 BITS = {"field": "crossbar.adc.bits", "values": [4]}
 
 
@@ -114,6 +126,8 @@ BITS = {"field": "crossbar.adc.bits", "values": [4]}
         ({"field": "devices.variation", "values": [-0.1]}, "Devices.variation is -0.1; wanted a finite number"),
         ({"field": "devices.variation", "values": ["much"]}, "Devices.variation is 'much'; wanted a finite number"),
         ({"field": "devices.variance", "values": [0.1]}, "'variance', did you mean 'variation'"),
+        ({"field": ["devices.wire_ohm", "devices.words"], "values": [0.1]}, "unknown field of Devices 'words'"),
+        ({"field": [], "values": [0.1]}, r"unknown part '\[\]'"),
         ({"field": "device.variation", "values": [0.1]}, "unknown part 'device', did you mean 'devices'"),
         ({"field": "devices", "values": ["cells-mnsm"]}, "unknown part 'cells-mnsm', did you mean 'cells-mnsim'"),
         ({"field": "devices", "values": ["crossbar-256"]}, "'crossbar-256' is a Crossbar; wanted a Devices"),

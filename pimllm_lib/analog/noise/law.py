@@ -113,13 +113,14 @@ def wide(shapes: Sequence[tuple[int, int]], *, tokens: int, density: float) -> x
     return xr.DataArray(np.array(found), [("shape", named), ("departure", names)])
 
 
-def word_lines(limits: xr.DataArray, *, tokens: int, density: float) -> xr.Dataset:
+def word_lines(ds: xr.Dataset, *, tokens: int, density: float) -> xr.Dataset:
     """Return what word lines as resistive as bit lines do to a full tile of random weights, and to the limits of bit lines.
 
-    limits: resistances at which the loss reaches levels with bit lines alone (level). wire_noise_to_signal: (word_lines,
+    ds: thresholds, of which those of the curve "wire", with bit lines alone, are asked. wire_noise_to_signal: (word_lines,
     wire_ohm); wire_limit_ohm: the resistance at which it is as large as that of bit lines alone at their limit, (word_lines,
     level): as harmful, by the law; NaN outside of `WIRES`. Logarithms are linear between these.
     """
+    limits = ds.threshold.sel(curve_name="wire", drop=True)
     probe, found = Probe.drawn(TILE, density, tokens=tokens, outputs=TILE), []
     for place in WORD_LINES:
         lines: dict[str, Any] = {"field": "devices.wire_ohm"}
@@ -137,7 +138,9 @@ def word_lines(limits: xr.DataArray, *, tokens: int, density: float) -> xr.Datas
         "wire_noise_to_signal": (("word_lines", "wire_ohm"), found),
         "wire_limit_ohm": (("word_lines", "level"), same),
     }
-    ds = xr.Dataset(data, coords=labels)
-    ds.word_lines.attrs["long_name"] = "where the cells of a pair lie, on word lines with the resistance of bit lines"
-    ds.wire_ohm.attrs |= {"long_name": "resistance of a wire from cell to cell", "units": "ohm"}
-    return annotate(ds.drop_vars("curve_name", errors="ignore"))
+    wired = xr.Dataset(data, coords=labels)
+    wired.word_lines.attrs["long_name"] = (
+        "where the cells of a pair lie, on word lines with the resistance of bit lines"
+    )
+    wired.wire_ohm.attrs |= {"long_name": "resistance of a wire from cell to cell", "units": "ohm"}
+    return annotate(wired)
