@@ -52,7 +52,7 @@ book: env  ## execute stale notebooks, compare with the archive, render the repo
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
 	@$(BIN)/pimllm run all --jobs 2 --archive
 
-test: env  ## run the tests; MARK=NAME runs others: slow adversity kernels pythons packages peer browser distributed torch
+test: env  ## run the tests; MARK=NAME runs others: slow adversity kernels pythons packages peer constants browser distributed torch
 	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready) $(AIHWKIT); fi
 	@if [ -n "$(filter browser distributed,$(MARK))" ]; then \
 	  $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-$(MARK).lock; fi
@@ -115,5 +115,6 @@ lock: env  # renew the locks, for maintainers
 	@$(LOCKING) --group hf -c requirements.lock --override <(echo "torch ; python_version < '3'") -o requirements-hf.lock
 	@$(LOCKING) --group aihwkit -c requirements.lock -o requirements-aihwkit.lock --override \
 	  <(printf "%s ; python_version < '3'\n" torch torchvision cmake scikit-build scikit-learn pybind11 protobuf requests mypy)
+	@$(subst 3.11,3.12,$(LOCKING)) --group constants -o requirements-constants.lock
 	@for name in browser $(PEERS); do $(LOCKING) --group $$name -o requirements-$$name.lock \
 	  --override <(echo "pycairo ; python_version < '3'"); done  # badcrossbar draws with it, and solves without

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from conftest import SEVEN, checkout
@@ -281,3 +282,28 @@ def test_every_sentence_about_the_energy_of_a_whole_machine_says_what_it_holds_f
     assert len(about) >= 4
     told = re.compile(r"what_stands|_drawn\(\)|\{\{ standing \}\}|(cells|CELLS).*(idle|wait)|17-standing-power")
     assert [one for one in about if not told.search(one[1])] == []
+
+
+def test_cells_of_the_catalog_are_those_that_were_asked_of_cacti():
+    asked = pd.read_csv(paths.DATA / "peers" / "cacti-sram.csv")
+
+    def rows(node, cell, kelvin, port):
+        at = asked.query("node_nm == @node and cell == @cell and temperature_k == @kelvin and port_bits == @port")
+        return at.set_index("size_bytes")
+
+    for cell in CELLS:
+        buffer, memory = (pl.catalog.parts[f"{name}-{cell}"] for name in ("buffer-90nm", "sram-8mb"))
+        mine = rows(90, cell, 300, 64).loc[[int(size) for size in buffer.sizes_bytes]]
+        for name, column in (
+            ("read_j",) * 2,
+            ("write_j",) * 2,
+            ("leakage_w",) * 2,
+            ("gate_w", "gate_leakage_w"),
+            ("area_m2",) * 2,
+        ):
+            np.testing.assert_allclose(getattr(buffer, name), mine[column], rtol=1e-4)
+        for kelvin in (300, 320, 340, 380, 400):
+            hot = rows(90, cell, kelvin, 64).loc[mine.index]
+            np.testing.assert_allclose(with_field(buffer, "temperature_k", kelvin).leaking_w, hot.leakage_w, rtol=2e-4)
+        wide = rows(45, cell, 300, 256).leakage_w
+        assert memory.leakage_w == pytest.approx(2 * wide[2 << 20] + wide[4 << 20], rel=1e-4)

@@ -244,6 +244,7 @@ RATE = "  system.array.rate_hz: [1e8, 2e8]\n"
         ("model: opt-1.3b\n", "axes are None; wanted at least one"),
         ("axes: {}\n", "wanted at least one"),
         (HEAD + "  system.array.rate_hz: []\n", "wanted a list of at least one"),
+        (HEAD + RATE + "  true: [1]\n", "a key is True; wanted a name, or quotes"),
         (HEAD + "  system.array.rate: [1]\n", "unknown field of SystolicArray 'rate', did you mean 'rate_hz'?"),
         (HEAD + "  array.rate_hz: [1]\n", "unknown field 'array.rate_hz'"),
         (HEAD + "  system.array.rate_hz: [-1]\n", "wanted a finite number above 0"),

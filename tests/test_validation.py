@@ -133,3 +133,18 @@ def test_tables_and_figure_say_what_the_dataset_says(chips):
     assert len(bands) == 5  # the one constant without a range is left out
     for name, ratio in zip(MACROS, validation.ratios(chips).sel(converter=held.USUAL).values, strict=True):
         assert f"{name} {ratio:.2f}" in validation.hindcast(chips).alt
+
+
+def test_the_layer_beside_accelforge_has_the_energy_of_its_parts_and_of_as_many_conversions():
+    ds = held.accel_forge()
+    adc = catalog.parts["adc-8bit"]
+    conversions = (4096 / 256) * 4096 * 8
+    ours = ds.layer_j.sel(layer_part="converters")
+    assert ours.sel(estimate="corrected").item() == pytest.approx(conversions * crossbar.conversion_energy(adc))
+    assert ours.sel(estimate="as-published").item() == pytest.approx(10 * conversions * crossbar.conversion_energy(adc))
+    every = ds.layer_j.sum("layer_part")
+    assert every.sel(estimate="as-published").item() == pytest.approx(11743.8e-9, rel=1e-5)
+    assert (ds.layer_j.sel(estimate="AccelForge", layer_part="buffers") == 0).all()
+    table, sentence = validation.layer_table(ds).frame, str(validation.layer_answer(ds))
+    assert f"{1e9 * every.sel(estimate='AccelForge').item():.0f} nJ" in sentence
+    assert list(table["AccelForge"][-2:]) == ["not modelled", "248"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pimllm_lib.analysis.validation import USUAL, efficiency
+from pimllm_lib.analysis.validation import LAYER_SIDE, USUAL, efficiency
 from pimllm_lib.report.figure import Figure, legend, note, panels, stacked
-from pimllm_lib.report.numbers import listed, span
+from pimllm_lib.report.numbers import listed, number, span
 from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped
 
 _GROUP_COLOURS = {"word lines": "#999999", "inputs and cells": "#D55E00", "converters and digital": "#0072B2"}
+#: Conversions of the layer beside AccelForge: a column in each of 16 rows of crossbars, bit by bit.
+CONVERSIONS = LAYER_SIDE * (LAYER_SIDE // 256) * 8
 #: Name of a macro in the catalog -> how it is called in text.
 NAMES = {"neurram": "NeuRRAM", "yao2024": "Yao et al."}
 
@@ -56,6 +58,49 @@ def block_table(ds: xr.Dataset) -> Table:
         for name, point in points(ds, "model")
     ]
     return Table(rows)
+
+
+def layer_table(ds: xr.Dataset) -> Table:
+    """Return energy (nJ) and time (ns) of the layer by part, a column for each estimate, and their ratio to AccelForge's."""
+    rows = [_layer_row(f"{part}, energy (nJ)", at.layer_j) for part, at in points(ds, "layer_part")]
+    rows.append(_layer_row("all, energy (nJ)", ds.layer_j.sum("layer_part")))
+    rows += [_layer_row(f"{stage}, time (ns)", at.layer_s) for stage, at in points(ds, "layer_stage")]
+    return Table([*rows, _layer_row("all, time (ns)", ds.layer_s.sum("layer_stage"))])
+
+
+def _layer_row(what: str, values: xr.DataArray) -> dict[str, str]:
+    theirs = values.sel(estimate="AccelForge").item()
+    row = {"of the layer": what, "AccelForge": number(1e9 * theirs) if theirs else "not modelled"}
+    for name in values.estimate.values[1:]:
+        ours = values.sel(estimate=name).item()
+        row |= {str(name): number(1e9 * ours), f"{name} / AccelForge": number(ours / theirs) if theirs else ""}
+    return row
+
+
+def layer_answer(ds: xr.Dataset) -> Sentence:
+    """Return how far apart both are, and why, part by part."""
+    nj, time = 1e9 * ds.layer_j, 1e9 * ds.layer_s
+    theirs, there = nj.sel(estimate="AccelForge", drop=True), time.sel(estimate="AccelForge", drop=True)
+    ours, here = (x.drop_sel(estimate="AccelForge") for x in (nj, time))
+    times = ours.sum("layer_part") / theirs.sum()
+    told = listed(f"{at.item():.2g} times as much counted `{name}`" for name, at in points(times, "estimate"))
+    each = [f"{1e3 * x / CONVERSIONS:.3g}" for x in nj.sel(layer_part="converters").values]
+    more = {part: at.values for part, at in points(theirs / ours, "layer_part")}
+    cells, drivers = (span(more[part], ".2g") for part in ("cells", "row drivers"))
+    digital = span(1 / more["columns and digital"], ".2g")
+    arrays, rest = here.sel(layer_stage="arrays"), here.drop_sel(layer_stage="arrays").sum("layer_stage")
+    return Sentence(
+        f"**AccelForge has {theirs.sum().item():.0f} nJ for the layer. This model has {told}.** Why, part by part:\n\n"
+        f"- Converters: both make {number(CONVERSIONS)} conversions. One takes {each[0]} pJ there, a fifth of that leakage, "
+        f"and {listed(each[1:])} pJ here, by what the rate of a converter is read as.\n"
+        f"- Cells take {cells} times ours: half of the inputs are on there, and the published read duty is a tenth.\n"
+        f"- Row drivers take {drivers} times ours: the charge of a word line there, a power for the time they work here.\n"
+        f"- Columns and digital parts take {digital} times theirs, which are drivers of columns alone. The adders that join "
+        f"crossbars would have to be written for that macro.\n"
+        f"- Buffers, {listed(ours.sel(layer_part='buffers').values, '.0f')} nJ here, are not in it.\n"
+        f"- Time: {there.sum().item():.0f} ns there, 31 ns for each of eight bits. Here the arrays take "
+        f"{listed(arrays.values, '.0f')} ns, and buffers and the way between tiles {listed(rest.values, '.0f')} ns more."
+    )
 
 
 def agreeing_blocks(ds: xr.Dataset) -> int:

@@ -11,12 +11,14 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.core import joining
+from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, Conventions
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.core.parts import Value
 from pimllm_lib.core.paths import DATA
 from pimllm_lib.core.schema import SUBSYSTEMS, annotate
 from pimllm_lib.core.units import UNITS
-from pimllm_lib.costs import crossbar, memory, systolic
+from pimllm_lib.costs import crossbar, memory, placement, systolic
+from pimllm_lib.engines.crossbars import counted
 from pimllm_lib.hardware import Adc, Cell, Crossbar
 from pimllm_lib.system.evaluation import evaluate
 
@@ -28,6 +30,22 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "inputs and cells": ("dac", "crossbar"),
     "converters and digital": ("adc", "registers", "mux", "shift_add"),
 }
+#: Parts of a layer -> components of the model, and of AccelForge's basic_analog.
+LAYER_PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "converters": (("adc",), ("ADC",)),
+    "cells": (("crossbar",), ("CimUnit",)),
+    "row drivers": (("dac",), ("RowDrivers",)),
+    "columns and digital": (("registers", "mux", "shift_add", "joint"), ("ColumnDrivers",)),
+    "buffers": (("buffer",), ()),
+}
+#: Stages of the time of a layer -> components of the model.
+LAYER_STAGES: dict[str, tuple[str, ...]] = {
+    "arrays": ("dac", "adc", "crossbar", "registers", "mux", "shift_add", "joint"),
+    "buffers": ("buffer",),
+    "between tiles": ("intra_tile", "merge", "transfer"),
+}
+#: Rows and columns of the layer that was asked of AccelForge.
+LAYER_SIDE = 4096
 #: Constants of a cell whose ranges are tried one at a time.
 BANDS = ("low_ohm", "low_share", "read_duty")
 #: The converter that every other page of this project assumes.
@@ -61,6 +79,48 @@ def _counts(m: int, k: int, n: int, *, rows: int, cols: int, dataflow: str) -> t
     closed = [systolic.cycles(m, k, n, **shape), near["inputs"], near["weights"], near["results"]]
     closed += [far["inputs"], far["weights"], far["results"]]
     return closed, [known.get(name, 0.0) for name in COUNTS]
+
+
+def accel_forge() -> xr.Dataset:
+    """Return a 4096 x 4096 ternary projection of one vector as AccelForge has it and as computed here.
+
+    layer_j: energy by estimate and layer_part; layer_s: time by estimate and layer_stage, of AccelForge all that its arrays
+    take. AccelForge has no buffers and no tiles between which sums travel. Source: data/peers/accelforge.csv.
+    """
+    said = pd.read_csv(DATA / "peers" / "accelforge.csv")
+    named = said.groupby("component").value.sum()
+    theirs = [[sum(float(named[name]) for name in names) for _, names in LAYER_PARTS.values()]]
+    times = [[float(named["all"]), 0.0, 0.0]]
+    for counting in (AS_PUBLISHED, CORRECTED):
+        spent, took = _layer(counting)
+        theirs.append([sum(spent[name] for name in names) for names, _ in LAYER_PARTS.values()])
+        times.append([sum(took[name] for name in names) for names in LAYER_STAGES.values()])
+    labels = {
+        "estimate": ["AccelForge", AS_PUBLISHED.name, CORRECTED.name],
+        "layer_part": list(LAYER_PARTS), "layer_stage": list(LAYER_STAGES),
+    }  # fmt: skip
+    arrays = {"layer_j": (("estimate", "layer_part"), theirs), "layer_s": (("estimate", "layer_stage"), times)}
+    return annotate(xr.Dataset(arrays, labels))
+
+
+def _layer(counting: Conventions) -> tuple[dict[str, float], dict[str, float]]:
+    """Return energy and latency by component of the layer alone on the tiles of pim-llm: its result travels nowhere."""
+    pim = catalog.system("pim-llm").pim
+    assert pim is not None
+    tile, bits, fan = counted(pim.tile, counting), pim.act_bits, LAYER_SIDE
+    on = crossbar.layout(fan, fan, tile=tile, act_bits=bits)
+    place = {"grid_side": pim.grid_side, "tiles_per_bank": pim.tiles_per_bank, "walk": pim.walk}
+    merge_hops, transfer_hops = placement.hops([on.tiles], copies=[1], **place)[0]
+    sizes = {
+        "input_buffer": crossbar.input_buffer_size(fan, on.crossbars, bits),
+        "output_buffer": crossbar.output_buffer_size(fan, on.tiles),
+    }
+    spent = crossbar.energy(on, tile=tile, act_bits=bits, **sizes)
+    took = crossbar.latency(
+        on, tile=tile, act_bits=bits, network_bps=pim.network_bps, fan_out=fan, merge_hops=merge_hops,
+        transfer_hops=transfer_hops, reread_output=counting.output_reread,
+    )  # fmt: skip
+    return {name: float(x) for name, x in spent.items()}, {name: float(x) for name, x in took.items()}
 
 
 def published_blocks() -> pd.DataFrame:

@@ -29,6 +29,7 @@ PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py", "pandas", "
 _READS = {
     "analog/lm/checkpoint.py": ("checkpoints/*/*",),
     "analysis/claims.py": ("published.csv", "earlier.csv"),
+    "analysis/constants.py": ("peers/*.csv",),
     "analysis/validation.py": ("peers/*.csv", "published-blocks.csv", "macros.csv"),
     "studies/noise_runs.py": ("studies/*.yaml", "studies/*.nc"),
 }

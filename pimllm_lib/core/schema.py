@@ -228,6 +228,8 @@ _INTENSIVE: dict[str, tuple[Any, ...]] = {
     "simulated": ("1", "cycles or words of one product as SCALE-Sim reports them"),
     "closed_form": ("1", "cycles or words of one product in closed form"),
     "reported_extra": ("1", "words that SCALE-Sim reports and the closed form leaves out"),
+    "layer_j": ("J", "energy of one projection of one vector"),
+    "layer_s": ("s", "time of one projection of one vector"),
     "block_s": ("s", "time of one decoder block on the crossbars"),
     "block_j": ("J", "energy of one decoder block on the crossbars"),
     "input_share": ("1", "share of input converters and cells in the energy of a block"),

@@ -13,6 +13,7 @@ from pimllm_lib.analog.crossbar import calibration, cells, product
 from pimllm_lib.analog.lm import checkpoint, docstrings, evaluation, language, source
 from pimllm_lib.analog.noise import attention
 from pimllm_lib.analysis import claims, endurance, technologies
+from pimllm_lib.analysis.constants import TOOLS
 from pimllm_lib.analysis.flips import flip
 from pimllm_lib.archive import dataset, versions
 from pimllm_lib.core.axes import axis
@@ -20,8 +21,8 @@ from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS,
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.report import diagram, tables, text
-from pimllm_lib.report.numbers import number
+from pimllm_lib.report import constants, diagram, tables, text
+from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
@@ -50,6 +51,12 @@ def substitutions(results: Path) -> dict[str, str]:
         "claims_table": _one_block(tables.all_claims(every)),
         "api_reference": _api_reference(),
         "parameters_table": tables.all_sources(),
+        "constants_table": constants.compared(),
+        "constants_counted": constants.counted(),
+        "constants_converters": _one_block(constants.converters()),
+        "constants_memories": _one_block(constants.memories()),
+        "constants_tools": listed(TOOLS),
+        "constants_without": constants.without(),
         "models_table": _one_block(tables.all_models()),
         "variables_table": _one_block(tables.variables()),
         "versions_table": _versions_table(),

@@ -19,6 +19,7 @@ from pimllm_lib.catalog.departures import departures
 from pimllm_lib.core import scratch
 from pimllm_lib.core.errors import BadInput, clip, note
 from pimllm_lib.core.parts import fingerprint, require
+from pimllm_lib.core.plain import levels
 from pimllm_lib.core.schema import RESERVED
 from pimllm_lib.hardware import System
 from pimllm_lib.studies.folder import Plan
@@ -47,6 +48,8 @@ def read(path: Path) -> Plan:
     """Return the study in a YAML file. Raises BadInput, naming the file and the key, for anything that cannot be run."""
     spec = parameters.from_file(path)
     try:
+        for key in (key for level in levels(spec) for _, item in level if isinstance(item, dict) for key in item):
+            require(isinstance(key, str), "a key", key, "a name, or quotes")
         require_known("key", spec, _KEYS)
         kind = next((key for key in _BESIDE if key in spec), "axes")
         *some, last = _BESIDE.get(kind, _KEYS)
