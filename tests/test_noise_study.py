@@ -734,7 +734,7 @@ def test_kappa_is_the_mean_of_rise_over_ratio_and_families_leave_its_own_curve_o
 
 def test_models_of_ones_own_go_without_tuned_curves_and_layer_by_layer():
     found = noise_runs.specs(checkpoints=["generated-0"], text="book.txt", windows=3, device_seeds=2)
-    fields = {curve.get("field") for spec in found.values() for curve in spec["curves"].values()}
+    fields = {str(curve.get("field")) for spec in found.values() for curve in spec["curves"].values()}
     assert "tuned" not in fields
     assert all(spec["curves"]["exact"] == {"products": "exact"} for spec in found.values())
     assert found["noise-matrices"]["curves"]["layer"]["values"] == ["0", "1", "2", "3"]

@@ -147,7 +147,7 @@ def word_lines(ds: xr.Dataset) -> Sentence:
     return Sentence(
         f"The limits of wires with bit lines alone, {told[0]} ohm for {levels} %, are upper bounds. With word lines of the "
         f"same resistance they are {told[1]} ohm where the cells of a pair lie in arrays apart, as areas of the published "
-        f"tile counts them, and {told[2]} ohm where they lie side by side on the same word lines (models tried: {models}). "
+        f"tile count them, and {told[2]} ohm where they lie side by side on the same word lines (models tried: {models}). "
         f"Noise over signal is {more[0]} times and {more[1]} times that of bit lines alone, at resistances tried with both."
     )
 
