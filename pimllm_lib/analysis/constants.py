@@ -141,9 +141,6 @@ NEIGHBOURS: tuple[Neighbour, ...] = (
 
 #: Constants that lie apart from a neighbour and keep their range, where the catalog does not say why.
 ARGUED: dict[str, str] = {
-    "adc-6bit.area_m2": "area hardly falls with resolution there; ours is ISAAC's at 32 nm, at most halved a bit",
-    "adc-4bit.area_m2": "as that of 6 bits",
-    "adc-4bit.idle_share": "its leakage is a fifth of its power, an assumption, and its power three times ours",
     "adc-8bit.idle_share": "no leakage was published of it, which the tool writes as none",
     "dac-1bit.idle_share": "leakage of drivers alone; ours has their latches and references",
 }
