@@ -45,7 +45,13 @@ def test_a_step_alone_changes_its_field_and_what_it_needs():
         assert sorted(changed(case, base)) == sorted([name, *needed.get(name, [])])
 
 
-@pytest.mark.parametrize(("path", "case"), CASES, ids=[f"{p}-{c['model']}-{c['conventions']}" for p, c in CASES])
+@pytest.mark.parametrize(
+    ("path", "case"),
+    [
+        pytest.param(p, c, id=f"{p}-{c['model']}-{c['conventions']}", marks=pytest.mark.slow if i % 3 else ())
+        for i, (p, c) in enumerate(CASES)
+    ],
+)
 def test_a_comparison_comes_out_differently_on_both_sides_of_its_root(path, case):
     root = flips.flip(path, **case)
     assert np.isfinite(root)

@@ -79,7 +79,9 @@ def test_energy_of_full_tiles_divides_alike_for_every_model_of_the_study(counted
 # --- crossings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("conventions", PRESETS)
+@pytest.mark.parametrize(
+    "conventions", ["as-published", *(pytest.param(name, marks=pytest.mark.slow) for name in list(PRESETS)[1:])]
+)
 def test_the_answer_changes_at_the_returned_context(conventions):
     args = {"model": SEVEN, "conventions": conventions}
     found = crossing.crossings(system=BOTH, **args)

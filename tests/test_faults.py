@@ -242,6 +242,7 @@ def test_a_notebook_that_raises_says_where_in_three_lines_and_changes_nothing(tm
     assert (into / "small.nc").read_bytes() == b"as before"
 
 
+@pytest.mark.slow
 def test_a_notebook_whose_kernel_dies_or_warns_changes_nothing(tmp_path, capfd):
     for code, words in (
         ("import os; os._exit(1)", "its kernel died"),

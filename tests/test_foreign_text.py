@@ -137,7 +137,7 @@ def with_models(slug):
 
 
 #: What takes a second; and notebooks whose models are the catalog's alone.
-_QUICK = ("01-operation-share", "05-energy", "09-routing")
+_QUICK = ("01-operation-share", "09-routing")
 _CATALOGS = ("08-validation", "13-sensitivity", "16-analog-engine")
 
 

@@ -113,6 +113,7 @@ def cross_entropy(truth, guess):
     return source.cross_entropies(truth, guess).mean()
 
 
+@pytest.mark.slow
 def test_the_generated_source_draws_by_its_law():
     tokens = source.documents(2048, 9)
     law = source.law(tokens) / source.TOTAL
@@ -161,11 +162,13 @@ def test_a_damaged_checkpoint_is_told_from_its_record(tmp_path):
     assert trained.damaged(tmp_path / "nowhere") == [f"{tmp_path / 'nowhere' / trained.NAME} is no training record"]
 
 
+@pytest.mark.slow
 def test_ternary_models_come_close_to_their_twin_on_text(text):
     found = {name: trained.held_out(CHECKPOINTS / f"docstrings-{name}", text, 32) for name in ("0", "1", "2", "full")}
     assert all(np.exp(found[seed] - found["full"]) < 1.15 for seed in "012")
 
 
+@pytest.mark.slow
 def test_all_models_of_the_generated_source_beat_whoever_cannot_see_the_header(generated):
     law = source.law(generated) / source.TOTAL
     best, floor = cross_entropy(law, source.without_header(generated)), cross_entropy(law, law)

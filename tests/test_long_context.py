@@ -49,6 +49,7 @@ def _rate(names):
     return np.prod(rates) ** (1 / len(rates))
 
 
+@pytest.mark.slow
 def test_no_single_change_betters_the_best_set(exact):
     assert exact
     assert all(remedies.REMEDIES[name].exact and name not in compute.APART for name in exact)
@@ -101,6 +102,7 @@ def test_a_memory_for_the_cache_is_as_large_as_its_context_asks_for():
     assert system.kv.capacity_bytes == ds.kv_bytes.item() == 8 * 2**28
 
 
+@pytest.mark.slow
 def test_each_remedy_alone_is_that_remedy_put_on(exact):
     found = compute.alone(SETTING, exact)
     assert found.remedy.values.tolist() == ["none", *remedies.REMEDIES]

@@ -80,6 +80,7 @@ def test_a_writer_that_dies_at_any_of_its_steps_leaves_an_archive_that_holds(tmp
     assert 10 < step < 99  # every step was the last one of some process
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_hundred_writers_killed_at_random_moments_leave_an_archive_that_holds(tmp_path):
     manifest.publish(tmp_path, OLD)

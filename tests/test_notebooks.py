@@ -55,8 +55,11 @@ SMALL = {
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 
-#: Notebooks that take long with small parameters too: they search, or read the corpus of docstrings.
-LONG = ("10-long-context", "11-analog-noise", "12-pim-attention", "16-analog-engine")
+#: Notebooks that take long with small parameters too: they search, draw, or read the corpus of docstrings.
+LONG = (
+    "02-dataflows", "07-accounting", "10-long-context", "11-analog-noise", "12-pim-attention", "13-sensitivity",
+    "14-other-models", "15-design-space", "16-analog-engine",
+)  # fmt: skip
 
 
 def cells(slug):
@@ -107,6 +110,7 @@ def test_a_notebook_is_stored_without_outputs_and_every_parameter_is_explained(s
         assert parameter["inferred_type_name"] != "None"
 
 
+@pytest.mark.slow
 def test_plain_papermill_runs_a_notebook(tmp_path):
     notebook = paths.notebook("03-tokens-per-second")
     options = ["-y", "{context_len: [8192]}", "--no-progress-bar"]
@@ -149,6 +153,7 @@ OLD_STUDY = [
 ]
 
 
+@pytest.mark.slow
 def test_a_study_written_by_an_earlier_version_still_runs_and_is_told_what_moved(tmp_path):
     made = [nbformat.v4.new_code_cell(text) for text in OLD_STUDY]
     made[1].metadata.tags = ["parameters"]

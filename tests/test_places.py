@@ -212,6 +212,7 @@ card_parameters = { value = 6.6e6, where = "card" }
     are_the_places_of("a model", copy.touched)
 
 
+@pytest.mark.slow
 def test_a_chapter(copy):
     cells = {
         "parameters": 'model: str = "opt-1.3b"  # a catalog name\ninto: str = "executed"  # folder',

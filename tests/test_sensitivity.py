@@ -203,6 +203,7 @@ def test_bands_are_ordered_and_the_catalogs_value_stands_beside_them():
     assert signs.thriftier_share.item() == pytest.approx(np.mean(drawn.energy_gain > 0))
 
 
+@pytest.mark.slow
 def test_the_error_of_a_band_edge_falls_with_the_root_of_the_draws():
     """Sixteen times the draws leave a quarter of the spread; over 40 replications its ratio is known to 16 %, 1 sigma."""
 

@@ -53,6 +53,7 @@ def pinned(small, tmp_path):
     return manifest.hash_of(shutil.copytree(small, tmp_path / "origin", ignore=shutil.ignore_patterns(files.LOCK)))
 
 
+@pytest.mark.slow
 def test_a_crate_describes_every_file_it_holds(crate):
     with zipfile.ZipFile(crate) as file:
         held = {name: file.read(name) for name in file.namelist()}

@@ -30,6 +30,7 @@ axes:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "group", "jobs"), [(SIGTERM, False, 2), (SIGINT, True, 1)])
 def test_a_sweep_of_notebooks_that_is_told_to_end_takes_kernels_and_folders_with_it(number, group, jobs, tmp_path):
     (tmp_path / "study.yaml").write_text(NOTEBOOKS)
@@ -45,6 +46,7 @@ def test_a_sweep_of_notebooks_that_is_told_to_end_takes_kernels_and_folders_with
     assert took < 2
 
 
+@pytest.mark.slow
 def test_a_run_of_two_that_is_killed_does_not_go_on_and_the_next_start_removes_what_it_left(tmp_path):
     into = tmp_path / "out"
     program = Program(["run", *TWO, "--force", "--jobs", 2, "--into", into], tmp_path / "home").start().working(2)

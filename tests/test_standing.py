@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from conftest import SEVEN, checkout
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
@@ -58,6 +58,7 @@ def test_nothing_gated_takes_power_times_time(model):
     assert (static >= 0.98 * whole).all()
 
 
+@settings(max_examples=10)
 @given(share=st.floats(0, 1), even=st.floats(0, 1e-5), woken=st.sampled_from(["product", "block"]))
 def test_the_states_sum_to_the_whole_time_and_their_energies_to_the_total(share, even, woken):
     """Energy is linear in the share: its slope is the time asleep, and with a share of one no state matters."""

@@ -55,6 +55,7 @@ def unusable(tmp_path):
     return dict.fromkeys(names, str(nowhere / "x")) | {"XDG_CONFIG_HOME": str(tmp_path / "config")}
 
 
+@pytest.mark.slow
 def test_verifying_a_strangers_archive_from_within_runs_none_of_its_code_and_needs_no_home(
     tmp_path, strange, monkeypatch, in_process
 ):
@@ -102,6 +103,7 @@ def own_notebook(folder, *lines):
     (folder / "mine.ipynb").write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 def test_a_notebook_of_ones_own_imports_what_lies_beside_it_after_all_that_is_installed(tmp_path, strange):
     beside = tmp_path / "it's mine"
     beside.mkdir()

@@ -466,8 +466,14 @@ POINTS = """axes:
 """
 
 
-@pytest.mark.parametrize("reduce", ["all", "{kind: pareto, objectives: {tokens_per_s: max, tokens_per_j: max}}",
-                                    "{kind: top, count: 3, objectives: {tokens_per_j: max}}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "reduce",
+    [
+        "{kind: pareto, objectives: {tokens_per_s: max, tokens_per_j: max}}",
+        pytest.param("all", marks=pytest.mark.slow),
+        pytest.param("{kind: top, count: 3, objectives: {tokens_per_j: max}}", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("method", ["latin", "sobol", "list"])
 def test_the_values_of_a_sampled_point_can_be_read_off_the_result(method, reduce, study, tmp_path, capsys):
     how = "method: list\n" + POINTS if method == "list" else f"method: {method}\npoints: 6\nseed: 3\n" + DRAWN
