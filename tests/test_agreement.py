@@ -26,7 +26,11 @@ def moved(ds, by, *ranks):
     return fresh
 
 
-@pytest.mark.parametrize("path", ARCHIVED, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if i % 3 else ()) for i, path in enumerate(ARCHIVED)],
+    ids=lambda path: path.stem,
+)
 def test_a_value_moved_by_ten_tolerances_is_named_and_one_moved_by_a_tenth_is_not(path):
     kept = dataset.load(path).map(lambda variable: variable.astype(float))
     assert diff.results(path.stem, kept, moved(kept, 0.1, 0, 0.5, 1)) == []

@@ -150,8 +150,15 @@ def test_the_front_of_fronts_is_the_front_and_nan_is_never_on_it():
     assert not np.isnan(costs[front(costs)]).any()
 
 
-@pytest.mark.parametrize("reduce", ["", PARETO, "reduce: {kind: top, count: 3, objectives: {tokens_per_j: max}}\n",
-                                    "reduce: {kind: quantiles, quantiles: [0.1, 0.9]}\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "reduce",
+    [
+        PARETO,
+        "reduce: {kind: quantiles, quantiles: [0.1, 0.9]}\n",
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("reduce: {kind: top, count: 3, objectives: {tokens_per_j: max}}\n", marks=pytest.mark.slow),
+    ],
+)
 def test_the_result_does_not_depend_on_chunks(reduce, study, tmp_path):
     made = []
     for name, chunk in (("one", 1000), ("many", 12)):
