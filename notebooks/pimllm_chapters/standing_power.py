@@ -79,7 +79,7 @@ def winners(ds: xr.Dataset) -> Table:
     for cells, kelvin, woken in [(c, k, w) for c in ds.cells.values for k in (first, last) for w in ds.woken.values]:
         here = ds.energy_gain.sel(cells=cells, temperature_k=kelvin, woken=woken)
         wins = (here > 0).sum(["model", "context_len"])
-        row = {"cells of SRAM": CELLS[cells], "chip": f"{kelvin:g} K", "tiles wake": WAKING[woken]}
+        row = {"cells of SRAM": CELLS[cells], "chip": f"{kelvin:g}\N{NO-BREAK SPACE}K", "tiles wake": WAKING[woken]}
         rows.append(row | {f"idle {percent(s)}": str(wins.sel(idle_share=s).item()) for s in ds.idle_share.values})
     return Table(rows)
 

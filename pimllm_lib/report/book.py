@@ -108,6 +108,8 @@ def render() -> list[str]:
     program = "from jupyter_book.cli.main import main; main()"
     options = ["--path-output", str(BOOK), "-W", "--keep-going"]
     command = [sys.executable, "-c", program, "build", str(SOURCE), *options]
+    for style in (PAGE.parent / "_static").glob("mystnb.*.css"):
+        style.unlink()  # behind the name of one that an earlier build left, Sphinx writes a checksum on every page
     around = os.environ | {"NO_COLOR": "1", "PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=around)
     if done.returncode == 0 and PAGE.is_file():
