@@ -107,6 +107,8 @@ def render() -> list[str]:
     """Run Jupyter Book with warnings as errors. Return its complaints, none if it rendered."""
     program = "from jupyter_book.cli.main import main; main()"
     options = ["--path-output", str(BOOK), "-W", "--keep-going"]
+    if not (PAGE.is_file() and stamp() in PAGE.read_text(encoding="utf-8")):
+        options.append("--all")  # every page bears the stamp, and Sphinx writes those alone whose text is new
     command = [sys.executable, "-c", program, "build", str(SOURCE), *options]
     for style in (PAGE.parent / "_static").glob("mystnb.*.css"):
         style.unlink()  # behind the name of one that an earlier build left, Sphinx writes a checksum on every page
