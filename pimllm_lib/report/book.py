@@ -108,10 +108,8 @@ def render() -> list[str]:
     program = "from jupyter_book.cli.main import main; main()"
     options = ["--path-output", str(BOOK), "-W", "--keep-going"]
     if not (PAGE.is_file() and stamp() in PAGE.read_text(encoding="utf-8")):
-        options.append("--all")  # every page bears the stamp, and Sphinx writes those alone whose text is new
+        shutil.rmtree(BOOK / "_build", ignore_errors=True)  # every page bears the stamp, and Sphinx writes the changed alone
     command = [sys.executable, "-c", program, "build", str(SOURCE), *options]
-    for style in (PAGE.parent / "_static").glob("mystnb.*.css"):
-        style.unlink()  # behind the name of one that an earlier build left, Sphinx writes a checksum on every page
     around = os.environ | {"NO_COLOR": "1", "PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=around)
     if done.returncode == 0 and PAGE.is_file():
