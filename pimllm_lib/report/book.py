@@ -108,7 +108,9 @@ def render() -> list[str]:
     program = "from jupyter_book.cli.main import main; main()"
     options = ["--path-output", str(BOOK), "-W", "--keep-going"]
     if not (PAGE.is_file() and stamp() in PAGE.read_text(encoding="utf-8")):
-        shutil.rmtree(BOOK / "_build", ignore_errors=True)  # every page bears the stamp, and Sphinx writes the changed alone
+        shutil.rmtree(
+            BOOK / "_build", ignore_errors=True
+        )  # every page bears the stamp, and Sphinx writes the changed alone
     command = [sys.executable, "-c", program, "build", str(SOURCE), *options]
     around = os.environ | {"NO_COLOR": "1", "PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=around)
