@@ -306,6 +306,7 @@ def test_two_who_attest_at_once_lose_no_line(folder):
     assert all(sources.keys() == {"a" * 16, "b" * 16} for sources in found.values())
 
 
+@pytest.mark.slow
 def test_a_killed_attestation_leaves_a_list_that_can_be_read_and_grows(folder):
     choose, before = random.Random(1), 0
     for turn in range(100):

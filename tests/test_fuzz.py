@@ -45,6 +45,7 @@ def fuzzed(seed, seconds, *kinds):
 
 
 @LINUX
+@pytest.mark.slow
 def test_random_files_are_read_or_refused_in_one_line():
     """Those that people hand over; the longer run has the chunks of a study, too."""
     assert "of each; longest: " in fuzzed(1, 2, *HANDED)

@@ -307,6 +307,7 @@ def test_no_departure_is_exact_to_the_last_bit_and_no_crossbars_are_all_noise(fo
     assert (ratio.sel(case=["variation 0.3", "bits 5"]) > 0).all()
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_and_one_elsewhere_give_the_same_bytes(found, tmp_path):
     path, one = a_study(tmp_path, FEW, "few", MODELS[:1]), tmp_path / "one"
     result = studies.run(study_file.read(path), one)

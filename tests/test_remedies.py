@@ -68,7 +68,7 @@ def test_a_remedy_that_is_off_changes_no_bit_whatever_type_its_number_has(field,
         assert differing == [], f"{field} = {value!r}"
 
 
-@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize("phase", ["decode", pytest.param("prefill", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("field", [field for field, (_, on, _) in OFF.items() if on is not None])
 def test_a_remedy_that_is_off_on_an_axis_changes_nothing(field, phase):
     (off, *_), on, beside = OFF[field]
@@ -78,7 +78,7 @@ def test_a_remedy_that_is_off_on_an_axis_changes_nothing(field, phase):
         np.testing.assert_allclose(found.values, plain[name].values, rtol=1e-13, atol=0, err_msg=f"{name}, {field}")
 
 
-@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize("phase", ["decode", pytest.param("prefill", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("field", [field for field, (_, on, _) in OFF.items() if on is not None])
 def test_a_remedy_that_is_on_on_an_axis_does_what_it_does_alone(field, phase):
     # pair by pair, since broadcasting hides a rule that looks at the whole axis at once
