@@ -193,6 +193,10 @@ def test_a_machine_that_stays_awake_between_answers_draws_its_static_power():
     assert awake.standby_w.item() == pytest.approx(cost(model="opt-1.3b").static_power_w.item(), rel=1e-12)
     gated = duty("pim-llm", "opt-1.3b", context_len=128, period_s=3600.0, answer_s=0.0, state="gated")
     off = duty("pim-llm", "opt-1.3b", context_len=128, period_s=3600.0, answer_s=0.0)
+    both = with_fields(pl.catalog.systems["pim-attention"], {"pim.gated_share": 0.0, "kv_pim.gated_share": 1.0})
+    kept = duty(both, "opt-1.3b", period_s=3600.0, answer_s=0.0, state="gated").standby_w.item()
+    standing = cost(both, "opt-1.3b", detail="op").static_power_w
+    assert kept == pytest.approx(standing.sel(op=["block", "score", "av"]).sum().item(), rel=1e-12)
     assert off.standby_w.item() < gated.standby_w.item() < awake.standby_w.item()
 
 
@@ -207,8 +211,23 @@ def test_a_machine_that_stays_awake_between_answers_draws_its_static_power():
         (lambda: with_temperature(PIM, 500), BadInput, "temperature_k is 500; wanted a temperature from 250 to 400 K"),
         (lambda: with_temperature(PIM, np.nan), BadInput, "wanted a temperature from 250 to 400 K"),
         (lambda: with_field(PIM, "pim.gated_share", 1.5), BadInput, "gated_share is 1.5; wanted a share from 0 to 1"),
+        (lambda: with_field(PIM, "sram.gate_w", 1.0), BadInput, "Sram.gate_w is 1.0; wanted no more than leakage_w"),
+        (
+            lambda: with_field(PIM, "pim.tile.buffer.gate_w", (1.0,) * 6),
+            BadInput,
+            r"Buffer.gate_w is .*; wanted no more than leakage_w",
+        ),
+        (
+            lambda: cost(with_field(PIM, "pim.wake_s", 1.0)),
+            BadInput,
+            r"take to wake, in seconds, is [0-9.]+; wanted no more than",
+        ),
         (lambda: with_field(PIM, "sram.gated_share", 2), BadInput, "Sram.gated_share is 2; wanted a share from 0 to 1"),
-        (lambda: cost(with_field(PIM, "pim.wake_s", 1.0)), BadInput, "tiles take to wake is .*; wanted no more than"),
+        (
+            lambda: cost(with_field(PIM, "pim.wake_s", 1.0)),
+            BadInput,
+            "tiles take to wake, in seconds, is .*; wanted no more than",
+        ),
         (lambda: duty("pim-llm", "opt-1.3b", state="asleep"), UnknownName, "unknown state 'asleep'"),
         (lambda: duty("pim-llm", "opt-1.3b", answer_s=9.0, period_s=5.0), BadInput, "answer_s is 9"),
     ],

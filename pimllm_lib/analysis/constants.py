@@ -6,7 +6,7 @@ the tools that were searched have none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pimllm_lib import catalog
+from pimllm_lib.analysis.standing import CELLS
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import DATA
 from pimllm_lib.core.units import UNITS
@@ -26,7 +27,6 @@ TOOLS = (
 )
 #: Words that name one of them in the catalog, where a value outside of a range is argued with.
 NAMES = ("hwcomponents", "CACTI", "NeuroSim", "Aladdin", "AccelForge", "NVSim", "ISAAC")
-CELLS = ("hp", "lop", "lstp")
 
 
 class Neighbour(NamedTuple):
@@ -47,7 +47,7 @@ class Neighbour(NamedTuple):
     power: int = 1
 
 
-def _cacti(kib: int, node: int, bits: int, cells: tuple[str, ...] = CELLS, kelvin: tuple[int, ...] = (300,)) -> Any:
+def _cacti(kib: int, node: int, bits: int, cells: Iterable[str] = CELLS, kelvin: tuple[int, ...] = (300,)) -> Any:
     return tuple(f"sram-{kib}KiB-{node}nm-{bits}bit-{cell}-{k}K" for cell in cells for k in kelvin)
 
 

@@ -97,9 +97,9 @@ def corners(values: Mapping[str, Any], *, model: Any, context_len: Any) -> xr.Da
     """Return the share of draws in which pim-llm decodes more tokens a joule, with the cells and the temperature of a corner
     in both machines, and all else as drawn: dimensions cells and temperature_k before those of the draws.
     """
-    rows = []
+    drawn, rows = machines(values), []
     for cells, kelvin in product(CELLS, CORNERS_K):
-        both = [with_temperature(with_cells(one, cells), kelvin) for one in machines(values)]
+        both = [with_temperature(with_cells(one, cells), kelvin) for one in drawn]
         ds = compare(summary(_of(both, model, context_len, ("latency_s", "energy_j", "program_j"))), SYSTEMS[0])
         thriftier = (ds.energy_gain.sel(system=SYSTEMS[1], drop=True) > 0).mean("sample")
         rows.append(

@@ -15,7 +15,7 @@ from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import places, with_fields
-from pimllm_lib.core.schema import SUBSYSTEMS, annotate
+from pimllm_lib.core.schema import PRODUCT_KINDS, SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.hardware.standing import WOKEN
 from pimllm_lib.system.evaluation import evaluate
@@ -110,26 +110,30 @@ def duty(
     ds = evaluate(
         system=machines, model=model, context_len=context_len, conventions="full-system", detail="component",
         variables=["energy_j", "latency_s", "static_power_w"],
-    ).sum("op").squeeze("context_len", drop=True)  # fmt: skip
+    ).squeeze("context_len", drop=True)  # fmt: skip
     watts = joining.concat(
         [_between(one, ds.static_power_w.sel(system=one.name), state) for one in machines], "system"
     ).assign_coords(system=[one.name for one in machines])
-    working = ds.energy_j.sum("component") / ds.latency_s.sum("component")
+    token = ds[["energy_j", "latency_s"]].sum(["op", "component"])
+    working = token.energy_j / token.latency_s
     share = answer_s / period_s
     mean = share * working + (1 - share) * watts
-    token_j = mean * ds.latency_s.sum("component") / share if share else mean * np.inf
+    token_j = mean * token.latency_s / share if share else mean * np.inf
     found = {"standby_w": watts, "mean_power_w": mean, "paused_token_j": token_j}
     return annotate(xr.Dataset(found, attrs=ds.attrs))
 
 
 def _between(system: System, static_w: xr.DataArray, state: str) -> xr.DataArray:
-    """Return what a machine draws between answers, from its static power by component."""
+    """Return what a machine draws between answers, from its static power by op and component."""
+    whole = static_w.sum(["op", "component"])
     if state == "awake":
-        return static_w.sum("component")
+        return whole
     if state == "gated":
-        tiles = static_w.sel(component=list(SUBSYSTEMS["pim"])).sum("component")
-        sleeping = 0.0 if system.pim is None else system.pim.gated_share
-        return static_w.sum("component") - tiles * (1 - sleeping)
+        for op in PRODUCT_KINDS:  # each on tiles that say themselves how deep they sleep
+            if (engine := system.engine(op)) != "array":
+                tiles = static_w.sel(op=op, component=list(SUBSYSTEMS["pim"])).sum("component")
+                whole = whole - tiles * (1 - getattr(system, engine).gated_share)
+        return whole
     dram = system.dram
     kept = 0.0 if dram is None else dram.standby_w if dram.self_refresh_w is None else dram.self_refresh_w
-    return static_w.isel(component=0, drop=True) * 0.0 + kept
+    return xr.full_like(whole, kept)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from pimllm_lib.core.parts import Name, Table, Value, declare, part, require
 from pimllm_lib.core.rules import AT_LEAST_0, BITS, COUNT, PART, POSITIVE, SHARE, choice, needs, number
-from pimllm_lib.hardware.standing import TEMPERATURE, WOKEN, Transistors, leakage
+from pimllm_lib.hardware.standing import TEMPERATURE, WOKEN, Transistors, heated
 
 #: How consecutive tiles are laid on the grid, see `costs.placement`.
 WALKS = ("l-shell", "row-major", "banks")
@@ -136,12 +138,14 @@ class Buffer:
             column = getattr(self, name) or self.sizes_bytes
             require(len(column) == len(self.sizes_bytes), f"Buffer.{name}", column, "one value for each size")
         require(np.diff(self.sizes_bytes) > 0, "Buffer.sizes_bytes", self.sizes_bytes, "growing sizes")
+        within = self.gate_w is None or np.all(np.asarray(self.gate_w) <= self.leakage_w)
+        require(within, "Buffer.gate_w", self.gate_w, "no more than leakage_w, of which it is a part")
 
-    @property
+    @cached_property
     def leaking_w(self) -> tuple[Value, ...]:
         """The leakage of each size at the temperature of the chip, in watts."""
         gates = self.gate_w or (0.0,) * len(self.leakage_w)
-        return tuple(leakage(self, rated, gate) for rated, gate in zip(self.leakage_w, gates, strict=True))
+        return tuple(map(heated(self), self.leakage_w, gates))
 
 
 @part

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.core.parts import Name, Value, declare, part, require_paid
+from pimllm_lib.core.parts import Name, Value, declare, part, require, require_paid
 from pimllm_lib.core.rules import AT_LEAST_0, COUNT, PART, POSITIVE, SHARE, choice, number
-from pimllm_lib.hardware.standing import TEMPERATURE, Transistors, leakage
+from pimllm_lib.hardware.standing import TEMPERATURE, Transistors, heated
 
 SOFTMAXES = ("consmax", "conventional")
 _LIMIT = number("a number above 0; inf for no limit", gt=0)
@@ -40,11 +40,13 @@ class Sram:
     def __post_init__(self) -> None:
         """Refuse ports of a stated width that take no room."""
         require_paid(self, np.isfinite(self.port_bits), ("port_bit_area_m2",), "port_bits is stated")
+        within = self.gate_w <= self.leakage_w
+        require(within, "Sram.gate_w", self.gate_w, "no more than leakage_w, of which it is a part")
 
     @property
     def leaking_w(self) -> Value:
         """The leakage of all of it at the temperature of the chip, in watts."""
-        return leakage(self, self.leakage_w, self.gate_w)
+        return heated(self)(self.leakage_w, self.gate_w)
 
 
 @part

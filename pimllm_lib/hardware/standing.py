@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,12 @@ class Transistors:
         return np.exp(total)
 
 
-def leakage(memory: Any, rated_w: Value, gate_w: Value) -> Value:
-    """Return what is leaked at a memory's temperature by what leaks `rated_w` where it is rated, in watts: the part
-    through gates stays, that of channels grows.
+def heated(memory: Any) -> Callable[[Value, Value], Value]:
+    """Return what a memory leaks at its temperature, in watts, as a function of what it leaks where it is rated and of the
+    part of that through gates, which stays; that of channels grows.
     """
     if memory.transistors is None:
-        return rated_w
+        return lambda rated_w, gate_w: rated_w
     grown = memory.transistors.grown
-    return gate_w + (rated_w - gate_w) * (grown(memory.temperature_k) / grown(memory.rated_k))
+    growth = grown(memory.temperature_k) / grown(memory.rated_k)
+    return lambda rated_w, gate_w: gate_w + (rated_w - gate_w) * growth

@@ -47,7 +47,8 @@ class Standing:
         """
         token_s = ledger.whole("latency_s")
         rest = token_s - self.waking_s
-        require(self.waking_s <= rest, "the time that tiles take to wake", self.waking_s,
+        longest = float(np.max(np.asarray(self.waking_s)))
+        require(self.waking_s <= rest, "the time that tiles take to wake, in seconds,", longest,
                 "no more than the rest of a token's, or tiles that are never woken")  # fmt: skip
         for op, parts in self.standing_w.items():
             for component, watts in parts.items():
