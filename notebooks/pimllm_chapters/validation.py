@@ -61,7 +61,7 @@ def block_table(ds: xr.Dataset) -> Table:
 
 
 def layer_table(ds: xr.Dataset) -> Table:
-    """Return energy (nJ) and time (ns) of the layer by part, a column for each estimate, and their ratio to AccelForge's."""
+    """Return energy (nJ) and time (ns) of the layer by part, a column for each estimate, with how often AccelForge's it is."""
     rows = [_layer_row(f"{part}, energy (nJ)", at.layer_j) for part, at in points(ds, "layer_part")]
     rows.append(_layer_row("all, energy (nJ)", ds.layer_j.sum("layer_part")))
     rows += [_layer_row(f"{stage}, time (ns)", at.layer_s) for stage, at in points(ds, "layer_stage")]
@@ -73,7 +73,7 @@ def _layer_row(what: str, values: xr.DataArray) -> dict[str, str]:
     row = {"of the layer": what, "AccelForge": number(1e9 * theirs) if theirs else "not modelled"}
     for name in values.estimate.values[1:]:
         ours = values.sel(estimate=name).item()
-        row |= {str(name): number(1e9 * ours), f"{name} / AccelForge": number(ours / theirs) if theirs else ""}
+        row[str(name)] = number(1e9 * ours) + (f" ({number(ours / theirs)} x)" if theirs else "")
     return row
 
 
