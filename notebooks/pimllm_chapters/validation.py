@@ -61,7 +61,7 @@ def block_table(ds: xr.Dataset) -> Table:
 
 
 def layer_table(ds: xr.Dataset) -> Table:
-    """Return energy (nJ) and time (ns) of the layer by part, a column for each estimate, with how often AccelForge's it is."""
+    """Return energy (nJ) and time (ns) of the layer by part, a column for each estimate, and how often AccelForge's."""
     rows = [_layer_row(f"{part}, energy (nJ)", at.layer_j) for part, at in points(ds, "layer_part")]
     rows.append(_layer_row("all, energy (nJ)", ds.layer_j.sum("layer_part")))
     rows += [_layer_row(f"{stage}, time (ns)", at.layer_s) for stage, at in points(ds, "layer_stage")]
