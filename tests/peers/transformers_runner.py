@@ -27,7 +27,9 @@ SAME = {aten.index.Tensor, aten.index_select.default, aten._to_copy.default, ate
 MULTIPLY = {aten.mm.default: (0, 1), aten.bmm.default: (0, 1), aten.addmm.default: (1, 2), aten.baddbmm.default: (1, 2),
             aten.addbmm.default: (1, 2), aten.mv.default: (0, 1)}  # fmt: skip
 #: What chooses experts, and what weighs those that are shared.
-ROUTER = re.compile(r"router|(^|\.)gate\.(weight|wg|proj)|shared_expert_gate|(^|\.)(gate|ffn_gate|moe_gate|wg)\.weight$")
+ROUTER = re.compile(r"router|(^|\.)(gate|wg|ffn_gate|moe_gate|shared_expert_gate)\.")
+#: What a text model does not go through.
+TOWERS = re.compile(r"embed_tokens_extend|image_encoder|vision_tower|audio_tower")
 FAMILIES = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
@@ -74,28 +76,39 @@ def built(config, device):
     for name in ("is_decoder", "use_cache"):
         if hasattr(config, name):
             setattr(config, name, True)
-    kind = transformers.AutoModelForCausalLM
+    # what is mapped to a composite class is built by the class of its text
+    own = getattr(transformers, type(config).__name__.replace("TextConfig", "ForCausalLM"), None)
+    kind = transformers.AutoModelForCausalLM if type(config) in transformers.AutoModelForCausalLM._model_mapping else own
+    build = kind.from_config if kind is transformers.AutoModelForCausalLM else kind._from_config
     with torch.device(device):
-        for experts in ("batched_mm", None):
-            try:
-                model = kind.from_config(config, attn_implementation="eager", **{"experts_implementation": experts} if experts else {})
-                return model.eval()
-            except (ValueError, TypeError, KeyError) as error:
-                last = error
-    raise last
+        try:
+            return build(config, attn_implementation="eager", experts_implementation="batched_mm").eval()
+        except (ValueError, TypeError):  # a class that knows no other experts
+            return build(config, attn_implementation="eager").eval()
 
 
-def kept(cache):
-    """Return, layer by layer, (class, window, {name: shape}) of what a cache keeps."""
-    layers = []
-    for layer in getattr(cache, "layers", []):
-        shapes = {}
-        for name, value in vars(layer).items():
-            many = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else [("", value)]
-            for key, one in many:
-                if isinstance(one, torch.Tensor) and one.dim() > 1:
-                    shapes[f"{name}{key}"] = list(one.shape)
-        layers.append((type(layer).__name__, getattr(layer, "sliding_window", None), shapes))
+def tensors(value):
+    """Yield name and tensor of everything with two dimensions or more in an object's attributes."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
+    if isinstance(value, torch.Tensor) and value.dim() > 1:
+        yield "", value
+    for key, one in items or ():
+        for name, tensor in tensors(one):
+            yield f"{key}{name}", tensor
+
+
+def kept(out):
+    """Return, layer by layer, (class, window, {name: shape}) of what a model hands on; nothing if it hands on nothing."""
+    cache = next((out[name] for name in ("past_key_values", "cache", "cache_params", "state") if out.get(name) is not None), None)
+    if cache is None:
+        return []
+    layers = [
+        (type(layer).__name__, getattr(layer, "sliding_window", None), {n: list(t.shape) for n, t in tensors(vars(layer))})
+        for layer in getattr(cache, "layers", [])
+    ]
+    beside = {name: value for name, value in vars(cache).items() if name != "layers"} if hasattr(cache, "__dict__") else cache
+    if found := {name: list(one.shape) for name, one in tensors(beside)}:
+        layers.append(("beside", None, found))
     return layers
 
 
@@ -103,50 +116,45 @@ def numbers(shapes):
     return sum(torch.Size(shape).numel() for shape in shapes.values())
 
 
-def grown(model, device):
-    """Return what each layer keeps of a token, (words, window), and what it keeps whatever their number."""
-    runs = []
-    for tokens in (2, 3):
-        ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
-        with torch.no_grad():
-            out = model(input_ids=ids, use_cache=True)
-        cache = getattr(out, "past_key_values", None)
-        if cache is None:
-            cache = getattr(out, "cache_params", None)
-        if cache is None:
-            raise ValueError(f"keeps what is no cache: {list(out)}")
-        runs.append(kept(cache))
+def stepped(model, tokens, device):
+    """Return the multiply-accumulates of each parameter over so many tokens, and what is kept of them."""
+    ids = torch.zeros(1, tokens, dtype=torch.long, device=device)
+    with Counting(model) as count, torch.no_grad():
+        out = model(input_ids=ids, use_cache=True)
+    return count.macs, kept(out)
+
+
+def of_a_token(few, more):
+    """Return what each layer keeps of a token, its window, and what it keeps whatever their number."""
     found = []
-    for (kind, window, few), (_, _, more) in zip(*runs, strict=True):
-        words = numbers(more) - numbers(few)
-        found.append([words, window if words else None, numbers(few) - 2 * words])
-    return found, [str(x) for x in runs[0]]
+    for (_, window, one), (_, _, other) in zip(few, more, strict=True):
+        words = numbers(other) - numbers(one)
+        found.append([words, window if words else None, numbers(one) - 2 * words])
+    return found
 
 
 def counted(config, device="meta"):
-    """Return what is compared."""
-    settings = configured(config)
-    model = built(settings, device)
-    told = {"parameters": sum(one.numel() for one in model.parameters())}
+    """Return what is compared: of a token, the difference that a third one makes to two."""
+    model = built(configured(config), device)
+    parameters = {name: one for name, one in model.named_parameters() if not TOWERS.search(name)}
+    told = {"parameters": sum(one.numel() for one in parameters.values())}
+    told["shapes"] = {name: list(one.shape) for name, one in parameters.items()}
     head = model.get_output_embeddings()
-    head = None if head is None else head.weight
-    names = {id(one): name for name, one in model.named_parameters()}
-    told["shapes"] = {name: list(one.shape) for name, one in model.named_parameters()}
+    head = next((name for name, one in parameters.items() if head is not None and one is head.weight), None)
     try:
-        with Counting(model) as count, torch.no_grad():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device), use_cache=True)
-        macs = dict(count.macs)
-        called = names.get(id(head))
-        told["head"] = macs.pop(called, 0)
-        told["macs"] = macs
-        told["projections"] = sum(n for name, n in macs.items() if not ROUTER.search(name))
+        (first, few), (second, more) = (stepped(model, tokens, device) for tokens in (2, 3))
     except Exception as error:  # noqa: BLE001 the library says it in many ways
-        told["no_forward"] = f"{type(error).__name__}: {error}"[:300]
-        return told
-    try:
-        told["layers"], told["cache"] = grown(model, device)
-    except Exception as error:  # noqa: BLE001
-        told["no_cache"] = f"{type(error).__name__}: {error}"[:300]
+        return told | {"no_forward": f"{type(error).__name__}: {error}"[:300]}
+    told["macs"] = macs = {name: count - first[name] for name, count in second.items()}
+    active = getattr(model.config, "num_experts_per_tok", None)
+    for name, count in macs.items():  # one library class multiplies by all experts, most of which are given nothing
+        shape = told["shapes"].get(name, [])
+        if ".experts." in name and len(shape) == 3 and count == torch.Size(shape).numel() and active:
+            macs[name] = count * active // shape[0]
+    told["head"] = macs.pop(head, 0)
+    told["projections"] = sum(n for name, n in macs.items() if not ROUTER.search(name))
+    if more:
+        told |= {"layers": of_a_token(few, more), "cache": [str(x) for x in few]}
     return told
 
 
