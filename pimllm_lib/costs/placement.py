@@ -53,7 +53,9 @@ def hops(
         if enough > side:
             far = max(merge + onward for merge, onward in found[-1])
             grid = f"the grid of {side} x {side} is taken as {enough} x {enough}"
-            warnings.warn(f"a block needs {needed} tiles: {grid}, up to {far} hops for a result", GridWarning, stacklevel=2)
+            warnings.warn(
+                f"a block needs {needed} tiles: {grid}, up to {far} hops for a result", GridWarning, stacklevel=2
+            )
     spread = np.array(found, float)[where.ravel()].reshape(*columns[0].shape, matrices, 2)
     return [(spread[..., i, 0], spread[..., i, 1]) for i in range(matrices)]
 

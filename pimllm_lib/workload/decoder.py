@@ -16,6 +16,7 @@ from pimllm_lib.core.schema import PRODUCT_KINDS, PROJECTION_OPS
 _NAMED = "{field} of {item.name}"
 _TOKENS = number("whole tokens, at least 1; inf for all", ge=1, whole=True, what=_NAMED)
 _WHOLE = AT_LEAST_0 + number("a whole number", whole=True, what=_NAMED)
+_OR_NONE = number("a whole number of at least 0, below 2^53", ge=0, lt=2**53, whole=True)
 _LEVELS = number("2 (binary), 3 (ternary) or more, at most 65536", ge=2, le=2**16, whole=True, what=_NAMED)
 #: What a block mixes tokens by: attention over a cache that grows, a state that is kept, both side by side, nothing.
 MIXERS = ("attention", "linear", "both", "none")
@@ -72,7 +73,7 @@ class Decoder:
 
     name: str
     d_model: Value = declare(COUNT, "width of the residual stream")
-    d_ff: Value = declare(_WHOLE, "width of the FFN, or of each expert; 0 for none")
+    d_ff: Value = declare(_OR_NONE, "width of the FFN, or of each expert; 0 for none")
     n_layers: Value = declare(COUNT, "decoder blocks")
     n_heads: Value = declare(COUNT, "query heads")
     n_kv_heads: Value = declare(COUNT, "heads of keys and values, which query heads share")
@@ -103,7 +104,9 @@ class Decoder:
     state_extra: Value = declare(_WHOLE, "other numbers that it keeps, such as a convolution's", default=0)
     side: tuple[tuple[int, int], ...] = declare(_PAIRS, "inputs and outputs of a block's other projections", default=())
     once: tuple[tuple[int, int], ...] = declare(_PAIRS, "the same outside of the blocks, once a token", default=())
-    levels: Value = declare(_LEVELS, "values of a weight of the projections: 2 binary, 3 ternary, 2^n of n bits", default=3)
+    levels: Value = declare(
+        _LEVELS, "values of a weight of the projections: 2 binary, 3 ternary, 2^n of n bits", default=3
+    )
     scale_group: Value = declare(_TOKENS, "inputs whose weights share a scale; inf for all of them", default=np.inf)
     head_levels: Value = declare(_LEVELS, "values of a weight of the output head", default=256)
     embedding_levels: Value = declare(_LEVELS, "values of a number of the embedding", default=256)
