@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.parts import Name, Value, declare, part, require, switch
+from pimllm_lib.core.parts import Name, Value, declare, part, require, switch, with_fields
 from pimllm_lib.core.rules import AT_LEAST_0, COUNT, FLAG, PART, Rule, choice, needs, number
 from pimllm_lib.core.schema import PRODUCT_KINDS, PROJECTION_OPS
 
@@ -176,6 +176,14 @@ def kinds(decoder: Decoder) -> list[Decoder]:
         replace(decoder, blocks=(), n_layers=kind.get("count", 1), **{f: v for f, v in kind.items() if f != "count"})
         for kind in decoder.blocks
     ]
+
+
+def with_each(decoder: Decoder, change: Callable[[Decoder], Mapping[str, Value]]) -> Decoder:
+    """Return the decoder with the fields that `change` gives for each kind of its blocks."""
+    if not decoder.blocks:
+        return with_fields(decoder, change(decoder))
+    blocks = tuple({**kind, **change(shape)} for kind, shape in zip(decoder.blocks, kinds(decoder), strict=True))
+    return replace(decoder, blocks=blocks)
 
 
 def few_and_dense(decoder: Decoder) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -279,6 +279,14 @@ def reached_words(decoder: Decoder, context_len: Value) -> Value:
     return total
 
 
+def attended_words(decoder: Decoder, context_len: Value) -> Value:
+    """Return the numbers in caches and states that a step of one sequence works with."""
+    total: Value = state_words(decoder)
+    for kind in kinds(decoder):
+        total = total + np.minimum(attended(kind, context_len), kind.top_tokens) * token_words(kind)
+    return total
+
+
 def _paged(decoder: Decoder) -> Value:
     """Return whether tokens are chosen by the bounds of pages."""
     return np.isfinite(decoder.top_tokens) * np.equal(decoder.index_heads, 0)
