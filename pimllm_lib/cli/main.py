@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         with warnings.catch_warnings():
-            warnings.showwarning = _noted
+            warnings.showwarning = _noted  # type: ignore[assignment]
             code = int(args.run(args) or 0)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -63,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _noted(message: Warning | str, *rest: Any) -> None:
+def _noted(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
     """Print a note of ours in one line, and any other warning as Python does."""
-    line = f"note: {message}" if isinstance(message, Note) else warnings.formatwarning(message, *rest[:3]).rstrip()
-    say(line, error=True)
+    whole = warnings.formatwarning(message, category, filename, lineno).rstrip()
+    say(f"note: {message}" if isinstance(message, Note) else whole, error=True)
 
 
 def _said(error: Exception) -> str:
