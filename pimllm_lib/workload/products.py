@@ -9,7 +9,7 @@ import numpy as np
 from pimllm_lib.core.parts import Value, ceil_div, declare, part
 from pimllm_lib.core.rules import ANY
 from pimllm_lib.core.schema import PRODUCT_KINDS
-from pimllm_lib.hardware import ONE_BY_ONE, Decoding
+from pimllm_lib.hardware import ONE_BY_ONE, Decoding, Storage
 from pimllm_lib.workload.decoder import FEW, Decoder, kinds
 
 
@@ -67,6 +67,10 @@ class Product:
     def matrices(self) -> Value:
         """How many k x n matrices are there, of active and of idle experts."""
         return self.count * self.experts * self.blocks
+
+    def stored_bits(self, storage: Storage) -> Value:
+        """Return the bits of a stored number of the k x n operand, its part of a scale included."""
+        return storage.operand_bits(self.kind, self.levels, self.scale_group)
 
     @property
     def macs(self) -> Value:
@@ -167,6 +171,25 @@ def _kept(decoder: Decoder, vectors: Value) -> list[Product]:
     return [Product(op="state", m=vectors, blocks=decoder.n_layers, **sizes)]
 
 
+def stored_bytes(decoder: Decoder, scale_bits: Value = 16) -> Value:
+    """Return the bytes of the embedding and of all matrices, with the whole bits that the levels of a weight need and a
+    scale for each group of them.
+    """
+    weights, few = 0.0, np.asarray(decoder.embedding_levels) <= FEW
+    table = Product(
+        op="lm_head", k=decoder.embedding_dim or decoder.d_model, n=decoder.vocab_size, count=1, blocks=1,
+        levels=decoder.embedding_levels, scale_group=np.where(few, decoder.scale_group, np.inf),
+    )  # fmt: skip
+    for product in [table, *products(decoder, 1)]:
+        if product.kind == "attention" or (
+            product.op == "lm_head" and product is not table and decoder.tied_embeddings
+        ):
+            continue
+        bits = np.ceil(np.log2(product.levels)) + scale_bits / product.scale_group
+        weights = weights + product.k * product.n * product.matrices * bits
+    return weights / 8
+
+
 def together(tokens: Value, way: Decoding) -> Value:
     """Return the vectors of a step: the new tokens of every sequence. One stays a plain 1, so that a GEMV is known to
     be one.
@@ -177,7 +200,9 @@ def together(tokens: Value, way: Decoding) -> Value:
 def _projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value]]:
     """Return (op, k, n, count) of what precedes attention over keys and values."""
     d, kv_heads = decoder.d_model, decoder.n_kv_heads
-    keys = [] if decoder.kv_shared else [("k", d, kv_heads * decoder.head_dim, 1), ("v", d, kv_heads * decoder.values, 1)]
+    keys = (
+        [] if decoder.kv_shared else [("k", d, kv_heads * decoder.head_dim, 1), ("v", d, kv_heads * decoder.values, 1)]
+    )
     return [*_queries(decoder, decoder.n_heads * decoder.head_dim), *keys]
 
 
@@ -254,6 +279,14 @@ def reached_words(decoder: Decoder, context_len: Value) -> Value:
     return total
 
 
+def attended_words(decoder: Decoder, context_len: Value) -> Value:
+    """Return the numbers in caches and states that a step of one sequence works with."""
+    total: Value = state_words(decoder)
+    for kind in kinds(decoder):
+        total = total + np.minimum(attended(kind, context_len), kind.top_tokens) * token_words(kind)
+    return total
+
+
 def _paged(decoder: Decoder) -> Value:
     """Return whether tokens are chosen by the bounds of pages."""
     return np.isfinite(decoder.top_tokens) * np.equal(decoder.index_heads, 0)
@@ -272,11 +305,11 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
     if chosen is not span:
         picks, layers = chosen < span, decoder.n_layers
         if np.any(index := decoder.index_heads):
-            sizes = {"k": decoder.index_dim, "n": span, "count": index * way.batch * picks, "shared": index}
+            operand = {"k": decoder.index_dim, "n": span, "count": index * way.batch * picks, "shared": index}
         else:  # bounds are the least and the greatest of each number of a page's keys: two products a page
             bounds = 2 * ceil_div(span, decoder.page)
-            sizes = {"k": key, "n": bounds, "count": sequences * picks, "shared": group}
-        table.append(Product(op="select", m=rows, blocks=layers, **sizes))
+            operand = {"k": key, "n": bounds, "count": sequences * picks, "shared": group}
+        table.append(Product(op="select", m=rows, blocks=layers, **operand))
         # heads and tokens that choose for themselves read other keys: they share none, and are rows of products of their own
         each = 1 + picks * (tokens - 1)
         m, sequences, shared = rows / each, sequences * each, shared + picks * (1 - shared)
