@@ -74,7 +74,7 @@ class VectorUnit:
         if self.dram is None or self.storage is None:
             return {"latency_s": computing, "energy_j": joules}
         # the weights or cache of one step; an operand that several heads share comes in once
-        bits = product.k * product.n * product.calls / product.shared * self.storage.operand_bits(product.kind)
+        bits = product.k * product.n * product.calls / product.shared * weight_bits(self.storage, product)
         waiting = memory.stall(bits / self.dram.bandwidth_bps, computing)
         moved = {"dram_bytes": bits / 8, "energy_j": joules + bits * self.dram.bit_j}
         return moved | {"latency_s": computing + waiting, "busy_s": computing}

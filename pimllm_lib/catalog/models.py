@@ -82,17 +82,22 @@ def from_config(path: Path) -> Decoder:
     config = read_as("JSON", json.loads, path)
     if not isinstance(config, dict):
         raise BadInput(f"{path} holds {clip(config)}; wanted a JSON object with model_type and sizes")
+    name = str(config.get("_name_or_path") or path.resolve().parent.name).rstrip("/").split("/")[-1] or path.stem
+    return from_mapping(config, str(path), name)
+
+
+def from_mapping(config: dict[str, Any], path: str, name: str) -> Decoder:
+    """Return the decoder that such a configuration describes; path: where it is from, which errors say."""
     family = _family(path, config)
     names, fixed = _FAMILIES[family]
     sizes = {ours: _count(path, config, theirs) for ours, theirs in names.items()}
     shape = fixed | sizes | _attention(path, config, sizes, family) | _extras(path, config, sizes, family)
     shape["window"] = _window(path, config, sizes, family)
     _require_equal_blocks(path, config, family)
-    name = str(config.get("_name_or_path") or path.resolve().parent.name).rstrip("/").split("/")[-1] or path.stem
-    return from_table(name, shape, str(path))
+    return from_table(name, shape, path)
 
 
-def _family(path: Path, config: dict[str, Any]) -> str:
+def _family(path: str, config: dict[str, Any]) -> str:
     if any("bitnet" in str(item).lower() for item in _list(config.get("architectures"))):
         return "bitnet"  # some BitNet checkpoints give the model type of the code they grew from
     family = config.get("model_type")
@@ -103,7 +108,7 @@ def _family(path: Path, config: dict[str, Any]) -> str:
     return family
 
 
-def _attention(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> dict[str, int]:
+def _attention(path: str, config: dict[str, Any], sizes: dict[str, int], family: str) -> dict[str, int]:
     """Return KV heads and head dimension, given or derived as the family's own code derives them."""
     heads, width = sizes["n_heads"], sizes["d_model"]
     kv = _count(path, config, "num_key_value_heads", heads)
@@ -114,7 +119,7 @@ def _attention(path: Path, config: dict[str, Any], sizes: dict[str, int], family
     return {"n_kv_heads": kv, "head_dim": _count(path, config, "head_dim", width // heads)}
 
 
-def _extras(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> dict[str, Any]:
+def _extras(path: str, config: dict[str, Any], sizes: dict[str, int], family: str) -> dict[str, Any]:
     """Return what only some families have: position tables, narrow embeddings, biases, tied heads."""
     extra: dict[str, Any] = {}
     if family == "gpt2":
@@ -132,7 +137,7 @@ def _extras(path: Path, config: dict[str, Any], sizes: dict[str, int], family: s
     return extra
 
 
-def _window(path: Path, config: dict[str, Any], sizes: dict[str, int], family: str) -> float:
+def _window(path: str, config: dict[str, Any], sizes: dict[str, int], family: str) -> float:
     """Return the sliding window of attention in tokens, infinite where there is none, as the family's own code decides
     it.
 
@@ -152,7 +157,7 @@ def _window(path: Path, config: dict[str, Any], sizes: dict[str, int], family: s
     return inf if full else _count(path, {"sliding_window": given}, "sliding_window")
 
 
-def _require_equal_blocks(path: Path, config: dict[str, Any], family: str) -> None:
+def _require_equal_blocks(path: str, config: dict[str, Any], family: str) -> None:
     """Raise BadInput for a configuration whose blocks are not all of one kind, where its keys tell."""
     kinds = _list(config.get("layer_types"))
     if len(set(map(str, kinds))) > 1:
@@ -162,7 +167,7 @@ def _require_equal_blocks(path: Path, config: dict[str, Any], family: str) -> No
         raise BadInput(f"{path}: {clip(got)} leaves some blocks without experts; wanted experts in every block")
 
 
-def _count(path: Path, config: dict[str, Any], key: str, default: int | None = None) -> int:
+def _count(path: str, config: dict[str, Any], key: str, default: int | None = None) -> int:
     value = default if config.get(key) is None else config[key]
     if value is None:
         raise BadInput(f"{path} has no {key}; wanted a whole number of at least 1")
@@ -171,7 +176,7 @@ def _count(path: Path, config: dict[str, Any], key: str, default: int | None = N
     return value
 
 
-def _flag(path: Path, config: dict[str, Any], key: str, default: bool) -> bool:
+def _flag(path: str, config: dict[str, Any], key: str, default: bool) -> bool:
     value = default if config.get(key) is None else config[key]
     if not isinstance(value, bool):
         raise BadInput(f"{path}: {key} is {clip(value)}; wanted true or false")

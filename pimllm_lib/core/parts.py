@@ -30,9 +30,9 @@ def declare(rule: Rule, meaning: str, **default: Any) -> Any:
     return field(metadata={"rule": rule, "meaning": meaning}, **default)
 
 
-def switch(meaning: str) -> Any:
+def switch(meaning: str, **default: Any) -> Any:
     """Return a field that is True or False, and never an axis."""
-    return declare(needs("True or False", lambda value: isinstance(value, bool)), meaning)
+    return declare(needs("True or False", lambda value: isinstance(value, bool)), meaning, **default)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False, field_specifiers=(declare, switch))

@@ -29,18 +29,26 @@ RESERVED = (*DIMS, "sample", "device_seed", "training_seed")
 
 #: Matrix products of one decoding step -> meaning. A model without one has 0 there.
 OPS: dict[str, str] = {
+    "q_down": "query into a space of few dimensions",
     "q": "query projection",
     "k": "key projection",
     "v": "value projection",
+    "mix_in": "projections into a linear or recurrent mixer",
     "k_up": "query into the latent space of keys (latent attention)",
-    "select": "query times bounds of pages of keys, to choose the tokens attended to",
+    "select": "query times bounds of pages of keys, or an index's keys, to choose the tokens attended to",
     "score": "query times cached keys",
     "av": "attention weights times cached values",
     "v_up": "weighted latents into values (latent attention)",
+    "state": "query and key times the state that a linear or recurrent mixer keeps",
     "x": "attention output projection",
+    "mix_out": "projection out of a linear or recurrent mixer",
     "gate": "gate projection of a gated FFN",
     "ff1": "first FFN projection (up)",
     "ff2": "second FFN projection (down)",
+    "shared_gate": "gate projection of the experts that work on every token",
+    "shared_ff1": "their first projection (up)",
+    "shared_ff2": "their second projection (down)",
+    "side": "projections beside these: between widths of the model, and what single families add",
     "lm_head": "output projection onto the vocabulary",
     "softmax": "softmax of the attention scores",
     "norm": "layer norms",
@@ -56,9 +64,11 @@ KINDS: dict[str, str] = {
 }
 #: Matrix product -> its kind. The other names of `OPS` are no products and run on no engine.
 PRODUCT_KINDS: dict[str, str] = {
-    "q": "projection", "k": "projection", "v": "projection", "k_up": "projection",
-    "select": "attention", "score": "attention", "av": "attention", "v_up": "projection", "x": "projection",
-    "gate": "projection", "ff1": "projection", "ff2": "projection", "lm_head": "head",
+    "q_down": "projection", "q": "projection", "k": "projection", "v": "projection", "mix_in": "projection",
+    "k_up": "projection", "select": "attention", "score": "attention", "av": "attention", "v_up": "projection",
+    "state": "attention", "x": "projection", "mix_out": "projection", "gate": "projection", "ff1": "projection",
+    "ff2": "projection", "shared_gate": "projection", "shared_ff1": "projection", "shared_ff2": "projection",
+    "side": "projection", "lm_head": "head",
 }  # fmt: skip
 
 
@@ -148,7 +158,7 @@ def _grouped(column: str, *order: str) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-ATTENTION_OPS = ("score", "av", "select")
+ATTENTION_OPS = ("score", "av", "select", "state")
 PROJECTION_OPS = tuple(op for op, kind in PRODUCT_KINDS.items() if kind == "projection")
 #: Part of the machine -> its components, for power by subsystem.
 SUBSYSTEMS = _grouped("subsystem")

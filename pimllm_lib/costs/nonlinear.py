@@ -23,6 +23,7 @@ PASSES: dict[str, tuple[int, int]] = {
     "reduction": (1, 1),
     "choice": (1, 1),
     "turn": (1, 0),
+    "decay": (1, 0),
 }
 
 

@@ -7,6 +7,7 @@ re-derived from its public output; checked against a brute-force search.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -19,6 +20,12 @@ from pimllm_lib.core.errors import BadInput
 
 Counts = tuple[int, ...]
 Tiles = NDArray[np.int64]
+
+
+class GridWarning(UserWarning):
+    """A grid was too small for the matrices of a block, and is taken larger."""
+
+
 #: More tiles than this in one block are a mistake, and their places would not fit in memory.
 MOST_TILES = 10**7
 
@@ -30,8 +37,8 @@ def hops(
 
     tiles: tiles of each matrix, in order; 0 leaves a matrix out. Numbers or arrays, evaluated once for each distinct
     combination. The last matrix sends nothing. copies: how many of each matrix there are, one unless given; neighbours with
-    copies lie together, the first copy of each and then the second, and the farthest copy counts. Raises BadInput, with
-    the tiles needed, when they do not fit the grid or are too many to be placed.
+    copies lie together, the first copy of each and then the second, and the farthest copy counts. A grid that is too small
+    is taken as large as it must be, which a `GridWarning` says with its hops. Raises BadInput for too many tiles to place.
     """
     _require_countable(tiles, copies or [1] * len(tiles))
     plain = all(np.all(np.asarray(n) == 1) for n in copies)
@@ -40,9 +47,20 @@ def hops(
     distinct, where = np.unique(rows, axis=0, return_inverse=True)
     matrices, found = len(tiles), []
     for *sizes, side, bank in distinct.tolist():
-        found.append(_hops(tuple(sizes[:matrices]), tuple(sizes[matrices:]) or (1,) * matrices, side, bank, walk))
+        counts, of_each = tuple(sizes[:matrices]), tuple(sizes[matrices:]) or (1,) * matrices
+        enough = _side(needed := sum(n * c for n, c in zip(counts, of_each, strict=True)), side, walk)
+        found.append(_hops(counts, of_each, enough, bank, walk))
+        if enough > side:
+            far = max(merge + onward for merge, onward in found[-1])
+            grid = f"the grid of {side} x {side} is taken as {enough} x {enough}"
+            warnings.warn(f"a block needs {needed} tiles: {grid}, up to {far} hops for a result", GridWarning, stacklevel=2)
     spread = np.array(found, float)[where.ravel()].reshape(*columns[0].shape, matrices, 2)
     return [(spread[..., i, 0], spread[..., i, 1]) for i in range(matrices)]
+
+
+def _side(needed: int, side: int, walk: str) -> int:
+    """Return the side of a grid that holds so many tiles: the given one where that does. Banks have no grid."""
+    return side if walk == "banks" else max(side, int(np.ceil(np.sqrt(needed))))
 
 
 def _require_countable(tiles: Sequence[Any], copies: Sequence[Any]) -> None:
@@ -56,12 +74,6 @@ def _require_countable(tiles: Sequence[Any], copies: Sequence[Any]) -> None:
 def _hops(counts: Counts, copies: Counts, side: int, bank: int, walk: str) -> tuple[tuple[int, int], ...]:
     """Return (merge, transfer) hops of each matrix, (0, 0) for one without tiles."""
     needed = sum(n * c for n, c in zip(counts, copies, strict=True))
-    if walk != "banks" and needed > side**2:
-        enough = int(np.ceil(np.sqrt(needed)))
-        raise BadInput(
-            f"a block needs {needed} tiles, and the {side} x {side} grid holds {side**2}; wanted grid_side of at least "
-            f"{enough}, or walk = 'banks'"
-        )
     if needed > MOST_TILES:
         raise BadInput(f"a block needs {needed} tiles; wanted at most {MOST_TILES}, which are placed one by one")
     place = positions(needed, side=side, bank=bank, walk=walk)

@@ -124,7 +124,7 @@ def entries(pim: Pim, step: Step, products: Sequence[Product], wanted: set[str])
     The matrices of a block are placed together; the output head has tiles of its own. What the machine has once is
     charged to the first product there is. Raises BadInput when matrices do not fit the grid.
     """
-    first = dict(zip((p.op for p in products), _first_there(products), strict=True))
+    first = dict(zip((p.op for p in products), (one & step.first for one in _first_there(products)), strict=True))
     if "latency_s" in wanted and np.any(block_s := waking(pim, step.counting, "block")):
         yield Wait("block", "wake", block_s * step.pim.n_layers)
     blocks, head = ([p for p in products if (p.kind == "head") == is_head] for is_head in (False, True))

@@ -41,10 +41,12 @@ def entries(kv: KvPim, step: Step, products: Sequence[Product], wanted: set[str]
 
 
 def _require_modelled(step: Step) -> None:
-    """Raise BadInput for latent attention, chosen tokens, a cut context, packed heads and drafted tokens."""
+    """Raise BadInput for latent attention, linear mixers, chosen tokens, a cut context, packed heads and drafted tokens."""
     decoder, way = step.array, step.way
     for what, off in (
         ("latent attention (latent_dim)", np.equal(decoder.latent_dim, 0)),
+        (f"a mixer that is {decoder.mixer}", decoder.mixer == "attention"),
+        ("keys and values of other widths, or of another block", decoder.value_dim is None and not decoder.kv_shared),
         ("a choice of tokens (top_tokens)", np.isinf(np.asarray(decoder.top_tokens, dtype=float))),
         ("a context cut into parts (splits)", np.equal(way.splits, 1)),
         ("heads packed as rows (pack_heads)", np.logical_not(way.pack_heads)),

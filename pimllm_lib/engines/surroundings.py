@@ -28,20 +28,27 @@ def surrounding_entries(system: System, step: Step, on_array: Sequence[Product],
     """Yield what surrounds the engines, as far as the conventions count it. Raises BadInput for a part that is missing."""
     counting = step.counting
     require_parts(system, counting)
-    if "area_m2" in wanted:
+    if "area_m2" in wanted and step.first:
         yield from digital_area(system)
     if counting.memory:
         yield from sram_entries(system, on_array)
         yield from staging_entries(system, step)
-        weights = _fetched_bytes(system, on_array)
+        whole = step.whole or step
+        weights = _fetched_bytes(system, on_array if whole is step else _on_array(system, whole))
         yield from dram_entries(system, on_array, step.products(), fetched=weights > 0)
-        yield from capacity_entries(system, weights, step.cache_words())
+        yield from _kept(system, step)
+        if step.first:
+            yield from capacity_entries(system, weights, whole.cache_words())
     if counting.nonlinear:
         yield from nonlinear_entries(system, step.elementwise())
     if counting.transfers:
         yield from bus_entries(system, step.products())
-    if counting.static_power:
+    if counting.static_power and step.first:
         yield from standing_entries(system)
+
+
+def _on_array(system: System, step: Step) -> list[Product]:
+    return [product for product in step.products() if system.engine(product.op) == "array"]
 
 
 def require_parts(system: System, counting: Any) -> None:
@@ -73,13 +80,18 @@ def require_areas(system: Any) -> None:
             )
 
 
+def weight_bits(storage: Storage, product: Product) -> Value:
+    """Return the bits of a stored number of a product's k x n operand, its part of a scale included."""
+    return storage.operand_bits(product.kind, product.levels, product.scale_group)
+
+
 def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Said]:
     """Yield what the array's accesses to on-chip memory take."""
     storage = _there(system.storage)
     widths = {"input_bits": storage.act_bits, "sum_bits": storage.sum_bits}
     for laid in chain.from_iterable(laid_out(system.array, product) for product in products):
-        product, words, weight_bits = laid.product, laid.sram_words, storage.operand_bits(laid.product.kind)
-        bits = memory.sram_bits(words, product.m * product.n, weight_bits=weight_bits, **widths)
+        product, words, stored = laid.product, laid.sram_words, weight_bits(storage, laid.product)
+        bits = memory.sram_bits(words, product.m * product.n, weight_bits=stored, **widths)
         yield from _on_chip(system, product.op, product.calls * bits)
         if product.kind == "attention":
             yield from _converted(storage, product.op, words["weights"] * product.calls)
@@ -138,10 +150,22 @@ def dram_entries(
             yield from _converted(storage, product.op, product.m * product.n * product.calls)
 
 
+def _kept(system: System, step: Step) -> Iterator[Said]:
+    """Yield what else goes back to the cache: the state of a linear or recurrent mixer, and the keys of an index."""
+    storage, decoder, way = _there(system.storage), step.array, step.way
+    words = {"select": decoder.index_dim * step.tokens if np.any(decoder.index_heads) else 0}
+    if decoder.mixer in ("linear", "both"):
+        words["state"] = decoder.state_heads * decoder.state_dim * decoder.state_width + decoder.state_extra
+    for op, number in words.items():
+        if np.any(number):
+            size_bytes = number * way.batch * decoder.n_layers * storage.cached_bits / 8
+            yield from _moved(system, op, _cache_in(system), size_bytes)
+
+
 def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
     """Return the bytes of weights or cache, and of activations, that one op moves for one token."""
     array, sram, storage = system.array, _there(system.sram), _there(system.storage)
-    bits, act = storage.operand_bits(product.kind), storage.act_bits
+    bits, act = weight_bits(storage, product), storage.act_bits
     words = memory.dram_words(
         product.m, product.k, product.n, rows=array.rows, cols=array.cols, dataflow=array.dataflow,
         inputs_held=sram.inputs_bytes * 8 / act, weights_held=sram.weights_bytes * 8 / bits,
@@ -185,7 +209,7 @@ def _fetched_bytes(system: System, products: Sequence[Product]) -> Value:
     total: Any = 0.0
     for product in products:
         if product.kind != "attention":
-            total = total + product.k * product.n * product.matrices * storage.operand_bits(product.kind) / 8
+            total = total + product.k * product.n * product.matrices * weight_bits(storage, product) / 8
     return total * (total > sram.weights_bytes)
 
 
@@ -218,7 +242,7 @@ def _require_room(where: str, store: Dram | KvStore, what: str, size_bytes: Valu
 
 #: Function -> the one whose energy an element takes: a rescaled addition has the multiplication and wide addition of a norm,
 #: a comparison is a subtraction, and turning a pair of numbers multiplies and adds twice.
-_LIKE = {"reduction": "layernorm", "choice": "residual", "turn": "layernorm"}
+_LIKE = {"reduction": "layernorm", "choice": "residual", "turn": "layernorm", "decay": "layernorm"}
 
 
 def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[Said]:
@@ -236,7 +260,8 @@ def nonlinear_entries(system: System, work: Sequence[Elementwise]) -> Iterator[S
 
 #: Products with one input; the first of them on the crossbars brings it there.
 _SAME_INPUT = (
-    ("q", "k", "v"), ("k_up",), ("score",), ("av",), ("v_up",), ("x",), ("ff1", "gate"), ("ff2",), ("lm_head",),
+    ("q_down", "q", "k", "v", "mix_in"), ("k_up",), ("score",), ("av",), ("v_up",), ("x",), ("mix_out",),
+    ("ff1", "gate", "shared_ff1", "shared_gate"), ("ff2",), ("shared_ff2",), ("side",), ("lm_head",),
 )  # fmt: skip
 
 
@@ -250,6 +275,7 @@ def bus_entries(system: System, products: Sequence[Product]) -> Iterator[Said]:
     bus, storage = _there(system.bus), _there(system.storage)
     analog = [product.op for product in products if system.engine(product.op) != "array"]
     bringing = {next((op for op in ops if op in analog), None) for ops in _SAME_INPUT}
+    bringing |= {"q"} if "q_down" in analog else set()  # whose input is then another
     for product in products:
         held = system.in_memory and product.op in ("k", "v")  # and on to the crossbars that hold them
         if product.op in analog or held:

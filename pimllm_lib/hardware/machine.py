@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pimllm_lib.core.errors import BadInput, unknown
 from pimllm_lib.core.parts import declare, part, require
@@ -77,6 +78,13 @@ class System:
     def engine(self, op: str) -> str:
         """Return the engine a product goes to: its own, or that of its kind."""
         return self.routing.get(op, self.routing[PRODUCT_KINDS[op]])
+
+    def routed(self, few: Iterable[str], dense: Iterable[str]) -> System:
+        """Return the system for a model with a head of few bits among `few`, and projections of many, `dense`: each goes
+        where its bits go, unless routing names it.
+        """
+        own = {**dict.fromkeys(few, self.routing["projection"]), **dict.fromkeys(dense, self.routing["head"])}
+        return replace(self, routing=own | dict(self.routing)) if own else self
 
     @property
     def hybrid(self) -> bool:

@@ -87,6 +87,7 @@ class Storage:
     act_bits: Value = declare(POSITIVE, "bits of an activation")
     sum_bits: Value = declare(POSITIVE, "bits of a partial sum")
     head_bits: Value = declare(POSITIVE, "bits of a weight of the output head")
+    scale_bits: Value = declare(AT_LEAST_0, "bits of the scale of a group of weights", default=16)
     kv_group: Value = declare(
         _SCALES,
         "cached numbers that share a scale (infinite: no scales)",
@@ -104,9 +105,18 @@ class Storage:
         """The bits of a cached key or value, its part of a scale included."""
         return self.kv_bits + self.kv_scale_bits / self.kv_group
 
-    def operand_bits(self, kind: str) -> Value:
-        """Return the bits of a stored number of the operand that a kind of product works with: weight, key or value."""
-        return {"projection": self.weight_bits, "attention": self.cached_bits, "head": self.head_bits}[kind]
+    def operand_bits(self, kind: str, levels: Value = 3, scale_group: Value = np.inf) -> Value:
+        """Return the bits of a stored number of the operand that a kind of product works with: weight, key or value.
+
+        levels, scale_group: of a weight, see `workload.Decoder`; its part of a scale included. Weights of 8 bits and more
+        are taken to be stored as those of the output head.
+        """
+        if kind == "attention":
+            return self.cached_bits
+        if np.all(levels == (usual := 256 if kind == "head" else 3)) and np.all(np.isinf(scale_group)):
+            return self.head_bits if usual > 3 else self.weight_bits
+        few = np.where(np.equal(levels, 3), self.weight_bits, np.ceil(np.log2(levels)))
+        return np.where(np.asarray(levels) >= 256, self.head_bits, few) + self.scale_bits / scale_group
 
 
 @part

@@ -73,7 +73,8 @@ def shapes(frame: Frame, models: list[Decoder], counting: Conventions, *, decode
 
 def _stack(frame: Frame, models: list[Decoder]) -> Decoder:
     """Return models as one, each size along the model dimension. What a study used in their place is applied already."""
-    sizes = [f.name for f in fields(models[0]) if f.name not in ("name", "published")]
+    same = ("name", "published", "value_dim", "kv_shared", "mixer", "side", "once", "dense", "blocks")  # see `is_plain`
+    sizes = [f.name for f in fields(models[0]) if f.name not in same]
     along = {name: frame.concat("model", [_aligned(frame, m, name) for m in models]) for name in sizes}
     return replace(models[0], name="stack", published=PublishedShape(), **along)
 

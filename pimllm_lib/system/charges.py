@@ -22,6 +22,7 @@ from pimllm_lib.hardware import System
 from pimllm_lib.system import schedule
 from pimllm_lib.system.ledger import Ledger
 from pimllm_lib.system.standing import Standing
+from pimllm_lib.workload.decoder import few_and_dense
 from pimllm_lib.workload.step import Step, decoding_passes, tokens_of
 
 #: Op -> component -> seconds.
@@ -41,13 +42,16 @@ def tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str], 
         return _results(ledger, names, frame.zero)
     standing = Standing()
     for i, (once, times) in enumerate(decoding_passes(step, system.decoding) if decode else [(step, 1)]):
-        _charge(system, once, times, ledger, standing, first=i == 0)
+        for part in once.parts():
+            _charge(system.routed(*few_and_dense(part.array)), part, times, ledger, standing, first=i == 0)
     for name in _engines(system):
         if (late := BY_NAME[name].late) and "latency_s" in ledger.wanted:
-            for op, component, seconds in late(getattr(system, name), step, ledger.whole("latency_s")):
-                ledger.add("latency_s", op, component, seconds)
+            step_s = ledger.whole("latency_s")
+            for part in step.parts():
+                for op, component, seconds in late(getattr(system, name), part, step_s):
+                    ledger.add("latency_s", op, component, seconds)
     if static:
-        standing.charge(system, step, ledger)
+        standing.charge(system.routed(*few_and_dense(step.array)), step, ledger)
     pe_count = system.array.rows * system.array.cols * system.array.arrays + frame.zero
     return _results(ledger, names, pe_count, tokens_of(system.decoding) if decode else 1)
 
@@ -107,7 +111,7 @@ def _said(system: System, step: Step, wanted: set[str]) -> Iterator[Said]:
         return
     for said in every:
         if isinstance(said, Entry) and said.variable == "energy_j" and said.op in ATTENTION_OPS:
-            yield said._replace(value=said.value / step.array.n_layers)
+            yield said._replace(value=said.value / step.layers)
         else:
             yield said
 
@@ -169,7 +173,7 @@ def _taking_turns(waits: list[Wait], system: System, step: Step) -> Iterator[Wai
     for op, _, value in waits:
         if side := _side(system, op):
             sides[side] = sides[side] + value
-    share = schedule.hidden(sides, blocks=step.array.n_layers, pipelined=step.way.pipelined, batch=step.way.batch)
+    share = schedule.hidden(sides, blocks=step.layers, pipelined=step.way.pipelined, batch=step.way.batch)
     for op, component, value in waits:
         yield Wait(op, component, value * share.get(_side(system, op), 1.0))
 

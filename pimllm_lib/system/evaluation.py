@@ -19,6 +19,7 @@ from pimllm_lib.engines.surroundings import require_areas
 from pimllm_lib.system.arguments import contexts, listed, shapes, unique, wanted
 from pimllm_lib.system.charges import tables
 from pimllm_lib.system.ledger import split_labels
+from pimllm_lib.workload.decoder import is_plain
 from pimllm_lib.workload.step import Step
 
 PHASES = ("decode", "prefill")
@@ -64,13 +65,20 @@ def evaluate(
     context = frame.along("context_len", np.asarray(frame.labels["context_len"], dtype=float))
     names, tokens = wanted(variables), 1 if phase == "decode" else context
     decode = phase == "decode"
+    # models whose blocks have the same products are evaluated together, any others one by one
+    stacks = [models] if all(map(is_plain, models)) else [[one] for one in models]
     steps = [
-        Step(**shapes(frame, models, counting, decode=decode), context=context, tokens=tokens, counting=counting)
+        [Step(**shapes(frame, stack, counting, decode=decode), context=context, tokens=tokens, counting=counting)
+         for stack in stacks]
         for counting in presets
-    ]
+    ]  # fmt: skip
     for item in systems if "area_m2" in (variables or ()) else ():
         require_areas(item)
-    rows = [[tables(frame.align_part(s), step, frame, detail, names, decode=decode) for step in steps] for s in systems]
+    rows = []
+    for item in systems:
+        aligned = frame.align_part(item)
+        made = [[tables(aligned, step, frame, detail, names, decode=decode) for step in row] for row in steps]
+        rows.append([_along_models(frame, row) for row in made])
     joined = {
         name: frame.concat("system", [frame.concat("conventions", [t[name] for t in row]) for row in rows])
         for name in rows[0][0]
@@ -83,6 +91,16 @@ def evaluate(
     own = {name: value for item in given for name, value in departures(item).items()}
     ds.attrs |= {"user_values": json.dumps(own, sort_keys=True)} if own else {}
     return annotate(ds)
+
+
+def _along_models(frame: Frame, made: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return tables of several stacks of models as one; what is not extensive is the same in all."""
+    if len(made) == 1:
+        return made[0]
+    return {
+        name: frame.concat("model", [one[name] for one in made]) if VARIABLES[name].extensive else made[0][name]
+        for name in made[0]
+    }
 
 
 def _dataset(frame: Frame, joined: dict[str, Any], detail: str, single: bool) -> xr.Dataset:

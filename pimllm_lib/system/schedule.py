@@ -12,7 +12,8 @@ from pimllm_lib.engines.entries import slowest
 
 #: Products of a block in the order of their data; those of one stage need nothing of each other.
 STAGES: tuple[tuple[str, ...], ...] = (
-    ("q", "k", "v"), ("k_up",), ("select",), ("score",), ("av",), ("v_up",), ("x",), ("gate", "ff1"), ("ff2",), ("lm_head",),
+    ("q_down",), ("q", "k", "v", "mix_in"), ("k_up",), ("select",), ("score",), ("state",), ("av",), ("v_up",),
+    ("x", "mix_out"), ("gate", "ff1", "shared_gate", "shared_ff1"), ("ff2", "shared_ff2"), ("side",), ("lm_head",),
 )  # fmt: skip
 #: Engines on which the products of a stage run at the same time.
 PARALLEL_ENGINES = tuple(name for name, engine in BY_NAME.items() if engine.side_by_side)

@@ -10,7 +10,7 @@ from pimllm_lib.core.parts import Value, ceil_div, declare, part
 from pimllm_lib.core.rules import ANY
 from pimllm_lib.core.schema import PRODUCT_KINDS
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
-from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.decoder import FEW, Decoder, kinds
 
 
 @part
@@ -37,6 +37,8 @@ class Product:
         default=0,
     )
     cut: Value = declare(ANY, "how many of the `count` are parts of one context", default=1)
+    levels: Value = declare(ANY, "values of a weight of the k x n operand", default=3)
+    scale_group: Value = declare(ANY, "of the k, how many in a row have weights that share a scale", default=np.inf)
     shares: tuple[Product, ...] = declare(
         ANY, "products of whole sizes that it is made of, larger first; none where its own are whole", default=()
     )
@@ -96,24 +98,73 @@ def products(
     experts_per_token, below 1 % in the catalog. Source: Vaswani et al. (2017) for the products; the grouping of Q, K,
     V, X, FF1, FF2 follows PIM-LLM (2025).
     """
-    d, ff, heads, hd = decoder.d_model, decoder.d_ff, decoder.n_heads, decoder.head_dim
     vectors = together(tokens, way)
-    latent = np.any(np.asarray(decoder.latent_dim))
-    table = [*(_latent_projections(decoder) if latent else _projections(decoder)), ("x", heads * hd, d, 1)]
+    every = [p for kind in kinds(decoder) for p in block_products(kind, context_len, tokens, way=way)]
+    return [*every, *outer_products(decoder, vectors, outputs)]
+
+
+def block_products(decoder: Decoder, context_len: Value, tokens: Value, *, way: Decoding) -> list[Product]:
+    """Return the products of blocks that are alike."""
+    d, ff, layers = decoder.d_model, decoder.d_ff, decoder.n_layers
+    vectors, heads, table = together(tokens, way), decoder.n_heads, []
+    attends = decoder.mixer in ("attention", "both")
+    if attends:
+        latent = np.any(np.asarray(decoder.latent_dim))
+        table += _latent_projections(decoder) if latent else _projections(decoder)
+        table.append(("x", heads * decoder.values, d, 1))
+    if decoder.mixer in ("linear", "both"):
+        table[-1:-1] = [("mix_in", d, decoder.mix_in, 1)]
+        table.append(("mix_out", decoder.mix_out, d, 1))
     heads_apart = {"experts": heads, "active": heads}  # matrices of their own, side by side
-    layers = decoder.n_layers
     blocks = [
         Product(op=op, m=vectors, k=k, n=n, count=count, blocks=layers, **heads_apart if op in ("k_up", "v_up") else {})
         for op, k, n, count in table
     ]
-    blocks[-1:-1] = _attention(decoder, context_len, tokens, way)  # data reaches the output projection last
-    active, each, spread = routed(decoder, vectors)
-    for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1)):
-        ffn = Product(op=op, m=each, k=k, n=n, count=count, blocks=layers, experts=decoder.n_experts, active=active)
-        blocks.append(replace(ffn, shares=tuple(replace(ffn, m=m, active=number) for m, number in spread)))
+    last = next((i for i, p in enumerate(blocks) if p.op in ("x", "mix_out")), len(blocks))
+    # data reaches the output projection last
+    blocks[last:last] = [*(_attention(decoder, context_len, tokens, way) if attends else ()), *_kept(decoder, vectors)]
+    if np.any(ff):
+        active, each, spread = routed(decoder, vectors)
+        for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1)):
+            ffn = Product(op=op, m=each, k=k, n=n, count=count, blocks=layers, experts=decoder.n_experts, active=active)
+            blocks.append(replace(ffn, shares=tuple(replace(ffn, m=m, active=number) for m, number in spread)))
+    if np.any(shared := decoder.shared_ff):
+        for op, k, n, count in (("gate", d, shared, decoder.gated), ("ff1", d, shared, 1), ("ff2", shared, d, 1)):
+            blocks.append(Product(op=f"shared_{op}", m=vectors, k=k, n=n, count=count, blocks=layers))
+    blocks += [Product(op="side", m=vectors, k=k, n=n, count=1, blocks=layers) for k, n in decoder.side]
+    return [_weighted(product, decoder) for product in blocks]
+
+
+def outer_products(decoder: Decoder, vectors: Value, outputs: Value) -> list[Product]:
+    """Return the products outside of the blocks: projections between widths, and the output head."""
+    beside = [Product(op="side", m=vectors, k=k, n=n, count=1, blocks=1) for k, n in decoder.once]
     width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
-    head = Product(op="lm_head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1)
-    return [*blocks, head]
+    group = np.inf if np.all(decoder.head_levels > FEW) else decoder.scale_group
+    head = Product(
+        op="lm_head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1, levels=decoder.head_levels,
+        scale_group=group,
+    )  # fmt: skip
+    return [*(_weighted(product, decoder) for product in beside), head]
+
+
+def _weighted(product: Product, decoder: Decoder) -> Product:
+    """Return a product with the levels and scales of its weights: of 8 bits where they are dense."""
+    if product.kind != "projection":
+        return product
+    dense = product.op in decoder.dense
+    levels, group = (256, np.inf) if dense else (decoder.levels, decoder.scale_group)
+    shares = tuple(replace(share, levels=levels, scale_group=group) for share in product.shares)
+    return replace(product, levels=levels, scale_group=group, shares=shares)
+
+
+def _kept(decoder: Decoder, vectors: Value) -> list[Product]:
+    """Return the products with the state that a linear or recurrent mixer keeps: what the key takes out of it, and what
+    the query does, on one operand. A prompt is read as if all its tokens met one state.
+    """
+    if decoder.mixer not in ("linear", "both") or not np.any(decoder.state_heads):
+        return []
+    sizes = {"k": decoder.state_dim, "n": decoder.state_width, "count": 2 * decoder.state_heads, "shared": 2}
+    return [Product(op="state", m=vectors, blocks=decoder.n_layers, **sizes)]
 
 
 def together(tokens: Value, way: Decoding) -> Value:
@@ -125,8 +176,16 @@ def together(tokens: Value, way: Decoding) -> Value:
 
 def _projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value]]:
     """Return (op, k, n, count) of what precedes attention over keys and values."""
-    d, kv = decoder.d_model, decoder.n_kv_heads * decoder.head_dim
-    return [("q", d, decoder.n_heads * decoder.head_dim, 1), ("k", d, kv, 1), ("v", d, kv, 1)]
+    d, kv_heads = decoder.d_model, decoder.n_kv_heads
+    keys = [] if decoder.kv_shared else [("k", d, kv_heads * decoder.head_dim, 1), ("v", d, kv_heads * decoder.values, 1)]
+    return [*_queries(decoder, decoder.n_heads * decoder.head_dim), *keys]
+
+
+def _queries(decoder: Decoder, outputs: Value) -> list[tuple[str, Value, Value, Value]]:
+    """Return the projection of queries, through a space of few dimensions where there is one."""
+    if not np.any(low := decoder.q_rank):
+        return [("q", decoder.d_model, outputs, 1)]
+    return [("q_down", decoder.d_model, low, 1), ("q", low, outputs, 1)]
 
 
 def _latent_projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value]]:
@@ -134,17 +193,17 @@ def _latent_projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value
     latents and the weighted latent out of it, so that keys and values are never made.
 
     Source: DeepSeek-V2 (2024), with the two up-projections absorbed into query and output, which stay products of their
-    own. Neglected: the low rank of its query projection.
+    own.
     """
     d, hd, heads, there = decoder.d_model, decoder.head_dim, decoder.n_heads, (decoder.latent_dim > 0) * 1
-    kv, latent, rope = decoder.n_kv_heads * hd, decoder.latent_dim, decoder.rope_dim
+    kv, latent, rope, value = decoder.n_kv_heads, decoder.latent_dim, decoder.rope_dim, decoder.values
     wide = np.maximum(latent, 1)  # no matrix has a side of 0, absent ones have a count of 0
     return [
-        ("q", d, heads * (hd + rope), 1),
-        ("k", d, np.where(latent > 0, latent + rope, kv), 1),
-        ("v", d, kv, 1 - there),
+        *_queries(decoder, heads * (hd + rope)),
+        ("k", d, np.where(latent > 0, latent + rope, kv * hd), 1),
+        ("v", d, kv * value, 1 - there),
         ("k_up", hd, wide, there),
-        ("v_up", wide, hd, there),
+        ("v_up", wide, value, there),
     ]
 
 
@@ -154,23 +213,50 @@ def cached(decoder: Decoder) -> tuple[Value, Value, Value]:
     With latent attention there is one head, whose values are the latent part of its keys: they are stored once.
     """
     if not np.any(np.asarray(decoder.latent_dim)):
-        return decoder.n_kv_heads, decoder.head_dim, decoder.head_dim
+        return decoder.n_kv_heads, decoder.head_dim, decoder.values
     there = decoder.latent_dim > 0
     key = np.where(there, decoder.latent_dim + decoder.rope_dim, decoder.head_dim)
-    return np.where(there, 1, decoder.n_kv_heads), key, np.where(there, decoder.latent_dim, decoder.head_dim)
+    return np.where(there, 1, decoder.n_kv_heads), key, np.where(there, decoder.latent_dim, decoder.values)
 
 
 def token_words(decoder: Decoder) -> Value:
     """Return the numbers that a token leaves in the caches of all blocks."""
+    return sum(_block_words(kind) * kind.n_layers for kind in kinds(decoder))
+
+
+def _block_words(decoder: Decoder) -> Value:
+    if decoder.kv_shared or decoder.mixer not in ("attention", "both"):
+        return 0
     heads, key, value = cached(decoder)
-    return heads * (key + np.where(decoder.latent_dim > 0, 0, value)) * decoder.n_layers
+    return heads * (key + np.where(decoder.latent_dim > 0, 0, value)) + decoder.index_dim * (decoder.index_heads > 0)
+
+
+def state_words(decoder: Decoder) -> Value:
+    """Return the numbers that the blocks keep of all tokens together, however many these are."""
+    return sum(
+        (kind.state_heads * kind.state_dim * kind.state_width + kind.state_extra) * kind.n_layers
+        for kind in kinds(decoder) if kind.mixer in ("linear", "both")
+    )  # fmt: skip
 
 
 def cache_words(decoder: Decoder, context_len: Value, way: Decoding = ONE_BY_ONE) -> Value:
-    """Return the numbers in the key-value caches of all blocks and sequences, bounds of pages included."""
-    (heads, key, _), span = cached(decoder), attended(decoder, context_len)
-    bounds = 2 * ceil_div(span, decoder.page) * key * heads * decoder.n_layers * np.isfinite(decoder.top_tokens)
-    return (span * token_words(decoder) + bounds) * way.batch
+    """Return the numbers in the key-value caches and states of all blocks and sequences, bounds of pages included."""
+    return (reached_words(decoder, context_len) + state_words(decoder)) * way.batch
+
+
+def reached_words(decoder: Decoder, context_len: Value) -> Value:
+    """Return the numbers in the caches of all blocks that a step can reach, bounds of pages included."""
+    total: Value = 0
+    for kind in kinds(decoder):
+        (heads, key, _), span = cached(kind), attended(kind, context_len)
+        bounds = 2 * ceil_div(span, kind.page) * key * heads * kind.n_layers * _paged(kind)
+        total = total + (span * token_words(kind) + bounds)
+    return total
+
+
+def _paged(decoder: Decoder) -> Value:
+    """Return whether tokens are chosen by the bounds of pages."""
+    return np.isfinite(decoder.top_tokens) * np.equal(decoder.index_heads, 0)
 
 
 def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decoding) -> list[Product]:
@@ -184,10 +270,13 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
     chosen = np.minimum(span, decoder.top_tokens) if np.any(np.isfinite(decoder.top_tokens)) else span
     sequences, shared, m, table = kv_heads * group * way.batch, group, rows, []
     if chosen is not span:
-        # bounds are the least and the greatest of each number of a page's keys: two products a page
-        picks, bounds = chosen < span, 2 * ceil_div(span, decoder.page)
-        count, layers = sequences * picks, decoder.n_layers
-        table.append(Product(op="select", m=rows, k=key, n=bounds, count=count, blocks=layers, shared=group))
+        picks, layers = chosen < span, decoder.n_layers
+        if np.any(index := decoder.index_heads):
+            sizes = {"k": decoder.index_dim, "n": span, "count": index * way.batch * picks, "shared": index}
+        else:  # bounds are the least and the greatest of each number of a page's keys: two products a page
+            bounds = 2 * ceil_div(span, decoder.page)
+            sizes = {"k": key, "n": bounds, "count": sequences * picks, "shared": group}
+        table.append(Product(op="select", m=rows, blocks=layers, **sizes))
         # heads and tokens that choose for themselves read other keys: they share none, and are rows of products of their own
         each = 1 + picks * (tokens - 1)
         m, sequences, shared = rows / each, sequences * each, shared + picks * (1 - shared)
@@ -222,7 +311,11 @@ def dealt(total: Value, over: Value) -> list[tuple[Value, Value]]:
 
 
 def attended(decoder: Decoder, context_len: Value) -> Value:
-    """Return how many tokens attention reaches: all of the context, or the window's and the sinks before it."""
+    """Return how many tokens attention reaches: all of the context, those of the last chunk, or the window's and the
+    sinks before it.
+    """
+    if np.any(np.isfinite(decoder.chunk)):
+        context_len = context_len - np.floor((context_len - 1) / decoder.chunk) * decoder.chunk
     if not np.any(np.isfinite(decoder.window)):  # keeps the context as narrow as it came
         return context_len
     return np.minimum(context_len, decoder.window + decoder.sinks)
@@ -249,25 +342,33 @@ def elementwise(
     """Return the nonlinear work of one step. A plain FFN has GELU, a gated one SiLU; models with ReLU are charged GELU.
 
     The results of active experts are added to the residual stream one by one. Partial results of a context that is cut
-    are scaled and added ("reduction"), pages are compared to choose among them ("choice"), and the keys of sinks are
-    turned to where they stand relative to the window ("turn"). Neglected: the weights of experts, which the router
+    are scaled and added ("reduction"), pages are compared to choose among them ("choice"), the keys of sinks are
+    turned to where they stand relative to the window ("turn"), and a state fades and takes in the new token ("decay").
+    Neglected: the weights of experts, which the router
     gives, and its softmax over the experts.
     """
-    d, q = decoder.d_model, decoder.n_heads * decoder.head_dim
+    return [item for kind in kinds(decoder) for item in _block_elements(kind, context_len, tokens, way)]
+
+
+def _block_elements(decoder: Decoder, context_len: Value, tokens: Value, way: Decoding) -> list[Elementwise]:
+    d, q = decoder.d_model, decoder.n_heads * decoder.values
     kv, gated = decoder.n_kv_heads * decoder.head_dim, decoder.gated * 1.0
     layernorm = (decoder.norm == "layernorm") * 1.0
-    ff = decoder.d_ff * decoder.experts_per_token
-    extra = decoder.sub_norms * (q + ff) + decoder.qk_norm * (q + kv)
+    ff = decoder.d_ff * decoder.experts_per_token + decoder.shared_ff
+    attends, keeps = decoder.mixer in ("attention", "both"), decoder.mixer in ("linear", "both")
+    extra = decoder.sub_norms * (q + ff) + decoder.qk_norm * (decoder.n_heads * decoder.head_dim + kv) * attends
     span = attended(decoder, context_len)
     chosen = np.minimum(span, decoder.top_tokens)
+    added = (decoder.mixer != "none") + decoder.experts_per_token * (decoder.d_ff > 0) + (decoder.shared_ff > 0) * 1
     table = [
-        ("softmax", "softmax", decoder.n_heads * chosen),
-        ("norm", "layernorm", 2 * d * layernorm),
-        ("norm", "rmsnorm", 2 * d * (1 - layernorm) + extra),
+        *([("softmax", "softmax", decoder.n_heads * chosen)] if attends else ()),
+        ("norm", "layernorm", decoder.norms * d * layernorm),
+        ("norm", "rmsnorm", decoder.norms * d * (1 - layernorm) + extra),
         ("activation", "gelu", ff * (1 - gated)),
-        ("activation", "silu", ff * gated),
-        ("residual", "residual", (1 + decoder.experts_per_token) * d),
-        *_of_remedies(decoder, span, chosen, way),
+        ("activation", "silu", ff * gated + (decoder.mix_out if keeps else 0)),
+        ("residual", "residual", added * d),
+        *([("state", "decay", decoder.state_heads * decoder.state_dim * decoder.state_width)] if keeps else ()),
+        *(_of_remedies(decoder, span, chosen, way) if attends else ()),
     ]
     vectors = together(tokens, way)
     work = [(op, function, vectors * elements) for op, function, elements in table]
@@ -284,5 +385,8 @@ def _of_remedies(decoder: Decoder, span: Value, chosen: Value, way: Decoding) ->
         parts = cut(chosen, way)
         table.append(("av", "reduction", decoder.n_heads * value * parts * (parts > 1)))
     if chosen is not span and np.any(np.isfinite(decoder.top_tokens)):
-        table.append(("select", "choice", decoder.n_heads * ceil_div(span, decoder.page) * (chosen < span)))
+        compared = decoder.n_heads * ceil_div(span, decoder.page)
+        if np.any(decoder.index_heads):
+            compared = decoder.index_heads * span  # weighed, added up, and compared
+        table.append(("select", "choice", compared * (chosen < span)))
     return table
