@@ -30,9 +30,22 @@ NUDGE = 16
 
 
 def exact(_: str, matrix: Matrix) -> Product:
-    """Return the exact product: whole activations times ternary weights, as float32 holds them."""
-    weights = matrix.values.astype(np.float32)
-    return lambda x, first: np.asarray(x @ weights)
+    """Return the exact product: whole activations times ternary weights, as float32 holds them.
+
+    Where groups of inputs have scales, their products are scaled, and added in the order of the groups.
+    """
+    weights, scales = matrix.values.astype(np.float32), np.asarray(matrix.scale)
+    if scales.ndim == 0:
+        return lambda x, first: np.asarray(x @ weights)
+    parts = weights.reshape(len(scales), -1, weights.shape[1])
+
+    def product(x: np.ndarray, first: int) -> np.ndarray:
+        out = np.zeros((len(x), weights.shape[1]), dtype=np.float32)
+        for number, part in enumerate(parts):
+            out += scales[number] * (x[:, number * len(part) : (number + 1) * len(part)] @ part)
+        return out
+
+    return product
 
 
 def zeroed(_: str, matrix: Matrix) -> Product:
@@ -182,7 +195,8 @@ class _Layer:
         whole, scale = quantised(flat, self.checkpoint.act_bits)
         found = [self.products[kind](whole, first) for kind in kinds]
         for kind, out in zip(kinds, found, strict=True):
-            out *= np.float32(self.block.matrices[kind].scale) / scale
+            own = self.block.matrices[kind].scale
+            out *= (np.float32(own) if np.ndim(own) == 0 else np.float32(1)) / scale
         return [out.reshape(*x.shape[:-1], -1) for out in found]
 
 
