@@ -24,7 +24,7 @@ from pimllm_lib.core.errors import BadInput, clip
 HEAD_PART = 1 << 25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint(Settings):
     """A checkpoint on disk: shape and settings in memory, tensors read when asked for, at each call.
 
@@ -53,9 +53,7 @@ class Checkpoint(Settings):
         if not 0 <= index < self.decoder.n_layers:
             raise BadInput(f"block {clip(index)} of {self.name}; wanted 0 to {self.decoder.n_layers - 1}")
         matrices = {key: self.source.matrix(layout.projection(index, key)) for key in layout.PROJECTIONS}
-        norms = {
-            key: self.source.floats(layout.norm(index, key, self.storage)) for key in layout.widths(self.decoder)
-        }
+        norms = {key: self.source.floats(layout.norm(index, key, self.storage)) for key in layout.widths(self.decoder)}
         return Block(matrices, norms)
 
     def final_norm(self) -> np.ndarray:
@@ -79,6 +77,14 @@ class Checkpoint(Settings):
         one, other = (self.source.floats(name, rows) for name in (layout.EMBEDDING, layout.HEAD))
         if not np.array_equal(one, other):
             raise BadInput(f"{self.name} ties its head to the embedding, and {layout.HEAD} differs; wanted them equal")
+
+
+def require_ternary(checkpoint: Checkpoint) -> None:
+    """Raise BadInput for a checkpoint in full precision."""
+    if not checkpoint.ternary:
+        what = f"{checkpoint.name} has weights in full precision; wanted ternary ones, as crossbars hold"
+        mark = '{"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online"}'
+        raise BadInput(f"{what}; masters of BitNet are marked by quantization_config {mark}")
 
 
 def read(folder: Path) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Few-bit weights as bytes: four to a byte as BitNet checkpoints hold them, codes in words as MLX does; and rounding to them."""
+"""Few-bit weights: rounding to them, four to a byte as BitNet checkpoints hold them, and in words as MLX does."""
 
 from __future__ import annotations
 

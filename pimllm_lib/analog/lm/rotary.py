@@ -55,15 +55,20 @@ def from_config(config: Mapping[str, Any], where: str, head_dim: int) -> Rotary:
         given = config.get(key) or {}
         require(isinstance(given, dict), f"{where}: {key}", given, "a table")
         if table and given and table != given:
-            raise BadInput(f"{where}: rope_parameters is {clip(given)} and rope_scaling {clip(table)}; wanted one of them")
+            raise BadInput(
+                f"{where}: rope_parameters is {clip(given)} and rope_scaling {clip(table)}; wanted one of them"
+            )
         table = given or table
-    bases = {float(_positive(where, "rope_theta", of["rope_theta"])) for of in (config, table) if of.get("rope_theta")}
-    require(len(bases) < 2, f"{where}: rope_theta", sorted(bases), "one value")
-    theta = bases.pop() if bases else float(_positive(where, "rope_theta", config.get("rope_theta")))
+    given = [of.get("rope_theta") for of in (config, table) if of.get("rope_theta") is not None] or [None]
+    bases = [float(_positive(where, "rope_theta", base)) for base in dict.fromkeys(given)]
+    require(len(bases) < 2, f"{where}: rope_theta", bases, "one value")
+    theta = bases[0]
     kind = table.get("rope_type", table.get("type", "default"))
     if not isinstance(kind, str) or kind not in ("default", *KINDS):
         raise BadInput(f"{where}: {unknown('rope_type', kind, ('default', *KINDS))}")
-    require(table.get("partial_rotary_factor", 1) == 1, f"{where}: partial_rotary_factor", table, "1: all coordinates turn")
+    require(
+        table.get("partial_rotary_factor", 1) == 1, f"{where}: partial_rotary_factor", table, "1: all coordinates turn"
+    )
     rotary = Rotary(theta, kind, _numbers(config, table, kind, where, head_dim))
     try:
         sound = bool(np.isfinite(rotation(rotary, 2, head_dim)).all())
@@ -93,13 +98,20 @@ def _numbers(
     for key in must:
         require(key in found, f"{where}: {key} of {kind} positions", None, "a positive number")
     for key, value in found.items():
-        if key in ("short_factor", "long_factor"):
-            fits = isinstance(value, list) and len(value) == head_dim // 2
-            require(fits, f"{where}: {key}", value, f"{head_dim // 2} numbers, one a pair")
-        for number in value if isinstance(value, list) else [value]:
-            if key != "truncate":
-                _positive(where, key, number)
+        _require_fit(where, key, value, head_dim)
     return found
+
+
+def _require_fit(where: str, key: str, value: Any, head_dim: int) -> None:
+    if key == "truncate":
+        require(isinstance(value, bool), f"{where}: truncate", value, "true or false")
+    elif key in ("short_factor", "long_factor"):
+        fits = isinstance(value, list) and len(value) == head_dim // 2
+        require(fits, f"{where}: {key}", value, f"{head_dim // 2} numbers, one a pair")
+        for number in value:
+            _positive(where, key, number)
+    else:
+        _positive(where, key, value)
 
 
 def _positive(where: str, key: str, value: Any) -> Any:

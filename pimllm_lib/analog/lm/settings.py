@@ -41,7 +41,7 @@ ONLY_KEYS = {"mlp_bias": (None, False), "partial_rotary_factor": (None, 1)}
 MLX_BITS = (1, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a configuration says of a model and of how its projections are stored.
 
@@ -73,7 +73,8 @@ def settings(path: Path) -> Settings:
     require(activation in ACTIVATIONS, f"{where}: hidden_act", activation, f"one of {', '.join(ACTIVATIONS)}")
     eps, positions = positive(where, "rms_norm_eps", config), rotary.from_config(config, where, int(decoder.head_dim))
     scales = _scales(where, config, decoder) if family == "minicpm" else {}
-    return Settings(decoder, positions, eps, str(activation), _storage(where, config, decoder), **scales)
+    storage = _storage(where, config, decoder)
+    return Settings(decoder=decoder, rotary=positions, eps=eps, activation=str(activation), storage=storage, **scales)
 
 
 def require_modelled(decoder: Decoder, where: str) -> None:
@@ -81,7 +82,9 @@ def require_modelled(decoder: Decoder, where: str) -> None:
     plain = {item.name: item.default for item in fields(Decoder) if item.default is not MISSING} | {"gated": True}
     for key, only in plain.items():
         got = getattr(decoder, key)
-        require(key in FREE or got == only, f"{where}: {key} of {decoder.name}", got, f"{only}: others are not modelled")
+        require(
+            key in FREE or got == only, f"{where}: {key} of {decoder.name}", got, f"{only}: others are not modelled"
+        )
     size = decoder.head_dim
     require(size % 2 == 0, f"{where}: head_dim of {decoder.name}", size, "an even one, to rotate pairs")
 
@@ -146,6 +149,6 @@ def _mlx(where: str, table: Any) -> Storage:
 
 def positive(where: str, key: str, config: Mapping[str, Any]) -> float:
     """Return a number of a configuration. Raises BadInput unless it is positive and finite."""
-    value = config.get(key)
+    value: Any = config.get(key)
     require(is_number(value) and 0 < value < math.inf, f"{where}: {key}", value, "a positive number")
     return float(value)

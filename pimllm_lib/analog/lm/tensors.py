@@ -114,14 +114,14 @@ def read(tensor: Tensor, rows: Rows = None) -> np.ndarray:
     width = math.prod(shape[1:])
     if isinstance(rows, np.ndarray):
         which, places = np.unique(rows, return_inverse=True)
-        runs = [(int(row), 1) for row in which]
+        runs, places = [(int(row), 1) for row in which], places.reshape(rows.shape)
     else:
         first, last, _ = (rows or slice(None)).indices(shape[0] if shape else 1)
         runs, places = [(first, last - first)], None
     raw = _raw(tensor, kind, [(tensor.start + at * width * kind.itemsize, count * width) for at, count in runs])
     values = raw if tensor.dtype in BYTES + WORDS else _widened(tensor, raw)
     values = values.reshape(-1, *shape[1:]) if shape else values.reshape(shape)
-    return values if places is None else values[places.reshape(np.shape(rows))]
+    return values if places is None else values[places]
 
 
 def _raw(tensor: Tensor, kind: np.dtype[Any], parts: list[tuple[int, int]]) -> np.ndarray:
@@ -132,7 +132,7 @@ def _raw(tensor: Tensor, kind: np.dtype[Any], parts: list[tuple[int, int]]) -> n
         with tensor.path.open("rb") as file:
             for place, count in parts:
                 file.seek(place)
-                done += file.readinto(out[done : done + count].data) // kind.itemsize  # type: ignore[attr-defined]
+                done += file.readinto(out[done : done + count].data) // kind.itemsize
     except OSError as error:
         raise BadInput(f"{tensor.path} cannot be read: {error.strerror or error}") from None
     if done != out.size:

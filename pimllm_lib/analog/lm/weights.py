@@ -127,9 +127,11 @@ class Safetensors:
         words, scales, biases = (
             tensors.read(self.tensors[each], rows) for each in (name, beside(name, "scales"), beside(name, "biases"))
         )
-        require((scales != 0).all(), f"{self.tensors[name].path}: {beside(name, 'scales')}", 0.0, "a number other than 0")
-        flat = words.reshape(-1, words.shape[-1])
-        numbers = packing.dequantise(flat, *(a.reshape(len(flat), -1) for a in (scales, biases)), self.storage.bits)
+        require(
+            (scales != 0).all(), f"{self.tensors[name].path}: {beside(name, 'scales')}", 0.0, "a number other than 0"
+        )
+        flat, *affine = (a.reshape(-1, a.shape[-1]) for a in (words, scales, biases))
+        numbers = packing.dequantise(flat, affine[0], affine[1], self.storage.bits)
         return numbers.reshape(*words.shape[:-1], -1)
 
 

@@ -23,6 +23,11 @@ from pimllm_lib.workload.decoder import Decoder
 
 #: Number types that `write` stores floats in.
 WRITTEN = {"float16": "F16", "float32": "F32"}
+#: Family and class of a decoder, by whether it has norms before output projections, and norms of queries and keys.
+FAMILIES = {
+    (True, False): ("bitnet", "BitNetForCausalLM"), (False, False): ("llama", "LlamaForCausalLM"),
+    (False, True): ("qwen3", "Qwen3ForCausalLM"),
+}  # fmt: skip
 
 
 def write(
@@ -45,6 +50,8 @@ def write(
     Raises BadInput for shapes that are not the decoder's, values float_dtype cannot hold, and ternary blocks among others.
     """
     require_modelled(decoder, str(folder))
+    both = bool(decoder.sub_norms and decoder.qk_norm)
+    require(not both, f"{decoder.name}: norms of queries and keys beside sub_norms", both, "one of the two kinds")
     floats = WRITTEN.get(np.dtype(float_dtype).name)
     if floats is None:
         raise BadInput(f"float_dtype is {clip(np.dtype(float_dtype).name)}; wanted one of {', '.join(WRITTEN)}")
@@ -132,7 +139,7 @@ def _put(
 
 def _config(decoder: Decoder, storage: Storage, *, theta: float, eps: float, dtype: str) -> dict[str, Any]:
     """Return the config.json of a model with squared ReLU."""
-    family, kind = ("bitnet", "BitNetForCausalLM") if decoder.sub_norms else ("llama", "LlamaForCausalLM")
+    family, kind = FAMILIES[bool(decoder.sub_norms), bool(decoder.qk_norm)]
     config: dict[str, Any] = {
         "_name_or_path": decoder.name, "architectures": [kind], "attention_bias": False, "bos_token_id": None,
         "dtype": dtype, "eos_token_id": None, "head_dim": int(decoder.head_dim), "hidden_act": "relu2",
