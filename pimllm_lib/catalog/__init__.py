@@ -96,7 +96,7 @@ systems: Registry[System] = Registry("system", "systems.toml", _system)
 
 
 def model(item: Decoder | str | Path) -> Decoder:
-    """Return a decoder: itself, by catalog name, or from a TOML file, a config.json or a folder that holds one."""
+    """Return a decoder: itself, by catalog name, a TOML file, a config.json, a folder that has one, or a GGUF file."""
     if isinstance(item, Decoder):
         return item
     return from_path(Path(item)) if _is_path("model", item, models) else models[str(item)]
@@ -178,4 +178,4 @@ def _is_path(what: str, item: object, names: Mapping[str, Any]) -> bool:
     if not isinstance(item, str | Path):
         raise BadInput(f"{what} is {clip(item)}; wanted a name, a path or an object")
     text = str(item)
-    return text not in names and (isinstance(item, Path) or text.endswith((".toml", ".json")) or "/" in text)
+    return text not in names and (isinstance(item, Path) or text.endswith((".toml", ".json", ".gguf")) or "/" in text)

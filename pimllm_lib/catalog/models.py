@@ -64,12 +64,16 @@ def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
 
 
 def from_path(path: Path) -> Decoder:
-    """Return the decoder in a TOML file, a config.json, or a folder that holds a config.json."""
+    """Return the decoder in a TOML file, a config.json, a folder that holds a config.json, or a GGUF file."""
     if os.path.isdir(path):  # unlike Path.is_dir, this takes any text for an answer
         path = path / "config.json"
     if path.suffix == ".toml":
         table = read_toml(path)
         return from_table(name_of(table, path), table, str(path))
+    if path.suffix == ".gguf":
+        from pimllm_lib.catalog.gguf_models import from_gguf  # which makes a configuration of it, and asks this module
+
+        return from_gguf(path)
     return from_config(path)
 
 
