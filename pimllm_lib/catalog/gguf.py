@@ -43,8 +43,8 @@ def _kinds(*rows: tuple[int, str, int, int, int, int]) -> dict[int, Kind]:
     return {number: Kind(name, *sizes) for number, name, *sizes in rows}
 
 
-#: Types that files store, by number, of ggml's ggml-common.h. 36 is of microsoft/BitNet, whose scale follows the weights; 142 and 143 are of
-#: PrismML-Eng/llama.cpp. Values of a codebook count as they are told apart, shifted ones too.
+#: Types that files store, by number, of ggml's ggml-common.h. 36 is of microsoft/BitNet, whose scale follows the weights;
+#: 142 and 143 are of PrismML-Eng/llama.cpp. Values of a codebook count as they are told apart, shifted ones too.
 KINDS = _kinds(
     (0, "F32", 1, 4, 0, 1), (1, "F16", 1, 2, 0, 1), (30, "BF16", 1, 2, 0, 1), (28, "F64", 1, 8, 0, 1),
     (24, "I8", 1, 1, 256, 1), (25, "I16", 1, 2, 1 << 16, 1), (26, "I32", 1, 4, 1 << 32, 1), (27, "I64", 1, 8, 1 << 64, 1),
@@ -194,21 +194,17 @@ def numbers(found: Header, key: str) -> list[float]:
 
 def _looked_at(path: Path, read: Callable[[bytes, int], T]) -> T:
     """Return what `read` makes of the first bytes of a file and its size, of more of them where they end too early."""
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            for most in (FIRST, LONGEST):
-                file.seek(0)
-                data = file.read(most)
-                try:
-                    return read(data, size)
-                except _Short:
-                    if len(data) < most:
-                        raise BadInput(f"{path} is cut short: its header ends beyond its {len(data)} bytes") from None
-    except (OSError, ValueError) as error:  # the latter for a name that no file can have
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    for most in (FIRST, LONGEST):
+        try:
+            with path.open("rb") as file:
+                data, size = file.read(most), path.stat().st_size
+        except (OSError, ValueError) as error:  # the latter for a name that no file can have
+            raise BadInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        try:
+            return read(data, size)
+        except _Short:
+            if len(data) < most:
+                raise BadInput(f"{path} is cut short: its header ends beyond its {len(data)} bytes") from None
     raise BadInput(f"{path} has a header of more than {LONGEST} bytes; wanted one of at most so many")
 
 
@@ -285,7 +281,7 @@ def _tensors(
         raise BadInput(f"{path}: general.alignment is {clip(alignment)}; wanted 1 to {MOST}")
     first = -(-end // alignment) * alignment
     places = sorted((first + offset, name, shape, number) for name, shape, number, offset in rows)
-    ends = [start for start, *_ in places[1:]] + [size]
+    ends = [*(start for start, *_ in places[1:]), *([size] if places else [])]
     two = _two_bits(places, ends, alignment)
     found: dict[str, Tensor] = {}
     for (start, name, shape, number), after in zip(places, ends, strict=True):
