@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,8 +22,10 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 #: Files that a checkpoint was kept in before, as Python objects.
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 #: The format's name of a number type -> how numpy reads its bytes. A bfloat16 is the upper half of a float32.
-STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1"}
-FLOATS, BYTES = ("F16", "BF16", "F32"), ("U8",)
+STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "U8": "u1", "U32": "<u4"}
+FLOATS, BYTES, WORDS = ("F16", "BF16", "F32"), ("U8",), ("U32",)
+#: Rows of a tensor: from one up to another, some by number, or all.
+Rows: TypeAlias = slice | np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,43 @@ def _places(index: Path) -> dict[str, str]:
     return places
 
 
-def read(tensor: Tensor) -> np.ndarray:
-    """Return a tensor: bytes as uint8, floats of any width as float32. Raises BadInput for NaN and infinity."""
-    count = math.prod(tensor.shape)
+def read(tensor: Tensor, rows: Rows = None) -> np.ndarray:
+    """Return a tensor, or rows of it: bytes and words as they are, floats of any width as float32.
+
+    rows: a slice without steps, or their numbers in any shape, which is then that of the first axes. Raises BadInput for NaN
+    and infinity among what is read.
+    """
+    shape, kind = tensor.shape, np.dtype(STORED[tensor.dtype])
+    width = math.prod(shape[1:])
+    if isinstance(rows, np.ndarray):
+        which, places = np.unique(rows, return_inverse=True)
+        runs, places = [(int(row), 1) for row in which], places.reshape(rows.shape)
+    else:
+        first, last, _ = (rows or slice(None)).indices(shape[0] if shape else 1)
+        runs, places = [(first, last - first)], None
+    raw = _raw(tensor, kind, [(tensor.start + at * width * kind.itemsize, count * width) for at, count in runs])
+    values = raw if tensor.dtype in BYTES + WORDS else _widened(tensor, raw)
+    values = values.reshape(-1, *shape[1:]) if shape else values.reshape(shape)
+    return values if places is None else values[places]
+
+
+def _raw(tensor: Tensor, kind: np.dtype[Any], parts: list[tuple[int, int]]) -> np.ndarray:
+    """Return numbers as they are stored, from places in the file and counts."""
+    out = np.empty(sum(count for _, count in parts), kind)
+    done = 0
     try:
-        raw = np.fromfile(tensor.path, STORED[tensor.dtype], count, offset=tensor.start)
+        with tensor.path.open("rb") as file:
+            for place, count in parts:
+                file.seek(place)
+                done += file.readinto(out[done : done + count].data) // kind.itemsize
     except OSError as error:
         raise BadInput(f"{tensor.path} cannot be read: {error.strerror or error}") from None
-    if raw.size != count:
+    if done != out.size:
         raise BadInput(f"{tensor.path} ends within {tensor.name}; wanted the file as it was when first opened")
-    if tensor.dtype == "U8":
-        return raw.reshape(tensor.shape)
+    return out
+
+
+def _widened(tensor: Tensor, raw: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # what is no number is refused below
         if tensor.dtype == "BF16":
             wide = raw.astype(np.uint32)
@@ -120,7 +148,7 @@ def read(tensor: Tensor) -> np.ndarray:
             raw = wide.view(np.float32)
         values = raw.astype(np.float32, copy=False)
         require_finite(values, f"{tensor.path}: {tensor.name}")
-    return values.reshape(tensor.shape)
+    return values
 
 
 def require_finite(values: np.ndarray, what: str) -> None:
