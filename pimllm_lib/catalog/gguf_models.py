@@ -130,10 +130,8 @@ def _plain(found: Header, key: str) -> Any:
 
 
 def _scaling(found: Header) -> dict[str, Any] | None:
-    """Return how rotary positions are scaled, as a configuration says it; factors of their own are a tensor."""
+    """Return how rotary positions are scaled, as a configuration says it; factors may be in a tensor, too."""
     kind = found.value("rope.scaling.type")
-    if "rope_freqs.weight" in found.tensors:
-        return {"rope_type": "factors"}
     if kind in (None, "none"):
         return None
     keys = {"factor": "rope.scaling.factor", "original_max_position_embeddings": "rope.scaling.original_context_length"}
