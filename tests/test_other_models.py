@@ -34,6 +34,17 @@ def mixture(n_experts=4, active=2, **more):
     return replace(SMALL, d_ff=1024, n_experts=n_experts, experts_per_token=active, **more)
 
 
+def test_a_model_of_several_kinds_of_blocks_goes_to_the_farthest_and_its_counterpart_has_none_of_it():
+    mixed = replace(SMALL, name="mixed", blocks=({"count": 1}, {"count": 1, "window": 64}))
+    groups = {name: [mixed] for name in ("as studied", compute.family(mixed))}
+    assert list(groups) == ["as studied", "window"]
+    without, _ = compute.counterparts(groups)["no window"]
+    plain, costs = replace(SMALL, name=without.name), {"context_len": 4096, "system": "pim-llm"}
+    assert pl.evaluate(model=without, **costs).energy_j.sum().item() == pytest.approx(
+        pl.evaluate(model=plain, **costs).energy_j.sum().item(), rel=1e-12
+    )
+
+
 def part_of(ds, variable, system):
     return (
         ds[variable].sel(system=system, component="crossbar", op=["gate", "ff1", "ff2"]).isel(context_len=0).squeeze()
