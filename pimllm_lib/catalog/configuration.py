@@ -20,13 +20,13 @@ _RENAMED = {
 
 
 @cache
-def classes() -> dict[str, dict[str, dict[str, Any]]]:
+def known() -> dict[str, dict[str, Any]]:
     """Return, of each family, the defaults of its configuration class and its other names of keys, as `transformers`
-    has them.
+    has them; of a composite one, the family of its text, and what it sets there.
     """
     text = files("pimllm_lib.catalog").joinpath("transformers.json").read_text(encoding="utf-8")
-    known: dict[str, dict[str, dict[str, Any]]] = json.loads(text)["families"]
-    return known
+    families: dict[str, dict[str, Any]] = json.loads(text)["families"]
+    return families
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,26 @@ class Config:
 
     def raw(self, key: str, default: Any = None) -> Any:
         """Return what stands there under any of the key's names; else the class's default, else the one given here."""
-        known = classes().get(self.family, {})
-        names = known.get("names", {})
+        same = self._names(key)
+        self.seen.update(same)
+        found = next((self.given[name] for name in same if name in self.given), self)
+        return self.default(key, default) if found is self else found
+
+    def default(self, key: str, default: Any = None) -> Any:
+        """Return the class's default, or the one given here where the class has no such key."""
+        table = known().get(self.family, {}).get("defaults", {})
+        return next((table[name] for name in self._names(key) if name in table), default)
+
+    def _names(self, key: str) -> tuple[str, ...]:
+        """Return the names of a key, the class's own first."""
+        names = known().get(self.family, {}).get("names", {})
         real = names.get(key, key)
-        self.seen.add(key)
-        same = (real, *(other for other, target in names.items() if target == real))
-        for table in (self.given, known.get("defaults", {})):
-            for name in same:
-                if name in table:
-                    return table[name]
-        return default
+        return (real, *(other for other, target in names.items() if target == real))
 
     def knows(self, key: str) -> bool:
         """Return whether the family's class has the key."""
-        known = classes().get(self.family, {})
-        return key in known.get("defaults", {}) or key in known.get("names", {})
+        table = known().get(self.family, {}).get("defaults", {})
+        return any(name in table for name in self._names(key))
 
     def n(self, key: str, default: int | None = None, least: int = 1) -> int:
         """Return a whole number; the default where there is none. Raises BadInput for anything else."""

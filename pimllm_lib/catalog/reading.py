@@ -7,8 +7,8 @@ from dataclasses import MISSING, replace
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from pimllm_lib.catalog import mixing
-from pimllm_lib.catalog.configuration import MOST_BLOCKS, Config
+from pimllm_lib.catalog import mixing, unread
+from pimllm_lib.catalog.configuration import MOST_BLOCKS, Config, known
 from pimllm_lib.catalog.families import FAMILIES, FULL, Entry
 from pimllm_lib.catalog.feedforward import feed_forward
 from pimllm_lib.core.errors import BadInput, clip
@@ -28,6 +28,33 @@ def entry(family: str) -> Entry:
     """Return the options of a family, with those that it takes over from another."""
     own = FAMILIES[family]
     return entry(own["like"]) | own if "like" in own else own
+
+
+def shape(config: dict[str, Any], path: str) -> Fields:
+    """Return the fields of the decoder that a configuration describes; of one with images or sound, those of its text.
+
+    Raises BadInput, in one line, for a family that is not read, with the reason and what to do.
+    """
+    family = "bitnet" if _is_bitnet(config) else config.get("model_type")
+    composite = known().get(family, {}) if isinstance(family, str) else {}
+    if text := composite.get("text"):
+        inner = config.get("text_config")
+        if inner is not None and not isinstance(inner, dict):
+            raise BadInput(f"{path}: text_config is {clip(inner)}; wanted a JSON object")
+        config = composite["set"] | ({"tie_word_embeddings": config["tie_word_embeddings"]} if "tie_word_embeddings" in config else {}) | (config if inner is None else inner)
+        family = (inner or {}).get("model_type", text)
+    unread.refuse(path, family, FAMILIES)
+    c = Config(path, str(family), config)
+    made = fields(c)
+    unread.require_read(c, made)
+    return made
+
+
+def _is_bitnet(config: dict[str, Any]) -> bool:
+    """Return whether it is BitNet, under whatever name: some checkpoints give the model type of the code they grew from."""
+    named = config.get("architectures")
+    named = [config.get("model_type"), *(named if isinstance(named, list) else [])]
+    return any("bitnet" in str(one).lower() for one in named)
 
 
 def fields(c: Config) -> Fields:

@@ -5,6 +5,7 @@ multiply-accumulates, the numbers that it keeps, and its parameters, or the erro
 configuration of every class that the library ships.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -158,7 +159,43 @@ def counted(config, device="meta"):
     return told
 
 
+def own_defaults(kind):
+    """Return a configuration class's defaults as they stand there, before the class fills them in."""
+    found = {}
+    for one in dataclasses.fields(kind):
+        value = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
+        found[one.name] = None if value is dataclasses.MISSING else value
+    return found
+
+
+def classes(keys):
+    """Return, of each family, the defaults of those keys and the other names of them; of a composite one, its text."""
+    table = {}
+    for name in [*FAMILIES, "emu3_text_model"]:
+        kind = transformers.CONFIG_MAPPING[name]
+        names = {alias: real for alias, real in (kind.attribute_map or {}).items() if {alias, real} & keys}
+        wanted = keys | set(names.values())
+        defaults = {
+            key: value for key, value in own_defaults(kind).items()
+            if key in wanted and (value is not None or key in ("layer_types", "mlp_layer_types"))
+        }  # fmt: skip
+        table[name] = {"defaults": defaults} | ({"names": names} if names else {})
+        if "text_config" in (kind.sub_configs or {}):
+            try:
+                text = kind().get_text_config(decoder=True)
+            except Exception:  # noqa: BLE001 one whose defaults make no configuration
+                continue
+            usual = type(text)().to_dict()
+            own = {key: value for key, value in text.to_dict().items() if key in wanted and value != usual.get(key)}
+            table[name] = {"text": text.model_type, "set": own}
+    return table
+
+
 def main():
+    if "--classes" in sys.argv:
+        keys = set(sys.argv[sys.argv.index("--classes") + 1 :])
+        print(json.dumps({"version": transformers.__version__, "families": classes(keys)}))
+        return
     device = "meta"
     if "--cpu" in sys.argv:
         device = "cpu"
