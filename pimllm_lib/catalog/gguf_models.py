@@ -23,6 +23,8 @@ _COMMON = {
     "head_dim": "attention.key_length", "max_position_embeddings": "context_length", "rope_theta": "rope.freq_base",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon", "sliding_window": "attention.sliding_window",
 }  # fmt: skip
+#: Sizes that a file must state: a configuration has those of its class where it leaves them out.
+_SIZES = ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads")
 _EXPERTS = {"num_experts_per_tok": "expert_used_count", "moe_intermediate_size": "expert_feed_forward_length"}
 _GPT2 = {
     "n_embd": "embedding_length", "n_layer": "block_count", "n_head": "attention.head_count",
@@ -104,10 +106,10 @@ def configuration(found: Header) -> dict[str, Any]:
     if family == "llama" and found.value("expert_count"):
         model_type, more = "mixtral", {"num_local_experts": "expert_count"} | _EXPERTS
     given = {theirs: _plain(found, ours) for theirs, ours in (_COMMON | more).items()}
-    config = {key: value for key, value in given.items() if value is not None}
+    config = {key: value for key, value in given.items() if value is not None or key in _SIZES}
     heads = config.get("num_attention_heads")
     if "head_dim" not in config and isinstance(heads, int) and heads:
-        config["head_dim"] = config.get("hidden_size", 0) // heads
+        config["head_dim"] = (config["hidden_size"] or 0) // heads
     table = _needed(found, EMBEDDING)
     return config | {
         "model_type": model_type, "hidden_act": activation, "vocab_size": table.shape[0], "rope_scaling": _scaling(found),
