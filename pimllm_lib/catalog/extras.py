@@ -91,18 +91,18 @@ def gemma4_extra(c: Config, f: Entry) -> int:
 
 
 def gemma3n_beside(c: Config, f: Entry) -> tuple[tuple[int, int], ...]:
-    d, rank, streams = c.n("hidden_size"), c.n("laurel_rank"), c.n("altup_num_inputs")
+    d, rank, streams = c.n("hidden_size"), c.n("laurel_rank"), c.n("altup_num_inputs", most=MOST_BLOCKS)
     return (*per_layer_input(c, f), (d, rank), (rank, d), (streams, streams), (streams, streams**2))
 
 
 def gemma3n_extra(c: Config, f: Entry) -> int:
     """Return gains, and the router of the streams."""
-    return (4 + c.n("altup_num_inputs")) * c.n("hidden_size") - f["head_dim"] * f.get("kv_shared", False)
+    return (4 + c.n("altup_num_inputs", most=MOST_BLOCKS)) * c.n("hidden_size") - f["head_dim"] * f.get("kv_shared", False)
 
 
 def gemma3n_whole(c: Config) -> Entry:
     d, shape = c.n("hidden_size"), per_layer_table(c)
-    return shape | {"once": (*shape.get("once", ()), *((d, d),) * (2 * (c.n("altup_num_inputs") - 1)))}
+    return shape | {"once": (*shape.get("once", ()), *((d, d),) * (2 * (c.n("altup_num_inputs", most=MOST_BLOCKS) - 1)))}
 
 
 def prediction_head(c: Config) -> Entry:

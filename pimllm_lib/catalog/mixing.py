@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from pimllm_lib.catalog.configuration import Config
+from pimllm_lib.catalog.configuration import MOST_BLOCKS, Config
 from pimllm_lib.core.errors import BadInput
 
 Fields = dict[str, Any]
@@ -88,8 +88,8 @@ def indexed(c: Config, options: Fields, kind: str) -> Fields:
     fields = latent(c, options, kind)
     d, heads, width = c.n("hidden_size"), c.n("index_n_heads"), c.n("index_head_dim")
     fields["top_tokens"] = c.n("index_topk")
-    if options.get("indexes", True) is not True:
-        return fields
+    if options.get("indexes", True) is not True:  # an index of no width costs nothing
+        return fields | {"index_heads": 1, "index_dim": 0}
     fields |= {"index_heads": heads, "index_dim": width}
     fields["side"] += ((fields["q_rank"] or d, heads * width), (d, width), (d, heads))
     fields["extra_weights"] += 2 * width
@@ -193,7 +193,7 @@ def mamba(c: Config, options: Fields, kind: str) -> Fields:
     d, state, taps = c.n("hidden_size"), c.n(name["state"]), c.n(name["kernel"])
     inner = int(c.number(name["expand"], 2) * d)
     rank = ceil(d / 16) if c.raw(name["rank"]) in (None, "auto") else c.n(name["rank"])
-    parts = c.n("n_mamba_heads") if options.get("parts") else 1
+    parts = c.n("n_mamba_heads", most=MOST_BLOCKS) if options.get("parts") else 1
     bias = inner * set_by(c, name["conv_bias"]) + inner + (2 * inner + d) * set_by(c, name["in_bias"])
     norms = (rank + 2 * state) * bool(options.get("inner_norms"))
     return {
@@ -206,7 +206,8 @@ def mamba(c: Config, options: Fields, kind: str) -> Fields:
 
 def gated_recurrence(c: Config, options: Fields, kind: str) -> Fields:
     """Griffin's recurrence (RecurrentGemma): a state for each channel, with gates of blocks of channels."""
-    d, wide, taps, blocks = c.n("hidden_size"), c.n("lru_width", c.n("hidden_size")), c.n("conv1d_width"), c.n("num_attention_heads")
+    d, taps, blocks = c.n("hidden_size"), c.n("conv1d_width"), c.n("num_attention_heads", most=MOST_BLOCKS)
+    wide = c.n("lru_width", d)
     part = wide // blocks
     return {
         "mixer": "linear", "mix_in": 2 * wide, "mix_out": wide, "state_extra": wide * taps,

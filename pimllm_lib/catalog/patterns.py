@@ -123,7 +123,7 @@ def local(c: Config, i: int, n: int) -> str:
     """GPT-Neo's kinds, listed with how often each list stands."""
     given = c.list("attention_types") or [[["global", "local"], 12]]
     try:
-        listed = (name for names, count in given for _ in range(count) for name in names)
+        listed = (name for names, count in given for _ in range(min(count, MOST_BLOCKS)) for name in names)
         return {"global": FULL, "local": SLIDING}[next(islice(listed, i, None))]
     except (TypeError, ValueError, KeyError, StopIteration):
         raise c.wrong("attention_types", f"[[kinds, times], ...] of {n} blocks, kinds global or local") from None
