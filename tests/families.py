@@ -48,7 +48,9 @@ def theirs(told):
     layers = told.get("layers", [])
     cache = Counter((words, window) for words, window, _ in layers if words)
     found = {name: told[name] for name in ("parameters", "projections", "head")}
-    return found | ({"cache": written(cache), "state": sum(state for *_, state in layers)} if layers else {"cache": "", "state": ""})
+    return found | (
+        {"cache": written(cache), "state": sum(state for *_, state in layers)} if layers else {"cache": "", "state": ""}
+    )
 
 
 def written(cache):

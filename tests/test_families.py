@@ -44,7 +44,10 @@ def test_every_family_that_is_read_was_compared_and_the_others_say_why():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"model_type": "gpt_neo", "attention_types": [[[], 10**12]]}, r"attention_types is .*; wanted \[\[kinds, times\], ...\]"),
+        (
+            {"model_type": "gpt_neo", "attention_types": [[[], 10**12]]},
+            r"attention_types is .*; wanted \[\[kinds, times\], ...\]",
+        ),
         ({"model_type": "zamba", "n_mamba_heads": 10**9}, r"n_mamba_heads is 1000000000; wanted .* at most 1000"),
         ({"model_type": "hrm_text", "L_cycles": 10**9}, r"wanted at most 1000 blocks, all turns counted"),
         ({"model_type": "nemotron_h", "hybrid_override_pattern": "M" * 2000}, r"wanted letters M, E, \* and -"),
@@ -52,7 +55,10 @@ def test_every_family_that_is_read_was_compared_and_the_others_say_why():
         ({"model_type": "lfm2_moe"}, r"layer_types is None; wanted a list of 32, conv or full_attention"),
         ({"model_type": "qwen3_moe", "num_experts_per_tok": 129}, r"is 129; wanted at most the 128 experts"),
         ({"model_type": "gemma3", "text_config": [1]}, r"text_config is \[1\]; wanted a JSON object"),
-        ({"model_type": "gemma3n_text", "intermediate_size": [64]}, r"intermediate_size is \[64\]; wanted a list of 35"),
+        (
+            {"model_type": "gemma3n_text", "intermediate_size": [64]},
+            r"intermediate_size is \[64\]; wanted a list of 35",
+        ),
         ({"model_type": "kimi_linear", "linear_attn_config": 3}, r"linear_attn_config is 3; wanted a JSON object"),
         ({"model_type": "bamba", "mamba_d_head": 3}, r"mamba_d_head is 3; wanted heads that share the 8192 channels"),
     ],
@@ -71,7 +77,9 @@ def test_text_of_a_composite_configuration_is_read():
 
 
 def test_experts_are_read_under_the_key_of_either_version_and_heads_are_as_wide_as_their_class_has_them():
-    old, new = ({"model_type": "qwen3_moe", key: 16, "hidden_size": 1024} for key in ("num_experts", "num_local_experts"))
+    old, new = (
+        {"model_type": "qwen3_moe", key: 16, "hidden_size": 1024} for key in ("num_experts", "num_local_experts")
+    )
     for config in (old, new):
         model = from_mapping(config, "x", "m")
         assert (model.n_experts, model.head_dim) == (16, 1024 // 32)
@@ -93,7 +101,9 @@ def test_the_archived_table_is_what_the_library_says():
     told = asked(lines=[families.configuration(row) for row in ROWS])
     for row, one in zip(ROWS, told, strict=True):
         said = families.theirs(one)
-        assert {name: str(value) for name, value in said.items()} == {name: str(getattr(row, name)) for name in said}, row.family
+        assert {name: str(value) for name, value in said.items()} == {name: str(getattr(row, name)) for name in said}, (
+            row.family
+        )
 
 
 @pytest.mark.torch

@@ -87,7 +87,7 @@ class Config:
             raise self.wrong(key, "a number above 0")
         return value
 
-    def list(self, key: str, count: int | None = None) -> list[Any] | None:
+    def items(self, key: str, count: int | None = None) -> list[Any] | None:
         """Return a list, of so many items where that is known; None where there is none."""
         value = self.raw(key)
         if value is None:
@@ -98,7 +98,7 @@ class Config:
 
     def kinds(self, key: str, count: int, allowed: tuple[str, ...]) -> list[str] | None:
         """Return the kinds of all blocks, under the names of today; None where they are not listed."""
-        if (found := self.list(key, count)) is None:
+        if (found := self.items(key, count)) is None:
             return None
         names = [_RENAMED.get(name, name) if isinstance(name, str) else "" for name in found]
         if strange := [given for given, name in zip(found, names, strict=True) if name not in allowed]:

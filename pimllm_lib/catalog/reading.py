@@ -9,8 +9,9 @@ from typing import Any
 
 from pimllm_lib.catalog import mixing, unread
 from pimllm_lib.catalog.configuration import MOST_BLOCKS, Config, known
-from pimllm_lib.catalog.families import FAMILIES, FULL, Entry
+from pimllm_lib.catalog.families import FAMILIES, Entry
 from pimllm_lib.catalog.feedforward import feed_forward
+from pimllm_lib.catalog.patterns import FULL
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.workload.decoder import Decoder, parameter_count
 
@@ -41,7 +42,8 @@ def shape(config: dict[str, Any], path: str) -> Fields:
         inner = config.get("text_config")
         if inner is not None and not isinstance(inner, dict):
             raise BadInput(f"{path}: text_config is {clip(inner)}; wanted a JSON object")
-        config = composite["set"] | ({"tie_word_embeddings": config["tie_word_embeddings"]} if "tie_word_embeddings" in config else {}) | (config if inner is None else inner)
+        tied = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+        config = composite["set"] | config if inner is None else tied | inner
         family = (inner or {}).get("model_type", text)
     unread.refuse(path, family, FAMILIES)
     c = Config(path, str(family), config)
@@ -77,7 +79,9 @@ def fields(c: Config) -> Fields:
     again = Counter(one["shared_weights"] for one in made if "shared_weights" in one)
     twice = sum((count - min(count, distinct)) * weights for (weights, distinct), count in again.items())
     blocks = [_frozen(one) for one in made]
-    shape = {"d_model": c.n("hidden_size"), "vocab_size": c.n("vocab_size"), "n_layers": len(turns)} | _whole(c, options)
+    shape = {"d_model": c.n("hidden_size"), "vocab_size": c.n("vocab_size"), "n_layers": len(turns)} | _whole(
+        c, options
+    )
     for i, count in Counter(turns).items() if "turns" in options else ():
         twice += (count - 1) * _weights(shape, dict(blocks[i]))
     if twice:
@@ -99,7 +103,10 @@ def _together(blocks: list[tuple[Fields, int]]) -> Fields:
     """Return fields of blocks that are all alike, or those of the first with what differs listed by kind."""
     everywhere = {name: next(one[name] for one, _ in blocks if name in one) for one, _ in blocks for name in one}
     full = [
-        (everywhere | {name: _DEFAULTS[name] for name in everywhere if name not in one and name in _DEFAULTS} | one, count)
+        (
+            everywhere | {name: _DEFAULTS[name] for name in everywhere if name not in one and name in _DEFAULTS} | one,
+            count,
+        )
         for one, count in blocks
     ]
     different = [name for name in everywhere if any(one[name] != full[0][0][name] for one, _ in full)]
@@ -112,7 +119,8 @@ def _together(blocks: list[tuple[Fields, int]]) -> Fields:
 def _kinds(c: Config, options: Entry, n: int) -> list[str]:
     """Return the kind of each block: as listed, or in the family's own pattern. Raises BadInput for a kind it has not."""
     if "listed" in options:
-        return options["listed"](c)
+        kinds: list[str] = options["listed"](c)
+        return kinds
     mixes = options.get("mix")
     allowed = options.get("kinds", tuple(mixes) if isinstance(mixes, dict) else (FULL,))
     own = options.get("types")
@@ -171,7 +179,7 @@ def _block(c: Config, options: Entry, index: int, n: int, kind: str, sparse: boo
 def _of_block(c: Config, options: Entry, index: int, n: int, kind: str) -> Config:
     """Return the configuration as one block has it."""
     own = options["overlay"](c, index, kind) if "overlay" in options else {}
-    if "heads" in options and (listed := c.list(options["heads"], n)):
+    if "heads" in options and (listed := c.items(options["heads"], n)):
         own = own | {"num_attention_heads": listed[index]}
     return replace(c, given={**c.given, **own}).block(index)
 
@@ -215,4 +223,3 @@ def _whole(c: Config, options: Entry) -> Fields:
     if lacks and shape["final_norm"]:
         shape["extra_once"] = shape.get("extra_once", 0) - lacks * c.n("hidden_size")
     return shape
-

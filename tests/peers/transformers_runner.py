@@ -80,7 +80,9 @@ def built(config, device):
             setattr(config, name, True)
     # what is mapped to a composite class is built by the class of its text
     own = getattr(transformers, type(config).__name__.replace("TextConfig", "ForCausalLM"), None)
-    kind = transformers.AutoModelForCausalLM if type(config) in transformers.AutoModelForCausalLM._model_mapping else own
+    kind = (
+        transformers.AutoModelForCausalLM if type(config) in transformers.AutoModelForCausalLM._model_mapping else own
+    )
     build = kind.from_config if kind is transformers.AutoModelForCausalLM else kind._from_config
     with torch.device(device):
         try:
@@ -101,14 +103,24 @@ def tensors(value):
 
 def kept(out):
     """Return, layer by layer, (class, window, {name: shape}) of what a model hands on; nothing if it hands on nothing."""
-    cache = next((out[name] for name in ("past_key_values", "cache", "cache_params", "state") if out.get(name) is not None), None)
+    cache = next(
+        (out[name] for name in ("past_key_values", "cache", "cache_params", "state") if out.get(name) is not None), None
+    )
     if cache is None:
         return []
     layers = [
-        (type(layer).__name__, getattr(layer, "sliding_window", None), {n: list(t.shape) for n, t in tensors(vars(layer))})
+        (
+            type(layer).__name__,
+            getattr(layer, "sliding_window", None),
+            {n: list(t.shape) for n, t in tensors(vars(layer))},
+        )
         for layer in getattr(cache, "layers", [])
     ]
-    beside = {name: value for name, value in vars(cache).items() if name != "layers"} if hasattr(cache, "__dict__") else cache
+    beside = (
+        {name: value for name, value in vars(cache).items() if name != "layers"}
+        if hasattr(cache, "__dict__")
+        else cache
+    )
     if found := {name: list(one.shape) for name, one in tensors(beside)}:
         layers.append(("beside", None, found))
     return layers
@@ -145,7 +157,7 @@ def counted(config, device="meta"):
     head = next((name for name, one in parameters.items() if head is not None and one is head.weight), None)
     try:
         (first, few), (second, more) = (stepped(model, tokens, device) for tokens in (2, 3))
-    except Exception as error:  # noqa: BLE001 the library says it in many ways
+    except Exception as error:
         if isinstance(error, NotImplementedError) and device == "meta" and told["parameters"] < 5e7:
             return counted(config, "cpu")  # what asks for numbers gets them where the model is small
         return told | {"no_forward": f"{type(error).__name__}: {error}"[:300]}
@@ -183,7 +195,7 @@ def classes(keys):
         if "text_config" in (kind.sub_configs or {}):
             try:
                 text = kind().get_text_config(decoder=True)
-            except Exception:  # noqa: BLE001 one whose defaults make no configuration
+            except Exception:
                 continue
             usual = type(text)().to_dict()
             own = {key: value for key, value in text.to_dict().items() if key in wanted and value != usual.get(key)}
@@ -213,11 +225,11 @@ def main():
     for config in lines:
         try:
             told = counted(config, device)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             told = {"error": f"{type(error).__name__}: {error}"[:300]}
         try:
             told["config"] = json.loads(configured(config).to_json_string(use_diff=False))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             told["no_config"] = f"{type(error).__name__}: {error}"[:300]
         print(json.dumps({"asked": config, **told}), flush=True)
 
