@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pimllm_lib.analog.lm import gguf_weights, layout, settings, tensors
+from pimllm_lib.analog.lm import gguf_weights, layout, settings
 from pimllm_lib.analog.lm.settings import Settings
 from pimllm_lib.analog.lm.tensors import Rows
 from pimllm_lib.analog.lm.weights import Block as Block
 from pimllm_lib.analog.lm.weights import Matrix as Matrix
 from pimllm_lib.analog.lm.weights import Safetensors, Source
 from pimllm_lib.analog.lm.writing import write as write
+from pimllm_lib.catalog import headers
 from pimllm_lib.core.errors import BadInput, clip
 
 #: Weights of the head that are read at a time.
@@ -101,11 +102,11 @@ def read(folder: Path) -> Checkpoint:
         return Checkpoint(**vars(said), source=source)
     if not folder.is_dir():
         got = "is a file" if folder.exists() else "does not exist"
-        raise BadInput(f"{folder} {got}; wanted a GGUF file, or a folder with config.json and {tensors.SINGLE}")
+        raise BadInput(f"{folder} {got}; wanted a GGUF file, or a folder with config.json and {headers.SINGLE}")
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder} has no config.json; wanted a checkpoint in the Hugging Face layout")
     found = settings.settings(folder / "config.json")
-    stored, storage = tensors.find(folder), found.storage
+    stored, storage = headers.find(folder), found.storage
     if storage.kind == "mlx":
         coded = [name for name in (layout.EMBEDDING, layout.HEAD) if layout.beside(name, "scales") in stored]
         storage = replace(storage, tables=tuple(coded))

@@ -37,7 +37,13 @@ def split(values: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray] | Non
 
 
 def joined(scales: np.ndarray) -> float | np.ndarray:
-    """Return scales (outputs, groups) as (groups, outputs), or as one number where all are equal but those of zeros."""
-    largest = float(scales.max()) or 1.0
-    scales = np.where(scales == 0, np.float32(largest), scales)  # of zeros alone: any will do
-    return largest if (scales == largest).all() else np.ascontiguousarray(scales.T)
+    """Return scales (outputs, groups) as (groups, outputs), in one group where they do not change along the inputs, and as
+    one number where all are equal; those of zeros alone are like any other.
+    """
+    largest = np.float32(scales.max() or 1)
+    own = scales.max(axis=1, keepdims=True)
+    own[own == 0] = largest
+    scales = np.where(scales == 0, own, scales)
+    if (scales == own).all():
+        return float(largest) if (own == largest).all() else np.ascontiguousarray(own.T)
+    return np.ascontiguousarray(scales.T)

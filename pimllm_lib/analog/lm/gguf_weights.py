@@ -13,7 +13,7 @@ from pimllm_lib.analog.lm import blocks, few, layout, settings, tensors
 from pimllm_lib.analog.lm.layout import Storage
 from pimllm_lib.analog.lm.tensors import FLOATS, Rows
 from pimllm_lib.analog.lm.weights import AT_ONCE, LOOKED_AT, Matrix
-from pimllm_lib.catalog import gguf, gguf_models
+from pimllm_lib.catalog import gguf, gguf_models, headers
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.workload.decoder import Decoder
@@ -109,7 +109,7 @@ def whole(tensor: gguf.Tensor, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     raw = _raw(tensor, rows)
     if tensor.kind.name == ONE_SCALE:
         values = blocks.pairs(raw.reshape(-1, blocks.RUN), run=blocks.RUN, high=True).reshape(len(raw), -1)
-        last = tensors.Tensor(tensor.name, tensor.path, "F32", (1,), tensor.start + tensor.size - tensor.kind.tail)
+        last = headers.Tensor(tensor.name, tensor.path, "F32", (1,), tensor.start + tensor.size - tensor.kind.tail)
         scale = float(tensors.read(last)[0])
         require(scale > 0, f"{tensor.path}: scale of {tensor.name}", scale, "a positive number")
         return values, np.full((len(raw), 1), scale, np.float32)
@@ -147,8 +147,8 @@ def _raw(tensor: gguf.Tensor, rows: Rows) -> np.ndarray:
     return tensors.read(_as_rows(tensor, "U8", tensor.shape[-1] // tensor.kind.weights * tensor.kind.size), rows)
 
 
-def _as_rows(tensor: gguf.Tensor, dtype: str, width: int) -> tensors.Tensor:
-    return tensors.Tensor(tensor.name, tensor.path, dtype, (prod(tensor.shape[:-1]), width), tensor.start)
+def _as_rows(tensor: gguf.Tensor, dtype: str, width: int) -> headers.Tensor:
+    return headers.Tensor(tensor.name, tensor.path, dtype, (prod(tensor.shape[:-1]), width), tensor.start)
 
 
 def read(path: Path) -> tuple[settings.Settings, Packed]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pimllm_lib.analog.lm.packing import packed_rows
-from pimllm_lib.analog.lm.tensors import BYTES, FLOATS, WORDS, Tensor
+from pimllm_lib.analog.lm.tensors import BYTES, FLOATS, WORDS
+from pimllm_lib.catalog.headers import Tensor
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.workload.decoder import Decoder
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from pimllm_lib.analog.lm import few, packing, tensors
 from pimllm_lib.analog.lm.layout import Storage, beside
-from pimllm_lib.analog.lm.tensors import Rows, Tensor
+from pimllm_lib.analog.lm.tensors import Rows
+from pimllm_lib.catalog.headers import Tensor
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import require
 

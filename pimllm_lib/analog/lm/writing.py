@@ -17,6 +17,7 @@ from pimllm_lib.analog.lm import layout, packing, tensors
 from pimllm_lib.analog.lm.layout import Storage
 from pimllm_lib.analog.lm.settings import positive, require_modelled
 from pimllm_lib.analog.lm.weights import Block, Matrix
+from pimllm_lib.catalog import headers
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.workload.decoder import Decoder
@@ -120,7 +121,7 @@ def _put(
     folder: Path, kinds: Mapping[str, tuple[str, tuple[int, ...]]], parts: Iterable[tuple[str, np.ndarray]], config: str
 ) -> None:
     """Write both files beside their places, then rename them. A folder without config.json holds no checkpoint."""
-    weights, described = folder / tensors.SINGLE, folder / "config.json"
+    weights, described = folder / headers.SINGLE, folder / "config.json"
     scratch = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in (weights, described)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
