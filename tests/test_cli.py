@@ -306,3 +306,12 @@ def test_who_calls_the_command_line_keeps_the_environment(monkeypatch, capsys):
     assert main(["models"]) == 0
     assert capsys.readouterr().out
     assert dict(os.environ) == before
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_grid_that_grows_is_one_note_on_stderr(capsys):
+    assert main(["evaluate", "--system", "pim-llm", "--model", "mixtral-8x7b", "--context", "128", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)[0]["model"] == "mixtral-8x7b"
+    assert err.startswith("note: a block needs 5536 tiles: the grid of 64 x 64 is taken as 75 x 75, up to")
+    assert err.count("\n") == 1
