@@ -247,7 +247,8 @@ def test_two_groups_of_a_crossbar_cost_what_is_worked_out_by_hand():
     assert joules["crossbar"] == pytest.approx(joules_before["crossbar"], rel=1e-12)  # cells are read as often
     assert time["rescale"] == pytest.approx(2 * 2 / 500e6)  # two groups, two columns an ADC, a period of 2 ns
     assert joules["rescale"] == pytest.approx(512 * 0.23e-12 * 16 * 16 / 64)
-    assert area["rescale"] == pytest.approx(4 * 128 * 320e-12 * 16 * 16 / 64)  # in each PE of the tile
+    # multipliers in each PE of the tile, and 16 cells for each of 512 scales
+    assert area["rescale"] == pytest.approx(4 * 128 * 320e-12 * 16 * 16 / 64 + 512 * 16 * TILE.crossbar.cell.area_m2)
     assert {name: value for name, value in area.items() if name != "rescale"} == area_before
 
 
@@ -348,6 +349,14 @@ def test_a_way_to_read_groups_may_be_an_axis():
     for way in along.values:
         one = evaluated(replace(SMALL, scale_group=128), with_field(PIM_LLM, "pim.groups", str(way))).latency_s
         np.testing.assert_allclose(ds.sel(way=way), one, rtol=1e-12)
+
+
+def test_scales_are_written_as_weights_are():
+    plain, grouped = (evaluated(replace(SMALL, scale_group=group)) for group in (np.inf, 128))
+    more = grouped.program_j.sum("component") / plain.program_j.sum("component")
+    assert more.sel(op="q").item() == pytest.approx(1 + 16 / (2 * 128))  # 16 bits beside 128 pairs
+    longer = grouped.program_s.sum("component") / plain.program_s.sum("component")
+    assert longer.sel(op="q").item() == pytest.approx(1 + 16 / (2 * 128))
 
 
 def test_single_cells_stand_beside_a_column_of_on_cells():
