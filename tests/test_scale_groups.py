@@ -1,6 +1,6 @@
 """Scales that change along the inputs: a column sums one group at a time, which costs what is worked out by hand here."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,12 +15,13 @@ from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program, tiles
 from pimllm_lib.analog.crossbar.product import moved, multiply
 from pimllm_lib.analog.crossbar.readout import converter, lossless_bits
-from pimllm_lib.analog.lm import language
+from pimllm_lib.analog.lm import checkpoint, language
 from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import on_crossbars
 from pimllm_lib.analysis import scales
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_field, with_fields
+from pimllm_lib.core.paths import CHECKPOINTS
 from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.costs import crossbar as costs
 from pimllm_lib.workload.products import products
@@ -187,6 +188,34 @@ def test_a_model_multiplies_groups_the_same_exactly_and_on_crossbars():
     real = x.astype(np.float32)
     assert np.array_equal(language.exact("0.q", matrix)(real, 0), want)
     assert np.array_equal(on_crossbars(crossbar(), devices(), UNIT)("0.q", matrix)(real, 0), want)
+
+
+@dataclass
+class Grouped:
+    """Weights of a checkpoint, with another scale for every 32 inputs and every output."""
+
+    inner: object
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def matrix(self, name):
+        found = self.inner.matrix(name)
+        scales = found.scale * 20 * some_scales(found.values.shape[0] // 32, found.values.shape[1])
+        return replace(found, scale=scales.astype(np.float32))
+
+
+def test_a_model_with_groups_is_the_same_on_ideal_crossbars_and_another_without():
+    model = checkpoint.read(CHECKPOINTS / "docstrings-0")
+    tokens = np.random.default_rng(0).integers(0, model.decoder.vocab_size, (2, 40))
+    grouped = replace(model, source=Grouped(model.source))
+    clean = language.losses(grouped, tokens)
+    bar = crossbar(adc=7)  # reads 32 rows as they are, and 256 not
+    assert np.array_equal(language.losses(grouped, tokens, on_crossbars(bar, devices(), UNIT)), clean)
+    assert not np.array_equal(language.losses(model, tokens), clean)
+    assert not np.array_equal(
+        language.losses(model, tokens, on_crossbars(bar, devices(), UNIT)), language.losses(model, tokens)
+    )
 
 
 @pytest.mark.torch
