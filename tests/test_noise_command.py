@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pimllm_lib import catalog
-from pimllm_lib.analog.lm import checkpoint, language, text
+from pimllm_lib.analog.lm import checkpoint, language, layers, text
 from pimllm_lib.analog.lm.checkpoint import Block, Matrix
 from pimllm_lib.analog.lm.layout import sizes, widths
 from pimllm_lib.analog.noise import trial
@@ -94,7 +94,7 @@ def test_clean_and_zeroed_are_the_language_models_own(capsys, place):
     found = printed(capsys, place, "--seeds", "1", "--tokens", "100")
     read = checkpoint.read(place / "tiny")
     tokens = np.frombuffer(PROSE.encode()[:96], np.uint8).reshape(3, 32)
-    for name, prepare in (("clean", language.exact), ("zeroed", language.zeroed)):
+    for name, prepare in (("clean", layers.exact), ("zeroed", layers.zeroed)):
         nats = language.losses(read, tokens, prepare).mean()
         assert found[f"{name}_bits_per_byte"] == pytest.approx(
             nats / math.log(2), abs=5 * found["rounding_bits_per_byte"]
