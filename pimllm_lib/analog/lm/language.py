@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
+from pimllm_lib.analog.lm.checkpoint import Block, Checkpoint, Matrix
 from pimllm_lib.analog.lm.layers import Attend, Layer, Prepare, Product, attend, exact, norm, project
 from pimllm_lib.analog.lm.rotary import rotation
 from pimllm_lib.core.errors import BadInput
@@ -142,22 +142,14 @@ def _through_blocks(
     checkpoint: Checkpoint, tokens: np.ndarray, ways: Sequence[Way], attention: Attend, progress: Callable[[int], None]
 ) -> list[list[np.ndarray]]:
     """Return the normed residual streams after the last block, float32 (windows, length, d_model), of each way and time."""
-    windows, length = tokens.shape
     embedded = _embedded(checkpoint, tokens)
     streams = [[_nudged(embedded) if nudged else embedded.copy() for nudged in times] for _, times in ways]
-    turns = rotation(checkpoint.rotary, length, int(checkpoint.decoder.head_dim))
-    step = max(CHUNK // length, 1)
     for index in range(checkpoint.decoder.n_layers):
         block = checkpoint.block(index)
         for (prepare, _), times in zip(ways, streams, strict=True):
-            products = {
-                kind: (prepare if matrix.ternary else exact)(f"{index}.{kind}", matrix)
-                for kind, matrix in block.matrices.items()
-            }
-            layer = Layer(checkpoint, block, products, partial(attention, index))
+            run = _prepared(checkpoint, block, index, prepare, attention)
             for stream in times:
-                for at in range(0, windows, step):
-                    stream[at : at + step] = layer.run(stream[at : at + step], turns, at * length)
+                run(stream)
             progress(1)
     for stream in (stream for times in streams for stream in times):
         if not np.isfinite(stream).all():
@@ -165,6 +157,31 @@ def _through_blocks(
             raise BadInput(f"{what}; wanted weights and noise that keep them so")
     gain = checkpoint.final_norm()
     return [[norm(stream, gain, checkpoint.eps) for stream in times] for times in streams]
+
+
+def _prepared(
+    checkpoint: Checkpoint, block: Block, index: int, prepare: Prepare, attention: Attend = attend
+) -> Callable[[np.ndarray], None]:
+    """Return what takes residual streams (windows, length, d_model) through a block, in their place."""
+    products = {
+        kind: (prepare if matrix.ternary else exact)(f"{index}.{kind}", matrix)
+        for kind, matrix in block.matrices.items()
+    }
+    layer = Layer(checkpoint, block, products, partial(attention, index))
+
+    def run(stream: np.ndarray) -> None:
+        windows, length, _ = stream.shape
+        turns, step = rotation(checkpoint.rotary, length, int(checkpoint.decoder.head_dim)), max(CHUNK // length, 1)
+        for at in range(0, windows, step):
+            stream[at : at + step] = layer.run(stream[at : at + step], turns, at * length)
+
+    return run
+
+
+def one_block(checkpoint: Checkpoint, block: Block, prepare: Prepare) -> Callable[[np.ndarray], None]:
+    """Return what takes tokens (windows, length) through the first block alone, once it is prepared."""
+    run = _prepared(checkpoint, block, 0, prepare)
+    return lambda tokens: run(_embedded(checkpoint, tokens))
 
 
 def _embedded(checkpoint: Checkpoint, tokens: np.ndarray) -> np.ndarray:

@@ -60,9 +60,9 @@ def run(
     and where a number is not finite.
     """
     require_ternary(checkpoint)
-    evaluated, calibrating = _divided(text, readout, window, calibration)
-    tokens = _windows(evaluated, window, most)
-    size = int(evaluated.sizes[: tokens.size].reshape(tokens.shape)[:, 1:].sum())
+    tried, calibrating = _divided(text, readout, window, calibration)
+    tokens = _windows(tried, window, most)
+    size = int(tried.sizes[: tokens.size].reshape(tokens.shape)[:, 1:].sum())
 
     def chip(seed: int) -> Prepare:
         return on_crossbars(crossbar, devices, readout, seed=seed, full_scales=ranges)
@@ -72,13 +72,13 @@ def run(
             ranges = {} if calibrating is None else calibrate(checkpoint, calibrating, crossbar, readout)
             drawn = [(chip(seed), (False,) if number else BOTH) for number, seed in enumerate(seeds)]
             ways: list[Way] = [(exact, BOTH), (zeroed, (False,)), *drawn]
-            (clean, again), (nothing,), *tried = every_loss(checkpoint, tokens, ways, progress=progress)
-            off = [_off(clean, again), *(_off(*pair) for pair in tried[:1])]
-            changes = [math.expm1(each[0].mean() - clean.mean()) for each in tried]
+            (clean, again), (nothing,), *noisy = every_loss(checkpoint, tokens, ways, progress=progress)
+            off = [_off(clean, again), *(_off(*pair) for pair in noisy[:1])]
+            changes = [math.expm1(each[0].mean() - clean.mean()) for each in noisy]
             trial = Trial(
                 tokens=clean.size, size=size, calibration=0 if calibrating is None else calibrating.size,
                 clean=bits_per_byte(clean, size), zeroed=bits_per_byte(nothing, size),
-                noisy=tuple(bits_per_byte(each[0], size) for each in tried),
+                noisy=tuple(bits_per_byte(each[0], size) for each in noisy),
                 perplexity_changes=tuple(100 * change for change in changes),
                 rounding=max(off) / math.log(2) / size,
                 change_rounding=100 * (1 + max(changes, default=0)) * math.hypot(*off) / clean.size,
@@ -89,6 +89,14 @@ def run(
     if not all(map(math.isfinite, (trial.clean, trial.zeroed, *trial.noisy, *trial.perplexity_changes))):
         raise BadInput(f"{checkpoint.name} has losses that are not finite; wanted weights and noise that keep them so")
     return trial
+
+
+def evaluated(
+    checkpoint: Checkpoint, text: Text, readout: Readout, *, window: int, calibration: Text | None = None
+) -> np.ndarray:
+    """Return all windows (windows, window) that `run` may evaluate. Raises BadInput as it does."""
+    require_ternary(checkpoint)
+    return corpus.windows(_divided(text, readout, window, calibration)[0].ids, window, text.name)
 
 
 def _off(found: np.ndarray, again: np.ndarray) -> float:
