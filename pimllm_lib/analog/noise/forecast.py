@@ -88,6 +88,7 @@ def fitting(
     """
     lengths = [min(TOKENS >> by, longest) for by in range(TOKENS.bit_length()) if TOKENS >> by > window] + [window]
     lengths, chips = [tokens] if tokens else lengths, [seeds] if seeds else [SEEDS, SEEDS // 2, 1]
-    plans = [(long, chip) for chip, long in product(chips, lengths) if tokens or long >= FEWEST or chip == chips[-1]]
+    few = min(FEWEST, longest, *lengths[:1])
+    plans = [(long, chip) for chip, long in product(chips, lengths) if long >= few or chip == chips[-1]]
     fits = (plan for plan in plans if forecast.seconds(*plan) <= 60 * minutes)
     return next(fits, plans[-1])
