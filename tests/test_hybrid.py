@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import pimllm_lib as pl
 from pimllm_lib.analysis.validation import published_blocks
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, SWITCHES
+from pimllm_lib.core.errors import Note
 from pimllm_lib.system.schedule import exposed
 
 PIM_LLM = pl.catalog.systems["pim-llm"]
@@ -194,12 +195,14 @@ def test_more_pes_in_a_tile_as_drawn_make_fewer_tiles():
     assert ds.tiles.values.ravel().tolist() == [32 * 768, 32 * 192]
 
 
-def test_a_model_that_does_not_fit_says_what_would():
+def test_a_grid_that_is_too_small_is_taken_larger_and_says_so():
     small = replace(PIM_LLM, pim=replace(PIM_LLM.pim, grid_side=32))
-    with pytest.raises(
-        ValueError, match=r"a block needs 3888 tiles, and the 32 x 32 grid holds 1024; wanted grid_side of at least 63"
-    ):
-        pl.evaluate(system=small, model="opt-66b", context_len=128)
+    said = r"a block needs 3888 tiles: the grid of 32 x 32 is taken as 63 x 63, up to \d+ hops for a result"
+    with pytest.warns(Note, match=said):
+        grown = pl.evaluate(system=small, model="opt-66b", context_len=128)
+    xr.testing.assert_equal(
+        grown.drop_attrs(), pl.evaluate(system=PIM_LLM, model="opt-66b", context_len=128).drop_attrs()
+    )
     banked = replace(small, pim=replace(small.pim, walk="banks"))
     assert pl.evaluate(system=banked, model="opt-66b", context_len=128).tiles.item() == 64 * 3888
 

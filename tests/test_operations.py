@@ -22,16 +22,21 @@ def summary(system="tpu-llm", model="opt-6.7b", context_len=128, detail="op", **
 
 def test_ops_by_kind_are_those_of_the_workload():
     plain = pl.catalog.model("llama-7b")
+    rest = {"q_down", "mix_in", "mix_out", "state", "side", "shared_gate", "shared_ff1", "shared_ff2"}
+    mixed = {"mixer": "both", "mix_in": 1024, "mix_out": 256, "state_heads": 8, "state_dim": 64, "state_width": 64}
+    more = {"q_rank": 512, "shared_ff": 512, "side": ((64, 64),)}
     for model, absent in (
-        (plain, {"k_up", "v_up", "select"}),
-        (replace(plain, top_tokens=64), {"k_up", "v_up"}),
-        (replace(plain, latent_dim=512, rope_dim=64, top_tokens=64), {"v"}),
+        (plain, rest | {"k_up", "v_up", "select"}),
+        (replace(plain, top_tokens=64), rest | {"k_up", "v_up"}),
+        (replace(plain, latent_dim=512, rope_dim=64, top_tokens=64), rest | {"v"}),
+        (replace(plain, latent_dim=512, rope_dim=64, top_tokens=64, **mixed, **more), {"v"}),
+        (replace(plain, mixer="none"), rest | {"q", "k", "v", "k_up", "v_up", "x", "score", "av", "select"}),
     ):
         by_kind = {kind: [] for kind in KINDS}
         for product in products(model, 128):
             by_kind[product.kind] += [product.op] * bool(product.count)
         for kind, ops in (("projection", PROJECTION_OPS), ("attention", ATTENTION_OPS)):
-            assert by_kind[kind] == [op for op in OPS if op in ops and op not in absent]
+            assert sorted(by_kind[kind]) == sorted(op for op in OPS if op in ops and op not in absent)
 
 
 def test_both_shares_of_opt_6_7b_by_hand():

@@ -18,6 +18,7 @@ from pimllm_lib.engines.entries import Engine, Entry
 from pimllm_lib.system import arguments, ledger
 from pimllm_lib.system.ledger import Ledger
 from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.products import stored_bytes
 
 OPT = pl.catalog.models["opt-1.3b"]
 BITNET = pl.catalog.models["bitnet-2b4t"]
@@ -99,6 +100,7 @@ def differ(one, other):
     return any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+MIXED = {"mixer": "both", "mix_in": 1024, "mix_out": 256, "state_heads": 8, "state_dim": 64, "state_width": 64}
 #: A field of Decoder -> other values for it and what goes with it. The others are doubled, or turned.
 OTHER = {
     "n_kv_heads": {"n_kv_heads": 16}, "experts_per_token": {"n_experts": 4, "experts_per_token": 2},
@@ -106,11 +108,21 @@ OTHER = {
     "page": {"top_tokens": 64, "page": 32}, "latent_dim": {"latent_dim": 512},
     "rope_dim": {"latent_dim": 512, "rope_dim": 64}, "embedding_dim": {"embedding_dim": 512},
     "linear_bias": {"linear_bias": "none"}, "norm": {"norm": "rmsnorm"}, "n_experts": {"n_experts": 4},
-    "position_rows": {"position_rows": 7},
+    "position_rows": {"position_rows": 7}, "value_dim": {"value_dim": 96}, "q_rank": {"q_rank": 512},
+    "chunk": {"chunk": 1000}, "index_heads": {"top_tokens": 64, "index_heads": 8, "index_dim": 64},
+    "index_dim": {"top_tokens": 64, "index_heads": 8, "index_dim": 128}, "shared_ff": {"shared_ff": 512},
+    "mixer": {"mixer": "none"}, "mix_in": MIXED | {"mix_in": 2048}, "mix_out": MIXED | {"mix_out": 512},
+    "state_heads": MIXED | {"state_heads": 16}, "state_dim": MIXED | {"state_dim": 128},
+    "state_width": MIXED | {"state_width": 128}, "state_extra": MIXED | {"state_extra": 4096},
+    "side": {"side": ((64, 64),)}, "once": {"once": ((64, 64),)}, "levels": {"levels": 16},
+    "scale_group": {"scale_group": 128}, "head_levels": {"head_levels": 2}, "dense": {"dense": ("ff2",)},
+    "embedding_levels": {"embedding_levels": 3}, "blocks": {"blocks": ({"count": 20}, {"count": 4, "d_ff": 512})},
 }  # fmt: skip
 #: What a field stands on: the change counts against these.
 FIRST = {"sinks": {"window": 64}, "page": {"top_tokens": 64}, "rope_dim": {"latent_dim": 512},
-         "experts_per_token": {"n_experts": 4}}  # fmt: skip
+         "experts_per_token": {"n_experts": 4}, "index_heads": {"top_tokens": 64},
+         "index_dim": {"top_tokens": 64, "index_heads": 8, "index_dim": 64},
+         **{name: MIXED for name in (*MIXED, "state_extra") if name != "mixer"}}  # fmt: skip
 SIZES = [f.name for f in fields(Decoder) if f.name not in ("name", "published")]
 
 
@@ -120,7 +132,8 @@ def test_every_field_of_a_model_reaches_a_number(name):
     value = getattr(OPT, name)
     after = with_fields(OPT, OTHER.get(name) or {name: (not value) if isinstance(value, bool) else 2 * value})
     costs = differ(numbers("pim-llm", [before, BITNET]), numbers("pim-llm", [after, BITNET]))
-    assert costs or parameter_count(before) != parameter_count(after)
+    counts = [(parameter_count(model), stored_bytes(model)) for model in (before, after)]
+    assert costs or counts[0] != counts[1]
 
 
 def leaves(item, path=""):
@@ -154,7 +167,7 @@ def test_every_number_of_every_part_reaches_a_number():
     found = [(key, system, *at) for system in systems for key, *at in leaves(system)]
     assert ELSEWHERE.keys() <= {key for key, *_ in found}
     unmoved: dict[str, str] = {}
-    models = [OPT, pl.catalog.models["llama-3-8b"]]
+    models = [OPT, replace(pl.catalog.models["llama-3-8b"], scale_group=128)]
     plain = functools.cache(lambda system, counting: numbers(system, models, [counting]))
     for key, system, path, value in found:
         if key in ELSEWHERE or unmoved.get(key) == "":

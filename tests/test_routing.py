@@ -28,10 +28,11 @@ POINT = {"model": "opt-6.7b", "context_len": 128, "conventions": "as-published"}
 
 def test_every_product_has_a_kind_and_a_place_in_the_schedule():
     plain = pl.catalog.models["llama-3-8b"]
-    latent = replace(plain, latent_dim=512, rope_dim=64, top_tokens=64)
-    assert {p.op: p.kind for p in products(latent, 128)} == PRODUCT_KINDS
-    own = {op: kind for op, kind in PRODUCT_KINDS.items() if op not in ("k_up", "select", "v_up")}
-    assert {p.op: p.kind for p in products(plain, 128)} == own
+    mixed = {"mixer": "both", "mix_in": 1024, "mix_out": 256, "state_heads": 8, "state_dim": 64, "state_width": 64}
+    more = {"latent_dim": 512, "rope_dim": 64, "top_tokens": 64, "q_rank": 512, "shared_ff": 512, "side": ((64, 64),)}
+    assert {p.op: p.kind for p in products(replace(plain, **mixed, **more), 128)} == PRODUCT_KINDS
+    own = ("q", "k", "v", "score", "av", "x", "gate", "ff1", "ff2", "lm_head")
+    assert {p.op: p.kind for p in products(plain, 128)} == {op: PRODUCT_KINDS[op] for op in own}
     assert {op for stage in STAGES for op in stage} == PRODUCT_KINDS.keys()
 
 

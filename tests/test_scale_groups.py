@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_crossbar_product import ENCODINGS, IDEAL, UNIT, crossbar, devices, drawn, exact, forced, terms
 
+import pimllm_lib as pl
 from pimllm_lib.analog.crossbar import cells
 from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program, tiles
@@ -17,7 +18,12 @@ from pimllm_lib.analog.crossbar.readout import converter, lossless_bits
 from pimllm_lib.analog.lm import language
 from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import on_crossbars
+from pimllm_lib.analysis import scales
 from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.parts import with_field, with_fields
+from pimllm_lib.core.schema import VARIABLES
+from pimllm_lib.costs import crossbar as costs
+from pimllm_lib.workload.products import products
 
 
 def scaled(weights, x, scales):
@@ -190,3 +196,231 @@ def test_groups_on_torch_are_those_on_numpy():
     on = program(weights, crossbar=crossbar(), devices=devices(), readout=UNIT, scales=some_scales(2, 30))
     there = multiply(moved(on, torch.zeros(1)), torch.asarray(x))
     assert same_sums(there.numpy(), multiply(on, x), terms(weights, x))
+
+
+PIM_LLM = pl.catalog.systems["pim-llm"]
+TILE = PIM_LLM.pim.tile
+SIZES = {"d_model": 2048, "d_ff": 8192, "n_layers": 2, "n_heads": 16, "n_kv_heads": 8, "head_dim": 128}
+SMALL = replace(pl.catalog.models["bitnet-2b4t"], name="small", **SIZES)
+CORRECTED = {"context_len": 128, "conventions": "corrected", "detail": "component"}
+
+
+def laid(fan_in, fan_out, group, tile=TILE):
+    return costs.layout(fan_in, fan_out, tile=tile, act_bits=8, group=group)
+
+
+def spent(on, tile=TILE):
+    """Return times and energies of one vector by component, hops aside, and areas."""
+    buffers = {"input_buffer": 2048, "output_buffer": 2048}
+    way = {"network_bps": 20e9, "fan_out": 256, "merge_hops": 0, "transfer_hops": 0, "reread_output": False}
+    return (
+        costs.latency(on, tile=tile, act_bits=8, **way),
+        costs.energy(on, tile=tile, act_bits=8, **buffers),
+        costs.area(on, tile=tile, **buffers),
+    )
+
+
+def evaluated(model, system=PIM_LLM, **changes):
+    return pl.evaluate(system=system, model=model, **CORRECTED | changes)
+
+
+@pytest.mark.parametrize("fan_in", [100, 256, 1000, 4096])
+@pytest.mark.parametrize("group", [np.inf, 4096, 10000])
+def test_one_group_costs_what_none_does_but_for_the_multiplication(fan_in, group):
+    plain, one = (laid(fan_in, 700, g) for g in (np.inf, group))
+    assert one.scaled == (700 if np.isfinite(group) else 0)
+    for before, after in zip(spent(plain), spent(one), strict=True):
+        assert {name: value for name, value in after.items() if name != "rescale"} == before
+        assert ("rescale" in after) == np.isfinite(group)
+
+
+def test_two_groups_of_a_crossbar_cost_what_is_worked_out_by_hand():
+    """A full crossbar of 256 x 256, groups of 128: 32 reads in place of 16, half of the rows in each."""
+    plain, on = laid(256, 256, np.inf), laid(256, 256, 128)
+    assert (on.crossbars, on.tiles, on.rows, on.groups, on.turns, plain.turns) == (1, 1, 256, 2, 32, 16)
+    assert (on.scaled, on.group_bits) == (512, 8 + 8)
+    (time, joules, area), (time_before, joules_before, area_before) = spent(on), spent(plain)
+    for name in ("dac", "adc", "crossbar", "mux"):
+        assert time[name] == 2 * time_before[name]
+    assert joules["adc"] == 2 * joules_before["adc"]  # as many conversions more
+    assert joules["dac"] == joules_before["dac"]  # rows are driven as often as before
+    assert joules["crossbar"] == pytest.approx(joules_before["crossbar"], rel=1e-12)  # cells are read as often
+    assert time["rescale"] == pytest.approx(2 * 2 / 500e6)  # two groups, two columns an ADC, a period of 2 ns
+    assert joules["rescale"] == pytest.approx(512 * 0.23e-12 * 16 * 16 / 64)
+    assert area["rescale"] == pytest.approx(4 * 128 * 320e-12 * 16 * 16 / 64)  # in each PE of the tile
+    assert {name: value for name, value in area.items() if name != "rescale"} == area_before
+
+
+def test_crossbars_of_half_the_height_are_twice_as_many_with_as_many_reads_each():
+    low = with_field(TILE, "crossbar.rows", 128)
+    plain, on = laid(1024, 256, np.inf), laid(1024, 256, 128, low)
+    assert (on.crossbars, on.tiles, on.groups, on.turns) == (2 * plain.crossbars, 2 * plain.tiles, 1, plain.turns)
+    (time, joules, area), (time_before, joules_before, area_before) = spent(on, low), spent(plain)
+    assert (time["dac"], time["adc"]) == (time_before["dac"], time_before["adc"])
+    assert time["crossbar"] < time_before["crossbar"]  # shorter columns settle sooner
+    assert joules["adc"] == 2 * joules_before["adc"]
+    assert joules["dac"] == joules_before["dac"]
+    assert area["adc"] == 2 * area_before["adc"]
+    assert joules["rescale"] == spent(laid(1024, 256, 128))[1]["rescale"]  # whatever reads the groups
+
+
+def test_a_group_larger_than_a_crossbar_is_summed_before_its_scale():
+    on = laid(2048, 256, 512)
+    assert (on.crossbars, on.groups, on.turns, on.scaled) == (8, 1, 16, 4 * 256)
+    assert on.group_bits == 8 + 8 + 1  # of two crossbars
+    odd = laid(3 * 384, 256, 384)  # 256 rows and 128 more, which share their crossbar with no other group
+    assert (odd.crossbars, odd.groups, odd.rows) == (6, 1, 256)
+    few = laid(5 * 96, 256, 96)  # two of 96 fit into 256 rows
+    assert (few.crossbars, few.groups, few.rows, few.turns) == (3, 2, 192, 32)
+
+
+@settings(max_examples=50)
+@given(
+    fan_in=st.integers(1, 40), fan_out=st.integers(1, 3000), one=st.integers(0, 10), more=st.integers(1, 3),
+    rows=st.sampled_from([64, 256]), dacs=st.sampled_from([16, 256]),
+)  # fmt: skip
+def test_smaller_groups_never_take_fewer_conversions_or_less_time(fan_in, fan_out, one, more, rows, dacs):
+    tile = with_fields(TILE, {"crossbar.rows": rows, "crossbar.dac.per_crossbar": dacs, "pes": 1})
+    small, large = (laid(fan_in * 1024, fan_out, 2**size, tile) for size in (one, min(one + more, 10)))
+    (time, joules, _), (time_large, joules_large, _) = spent(small, tile), spent(large, tile)
+    for name in ("adc", "rescale"):
+        assert joules[name] >= joules_large[name] * (1 - 1e-12)
+    assert time["adc"] + time["rescale"] >= (time_large["adc"] + time_large["rescale"]) * (1 - 1e-12)
+    assert small.scaled == fan_in * 1024 / 2**one * fan_out
+
+
+@pytest.mark.parametrize("groups", ["rows", "crossbars", "best"])
+@pytest.mark.parametrize("conventions", ["as-published", "corrected", "full-system"])
+def test_a_model_without_groups_costs_the_same_however_they_would_be_read(groups, conventions):
+    plain, other = (
+        evaluated(SMALL, system, conventions=conventions)
+        for system in (PIM_LLM, with_field(PIM_LLM, "pim.groups", groups))
+    )
+    for name in plain.data_vars:
+        assert np.array_equal(plain[name], other[name], equal_nan=True)
+
+
+def test_parts_sum_to_the_whole_and_models_side_by_side_cost_what_each_does_alone():
+    models = [replace(SMALL, name=str(group), scale_group=group) for group in (np.inf, 32, 512)]
+    for way in ("rows", "crossbars", "best"):
+        system = with_field(PIM_LLM, "pim.groups", way)
+        together = evaluated(models, system)
+        total = evaluated(models, system, detail="total")
+        for name in ("latency_s", "energy_j", "area_m2", "tiles"):
+            np.testing.assert_allclose(together[name].sum(["op", "component"]), total[name], rtol=1e-12)
+            for model in models:
+                alone = evaluated(model, system)[name]
+                np.testing.assert_allclose(together[name].sel(model=[model.name]), alone, rtol=1e-12)
+
+
+def test_conversions_double_with_groups_of_half_a_crossbar_however_they_are_read():
+    plain = evaluated(SMALL).energy_j.sel(component="adc").sum().item()
+    for way in ("rows", "crossbars"):
+        ds = evaluated(replace(SMALL, scale_group=128), with_field(PIM_LLM, "pim.groups", way))
+        assert ds.energy_j.sel(component="adc").sum().item() == pytest.approx(2 * plain, rel=1e-12)
+        sums = sum(p.k / 128 * p.n * p.calls for p in products(SMALL, 128) if p.kind == "projection")
+        rescaled = ds.energy_j.sel(component="rescale").sum().item()
+        assert rescaled == pytest.approx(sums * 0.23e-12 * 16 * 16 / 64, rel=1e-12)
+
+
+def test_the_best_way_is_for_each_matrix_that_of_the_shorter_time():
+    """Fast reads suit rows in turns, since results of twice the tiles travel further; slow ones crossbars of 128 rows."""
+    ops = ["q", "k", "v", "x", "ff1", "ff2"]
+
+    def found(way, read_s):
+        system = with_fields(PIM_LLM, {"pim.groups": way, "pim.tile.crossbar.cell.read_s": read_s})
+        ds = evaluated(replace(SMALL, scale_group=128), system)[["busy_s", "tiles"]]
+        return ds.sum("component").sel(op=ops).squeeze()
+
+    lows = []
+    for read_s in (3.16e-9, 2e-7, 2e-6):
+        rows, low, best = (found(way, read_s) for way in ("rows", "crossbars", "best"))
+        is_low = low.busy_s < rows.busy_s
+        assert np.array_equal(low.tiles, 2 * rows.tiles)
+        assert np.array_equal(best.tiles, low.tiles.where(is_low, rows.tiles))
+        lows.append(int(is_low.sum()))
+    assert 0 == lows[0] < lows[1] < lows[2] == len(ops)
+
+
+def test_a_way_to_read_groups_may_be_an_axis():
+    along = pl.axis(way=["rows", "crossbars", "best"])
+    ds = evaluated(replace(SMALL, scale_group=128), with_field(PIM_LLM, "pim.groups", along)).latency_s
+    for way in along.values:
+        one = evaluated(replace(SMALL, scale_group=128), with_field(PIM_LLM, "pim.groups", str(way))).latency_s
+        np.testing.assert_allclose(ds.sel(way=way), one, rtol=1e-12)
+
+
+def test_single_cells_stand_beside_a_column_of_on_cells():
+    bar = replace(TILE.crossbar, polarity=1, weight_bits=1)
+    single = replace(TILE, crossbar=bar)
+    pair, one = laid(256, 256, np.inf), laid(256, 256, np.inf, single)
+    (time, joules, area), (time_pair, joules_pair, area_pair) = spent(one, single), spent(pair)
+    assert time == time_pair
+    assert joules["adc"] / joules_pair["adc"] == pytest.approx(129 / 128)
+    assert area["adc"] / area_pair["adc"] == pytest.approx(129 / 128)
+    assert joules["dac"] == joules_pair["dac"]
+    assert costs.programming(256, 512, bar=bar, program_rows=1)["cells"] == 256 * (512 + 2)
+    both = spent(laid(256, 256, 128, single), single)[1]
+    assert both["adc"] == 2 * joules["adc"]  # the sum of each group's inputs is a conversion of its own
+
+
+@pytest.mark.parametrize(("levels", "slices"), [(2, 1), (3, 1), (4, 1), (8, 2), (16, 3), (256, 7)])
+def test_weights_of_more_values_take_slices(levels, slices):
+    plain, more = (evaluated(replace(SMALL, levels=n)).energy_j.sel(component="adc").sum().item() for n in (3, levels))
+    assert more == pytest.approx(slices * plain, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "system", "message"),
+    [
+        ({"scale_group": 96}, PIM_LLM, "scale_group is 96 for q; wanted a divisor of its 2048 inputs, or as many"),
+        ({"scale_group": 3072}, PIM_LLM, "scale_group is 3072 for ff2; wanted a divisor of its 8192 inputs"),
+        ({"scale_group": 128}, with_field(PIM_LLM, "pim.tile.rescaler", None), "tile-2x2 has no rescaler; wanted one"),
+    ],
+)
+def test_groups_that_cannot_be_read_are_refused(changes, system, message):
+    with pytest.raises(BadInput, match=message):
+        evaluated(replace(SMALL, **changes), system)
+
+
+@pytest.fixture(scope="module")
+def by_group():
+    return scales.by_group(model=SMALL, context_len=128)
+
+
+def test_the_analysis_of_scales_is_what_an_evaluation_says(by_group):
+    system = with_fields(PIM_LLM, {"pim.groups": "crossbars", "pim.tile.crossbar.adc.bits": 8})
+    for counted in scales.CONVENTIONS:
+        one = evaluated(replace(SMALL, scale_group=64), system, conventions=counted)
+        here = by_group.sel(conventions=counted, scale_group=64, way="crossbars", converter="the same")
+        for name in ("latency_s", "energy_j", "area_m2", "tiles"):
+            assert here[name].item() == pytest.approx(one[name].sum().item(), rel=1e-12)
+        share = one.energy_j.sel(component="rescale").sum() / one.energy_j.sum()
+        assert here.rescale_energy_share.item() == pytest.approx(share.item(), rel=1e-9)
+    assert not set(by_group.data_vars) - set(VARIABLES)
+
+
+def test_conversions_are_those_of_every_pass_column_and_group(by_group):
+    """8 passes, a conversion for each column of each crossbar, more where a group leaves a crossbar more than one."""
+    corrected = scales.by_group(model=SMALL, context_len=128, conventions=["corrected"]).squeeze("conventions")
+    each = sum(p.k / 256 * p.n * p.calls for p in products(SMALL, 128) if p.kind == "projection")
+    for way in scales.WAYS:
+        found = corrected.conversions.sel(way=way, converter="the same")
+        np.testing.assert_allclose(found, 8 * each * np.array([1, 1, 2, 4, 8]), rtol=1e-12)
+    assert np.allclose(
+        corrected.conversions.sel(converter="fewer bits"), corrected.conversions.sel(converter="the same")
+    )
+
+
+def test_fewer_bits_go_with_fewer_rows_and_save_energy(by_group):
+    assert by_group.converter_bits.sel(converter="the same").values.tolist() == [8] * 5
+    assert by_group.converter_bits.sel(converter="fewer bits").values.tolist() == [8, 8, 7, 6, 5]
+    assert by_group.lossless_bits.values.tolist() == [10, 10, 9, 8, 7]
+    same, fewer = (by_group.sel(converter=name) for name in scales.CONVERTERS)
+    assert bool((fewer.energy_j <= same.energy_j).all())
+    assert np.array_equal(fewer.energy_j[:, :2], same.energy_j[:, :2])
+
+
+def test_a_machine_without_crossbars_reads_no_groups():
+    with pytest.raises(BadInput, match="tpu-llm has no crossbars; wanted a system with a pim"):
+        scales.by_group(model=SMALL, system="tpu-llm")

@@ -67,14 +67,19 @@ class VectorUnit:
 
     def costs(self, products: Sequence[Product]) -> Mapping[str, Mapping[str, Value]]:
         """Return time and energy of each product: op -> variable -> value of one step."""
-        return {product.op: self._cost(product) for product in products}
+        found: dict[str, dict[str, Value]] = {}
+        for product in products:  # a model whose blocks are not alike has several of an op
+            for name, value in self._cost(product).items():
+                own = found.setdefault(product.op, {})
+                own[name] = own.get(name, 0.0) + value
+        return found
 
     def _cost(self, product: Product) -> dict[str, Value]:
         computing, joules = product.macs / (self.lanes * self.rate_hz), product.macs * self.mac_j
         if self.dram is None or self.storage is None:
             return {"latency_s": computing, "energy_j": joules}
         # the weights or cache of one step; an operand that several heads share comes in once
-        bits = product.k * product.n * product.calls / product.shared * weight_bits(self.storage, product)
+        bits = product.k * product.n * product.calls / product.shared * product.stored_bits(self.storage)
         waiting = memory.stall(bits / self.dram.bandwidth_bps, computing)
         moved = {"dram_bytes": bits / 8, "energy_j": joules + bits * self.dram.bit_j}
         return moved | {"latency_s": computing + waiting, "busy_s": computing}

@@ -20,7 +20,7 @@ from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.system.arguments import contexts
 from pimllm_lib.system.evaluation import evaluate
-from pimllm_lib.workload.products import attended, token_words
+from pimllm_lib.workload.products import attended_words
 from pimllm_lib.workload.step import tokens_of
 
 #: What may bound decoding -> meaning.
@@ -85,12 +85,9 @@ def cache_floor(*, system: Any, model: Any, context_len: Any) -> xr.DataArray:
     lengths = contexts(context_len)
     frame = Frame.over([system, model], context_len=lengths)
     machine, decoder = frame.align_part(system), frame.align_part(model)
-    chosen = np.minimum(
-        attended(decoder, frame.along("context_len", np.asarray(lengths, dtype=float))), decoder.top_tokens
-    )
+    words = attended_words(decoder, frame.along("context_len", np.asarray(lengths, dtype=float)))
     storage, store = machine.storage, machine.kv or machine.dram
-    words = chosen * token_words(decoder) * machine.decoding.batch
-    least_s = words * storage.cached_bits / store.bandwidth_bps / tokens_of(machine.decoding)
+    least_s = words * machine.decoding.batch * storage.cached_bits / store.bandwidth_bps / tokens_of(machine.decoding)
     dims, values = frame.wrap(1 / least_s, ["context_len"])
     coords = {dim: frame.labels[dim] for dim in dims}
     floor: xr.DataArray = annotate(xr.Dataset({"floor_tokens_per_s": (dims, values)}, coords=coords)).floor_tokens_per_s

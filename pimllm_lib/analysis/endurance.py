@@ -88,6 +88,8 @@ def lifetimes(
     system, model = catalog.system(system), catalog.model(model)
     if not isinstance(system, System) or system.kv_pim is None or not system.in_memory:
         raise BadInput(f"{system.name} has attention elsewhere; wanted one with attention on kv_pim")
+    if model.blocks:
+        raise BadInput(f"{model.name} has blocks of {len(model.blocks)} kinds; wanted one whose blocks are alike")
     lengths = contexts(context_len)
     frame = Frame.over([system, model], context_len=lengths)
     machine, decoder = frame.align_part(system), frame.align_part(model)

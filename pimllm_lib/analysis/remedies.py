@@ -22,7 +22,7 @@ from pimllm_lib import catalog
 from pimllm_lib.core.errors import BadInput, unknown
 from pimllm_lib.core.parts import Value, with_fields
 from pimllm_lib.hardware import System
-from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.decoder import Decoder, with_each
 
 Changes = Mapping[str, Any]
 
@@ -143,7 +143,7 @@ def put(system: Any, model: Any, names: Sequence[str]) -> tuple[System, Decoder]
             raise BadInput(f"{name!r} and {taken[remedy.slot]!r} cannot both be had; wanted one of them")
         taken[remedy.slot] = name
         changed = remedy.of_system(system, model)
-        system, model = with_fields(system, changed), with_fields(model, remedy.of_model(model))
+        system, model = with_fields(system, changed), with_each(model, remedy.of_model)
     return provisioned(system), model
 
 

@@ -6,15 +6,16 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from pimllm_lib import __version__
-from pimllm_lib.cli import evaluation, listing, noise, results, running, sweeping, training
+from pimllm_lib.cli import describe, evaluation, listing, noise, results, running, sweeping, training
 from pimllm_lib.cli.command import say
 from pimllm_lib.core import processes
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.errors import BadInput, Note
 
 #: How a negative number, or a list of numbers that starts with one, begins; no option does.
 _NEGATIVE = re.compile(r"-\.?\d|-(inf|infinity|nan)\b", re.IGNORECASE)
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         processes.heed()
     try:
         args = _parser().parse_args(argv)
-        code = int(args.run(args) or 0)
+        with warnings.catch_warnings():
+            warnings.showwarning = _noted  # type: ignore[assignment]
+            code = int(args.run(args) or 0)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -58,6 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         said, code = _said(error), 2
     say(f"pimllm: {said}", error=True)
     return code
+
+
+def _noted(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    """Print a note of ours in one line, and any other warning as Python does."""
+    whole = warnings.formatwarning(message, category, filename, lineno).rstrip()
+    say(f"note: {message}" if isinstance(message, Note) else whole, error=True)
 
 
 def _said(error: Exception) -> str:
@@ -81,7 +90,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"pimllm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (listing, evaluation, noise, running, sweeping, results, training):
+    for module in (listing, describe, evaluation, noise, running, sweeping, results, training):
         for add in module.COMMANDS:
             add(commands)
     return parser

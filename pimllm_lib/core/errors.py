@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 
+class Note(UserWarning):
+    """What was done otherwise than asked, in one line: a warning in Python, a note on stderr of the command line."""
+
+
 class BadInput(ValueError):
     """Input that cannot be used. Its text is one line; the command line prints it and exits with status 2."""
 

@@ -16,16 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.errors import BadInput, Note
 
 Counts = tuple[int, ...]
 Tiles = NDArray[np.int64]
-
-
-class GridWarning(UserWarning):
-    """A grid was too small for the matrices of a block, and is taken larger."""
-
-
 #: More tiles than this in one block are a mistake, and their places would not fit in memory.
 MOST_TILES = 10**7
 
@@ -38,7 +32,7 @@ def hops(
     tiles: tiles of each matrix, in order; 0 leaves a matrix out. Numbers or arrays, evaluated once for each distinct
     combination. The last matrix sends nothing. copies: how many of each matrix there are, one unless given; neighbours with
     copies lie together, the first copy of each and then the second, and the farthest copy counts. A grid that is too small
-    is taken as large as it must be, which a `GridWarning` says with its hops. Raises BadInput for too many tiles to place.
+    is taken as large as it must be, which a `Note` says with its hops. Raises BadInput for too many tiles to place.
     """
     _require_countable(tiles, copies or [1] * len(tiles))
     plain = all(np.all(np.asarray(n) == 1) for n in copies)
@@ -53,7 +47,7 @@ def hops(
         if enough > side:
             far = max(merge + onward for merge, onward in found[-1])
             grid = f"the grid of {side} x {side} is taken as {enough} x {enough}"
-            warnings.warn(f"a block needs {needed} tiles: {grid}, up to {far} hops for a result", GridWarning, stacklevel=2)
+            warnings.warn(f"a block needs {needed} tiles: {grid}, up to {far} hops for a result", Note, stacklevel=2)
     spread = np.array(found, float)[where.ravel()].reshape(*columns[0].shape, matrices, 2)
     return [(spread[..., i, 0], spread[..., i, 1]) for i in range(matrices)]
 

@@ -80,17 +80,12 @@ def require_areas(system: Any) -> None:
             )
 
 
-def weight_bits(storage: Storage, product: Product) -> Value:
-    """Return the bits of a stored number of a product's k x n operand, its part of a scale included."""
-    return storage.operand_bits(product.kind, product.levels, product.scale_group)
-
-
 def sram_entries(system: System, products: Sequence[Product]) -> Iterator[Said]:
     """Yield what the array's accesses to on-chip memory take."""
     storage = _there(system.storage)
     widths = {"input_bits": storage.act_bits, "sum_bits": storage.sum_bits}
     for laid in chain.from_iterable(laid_out(system.array, product) for product in products):
-        product, words, stored = laid.product, laid.sram_words, weight_bits(storage, laid.product)
+        product, words, stored = laid.product, laid.sram_words, laid.product.stored_bits(storage)
         bits = memory.sram_bits(words, product.m * product.n, weight_bits=stored, **widths)
         yield from _on_chip(system, product.op, product.calls * bits)
         if product.kind == "attention":
@@ -165,7 +160,7 @@ def _kept(system: System, step: Step) -> Iterator[Said]:
 def _array_traffic(system: System, product: Product) -> tuple[Value, Value]:
     """Return the bytes of weights or cache, and of activations, that one op moves for one token."""
     array, sram, storage = system.array, _there(system.sram), _there(system.storage)
-    bits, act = weight_bits(storage, product), storage.act_bits
+    bits, act = product.stored_bits(storage), storage.act_bits
     words = memory.dram_words(
         product.m, product.k, product.n, rows=array.rows, cols=array.cols, dataflow=array.dataflow,
         inputs_held=sram.inputs_bytes * 8 / act, weights_held=sram.weights_bytes * 8 / bits,
@@ -209,7 +204,7 @@ def _fetched_bytes(system: System, products: Sequence[Product]) -> Value:
     total: Any = 0.0
     for product in products:
         if product.kind != "attention":
-            total = total + product.k * product.n * product.matrices * weight_bits(storage, product) / 8
+            total = total + product.k * product.n * product.matrices * product.stored_bits(storage) / 8
     return total * (total > sram.weights_bytes)
 
 

@@ -44,16 +44,22 @@ def tables(system: Any, step: Step, frame: Frame, detail: str, names: set[str], 
     for i, (once, times) in enumerate(decoding_passes(step, system.decoding) if decode else [(step, 1)]):
         for part in once.parts():
             _charge(system.routed(*few_and_dense(part.array)), part, times, ledger, standing, first=i == 0)
-    for name in _engines(system):
-        if (late := BY_NAME[name].late) and "latency_s" in ledger.wanted:
-            step_s = ledger.whole("latency_s")
-            for part in step.parts():
-                for op, component, seconds in late(getattr(system, name), part, step_s):
-                    ledger.add("latency_s", op, component, seconds)
+    _wait_for_late(system, step, ledger)
     if static:
         standing.charge(system.routed(*few_and_dense(step.array)), step, ledger)
     pe_count = system.array.rows * system.array.cols * system.array.arrays + frame.zero
     return _results(ledger, names, pe_count, tokens_of(system.decoding) if decode else 1)
+
+
+def _wait_for_late(system: System, step: Step, ledger: Ledger) -> None:
+    """Add what is waited for beyond the time of the step."""
+    for late, field in ((BY_NAME[name].late, name) for name in _engines(system)):
+        if late and "latency_s" in ledger.wanted:
+            step_s = ledger.whole("latency_s")
+            for op, component, seconds in chain.from_iterable(
+                late(getattr(system, field), one, step_s) for one in step.parts()
+            ):
+                ledger.add("latency_s", op, component, seconds)
 
 
 def _engines(system: System) -> list[str]:

@@ -33,7 +33,7 @@ def exposed(busy_s: Mapping[str, Value], engine: Mapping[str, str], *, overlap: 
         side_by_side = [op for op in here if engine[op] in PARALLEL_ENGINES]
         share |= {op: 1.0 for op in here if op not in side_by_side}
         if overlap and {"q", "k", "v"} <= set(side_by_side) and engine.get("score") not in PARALLEL_ENGINES:
-            first = slowest({op: busy_s[op] for op in ("q", "k")})
+            first = slowest({op: busy_s[op] for op in side_by_side if op != "v"})
             share |= first | {"v": _left_over(busy_s, first)}
         else:
             share |= slowest({op: busy_s[op] for op in side_by_side})

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.parts import Name, Value, declare, part, require, switch
+from pimllm_lib.core.parts import Name, Value, declare, part, require, switch, with_fields
 from pimllm_lib.core.rules import AT_LEAST_0, COUNT, FLAG, PART, Rule, choice, needs, number
 from pimllm_lib.core.schema import PRODUCT_KINDS, PROJECTION_OPS
 
 _NAMED = "{field} of {item.name}"
 _TOKENS = number("whole tokens, at least 1; inf for all", ge=1, whole=True, what=_NAMED)
 _WHOLE = AT_LEAST_0 + number("a whole number", whole=True, what=_NAMED)
+_OR_NONE = number("a whole number of at least 0, below 2^53", ge=0, lt=2**53, whole=True)
 _LEVELS = number("2 (binary), 3 (ternary) or more, at most 65536", ge=2, le=2**16, whole=True, what=_NAMED)
 #: What a block mixes tokens by: attention over a cache that grows, a state that is kept, both side by side, nothing.
 MIXERS = ("attention", "linear", "both", "none")
@@ -70,9 +71,16 @@ class Decoder:
     says but for what stands there: see `kinds`.
     """
 
+    #: Fields that came after the first models were recorded by their fingerprints.
+    SINCE: ClassVar[tuple[str, ...]] = (
+        "value_dim", "q_rank", "chunk", "kv_shared", "index_heads", "index_dim", "shared_ff", "mixer", "mix_in", "mix_out",
+        "state_heads", "state_dim", "state_width", "state_extra", "side", "once", "levels", "scale_group", "head_levels",
+        "embedding_levels", "dense", "blocks", "norms",
+    )  # fmt: skip
+
     name: str
     d_model: Value = declare(COUNT, "width of the residual stream")
-    d_ff: Value = declare(_WHOLE, "width of the FFN, or of each expert; 0 for none")
+    d_ff: Value = declare(_OR_NONE, "width of the FFN, or of each expert; 0 for none")
     n_layers: Value = declare(COUNT, "decoder blocks")
     n_heads: Value = declare(COUNT, "query heads")
     n_kv_heads: Value = declare(COUNT, "heads of keys and values, which query heads share")
@@ -103,7 +111,9 @@ class Decoder:
     state_extra: Value = declare(_WHOLE, "other numbers that it keeps, such as a convolution's", default=0)
     side: tuple[tuple[int, int], ...] = declare(_PAIRS, "inputs and outputs of a block's other projections", default=())
     once: tuple[tuple[int, int], ...] = declare(_PAIRS, "the same outside of the blocks, once a token", default=())
-    levels: Value = declare(_LEVELS, "values of a weight of the projections: 2 binary, 3 ternary, 2^n of n bits", default=3)
+    levels: Value = declare(
+        _LEVELS, "values of a weight of the projections: 2 binary, 3 ternary, 2^n of n bits", default=3
+    )
     scale_group: Value = declare(_TOKENS, "inputs whose weights share a scale; inf for all of them", default=np.inf)
     head_levels: Value = declare(_LEVELS, "values of a weight of the output head", default=256)
     embedding_levels: Value = declare(_LEVELS, "values of a number of the embedding", default=256)
@@ -173,6 +183,14 @@ def kinds(decoder: Decoder) -> list[Decoder]:
         replace(decoder, blocks=(), n_layers=kind.get("count", 1), **{f: v for f, v in kind.items() if f != "count"})
         for kind in decoder.blocks
     ]
+
+
+def with_each(decoder: Decoder, change: Callable[[Decoder], Mapping[str, Value]]) -> Decoder:
+    """Return the decoder with the fields that `change` gives for each kind of its blocks."""
+    if not decoder.blocks:
+        return with_fields(decoder, change(decoder))
+    blocks = tuple({**kind, **change(shape)} for kind, shape in zip(decoder.blocks, kinds(decoder), strict=True))
+    return replace(decoder, blocks=blocks)
 
 
 def few_and_dense(decoder: Decoder) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 from pimllm_lib.core.parts import Value, ceil_div, declare, part
 from pimllm_lib.core.rules import ANY
 from pimllm_lib.core.schema import PRODUCT_KINDS
-from pimllm_lib.hardware import ONE_BY_ONE, Decoding
+from pimllm_lib.hardware import ONE_BY_ONE, Decoding, Storage
 from pimllm_lib.workload.decoder import FEW, Decoder, kinds
 
 
@@ -68,6 +68,10 @@ class Product:
         """How many k x n matrices are there, of active and of idle experts."""
         return self.count * self.experts * self.blocks
 
+    def stored_bits(self, storage: Storage) -> Value:
+        """Return the bits of a stored number of the k x n operand, its part of a scale included."""
+        return storage.operand_bits(self.kind, self.levels, self.scale_group)
+
     @property
     def macs(self) -> Value:
         """Multiply-accumulates of one step: nothing that only fills up a part is among them."""
@@ -117,7 +121,16 @@ def block_products(decoder: Decoder, context_len: Value, tokens: Value, *, way: 
         table.append(("mix_out", decoder.mix_out, d, 1))
     heads_apart = {"experts": heads, "active": heads}  # matrices of their own, side by side
     blocks = [
-        Product(op=op, m=vectors, k=k, n=n, count=count, blocks=layers, **heads_apart if op in ("k_up", "v_up") else {})
+        Product(
+            op=op,
+            m=vectors,
+            k=k,
+            n=n,
+            count=count,
+            blocks=layers,
+            **_weights(decoder, op),
+            **heads_apart if op in ("k_up", "v_up") else {},
+        )
         for op, k, n, count in table
     ]
     last = next((i for i, p in enumerate(blocks) if p.op in ("x", "mix_out")), len(blocks))
@@ -126,35 +139,37 @@ def block_products(decoder: Decoder, context_len: Value, tokens: Value, *, way: 
     if np.any(ff):
         active, each, spread = routed(decoder, vectors)
         for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1)):
-            ffn = Product(op=op, m=each, k=k, n=n, count=count, blocks=layers, experts=decoder.n_experts, active=active)
+            own = {"experts": decoder.n_experts, "active": active} | _weights(decoder, op)
+            ffn = Product(op=op, m=each, k=k, n=n, count=count, blocks=layers, **own)
             blocks.append(replace(ffn, shares=tuple(replace(ffn, m=m, active=number) for m, number in spread)))
     if np.any(shared := decoder.shared_ff):
         for op, k, n, count in (("gate", d, shared, decoder.gated), ("ff1", d, shared, 1), ("ff2", shared, d, 1)):
-            blocks.append(Product(op=f"shared_{op}", m=vectors, k=k, n=n, count=count, blocks=layers))
-    blocks += [Product(op="side", m=vectors, k=k, n=n, count=1, blocks=layers) for k, n in decoder.side]
-    return [_weighted(product, decoder) for product in blocks]
+            own = _weights(decoder, f"shared_{op}")
+            blocks.append(Product(op=f"shared_{op}", m=vectors, k=k, n=n, count=count, blocks=layers, **own))
+    return [*blocks, *_side(decoder, decoder.side, vectors, layers)]
 
 
 def outer_products(decoder: Decoder, vectors: Value, outputs: Value) -> list[Product]:
     """Return the products outside of the blocks: projections between widths, and the output head."""
-    beside = [Product(op="side", m=vectors, k=k, n=n, count=1, blocks=1) for k, n in decoder.once]
     width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
     group = np.inf if np.all(decoder.head_levels > FEW) else decoder.scale_group
     head = Product(
         op="lm_head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1, levels=decoder.head_levels,
         scale_group=group,
     )  # fmt: skip
-    return [*(_weighted(product, decoder) for product in beside), head]
+    return [*_side(decoder, decoder.once, vectors, 1), head]
 
 
-def _weighted(product: Product, decoder: Decoder) -> Product:
-    """Return a product with the levels and scales of its weights: of 8 bits where they are dense."""
-    if product.kind != "projection":
-        return product
-    dense = product.op in decoder.dense
-    levels, group = (256, np.inf) if dense else (decoder.levels, decoder.scale_group)
-    shares = tuple(replace(share, levels=levels, scale_group=group) for share in product.shares)
-    return replace(product, levels=levels, scale_group=group, shares=shares)
+def _side(decoder: Decoder, sizes: tuple[tuple[int, int], ...], vectors: Value, blocks: Value) -> list[Product]:
+    own = _weights(decoder, "side")
+    return [Product(op="side", m=vectors, k=k, n=n, count=1, blocks=blocks, **own) for k, n in sizes]
+
+
+def _weights(decoder: Decoder, op: str) -> dict[str, Value]:
+    """Return the levels and scales of a projection's weights: 8 bits where it is dense."""
+    if op in decoder.dense:
+        return {"levels": 256, "scale_group": np.inf}
+    return {"levels": decoder.levels, "scale_group": decoder.scale_group}
 
 
 def _kept(decoder: Decoder, vectors: Value) -> list[Product]:
@@ -167,6 +182,25 @@ def _kept(decoder: Decoder, vectors: Value) -> list[Product]:
     return [Product(op="state", m=vectors, blocks=decoder.n_layers, **sizes)]
 
 
+def stored_bytes(decoder: Decoder, scale_bits: Value = 16) -> Value:
+    """Return the bytes of the embedding and of all matrices, with the whole bits that the levels of a weight need and a
+    scale for each group of them.
+    """
+    weights, few = 0.0, np.asarray(decoder.embedding_levels) <= FEW
+    table = Product(
+        op="lm_head", k=decoder.embedding_dim or decoder.d_model, n=decoder.vocab_size, count=1, blocks=1,
+        levels=decoder.embedding_levels, scale_group=np.where(few, decoder.scale_group, np.inf),
+    )  # fmt: skip
+    for product in [table, *products(decoder, 1)]:
+        if product.kind == "attention" or (
+            product.op == "lm_head" and product is not table and decoder.tied_embeddings
+        ):
+            continue
+        bits = np.ceil(np.log2(product.levels)) + scale_bits / product.scale_group
+        weights = weights + product.k * product.n * product.matrices * bits
+    return weights / 8
+
+
 def together(tokens: Value, way: Decoding) -> Value:
     """Return the vectors of a step: the new tokens of every sequence. One stays a plain 1, so that a GEMV is known to
     be one.
@@ -177,7 +211,9 @@ def together(tokens: Value, way: Decoding) -> Value:
 def _projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value]]:
     """Return (op, k, n, count) of what precedes attention over keys and values."""
     d, kv_heads = decoder.d_model, decoder.n_kv_heads
-    keys = [] if decoder.kv_shared else [("k", d, kv_heads * decoder.head_dim, 1), ("v", d, kv_heads * decoder.values, 1)]
+    keys = (
+        [] if decoder.kv_shared else [("k", d, kv_heads * decoder.head_dim, 1), ("v", d, kv_heads * decoder.values, 1)]
+    )
     return [*_queries(decoder, decoder.n_heads * decoder.head_dim), *keys]
 
 
@@ -254,6 +290,14 @@ def reached_words(decoder: Decoder, context_len: Value) -> Value:
     return total
 
 
+def attended_words(decoder: Decoder, context_len: Value) -> Value:
+    """Return the numbers in caches and states that a step of one sequence works with."""
+    total: Value = state_words(decoder)
+    for kind in kinds(decoder):
+        total = total + np.minimum(attended(kind, context_len), kind.top_tokens) * token_words(kind)
+    return total
+
+
 def _paged(decoder: Decoder) -> Value:
     """Return whether tokens are chosen by the bounds of pages."""
     return np.isfinite(decoder.top_tokens) * np.equal(decoder.index_heads, 0)
@@ -272,11 +316,11 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
     if chosen is not span:
         picks, layers = chosen < span, decoder.n_layers
         if np.any(index := decoder.index_heads):
-            sizes = {"k": decoder.index_dim, "n": span, "count": index * way.batch * picks, "shared": index}
+            operand = {"k": decoder.index_dim, "n": span, "count": index * way.batch * picks, "shared": index}
         else:  # bounds are the least and the greatest of each number of a page's keys: two products a page
             bounds = 2 * ceil_div(span, decoder.page)
-            sizes = {"k": key, "n": bounds, "count": sequences * picks, "shared": group}
-        table.append(Product(op="select", m=rows, blocks=layers, **sizes))
+            operand = {"k": key, "n": bounds, "count": sequences * picks, "shared": group}
+        table.append(Product(op="select", m=rows, blocks=layers, **operand))
         # heads and tokens that choose for themselves read other keys: they share none, and are rows of products of their own
         each = 1 + picks * (tokens - 1)
         m, sequences, shared = rows / each, sequences * each, shared + picks * (1 - shared)

@@ -46,7 +46,8 @@ class Step:
             return [self]
         pairs = list(zip(kinds(self.array), kinds(self.pim), strict=True))
         return [
-            replace(self, array=array, pim=pim, whole=self, place=(i, len(pairs))) for i, (array, pim) in enumerate(pairs)
+            replace(self, array=array, pim=pim, whole=self, place=(i, len(pairs)))
+            for i, (array, pim) in enumerate(pairs)
         ]
 
     @property
@@ -98,7 +99,9 @@ def decoding_passes(step: Step, way: Decoding) -> Iterator[tuple[Step, Value]]:
     layers = guess.draft_layers
     wanted = f"at most the {int(np.min(step.array.n_layers))} blocks of the model"
     if step.array.blocks:
-        raise BadInput("speculation drafts with the first blocks of a model whose blocks are not alike; wanted them alike")
+        raise BadInput(
+            "speculation drafts with the first blocks of a model whose blocks are not alike; wanted them alike"
+        )
     require(layers <= np.asarray(step.array.n_layers), "Speculation.draft_layers", layers, wanted)
     array, pim = replace(step.array, n_layers=layers), replace(step.pim, n_layers=layers)
     yield replace(step, way=way, outputs=together(1, way), array=array, pim=pim), guess.draft_len
