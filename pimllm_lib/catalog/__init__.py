@@ -97,7 +97,7 @@ systems: Registry[System] = Registry("system", "systems.toml", _system)
 
 
 def model(item: Decoder | str | Path) -> Decoder:
-    """Return a decoder: itself, by catalog name, or a TOML file, a config.json, or a folder or file beside one."""
+    """Return a decoder: itself, by catalog name, a TOML, GGUF or config.json file, or a folder or file beside the latter."""
     if isinstance(item, Decoder):
         return item
     return from_path(Path(item)) if _is_path("model", item, models) else models[str(item)]
@@ -179,5 +179,5 @@ def _is_path(what: str, item: object, names: Mapping[str, Any]) -> bool:
     if not isinstance(item, str | Path):
         raise BadInput(f"{what} is {clip(item)}; wanted a name, a path or an object")
     text = str(item)
-    ends = (".toml", ".json", ".safetensors")
+    ends = (".toml", ".json", ".safetensors", ".gguf")
     return text not in names and (isinstance(item, Path) or text.endswith(ends) or "/" in text or os.path.exists(text))

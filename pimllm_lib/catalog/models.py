@@ -65,7 +65,7 @@ def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
 
 
 def from_path(path: Path) -> Decoder:
-    """Return the decoder in a TOML file, a config.json, or the config.json of a folder or beside a safetensors file."""
+    """Return the decoder in a TOML, GGUF or config.json file, or the latter of a folder or beside a safetensors file."""
     if os.path.isdir(path):  # unlike Path.is_dir, this takes any text for an answer
         path = path / "config.json"
     elif path.suffix == ".safetensors":
@@ -73,6 +73,10 @@ def from_path(path: Path) -> Decoder:
     if path.suffix == ".toml":
         table = read_toml(path)
         return from_table(name_of(table, path), table, str(path))
+    if path.suffix == ".gguf":
+        from pimllm_lib.catalog.gguf_models import from_gguf  # which makes a configuration of it, and asks this module
+
+        return from_gguf(path)
     return from_config(path)
 
 

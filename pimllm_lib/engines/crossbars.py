@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib.core.conventions import Conventions
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.errors import BadInput, Note
 from pimllm_lib.core.parts import Value, with_field, with_fields
 from pimllm_lib.core.rules import everywhere
 from pimllm_lib.costs import crossbar, placement
@@ -213,7 +213,7 @@ class _Matrices:
         chosen: list[Any] = [np.equal(groups, "crossbars")] * len(low)
         if np.any(best := np.equal(groups, "best")):
             with warnings.catch_warnings():  # of a grid on which these matrices may never lie
-                warnings.simplefilter("ignore", placement.GridWarning)
+                warnings.simplefilter("ignore", Note)
                 times = zip(self.times(whole), self.times(low), strict=True)
             chosen = [chosen[0] | best & (lower < taller) for taller, lower in times]
         rows = [np.where(c, b.crossbar.rows, a.crossbar.rows) for a, b, c in zip(whole, low, chosen, strict=True)]

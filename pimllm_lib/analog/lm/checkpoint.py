@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pimllm_lib.analog.lm import layout, settings
+from pimllm_lib.analog.lm import gguf_weights, layout, settings
 from pimllm_lib.analog.lm.settings import Settings
 from pimllm_lib.analog.lm.tensors import Rows
 from pimllm_lib.analog.lm.weights import Block as Block
@@ -89,7 +89,7 @@ def require_ternary(checkpoint: Checkpoint) -> None:
 
 
 def read(folder: Path) -> Checkpoint:
-    """Return the checkpoint in a folder: config.json, and model.safetensors or the shards that its index names.
+    """Return the checkpoint in a GGUF file, or in a folder: config.json, and model.safetensors or the shards of its index.
 
     Only configuration and headers are read, and where the configuration marks nothing some weights, to see whether their
     values are few. Those come packed, as numbers, or as master weights that are rounded when a block is read.
@@ -97,9 +97,12 @@ def read(folder: Path) -> Checkpoint:
     Raises BadInput for a folder without them, pickled weights, a damaged file, a configuration that is incomplete or asks
     for what is not modelled here, and a tensor that is missing, of another type or shape, or has no place in the layout.
     """
+    if folder.suffix == ".gguf" and not folder.is_dir():
+        said, source = gguf_weights.read(folder)
+        return Checkpoint(**vars(said), source=source)
     if not folder.is_dir():
         got = "is a file" if folder.exists() else "does not exist"
-        raise BadInput(f"{folder} {got}; wanted a folder with config.json and {headers.SINGLE}")
+        raise BadInput(f"{folder} {got}; wanted a GGUF file, or a folder with config.json and {headers.SINGLE}")
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder} has no config.json; wanted a checkpoint in the Hugging Face layout")
     found = settings.settings(folder / "config.json")

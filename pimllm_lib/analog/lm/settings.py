@@ -62,8 +62,12 @@ class Settings:
 
 def settings(path: Path) -> Settings:
     """Return what a config.json says. Raises BadInput, naming file and field, for anything not modelled here."""
-    decoder, config = from_config(path), read_as("JSON", json.loads, path)
-    family, activation, where = config.get("model_type"), config.get("hidden_act"), str(path)
+    return of(from_config(path), read_as("JSON", json.loads, path), str(path))
+
+
+def of(decoder: Decoder, config: dict[str, Any], where: str) -> Settings:
+    """Return what a configuration says; where: what errors name."""
+    family, activation = config.get("model_type"), config.get("hidden_act")
     wanted = f"bitnet, {', '.join(FAMILIES)}"
     require(decoder.sub_norms or family in FAMILIES, f"{where}: model_type", family, wanted)
     require_modelled(decoder, where)
