@@ -302,7 +302,7 @@ class Commands:
         self.put("config.json", self.settings)
         with contextlib.suppress(BadInput):
             read = checkpoint.read(self.case)
-            for tensor in (read.block(0), read.embedding(), read.head(), read.final_norm()):
+            for tensor in (read.block(0), read.embedding(), list(read.head()), read.final_norm()):
                 assert tensor is not None
 
     def index(self, content):

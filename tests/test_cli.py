@@ -308,6 +308,7 @@ def test_who_calls_the_command_line_keeps_the_environment(monkeypatch, capsys):
     assert dict(os.environ) == before
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_grid_that_grows_is_one_note_on_stderr(capsys):
     assert main(["evaluate", "--system", "pim-llm", "--model", "mixtral-8x7b", "--context", "128", "--json"]) == 0
     out, err = capsys.readouterr()

@@ -152,8 +152,9 @@ def test_parameters_of_latents_are_counted_for_a_number_and_for_an_array():
     apart = [parameter_count(with_fields(LLAMA, {"latent_dim": size})) for size in sizes]
     assert parameter_count(with_fields(LLAMA, {"latent_dim": np.array(sizes)})).tolist() == apart
     assert apart[0] == parameter_count(LLAMA)
-    # each of 32 blocks: one matrix into the latent and two out of it for 32 heads of 128, in place of keys and values
-    assert apart[2] - apart[0] == 32 * (4096 * 512 + 2 * 32 * 512 * 128 - 2 * 4096 * 1024)
+    # each of 32 blocks: one matrix into the latent, a norm, and two matrices out of it for 32 heads of 128, in place of
+    # keys and values
+    assert apart[2] - apart[0] == 32 * (4096 * 512 + 512 + 2 * 32 * 512 * 128 - 2 * 4096 * 1024)
 
 
 @pytest.mark.parametrize("batch", [2, 8])

@@ -35,16 +35,18 @@ def some(rng, low, high, *more):
 
 
 class Tiles:
-    """A random matrix on random tiles, with what its functions say."""
+    """A random matrix on random tiles, with what its functions say. grouped: its inputs have scales in groups."""
 
-    def __init__(self, rng):
+    def __init__(self, rng, grouped=False):
         rate = {f"{name}.rate_hz": rng.uniform(1e8, 1e9) for name in ("crossbar.adc", "crossbar.dac", "periphery")}
         size = {"crossbar.rows": some(rng, 16, 300), "crossbar.cols": some(rng, 16, 300), "pes": some(rng, 1, 9)}
         bits = {"crossbar.adc.periods": rng.uniform(1, 12), "crossbar.dac.periods": rng.uniform(1, 5)}
         bits |= {"crossbar.adc.bits": some(rng, 3, 10), "crossbar.dac.bits": some(rng, 1, 4)}
         self.tile = with_fields(PIM.pim.tile, rate | size | bits)
         self.fan_in, self.fan_out, self.act_bits = some(rng, 10, 3000), some(rng, 10, 3000), some(rng, 2, 12)
-        self.on = crossbar.layout(self.fan_in, self.fan_out, tile=self.tile, act_bits=self.act_bits)
+        size = {"group": some(rng, 1, 600)} if grouped else {}
+        self.fan_in *= size.get("group", 1)
+        self.on = crossbar.layout(self.fan_in, self.fan_out, tile=self.tile, act_bits=self.act_bits, **size)
         self.way = {
             "network_bps": rng.uniform(1e9, 1e11),
             "merge_hops": some(rng, 1, 9),
@@ -103,6 +105,24 @@ def read_joules(rng):
     power = crossbar.cell_power(tiles.bar)
     names = {"cells": cells, "mean power of a cell": power, "time of the reads": tiles.time["crossbar"]}
     return names, tiles.joules["crossbar"]
+
+
+def rescaling(column):
+    def case(rng):
+        tiles = Tiles(rng, grouped=True)
+        per, periods, bits = some(rng, 1, 99), rng.uniform(1, 9), some(rng, 2, 12)
+        unit = {"per_crossbar": per, "periods": periods, "bits": bits, "scale_bits": some(rng, 2, 16)}
+        tiles.tile = with_fields(tiles.tile, {f"rescaler.{name}": value for name, value in unit.items()})
+        on, unit = tiles.on, tiles.tile.rescaler
+        if column == "time":
+            names = {"groups": on.groups, "columns": on.cols, "rescaler.per_crossbar": unit.per_crossbar,
+                     "rescaler.periods": unit.periods, "rate_hz": tiles.tile.periphery.rate_hz}  # fmt: skip
+            return names, crossbar.computing_times(on, tiles.tile)["rescale"]
+        names = {"sums": on.scaled, "rescaler.multiply_add_j": unit.multiply_add_j, "bits of a sum": on.group_bits,
+                 "rescaler.scale_bits": unit.scale_bits, "rescaler.bits": unit.bits}  # fmt: skip
+        return names, crossbar.energy(on, tile=tiles.tile, act_bits=tiles.act_bits, **tiles.sizes)["rescale"]
+
+    return case
 
 
 def buffer_time(rng):
@@ -262,6 +282,7 @@ CASES = {
     ("dac", "time"): converter_time("dac"), ("adc", "time"): converter_time("adc"),
     ("dac", "joules"): converter_joules("dac"), ("adc", "joules"): converter_joules("adc"),
     ("crossbar", "time"): read_time, ("crossbar", "joules"): read_joules,
+    ("rescale", "time"): rescaling("time"), ("rescale", "joules"): rescaling("joules"),
     ("buffer", "time"): buffer_time, ("buffer", "joules"): buffer_joules,
     ("merge", "time"): merge_time, ("transfer", "time"): transfer_time,
     ("stream", "time"): array_time("stream"), ("fill", "time"): array_time("fill"),

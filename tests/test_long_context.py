@@ -160,8 +160,12 @@ def test_the_published_machine_is_a_point_of_the_space():
 def test_a_rate_that_no_design_keeps_is_refused():
     with pytest.raises(
         BadInput, match=r"no design of \d+ keeps 100000000% of its rate at 4096 tokens; wanted a smaller"
-    ):
+    ) as refused:
         search.smallest(SETTING.decoders[:1], **ASKED | {"kept": 1e6})
+    most = float(str(refused.value).split()[-1])
+    assert search.smallest(SETTING.decoders[:1], **ASKED | {"kept": most}).attrs["reaching"]
+    with pytest.raises(BadInput, match="no design"):
+        search.smallest(SETTING.decoders[:1], **ASKED | {"kept": most + 0.001})
 
 
 MODEL = """name = "mine"

@@ -60,6 +60,24 @@ def test_the_parameter_count_is_that_of_the_model_card(name):
         assert f"{count:.{digits - 1}e}" == f"{card['value']:.{digits - 1}e}"
 
 
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("bonsai-8b-1bit", 1.15e9), ("bonsai-4b-1bit", 0.57e9), ("bonsai-1.7b-1bit", 0.24e9),
+     ("bonsai-8b-ternary", 2.18e9), ("bonsai-4b-ternary", 1.07e9), ("bonsai-1.7b-ternary", 0.46e9),
+     ("falcon-e-1b", 665e6), ("falcon-e-3b", 999e6), ("bitnet-2b4t", 1.19e9), ("llama3-8b-1.58", 3.85e9)],
+)  # fmt: skip
+def test_a_released_file_is_as_large_as_shape_and_precision_say(name, size):
+    """Sizes as cards and file lists print them: one or two bits a weight, 16 a scale, 16 a number of the other tables."""
+    model = catalog.models[name]
+    weights = sum(p.macs for p in products(model, 1) if p.kind == "projection" and p.op != "lm_head")
+    tables = model.vocab_size * model.d_model * (1 if model.tied_embeddings else 2)
+    few = {2: 1, 3: 2, 256: 16}
+    bits = weights * (few[model.levels] + 16 / model.scale_group)
+    bits += tables * (few[model.embedding_levels] + (16 / model.scale_group if model.embedding_levels <= 3 else 0))
+    assert model.embedding_levels == model.head_levels
+    assert bits / 8 == pytest.approx(size, rel=0.011)
+
+
 @pytest.mark.parametrize("name", list(catalog.models))
 def test_every_model_says_where_its_shape_was_read(name):
     entry = catalog.models.entries[name]

@@ -8,6 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pimllm_lib.core.errors import Note
 from pimllm_lib.costs import placement
 
 
@@ -117,9 +118,8 @@ def test_arrays_and_numbers_agree():
 
 
 @pytest.mark.parametrize("walk", ["l-shell", "row-major"])
-def test_tiles_that_do_not_fit_say_what_would(walk):
-    with pytest.raises(
-        ValueError, match=r"needs 17 tiles, and the 4 x 4 grid holds 16; wanted grid_side of at least 5"
-    ):
-        hops([10, 7], side=4, walk=walk)
+def test_a_grid_grows_for_tiles_that_do_not_fit_and_says_so(walk):
+    with pytest.warns(Note, match=r"needs 17 tiles: the grid of 4 x 4 is taken as 5 x 5, up to \d+ hops for a result"):
+        grown = hops([10, 7], side=4, walk=walk)
+    assert grown == hops([10, 7], side=5, walk=walk)
     assert hops([10, 7], side=4, walk="banks")

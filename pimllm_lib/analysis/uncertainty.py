@@ -57,6 +57,10 @@ LEFT_OUT: dict[str, str] = {
     "SystolicArray.shadow_j": _REMEDY,
     "Sram.port_bit_area_m2": _REMEDY,
     "Sram.port_rate_hz": _REMEDY,
+    **dict.fromkeys(
+        ("Rescaler.multiply_add_j", "Rescaler.area_m2", "Rescaler.scale_bits", "Rescaler.per_crossbar"),
+        "of scales for groups of weights, which no model compared has",
+    ),
     "Dram.self_refresh_w": "of pauses between answers, and none is in a token",
     "Dram.capacity_bytes": "the size of memory bought; it says whether a model fits and enters no cost",
 }

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -96,7 +97,7 @@ systems: Registry[System] = Registry("system", "systems.toml", _system)
 
 
 def model(item: Decoder | str | Path) -> Decoder:
-    """Return a decoder: itself, by catalog name, or from a TOML file, a config.json or a folder that holds one."""
+    """Return a decoder: itself, by catalog name, or a TOML file, a config.json, a folder or file beside one, a GGUF file."""
     if isinstance(item, Decoder):
         return item
     return from_path(Path(item)) if _is_path("model", item, models) else models[str(item)]
@@ -178,4 +179,5 @@ def _is_path(what: str, item: object, names: Mapping[str, Any]) -> bool:
     if not isinstance(item, str | Path):
         raise BadInput(f"{what} is {clip(item)}; wanted a name, a path or an object")
     text = str(item)
-    return text not in names and (isinstance(item, Path) or text.endswith((".toml", ".json")) or "/" in text)
+    ends = (".toml", ".json", ".safetensors", ".gguf")
+    return text not in names and (isinstance(item, Path) or text.endswith(ends) or "/" in text or os.path.exists(text))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
+from pimllm_lib.catalog import precision
 from pimllm_lib.catalog.quantities import name_of, read_as, read_toml, require_known
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.workload.decoder import Decoder, PublishedShape
@@ -64,12 +65,18 @@ def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
 
 
 def from_path(path: Path) -> Decoder:
-    """Return the decoder in a TOML file, a config.json, or a folder that holds a config.json."""
+    """Return the decoder in a TOML or GGUF file, a config.json, or that of a folder or beside a safetensors file."""
     if os.path.isdir(path):  # unlike Path.is_dir, this takes any text for an answer
         path = path / "config.json"
+    elif path.suffix == ".safetensors":
+        path = path.with_name("config.json")
     if path.suffix == ".toml":
         table = read_toml(path)
         return from_table(name_of(table, path), table, str(path))
+    if path.suffix == ".gguf":
+        from pimllm_lib.catalog.gguf_models import from_gguf  # which makes a configuration of it, and asks this module
+
+        return from_gguf(path)
     return from_config(path)
 
 
@@ -83,7 +90,10 @@ def from_config(path: Path) -> Decoder:
     if not isinstance(config, dict):
         raise BadInput(f"{path} holds {clip(config)}; wanted a JSON object with model_type and sizes")
     name = str(config.get("_name_or_path") or path.resolve().parent.name).rstrip("/").split("/")[-1] or path.stem
-    return from_mapping(config, str(path), name)
+    marks = precision.of(config, path.parent, str(path))
+    if config.get("model_type") == "minicpm":  # LLaMA's shapes; what it multiplies by costs nothing that is counted
+        config = {"tie_word_embeddings": True} | config | {"model_type": "llama"}
+    return replace(from_mapping(config, str(path), name), **marks)
 
 
 def from_mapping(config: dict[str, Any], path: str, name: str) -> Decoder:

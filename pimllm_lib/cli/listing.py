@@ -14,13 +14,14 @@ def models(args: argparse.Namespace) -> None:
     from pimllm_lib import catalog
     from pimllm_lib.workload.decoder import parameter_count
 
-    fields = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts", "window")
+    fields = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts", "window",
+              "levels", "scale_group", "head_levels")  # fmt: skip
     rows = [
         {"model": name, **{field: getattr(m, field) for field in fields}, "parameters": parameter_count(m)}
         | {"source": catalog.models.entries[name]["source"]}
         for name, m in catalog.models.items()
     ]
-    # JSON does not know the window of a model that has none
+    # JSON does not know the window, or the group of a scale, of a model that has none
     finite = [{key: None if value == math.inf else value for key, value in row.items()} for row in rows]
     print_rows(finite, as_json=args.json)
 

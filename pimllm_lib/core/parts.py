@@ -93,15 +93,18 @@ def ceil_div(a: Value, b: Value) -> Value:
 def fingerprint(item: Any) -> str:
     """Return 12 hex digits that change when any field of a part changes.
 
-    Two parts of equal content share a fingerprint; the name of the class counts.
+    Two parts of equal content share a fingerprint; the name of the class counts. A field that a class has gained since
+    (`SINCE`) counts where it is not at its default, so that what was recorded before still holds.
     """
     return sha256(_content(item).encode()).hexdigest()[:12]
 
 
 def _content(item: Any) -> str:
     if hasattr(item, "__dataclass_fields__"):
-        inside = ", ".join(f"{f.name}={_content(getattr(item, f.name))}" for f in fields(item))
-        return f"{type(item).__name__}({inside})"
+        since = getattr(type(item), "SINCE", ())
+        held = [(f, getattr(item, f.name)) for f in fields(item)]
+        told = [f"{f.name}={_content(value)}" for f, value in held if f.name not in since or value is not f.default]
+        return f"{type(item).__name__}({', '.join(told)})"
     if hasattr(item, "dims"):
         return f"axis({item.dims}, {np.asarray(item).tolist()})"
     if type(item).__module__ not in ("builtins", "numpy") and hasattr(item, "__dict__"):

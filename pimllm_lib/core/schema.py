@@ -109,6 +109,9 @@ COMPONENTS: dict[str, Component] = {
     "mux": Component("analog multiplexers between lines and converters", "pim", "digital", "digital"),
     "shift_add": Component("shift-and-add of bit-serial partial results", "pim", "digital", "digital"),
     "joint": Component("sums over the PEs of a tile", "pim", "digital", "digital"),
+    "rescale": Component("multipliers that give sums of groups their scales", "pim", "digital", "digital",
+        "groups x ceil(columns / rescaler.per_crossbar) x rescaler.periods / rate_hz",
+        "sums x rescaler.multiply_add_j x bits of a sum x rescaler.scale_bits / (rescaler.bits x rescaler.bits)"),
     "buffer": Component("SRAM buffers of the tiles", "pim", "buffers", "buffers",
         "words in and out x time of a word",
         "tiles x (time of reading x (read energy / time of a word + leakage)"

@@ -8,8 +8,14 @@ the time each part works, for every tile as if it were as full as the fullest. S
 hops and eleven times are the same, and so are eight energies and, but for a pooling unit, areas; with MNSIM_DIR set to
 its folder, `make test MARK=peer` compares them again.
 
+Weights whose scale changes every so many inputs cannot be summed across that border, so one group is read at a time: the
+groups that a crossbar holds take turns, the sums of the crossbars that one group fills are added, and what is then read of
+each column is multiplied by its scale and added to what the other groups gave. Single cells, which hold no minus one, stand
+beside a column of on-cells with a converter of its own, read with the others: that sum of the inputs is subtracted.
+
 Neglected, as there: energy on the links between PEs and tiles, the conversion of digital parts to one technology node,
-and anything analog that would change the result. As there, a matrix of no more columns than a crossbar has ADCs is read
+and anything analog that would change the result. Neglected further: that subtraction, that all cells of that column are
+on, and what multipliers draw while they wait. As there, a matrix of no more columns than a crossbar has ADCs is read
 in one turn, yet by as few ADCs as if columns took turns: where two share an ADC, half of its reads and conversions are
 charged. Left out, other than there: a pooling unit of 91 917 um2 in each tile (64 units of 3 x 3 at 65 nm), which a
 decoder has no use for; it would add 2.3 % to the area of a tile of 2 x 2 PEs.
@@ -19,8 +25,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value, ceil_div, part
-from pimllm_lib.hardware import Adc, Buffer, Crossbar, Tile
+from pimllm_lib.hardware import Adc, Buffer, Crossbar, Rescaler, Tile
 
 
 @part
@@ -29,7 +36,9 @@ class Layout:
 
     crossbars: crossbars (pairs, where differential) it takes; tiles: tiles they fill; rows, cols, pes: used in the
     fullest crossbar and tile; row_turns, col_turns: how often rows share a DAC and columns an ADC; turns: read
-    operations for one vector; levels: steps that join the PEs of a tile; sum_bits: bits of a joined sum.
+    operations for one vector; levels: steps that join the PEs of a tile; sum_bits: bits of a joined sum. groups: of inputs
+    that share a scale, read one after another in the fullest crossbar; group_bits: bits of the sum of one; scaled: sums that
+    get a scale of their own, of the whole matrix.
     """
 
     crossbars: Value
@@ -42,14 +51,26 @@ class Layout:
     turns: Value
     levels: Value
     sum_bits: Value
+    groups: Value = 1
+    group_bits: Value = 0
+    scaled: Value = 0
 
 
-def layout(fan_in: Value, fan_out: Value, *, tile: Tile, act_bits: Value) -> Layout:
-    """Return how a fan_in x fan_out matrix lies on tiles."""
-    bar = tile.crossbar
-    crossbars = ceil_div(fan_in, bar.rows) * ceil_div(fan_out, bar.cols)
-    rows, cols, pes = np.minimum(fan_in, bar.rows), np.minimum(fan_out, bar.cols), np.minimum(crossbars, tile.pes)
-    row_turns, col_turns = ceil_div(rows, bar.dac.per_crossbar), ceil_div(cols, bar.adc.per_crossbar)
+def layout(fan_in: Value, fan_out: Value, *, tile: Tile, act_bits: Value, group: Value = np.inf) -> Layout:
+    """Return how a fan_in x fan_out matrix lies on tiles.
+
+    group: inputs in a row whose weights share a scale; a crossbar holds whole groups, or a part of one.
+    """
+    bar, span = tile.crossbar, np.minimum(fan_in, group)
+    there, held, parts = ceil_div(fan_in, span), np.maximum(np.floor(bar.rows / span), 1), ceil_div(span, bar.rows)
+    crossbars = ceil_div(there, held) * parts * ceil_div(fan_out, bar.cols)
+    groups = np.minimum(there, held)
+    rows, cols, pes = (
+        np.minimum(groups * span, bar.rows),
+        np.minimum(fan_out, bar.cols),
+        np.minimum(crossbars, tile.pes),
+    )
+    row_turns, col_turns = groups * ceil_div(rows / groups, bar.dac.per_crossbar), ceil_div(cols, bar.adc.per_crossbar)
     levels = np.ceil(np.log2(pes))
     return Layout(
         crossbars=crossbars,
@@ -62,12 +83,20 @@ def layout(fan_in: Value, fan_out: Value, *, tile: Tile, act_bits: Value) -> Lay
         turns=np.ceil(act_bits / bar.dac.bits) * row_turns * col_turns,
         levels=levels,
         sum_bits=bar.adc.bits + levels,
+        groups=groups,
+        group_bits=bar.adc.bits + act_bits + np.ceil(np.log2(parts)),
+        scaled=0 if np.all(np.isinf(group)) else np.isfinite(group) * there * fan_out,
     )
 
 
 def slices(bar: Crossbar) -> Value:
     """Return into how many cells a weight is cut. The sign of a differential pair needs no cell of its own."""
     return np.ceil((bar.weight_bits - (bar.polarity - 1)) / bar.cell.bits)
+
+
+def offsets(bar: Crossbar) -> Value:
+    """Return the columns of on-cells in a crossbar: one where it holds weights in single cells, none in pairs."""
+    return 2 - bar.polarity
 
 
 def read_time(bar: Crossbar) -> Value:
@@ -79,7 +108,7 @@ def read_time(bar: Crossbar) -> Value:
 def computing_times(on: Layout, tile: Tile) -> dict[str, Value]:
     """Return how long each part of a PE works for one vector, in seconds."""
     bar, side, step = tile.crossbar, tile.periphery, 1 / tile.periphery.rate_hz
-    return {
+    work = {
         "dac": on.turns * bar.dac.periods / bar.dac.rate_hz,
         "adc": on.turns * bar.adc.periods / bar.adc.rate_hz,
         "crossbar": on.turns * read_time(bar),
@@ -87,9 +116,26 @@ def computing_times(on: Layout, tile: Tile) -> dict[str, Value]:
         "output_register": on.col_turns * step,
         "mux": on.turns * 2 * side.mux_s,
         "demux": on.turns * 2 * side.demux_s,
-        "shift_add": (on.turns + np.ceil(np.log2(slices(bar)))) * step,
+        "shift_add": (on.turns + on.groups * np.ceil(np.log2(slices(bar)))) * step,
         "joint": on.levels * step,
     }
+    if np.any(on.scaled):
+        unit = rescaler(tile)
+        work["rescale"] = (on.scaled > 0) * on.groups * ceil_div(on.cols, unit.per_crossbar) * unit.periods * step
+    return work
+
+
+def rescaler(tile: Tile) -> Rescaler:
+    """Return what multiplies by scales. Raises BadInput where a tile has nothing that does."""
+    if tile.rescaler is None:
+        raise BadInput(f"{tile.name} has no rescaler; wanted one, since groups of weights have scales of their own")
+    return tile.rescaler
+
+
+def rescaling(on: Layout, tile: Tile) -> Value:
+    """Return how much larger the product of a sum and its scale is than that which the rescaler's figures are for."""
+    unit = rescaler(tile)
+    return on.group_bits * unit.scale_bits / unit.bits**2
 
 
 def word_time(tile: Tile) -> Value:
@@ -121,7 +167,7 @@ def latency(
     step, levels = 1 / tile.periphery.rate_hz, on.levels
     joined_bits = np.ceil(np.log2(tile.pes)) * on.sum_bits - levels * (levels + 1) / 2
     again = words["output_read"] if reread_output else 0.0
-    return {
+    spent = {
         "dac": work["dac"],
         "adc": work["adc"],
         "crossbar": work["crossbar"],
@@ -134,6 +180,7 @@ def latency(
         "merge": again + merge_hops * (step + on.cols * on.pes * act_bits / network_bps),
         "transfer": transfer_hops * fan_out * act_bits / network_bps,
     }
+    return spent | {name: work[name] for name in ("rescale",) if name in work}
 
 
 def sharing(bar: Crossbar) -> tuple[Value, Value]:
@@ -142,15 +189,18 @@ def sharing(bar: Crossbar) -> tuple[Value, Value]:
 
 
 def used_converters(on: Layout, bar: Crossbar) -> tuple[Value, Value]:
-    """Return the DACs and ADCs that work in the fullest crossbar; more converters than lines count as one a line."""
+    """Return the DACs and ADCs that work in the fullest crossbar, on average over groups; more converters than lines count
+    as one a line.
+    """
     rows, cols = sharing(bar)
-    return np.ceil(on.rows / rows), np.ceil(on.cols / cols)
+    return np.ceil(on.rows / on.groups / rows), np.ceil(on.cols / cols)
 
 
 def read_cells(on: Layout, bar: Crossbar) -> Value:
     """Return the cells of the fullest crossbar (pair) that are read at once, averaged over the turns that lines take."""
     rows, cols = sharing(bar)
-    return bar.polarity * slices(bar) * on.rows * on.cols / (rows * cols)
+    held = bar.polarity * slices(bar) * on.rows * on.cols / (rows * cols)
+    return (held + offsets(bar) * on.rows / rows) / on.groups
 
 
 def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, output_buffer: Value) -> dict[str, Value]:
@@ -161,14 +211,15 @@ def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, outp
     """
     bar, side, time = tile.crossbar, tile.periphery, computing_times(on, tile)
     dacs, adcs = used_converters(on, bar)
-    cut, words = slices(bar), buffer_times(on, tile=tile, act_bits=act_bits)
+    words = buffer_times(on, tile=tile, act_bits=act_bits)
+    sums = slices(bar) * adcs + offsets(bar)
     used = {
         "dac": dacs * bar.dac.power_w * time["dac"],
-        "adc": cut * adcs * bar.adc.power_w * time["adc"],
+        "adc": sums * bar.adc.power_w * time["adc"],
         "crossbar": read_cells(on, bar) * cell_power(bar) * time["crossbar"],
         "registers": side.register_w * (dacs * time["input_register"] + adcs * time["output_register"]),
         "mux": dacs * side.demux_w * time["demux"] + adcs * side.mux_w * time["mux"],
-        "shift_add": cut * adcs * side.shift_add_w * time["shift_add"],
+        "shift_add": sums * side.shift_add_w * time["shift_add"],
     }
     per_pe = {name: on.tiles * on.pes * value for name, value in used.items()}
     joint = (on.pes - 1) * adcs * side.joint_w * time["joint"]
@@ -176,7 +227,10 @@ def energy(on: Layout, *, tile: Tile, act_bits: Value, input_buffer: Value, outp
         (words["input"] + words[output]) * buffer_power(on, tile, access_j, input_buffer, output_buffer)
         for output, access_j in (("output_read", tile.buffer.read_j), ("output_write", tile.buffer.write_j))
     )
-    return per_pe | {"joint": on.tiles * joint, "buffer": on.tiles * spent}
+    whole = per_pe | {"joint": on.tiles * joint, "buffer": on.tiles * spent}
+    if np.any(on.scaled):
+        whole["rescale"] = on.scaled * rescaling(on, tile) * rescaler(tile).multiply_add_j
+    return whole
 
 
 def array_energy(tile: Tile, act_bits: Value) -> dict[str, Value]:
@@ -223,10 +277,16 @@ def leakage(on: Layout, buffer: Buffer, input_buffer: Value, output_buffer: Valu
     return on.pes * sized(input_buffer, buffer, column) + sized(output_buffer, buffer, column)
 
 
+def converters(bar: Crossbar) -> tuple[Value, Value]:
+    """Return the DACs and ADCs of a crossbar, used or not: more of them than lines are one a line."""
+    dacs, adcs = np.minimum(bar.dac.per_crossbar, bar.rows), np.minimum(bar.adc.per_crossbar, bar.cols)
+    return dacs, slices(bar) * adcs + offsets(bar)
+
+
 def idle_converters(on: Layout, tile: Tile) -> dict[str, Value]:
     """Return the power that a matrix's DACs and ADCs draw while they wait, in watts: all of them, used or not."""
     bar, pes = tile.crossbar, on.tiles * tile.pes
-    dacs, adcs = np.minimum(bar.dac.per_crossbar, bar.rows), np.minimum(bar.adc.per_crossbar, bar.cols) * slices(bar)
+    dacs, adcs = converters(bar)
     return {
         "dac": pes * dacs * bar.dac.power_w * bar.dac.idle_share,
         "adc": pes * adcs * bar.adc.power_w * bar.adc.idle_share,
@@ -246,19 +306,25 @@ def output_buffer_size(fan_out: Value, tiles: Value) -> Value:
 def area(on: Layout, *, tile: Tile, input_buffer: Value, output_buffer: Value) -> dict[str, Value]:
     """Return the area of a matrix's tiles by component, in square metres: whole tiles, used or not."""
     bar, side = tile.crossbar, tile.periphery
-    dacs, adcs = np.minimum(bar.dac.per_crossbar, bar.rows), np.minimum(bar.adc.per_crossbar, bar.cols)
-    cut, pes = slices(bar), on.tiles * tile.pes
+    dacs, adcs = converters(bar)
+    copies, pes = bar.polarity * slices(bar), on.tiles * tile.pes
     one_crossbar = bar.rows * bar.cols * bar.cell.area_m2 + bar.rows * bar.row_area_m2
+    offset = offsets(bar) * bar.rows * bar.cell.area_m2
     inside, outside = (sized(size, tile.buffer, tile.buffer.area_m2) for size in (input_buffer, output_buffer))
-    return {
+    whole = {
         "dac": pes * dacs * bar.dac.area_m2,
-        "adc": pes * cut * adcs * bar.adc.area_m2,
-        "crossbar": pes * bar.polarity * cut * one_crossbar,
+        "adc": pes * adcs * bar.adc.area_m2,
+        "crossbar": pes * (copies * one_crossbar + offset),
         "registers": pes * dacs * side.dac_side_area_m2,
-        "shift_add": pes * cut * adcs * side.adc_side_area_m2,
-        "joint": on.tiles * (tile.pes - 1) * adcs * side.joint_area_m2,
+        "shift_add": pes * adcs * side.adc_side_area_m2,
+        "joint": on.tiles * (tile.pes - 1) * np.minimum(bar.adc.per_crossbar, bar.cols) * side.joint_area_m2,
         "buffer": pes * inside + on.tiles * outside,
     }
+    if np.any(on.scaled):
+        unit = rescaler(tile)
+        units = pes * np.minimum(unit.per_crossbar, bar.cols) * (on.scaled > 0)
+        whole["rescale"] = units * rescaling(on, tile) * unit.area_m2
+    return whole
 
 
 def programming(fan_in: Value, fan_out: Value, *, bar: Crossbar, program_rows: Value) -> dict[str, Value]:
@@ -267,9 +333,9 @@ def programming(fan_in: Value, fan_out: Value, *, bar: Crossbar, program_rows: V
     program_rows: crossbar rows written at once in the whole machine. The energy of the verifying reads is neglected; it is
     three orders below that of a pulse.
     """
-    copies, cell = bar.polarity * slices(bar), bar.cell
-    rows = copies * ceil_div(fan_out, bar.cols) * fan_in
-    cells = copies * fan_in * fan_out
+    copies, cell, down = bar.polarity * slices(bar), bar.cell, ceil_div(fan_out, bar.cols)
+    rows = copies * down * fan_in
+    cells = copies * fan_in * fan_out + offsets(bar) * down * fan_in
     return {
         "cells": cells,
         "energy_j": cells * cell.write_pulses * cell.write_j,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from pimllm_lib.core.conventions import Conventions
-from pimllm_lib.core.parts import Value, with_fields
+from pimllm_lib.core.errors import BadInput, Note
+from pimllm_lib.core.parts import Value, with_field, with_fields
+from pimllm_lib.core.rules import everywhere
 from pimllm_lib.costs import crossbar, placement
 from pimllm_lib.engines.entries import Entry, Said, Turn, Wait, Work
 from pimllm_lib.hardware import Auxiliary, KvPim, Pim, Tile
+from pimllm_lib.workload.decoder import FEW
 from pimllm_lib.workload.products import Product
 from pimllm_lib.workload.step import Step
 
@@ -122,7 +126,8 @@ def entries(pim: Pim, step: Step, products: Sequence[Product], wanted: set[str])
     """Yield what products cost on tiles that hold their weights.
 
     The matrices of a block are placed together; the output head has tiles of its own. What the machine has once is
-    charged to the first product there is. Raises BadInput when matrices do not fit the grid.
+    charged to the first product there is. Raises BadInput when matrices do not fit the grid, and for groups of inputs with a
+    scale of their own that do not divide the inputs, or on tiles without a rescaler.
     """
     first = dict(zip((p.op for p in products), (one & step.first for one in _first_there(products)), strict=True))
     if "latency_s" in wanted and np.any(block_s := waking(pim, step.counting, "block")):
@@ -132,7 +137,7 @@ def entries(pim: Pim, step: Step, products: Sequence[Product], wanted: set[str])
         for product, on in zip(group, _placed(pim, group, step.counting, first), strict=True):
             yield from on.entries(step.counting, wanted)
             if wanted & {"program_s", "program_j"}:
-                bar, rows = pim.tile.crossbar, pim.program_rows
+                bar, rows = on.tile.crossbar, pim.program_rows
                 written = crossbar.programming(product.k, product.n, bar=bar, program_rows=rows)
                 yield Entry(product.op, "crossbar", "program_s", written["time_s"] * product.matrices)
                 yield Entry(product.op, "crossbar", "program_j", written["energy_j"] * product.matrices)
@@ -146,43 +151,129 @@ def _placed(
     Experts have tiles of their own, so those that are active work side by side, as long as the one with the most vectors.
     first: for each op, where it is the one that is charged the area of what the machine has once.
     """
-    tile, wake_s = counted(pim.tile, counting), waking(pim, counting)
-    bits, dummy = pim.act_bits, counting.dummy_first_layer and products[0].kind != "head"
-    inputs = [p.k for p in products]
-    if dummy:  # the first matrix there is, is mapped with the input of a dummy layer
-        inputs = [
-            np.where(there, pim.dummy_fan_in, k) if there.any() else k
-            for k, there in zip(inputs, _first_there(products), strict=True)
-        ]
-    layouts = [crossbar.layout(k, p.n, tile=tile, act_bits=bits) for k, p in zip(inputs, products, strict=True)]
-    before = [1] if dummy else []  # the dummy layer itself lies on the first tile
-    hops = placement.hops(
-        [*before, *(on.tiles * p.count for on, p in zip(layouts, products, strict=True))],
-        copies=[*before, *(p.experts for p in products)],
-        grid_side=pim.grid_side,
-        tiles_per_bank=pim.tiles_per_bank,
-        walk=pim.walk,
-    )[len(before) :]
-    held = list(zip(inputs, layouts, products, strict=True))
+    laid = _Matrices(pim, products, counting)
+    bits, wake_s, tiles, layouts = pim.act_bits, waking(pim, counting), laid.tiles, laid.on(laid.tiles)
+    held = list(zip(laid.inputs, layouts, products, strict=True))
     needs = [crossbar.input_buffer_size(k, on.crossbars, bits) * (p.count > 0) for k, on, p in held]
-    needs += [crossbar.input_buffer_size(pim.dummy_fan_in, 1, bits)] if dummy else []
+    needs += [crossbar.input_buffer_size(k, 1, bits) for k in laid.dummy]
     buffers = {
         "input_buffer": _largest(needs),
         "output_buffer": _largest(crossbar.output_buffer_size(p.n, on.tiles) * (p.count > 0) for _, on, p in held),
     }
-    for product, on, (merge_hops, transfer_hops) in zip(products, layouts, hops, strict=True):
+    for product, tile, on, way in zip(products, tiles, layouts, laid.ways(layouts), strict=True):
         parts = beside(pim, on, product.matrices, counting)
         if parts:
             parts += [(name, getattr(pim, name), 1, first[product.op]) for name in ("global_buffer", "controller")]
-        way = {
-            "network_bps": pim.network_bps, "fan_out": product.n, "merge_hops": merge_hops,
-            "transfer_hops": transfer_hops, "reread_output": counting.output_reread,
-        }  # fmt: skip
         yield OnTiles(
             product.op, on, tile, bits, buffers, way, turns=product.turns * product.whole[0].m,
             vectors=product.calls * product.m, copies=product.matrices, beside=parts, starts=product.turns,
             woken=product.calls, wake_s=wake_s,
         )  # fmt: skip
+
+
+@dataclass(eq=False)
+class _Matrices:
+    """Matrices that are placed together: those of a block, or the head."""
+
+    pim: Pim
+    products: Sequence[Product]
+    counting: Conventions
+
+    @cached_property
+    def dummy(self) -> list[Value]:
+        """The inputs of the dummy layer before them, where there is one."""
+        return [self.pim.dummy_fan_in] if self.counting.dummy_first_layer and self.products[0].kind != "head" else []
+
+    @cached_property
+    def inputs(self) -> list[Value]:
+        """The inputs of each matrix. The first there is, is mapped with those of a dummy layer before it."""
+        if not self.dummy:
+            return [p.k for p in self.products]
+        return [
+            np.where(there, self.dummy[0], p.k) if there.any() else p.k
+            for p, there in zip(self.products, _first_there(self.products), strict=True)
+        ]
+
+    @cached_property
+    def tiles(self) -> list[Tile]:
+        """The tiles of each matrix: with as many slices as its weights need, and crossbars as high as its groups ask.
+
+        Of two ways to read groups, "best" takes for each matrix that of the shorter time of one vector, rows in turns where
+        both take as long. Hops are then those of a machine where all matrices lie the same way.
+        """
+        tile, groups = counted(self.pim.tile, self.counting), self.pim.groups
+        whole = [_sliced(tile, product) for product in self.products]
+        grouped = [_is_grouped(product) for product in self.products]
+        if not any(grouped) or np.all(np.equal(groups, "rows")):
+            return whole
+        low = [
+            with_field(tile, "crossbar.rows", np.minimum(tile.crossbar.rows, p.scale_group)) if there else tile
+            for tile, p, there in zip(whole, self.products, grouped, strict=True)
+        ]
+        chosen: list[Any] = [np.equal(groups, "crossbars")] * len(low)
+        if np.any(best := np.equal(groups, "best")):
+            with warnings.catch_warnings():  # of a grid on which these matrices may never lie
+                warnings.simplefilter("ignore", Note)
+                times = zip(self.times(whole), self.times(low), strict=True)
+            chosen = [chosen[0] | best & (lower < taller) for taller, lower in times]
+        rows = [np.where(c, b.crossbar.rows, a.crossbar.rows) for a, b, c in zip(whole, low, chosen, strict=True)]
+        return [
+            with_field(tile, "crossbar.rows", height) if there else tile
+            for tile, height, there in zip(whole, rows, grouped, strict=True)
+        ]
+
+    def on(self, tiles: Sequence[Tile]) -> list[crossbar.Layout]:
+        """Return how the matrices lie on such tiles."""
+        return [
+            crossbar.layout(k, p.n, tile=tile, act_bits=self.pim.act_bits, group=p.scale_group)
+            for k, p, tile in zip(self.inputs, self.products, tiles, strict=True)
+        ]
+
+    def ways(self, layouts: Sequence[crossbar.Layout]) -> Iterator[dict[str, Any]]:
+        """Yield the network that the results of each matrix take. The dummy layer lies on the first tile."""
+        pim, before = self.pim, [1] * len(self.dummy)
+        hops = placement.hops(
+            [*before, *(on.tiles * p.count for on, p in zip(layouts, self.products, strict=True))],
+            copies=[*before, *(p.experts for p in self.products)],
+            grid_side=pim.grid_side,
+            tiles_per_bank=pim.tiles_per_bank,
+            walk=pim.walk,
+        )
+        for product, (merge_hops, transfer_hops) in zip(self.products, hops[len(before) :], strict=True):
+            yield {
+                "network_bps": pim.network_bps, "fan_out": product.n, "merge_hops": merge_hops,
+                "transfer_hops": transfer_hops, "reread_output": self.counting.output_reread,
+            }  # fmt: skip
+
+    def times(self, tiles: Sequence[Tile]) -> list[Value]:
+        """Return the time of one vector of each product on such tiles, in seconds."""
+        layouts = self.on(tiles)
+        return [
+            sum(crossbar.latency(on, tile=tile, act_bits=self.pim.act_bits, **way).values())
+            for on, tile, way in zip(layouts, tiles, self.ways(layouts), strict=True)
+        ]
+
+
+def _sliced(tile: Tile, product: Product) -> Tile:
+    """Return the tile with the bits of a product's weights: those of the machine where they have three values at most,
+    which is a weight of one cell or pair, else as many more as they need, in slices as `hardware.weights` has them.
+    """
+    if np.all(np.asarray(product.levels) <= FEW):
+        return tile
+    bits = np.where(np.asarray(product.levels) > FEW, np.ceil(np.log2(product.levels)), 1)
+    return with_field(tile, "crossbar.weight_bits", np.maximum(tile.crossbar.weight_bits, bits))
+
+
+def _is_grouped(product: Product) -> bool:
+    """Return whether some inputs share a scale that others do not. Raises BadInput for groups that leave inputs over."""
+    if np.all(np.isinf(product.scale_group)):
+        return False
+    k, group = product.k, np.minimum(product.k, product.scale_group)
+    wrong = np.not_equal(k % group, 0) & (np.asarray(product.count) > 0)
+    if not everywhere(~wrong):
+        of, over = (float(np.broadcast_to(value, np.shape(wrong))[wrong].flat[0]) for value in (group, k))
+        raise BadInput(f"scale_group is {of:g} for {product.op}; wanted a divisor of its {over:g} inputs, or as many")
+    return True
 
 
 def _first_there(products: Sequence[Product]) -> list[Any]:

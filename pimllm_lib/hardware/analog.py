@@ -12,6 +12,8 @@ from pimllm_lib.hardware.standing import TEMPERATURE, WOKEN, Transistors, heated
 
 #: How consecutive tiles are laid on the grid, see `costs.placement`.
 WALKS = ("l-shell", "row-major", "banks")
+#: What reads groups of inputs that share a scale one at a time, see `Pim.groups`.
+GROUPS = ("rows", "crossbars", "best")
 _COLUMN = number("a finite number above 0", gt=0, lt=np.inf, column=True)
 WAKING = choice(WOKEN, what="tiles that are woken together")
 _PERIODS = "periods of its rate that one conversion takes"
@@ -149,6 +151,23 @@ class Buffer:
 
 
 @part
+class Rescaler:
+    """What gives the sum of each group of inputs its scale, and adds it to those before: multipliers with an adder each.
+
+    Energy and area are those of a multiplication of `bits` by `bits`, and grow with the bits of both factors, as published
+    multipliers of 8 and of 32 bits do (Horowitz 2014).
+    """
+
+    name: str
+    bits: Value = declare(BITS, "bits of each factor that energy and area are for")
+    multiply_add_j: Value = declare(POSITIVE, "energy of a multiplication and an addition")
+    area_m2: Value = declare(POSITIVE, "area of a multiplier and an adder")
+    scale_bits: Value = declare(BITS, "bits of a scale")
+    per_crossbar: Value = declare(COUNT, "how many serve the columns of a crossbar")
+    periods: Value = declare(POSITIVE, "periods of the digital clock that one product takes", default=1.0)
+
+
+@part
 class Tile:
     """PEs, each a crossbar with its periphery and an input buffer, around one output buffer."""
 
@@ -158,6 +177,9 @@ class Tile:
     periphery: Periphery = declare(PART, "what stands beside a crossbar")
     buffer: Buffer = declare(PART, "the table that input and output buffers are taken from")
     intra_bps: Value = declare(POSITIVE, "rate of the links between the PEs of a tile")
+    rescaler: Rescaler | None = declare(
+        PART, "what scales the sums of groups of inputs, None where all weights of a column share a scale", default=None
+    )
 
 
 @part
@@ -189,6 +211,12 @@ class Pim:
     break_even_s: Value = declare(AT_LEAST_0, "sleep that saves as much as waking takes", default=0.0)
     walk: Name = declare(
         choice(WALKS, what="walk of tiles"), "how tiles are laid on the grid, one of `WALKS`", default="l-shell"
+    )
+    groups: Name = declare(
+        choice(GROUPS, what="way to read groups", axis=True),
+        """how inputs are read whose weights share a scale, where a column holds several such groups: "rows", some rows of a
+        crossbar at a time; "crossbars", of the group's height; "best", of these what takes a matrix less time""",
+        default="rows",
     )
     post_processing: Auxiliary = declare(PART, "the unit that works in every PE")
     input_distributor: Auxiliary = declare(PART, "the unit that works in every tile")

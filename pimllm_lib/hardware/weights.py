@@ -14,12 +14,14 @@ from pimllm_lib.hardware.machine import System
 def with_weight_bits(system: System, bits: Value) -> System:
     """Return the system with weights of so many bits, on its crossbars and in its memory. bits may be an axis.
 
-    One bit (binary) lies on one crossbar; two and more are a sign, which a differential pair carries, and bits - 1 of
+    One bit (binary) lies on one crossbar, where the sum of the inputs, read from a column of on-cells, makes a minus one of
+    its zeros: `costs.crossbar.offsets`. Two and more are a sign, which a differential pair carries, and bits - 1 of
     magnitude, a cell each. Two bits are thus the ternary weights of the published machine, and more are cut into slices with
-    converters of their own: `costs.crossbar.slices`. The memory of a machine without crossbars gets the same bits.
+    converters of their own: `costs.crossbar.slices`. The memory of a machine without crossbars gets the same bits. A model's
+    own weights count only where they have more than three values, and need more bits than these.
 
-    Neglected: the sum of the inputs that is subtracted from a binary product to make its zeros a minus one; that slices
-    of more weight could do with other converters; and that an array's multipliers of 8 bits could shrink with the weights.
+    Neglected: that slices of more weight could do with other converters; and that an array's multipliers of 8 bits could
+    shrink with the weights.
     Raises BadInput for anything but whole bits from 1 to `MAX_BITS`.
     """
     wanted = f"whole bits from 1 to {MAX_BITS}"

@@ -156,9 +156,9 @@ def _users() -> dict[str, list[str]]:
 def all_models() -> Table:
     """Return every model of the catalog: shape, parameters and source."""
     fields = ["n_layers", "d_model", "d_ff", "gated", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts",
-              "window"]  # fmt: skip
+              "window", "levels", "scale_group", "head_levels"]  # fmt: skip
     rows = [
-        {"model": name, **{f: getattr(m, f) for f in fields}, "window": f"{m.window:g}".replace("inf", ""),
+        {"model": name, **{f: str(getattr(m, f)).replace("inf", "") for f in fields},
          "parameters": number(parameter_count(m)),
          "source": catalog.models.entries[name]["source"], "where": catalog.models.entries[name]["where"]}
         for name, m in catalog.models.items()

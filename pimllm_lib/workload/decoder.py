@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -70,6 +70,13 @@ class Decoder:
     numbers, which does not grow. Where blocks are not alike, `blocks` has a kind of them each, which is as the model
     says but for what stands there: see `kinds`.
     """
+
+    #: Fields that came after the first models were recorded by their fingerprints.
+    SINCE: ClassVar[tuple[str, ...]] = (
+        "value_dim", "q_rank", "chunk", "kv_shared", "index_heads", "index_dim", "shared_ff", "mixer", "mix_in", "mix_out",
+        "state_heads", "state_dim", "state_width", "state_extra", "side", "once", "levels", "scale_group", "head_levels",
+        "embedding_levels", "dense", "blocks", "norms",
+    )  # fmt: skip
 
     name: str
     d_model: Value = declare(COUNT, "width of the residual stream")

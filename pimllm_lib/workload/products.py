@@ -121,7 +121,16 @@ def block_products(decoder: Decoder, context_len: Value, tokens: Value, *, way: 
         table.append(("mix_out", decoder.mix_out, d, 1))
     heads_apart = {"experts": heads, "active": heads}  # matrices of their own, side by side
     blocks = [
-        Product(op=op, m=vectors, k=k, n=n, count=count, blocks=layers, **heads_apart if op in ("k_up", "v_up") else {})
+        Product(
+            op=op,
+            m=vectors,
+            k=k,
+            n=n,
+            count=count,
+            blocks=layers,
+            **_weights(decoder, op),
+            **heads_apart if op in ("k_up", "v_up") else {},
+        )
         for op, k, n, count in table
     ]
     last = next((i for i, p in enumerate(blocks) if p.op in ("x", "mix_out")), len(blocks))
@@ -130,35 +139,37 @@ def block_products(decoder: Decoder, context_len: Value, tokens: Value, *, way: 
     if np.any(ff):
         active, each, spread = routed(decoder, vectors)
         for op, k, n, count in (("gate", d, ff, decoder.gated), ("ff1", d, ff, 1), ("ff2", ff, d, 1)):
-            ffn = Product(op=op, m=each, k=k, n=n, count=count, blocks=layers, experts=decoder.n_experts, active=active)
+            own = {"experts": decoder.n_experts, "active": active} | _weights(decoder, op)
+            ffn = Product(op=op, m=each, k=k, n=n, count=count, blocks=layers, **own)
             blocks.append(replace(ffn, shares=tuple(replace(ffn, m=m, active=number) for m, number in spread)))
     if np.any(shared := decoder.shared_ff):
         for op, k, n, count in (("gate", d, shared, decoder.gated), ("ff1", d, shared, 1), ("ff2", shared, d, 1)):
-            blocks.append(Product(op=f"shared_{op}", m=vectors, k=k, n=n, count=count, blocks=layers))
-    blocks += [Product(op="side", m=vectors, k=k, n=n, count=1, blocks=layers) for k, n in decoder.side]
-    return [_weighted(product, decoder) for product in blocks]
+            own = _weights(decoder, f"shared_{op}")
+            blocks.append(Product(op=f"shared_{op}", m=vectors, k=k, n=n, count=count, blocks=layers, **own))
+    return [*blocks, *_side(decoder, decoder.side, vectors, layers)]
 
 
 def outer_products(decoder: Decoder, vectors: Value, outputs: Value) -> list[Product]:
     """Return the products outside of the blocks: projections between widths, and the output head."""
-    beside = [Product(op="side", m=vectors, k=k, n=n, count=1, blocks=1) for k, n in decoder.once]
     width = decoder.d_model if decoder.embedding_dim is None else decoder.embedding_dim
     group = np.inf if np.all(decoder.head_levels > FEW) else decoder.scale_group
     head = Product(
         op="lm_head", m=outputs, k=width, n=decoder.vocab_size, count=1, blocks=1, levels=decoder.head_levels,
         scale_group=group,
     )  # fmt: skip
-    return [*(_weighted(product, decoder) for product in beside), head]
+    return [*_side(decoder, decoder.once, vectors, 1), head]
 
 
-def _weighted(product: Product, decoder: Decoder) -> Product:
-    """Return a product with the levels and scales of its weights: of 8 bits where they are dense."""
-    if product.kind != "projection":
-        return product
-    dense = product.op in decoder.dense
-    levels, group = (256, np.inf) if dense else (decoder.levels, decoder.scale_group)
-    shares = tuple(replace(share, levels=levels, scale_group=group) for share in product.shares)
-    return replace(product, levels=levels, scale_group=group, shares=shares)
+def _side(decoder: Decoder, sizes: tuple[tuple[int, int], ...], vectors: Value, blocks: Value) -> list[Product]:
+    own = _weights(decoder, "side")
+    return [Product(op="side", m=vectors, k=k, n=n, count=1, blocks=blocks, **own) for k, n in sizes]
+
+
+def _weights(decoder: Decoder, op: str) -> dict[str, Value]:
+    """Return the levels and scales of a projection's weights: 8 bits where it is dense."""
+    if op in decoder.dense:
+        return {"levels": 256, "scale_group": np.inf}
+    return {"levels": decoder.levels, "scale_group": decoder.scale_group}
 
 
 def _kept(decoder: Decoder, vectors: Value) -> list[Product]:

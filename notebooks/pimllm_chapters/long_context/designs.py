@@ -148,15 +148,17 @@ def smallest(models: Sequence[Decoder], *, kept: float, near: int, at: int) -> x
     Dimensions model and design, with what `search` returns; sram_share: what a design leaves of the on-chip memory;
     best_tokens_per_s: the rate of the fastest design of each cache and each memory, which only here may differ from the
     published ones. The labels say what is changed. Attributes points: designs tried; reaching: how many reach every
-    target. Raises BadInput when none does.
+    target. Raises BadInput with the largest share that one keeps when none does.
     """
     every, found = space(), search(models, kept=kept, near=near, at=at)
     bought = (xr.DataArray(np.arange(len(KNOBS[name])) > 0, {name: KNOBS[name]}, name) for name in BEYOND)
     own = ~reduce(or_, bought) & every.changes.notnull()
     reached = (found.design_tokens_per_s >= found.target_tokens_per_s).all("model") & own
     if not reached.any():
+        most = (found.design_tokens_per_s / found.target_tokens_per_s).where(own).min("model").max().item() * kept
         raise BadInput(
-            f"no design of {every.changes.size} keeps {kept:.0%} of its rate at {at} tokens; wanted a smaller share"
+            f"no design of {every.changes.size} keeps {kept:.0%} of its rate at {at} tokens; wanted a smaller share, of "
+            f"at most {np.floor(1000 * most) / 1000:.3f}"
         )
     best = reached & (every.changes == every.changes.where(reached).min())
     varied = ("design_tokens_per_s", "design_tokens_per_j", "own_tokens_per_s")

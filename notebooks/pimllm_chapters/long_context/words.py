@@ -19,6 +19,7 @@ from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary
+from pimllm_lib.workload.decoder import few_and_dense
 
 #: Beyond this nothing is gained that a reader could see.
 _EQUAL = 0.005
@@ -149,14 +150,18 @@ def recommended(designs: xr.Dataset, setting: Setting, *, kept: float, near: int
     ds = evaluate(system=setting.hybrid, model=model, context_len=near, conventions=CONVENTIONS, detail="op",
                   variables=["latency_s"])  # fmt: skip
     head = (ds.latency_s.sel(op="lm_head").sum() / ds.latency_s.sum()).item()
+    taken = f"{100 * head:.2g} % of PIM-LLM's time at {near} tokens is the output head of {escaped(model.name)}"
+    yardstick = (
+        f"{taken}, whose few-valued weights lie on crossbars." if "lm_head" in few_and_dense(model)[0]
+        else f"The yardstick is slow: {taken} on the same idling array."
+    )  # fmt: skip
     return Sentence(
         f"Of {count} designs, {reaching} have the area of the published digital half, its cache and its off-chip memory, "
         f"and at {setting.at} tokens at least {100 * kept:.0f} % of the rate that PIM-LLM has at {near}, for every model "
         f"here; {designs.sizes['design']} of them with a single change. **Recommended is the most efficient of these, "
         f"{best.design.item()}**; the one that takes least from the on-chip memory is {least}. The recommended design has "
-        f"{100 * over:.0f} % or more of that rate. The yardstick is slow: {100 * head:.0f} % of PIM-LLM's time at {near} "
-        f"tokens is the output head of {escaped(model.name)} on the same idling array. Of its own rate at {near} "
-        f"tokens the design keeps {span(own, '.0f')} %."
+        f"{100 * over:.0f} % or more of that rate. {yardstick} Of its own rate at {near} tokens the design keeps "
+        f"{span(own, '.0f')} %."
     )
 
 

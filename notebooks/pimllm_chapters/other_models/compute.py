@@ -21,7 +21,7 @@ from pimllm_lib.hardware import System
 from pimllm_lib.hardware.weights import with_weight_bits
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import compare, summary
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder, kinds, parameter_count
 
 #: Both ways to count, the slips of the study left out of each, and their colours.
 COUNTED = {"corrected": "#D55E00", "full-system": "#0072B2"}
@@ -38,11 +38,12 @@ _FAMILIES = ("as studied", "grouped heads", "window", "experts")
 
 def family(decoder: Decoder) -> str:
     """Return the family of a model: what it has that the studied ones have not, the farthest from them first."""
-    if np.any(decoder.n_experts > 1):
+    each = kinds(decoder)
+    if any(np.any(kind.n_experts > 1) for kind in each):
         return "experts"
-    if np.any(np.isfinite(decoder.window)):
+    if any(np.any(np.isfinite(kind.window)) for kind in each):
         return "window"
-    return "grouped heads" if np.any(decoder.n_kv_heads < decoder.n_heads) else "as studied"
+    return "grouped heads" if any(np.any(kind.n_kv_heads < kind.n_heads) for kind in each) else "as studied"
 
 
 def families(models: list[str]) -> dict[str, list[Decoder]]:
@@ -72,13 +73,19 @@ def counterparts(groups: dict[str, list[Decoder]]) -> dict[str, tuple[Decoder, D
     for name, members in groups.items():
         one = members[-1]
         if name == "grouped heads":
-            made["as many KV heads as heads"] = replace(one, n_kv_heads=one.n_heads), one
+            made["as many KV heads as heads"] = _with(one, n_kv_heads=one.n_heads), one
         elif name == "window":
-            made["no window"] = replace(one, window=np.inf), one
+            made["no window"] = _with(one, window=np.inf), one
         elif name == "experts":
-            dense = replace(one, n_experts=1, experts_per_token=1, d_ff=one.d_ff * one.experts_per_token)
+            dense = _with(one, n_experts=1, experts_per_token=1, d_ff=one.d_ff * one.experts_per_token)
             made["one FFN as wide as the active experts"] = dense, one
     return {what: (replace(without, name=f"{one.name}, {what}"), one) for what, (without, one) in made.items()}
+
+
+def _with(one: Decoder, **changed: Any) -> Decoder:
+    """Return a model with some fields changed, in each kind of its blocks that has its own."""
+    blocks = tuple({**kind, **{name: changed[name] for name in changed.keys() & kind.keys()}} for kind in one.blocks)
+    return replace(one, blocks=blocks, **changed)
 
 
 def machines(weight_bits: list[int]) -> list[System]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pimllm_lib import catalog
 from pimllm_lib.report.numbers import known, span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder, kinds, parameter_count
 
 
 def verdict_table(found: pd.DataFrame) -> Table:
@@ -34,14 +34,19 @@ def shapes(groups: dict[str, list[Decoder]]) -> Table:
                 "family": name,
                 "model": model.name,
                 "parameters": f"{parameter_count(model) / 1e9:.3g} G",
-                "KV heads": f"{model.n_kv_heads} of {model.n_heads}",
-                "experts": f"{model.experts_per_token} of {model.n_experts}" if model.n_experts > 1 else "",
-                "window": model.window if np.isfinite(model.window) else "",
+                "KV heads": _each(model, lambda kind: f"{kind.n_kv_heads} of {kind.n_heads}"),
+                "experts": _each(model, lambda k: f"{k.experts_per_token} of {k.n_experts}" if k.n_experts > 1 else ""),
+                "window": _each(model, lambda kind: str(kind.window) if np.isfinite(kind.window) else ""),
                 "source": entry.get("source", "user"),
                 "where": entry.get("where", ""),
             }
         )
     return Table(rows, long=True)
+
+
+def _each(model: Decoder, said: Callable[[Decoder], str]) -> str:
+    """Return what is said of each kind of a model's blocks, once."""
+    return ", ".join(dict.fromkeys(filter(None, map(said, kinds(model)))))
 
 
 _COLUMNS = {

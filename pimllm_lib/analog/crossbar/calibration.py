@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pimllm_lib.analog.crossbar.cells import Programmed
+from pimllm_lib.analog.crossbar.cells import Programmed, spans
 from pimllm_lib.analog.crossbar.readout import coding, from_data, largest_sum, pulses, require_held
 
 #: Tokens of calibration whose sums are looked at; evenly spread over those given.
@@ -32,8 +32,8 @@ def _reach(on: Programmed, weights: np.ndarray, stacked: np.ndarray, act_bits: i
     """Return the full scale of one line, tile by tile, so that the sums of one are held at a time."""
     count, total, squares = 0, 0.0, 0.0
     bins, top = np.zeros(BINS, dtype=np.int64), 1.5 * largest_sum(on, act_bits)
-    for row in range(0, stacked.shape[1], on.crossbar.rows):
-        sums = stacked[:, row : row + on.crossbar.rows] @ weights[row : row + on.crossbar.rows]
+    for rows in spans(stacked.shape[1], min(on.crossbar.rows, on.span), None if on.scales is None else on.span):
+        sums = stacked[:, rows] @ weights[rows]
         count, total = count + sums.size, total + float(sums.sum(dtype=np.float64))
         squares += float(np.square(sums, dtype=np.float64).sum())
         bins += np.histogram(np.abs(sums), bins=BINS, range=(0.0, top))[0]

@@ -7,7 +7,7 @@ is split, and a new kind of departure leaves the draws of the others as they wer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -40,7 +40,8 @@ class Programmed:
 
     ideal: the weights as asked for, int8 (fan_in, fan_out); lines: the currents that are converted; gain: digital
     factor on what was read; input_gain: what the inputs' sum enters an output with, which makes minus one of the zeros of
-    single columns; exact: whether all cells are ideal and read without noise, so that sums are whole numbers.
+    single columns; exact: whether all cells are ideal and read without noise, so that sums are whole numbers; scales: what
+    the sum of each group of inputs is multiplied by, float32 (groups, fan_out); None where all are summed as they are.
     """
 
     ideal: Any
@@ -53,6 +54,31 @@ class Programmed:
     readout: Readout
     seed: int
     layer: str
+    scales: Any = None
+
+    @property
+    def span(self) -> int:
+        """Inputs whose products may be summed: those of a group, or all."""
+        fan_in = int(self.ideal.shape[0])
+        return fan_in if self.scales is None else fan_in // len(self.scales)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[slice, Programmed], ...]:
+        """The inputs of each group, and its cells as a matrix by itself: they are read, and converted, by themselves.
+
+        Each has noise of its own; its converters are those of the whole matrix.
+        """
+        bar = replace(self.crossbar, rows=min(self.crossbar.rows, self.span))
+        found = []
+        for number in range(len(self.scales)):
+            rows = slice(number * self.span, (number + 1) * self.span)
+            lines = tuple(
+                Line(line.weights[rows], line.sign, None if line.squares is None else line.squares[rows])
+                for line in self.lines
+            )
+            group = replace(self, ideal=self.ideal[rows], lines=lines, crossbar=bar, scales=None)
+            found.append((rows, replace(group, layer=f"{self.layer}.group{number}")))
+        return tuple(found)
 
     @cached_property
     def masks(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -64,19 +90,22 @@ class Programmed:
 
 def program(
     weights: np.ndarray, *, crossbar: Crossbar, devices: Devices, readout: Readout, seed: int = 0, layer: str = "",
-    place: str | None = None,
+    place: str | None = None, scales: np.ndarray | None = None,
 ) -> Programmed:  # fmt: skip
     """Return weights of -1, 0 and 1, (fan_in, fan_out), as cells hold them.
 
     layer: what is written, which says how its cells come out; place: the cells that it is written to, of which some are
-    stuck whatever is written; the layer's own unless given.
+    stuck whatever is written; the layer's own unless given. scales: of weights whose scale changes along the inputs,
+    (groups, fan_out): a column then sums one group at a time. A crossbar holds whole groups, or a part of one.
 
     polarity 2 holds ternary weights in differential pairs, of which both cells are off for 0. polarity 1 holds binary
     weights, on for 1 and off for -1, beside a reference column of off-cells that is subtracted before conversion and
     whose own departures are neglected. Raises BadInput for other weights, and for a crossbar that cuts a weight into
-    several cells, and for a seed below 0.
+    several cells, for a seed below 0, and for groups that do not divide the inputs.
     """
     pair = _is_pair(weights, crossbar)
+    if scales is not None:
+        scales = _fitting(scales, weights)
     off = crossbar.cell.low_ohm / crossbar.cell.high_ohm
     require(seed >= 0, "a device seed", seed, "a whole number of at least 0")
     if off == 1:
@@ -89,13 +118,25 @@ def program(
     if not exact:  # else currents are the weights themselves: no cell is looked at
         cells = [np.where(weights * sign > 0, np.float32(1), np.float32(off)) for sign in ((1, -1) if pair else (1,))]
     if not ideal:
-        cells, gain = _departed(cells, crossbar, devices, seed, layer, layer if place is None else place)
+        group = None if scales is None else len(weights) // len(scales)
+        cells, gain = _departed(cells, crossbar, devices, seed, layer, layer if place is None else place, group)
     return Programmed(
         ideal=weights.astype(np.int8, copy=False),
         lines=_lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal),
         gain=gain, input_gain=0.0 if pair else -1.0,
-        exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer,
+        exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer, scales=scales,
     )  # fmt: skip
+
+
+def _fitting(scales: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the scales of groups in float32. Raises BadInput where they do not fit the weights."""
+    fan_in, fan_out = weights.shape
+    if scales.ndim != 2 or not len(scales) or scales.shape[1] != fan_out or fan_in % len(scales):
+        what = f"scales have the shape {scales.shape}"
+        raise BadInput(f"{what}; wanted groups x {fan_out}, of as many groups as divide the {fan_in} inputs")
+    for bad in scales[~np.isfinite(scales)]:
+        raise BadInput(f"the scale of a group is {bad}; wanted a finite number")
+    return scales.astype(np.float32, copy=False)
 
 
 def _lines(
@@ -136,13 +177,13 @@ def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
 
 
 def _departed(
-    asked: list[np.ndarray], crossbar: Crossbar, devices: Devices, seed: int, layer: str, place: str
+    asked: list[np.ndarray], crossbar: Crossbar, devices: Devices, seed: int, layer: str, place: str, group: int | None
 ) -> tuple[list[np.ndarray], float]:
     """Return the cells' conductances over that of an on-cell, and the gain that makes up for drift where asked for."""
     sides, before, after = [], 0.0, 0.0
     for side, target in enumerate(asked):
         cells = np.empty_like(target)
-        for row, col, tile in tiles(target.shape, crossbar):
+        for row, col, tile in tiles(target.shape, crossbar, group):
 
             def draw(purpose: str, where: tuple[int, int, int] = (side, row, col)) -> np.random.Generator:
                 return generator(seed, place if purpose in _OF_CELLS else layer, purpose, *where)
@@ -153,14 +194,17 @@ def _departed(
             cells[tile] = aged
         sides.append(cells)
     if devices.wire_ohm or devices.word_ohm:
-        _wire(sides, crossbar, devices)
+        _wire(sides, crossbar, devices, group)
     return sides, before / after if devices.compensated and after else 1.0
 
 
-def _wire(sides: list[np.ndarray], crossbar: Crossbar, devices: Devices) -> None:
-    """Put in the place of cells what each row gives the foot of each column, through all wires and cells."""
+def _wire(sides: list[np.ndarray], crossbar: Crossbar, devices: Devices, group: int | None) -> None:
+    """Put in the place of cells what each row gives the foot of each column, through all wires and cells.
+
+    Rows of groups that are not read are driven to zero.
+    """
     joint = len(sides) if devices.word_ohm and devices.pairs == "side-by-side" else 1  # columns on the same word lines
-    for _, _, (rows, cols) in tiles(sides[0].shape, crossbar):
+    for _, _, (rows, cols) in tiles(sides[0].shape, crossbar, group):
         for at in range(0, len(sides), joint):
             lying = np.stack([side[rows, cols] for side in sides[at : at + joint]], axis=-1)
             current = wires.carried(
@@ -222,12 +266,24 @@ def _aged(cells: np.ndarray, devices: Devices, draw: Callable[[str], np.random.G
     return np.asarray(cells * np.float32(devices.drift_time) ** -exponent, dtype=np.float32)
 
 
-def tiles(shape: tuple[int, ...], crossbar: Crossbar) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
-    """Yield row and column of each crossbar that a matrix fills, and the part of the matrix in it."""
-    rows, cols = crossbar.rows, crossbar.cols
-    for row, top in enumerate(range(0, shape[0], rows)):
-        for col, left in enumerate(range(0, shape[1], cols)):
-            yield row, col, (slice(top, top + rows), slice(left, left + cols))
+def tiles(
+    shape: tuple[int, ...], crossbar: Crossbar, group: int | None = None
+) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
+    """Yield row and column of each crossbar that a matrix fills, and the part of the matrix in it.
+
+    group: inputs of a group, of which a crossbar holds whole ones, or a part of one.
+    """
+    for row, rows in enumerate(spans(shape[0], crossbar.rows, group)):
+        for col, left in enumerate(range(0, shape[1], crossbar.cols)):
+            yield row, col, (rows, slice(left, left + crossbar.cols))
+
+
+def spans(fan_in: int, rows: int, group: int | None = None) -> Iterator[slice]:
+    """Yield the inputs of each crossbar of so many rows."""
+    whole = fan_in if group is None or group <= rows else group
+    step = rows if group is None or group > rows else rows // group * group
+    for start in range(0, fan_in, whole):
+        yield from (slice(top, min(top + step, start + whole)) for top in range(start, start + whole, step))
 
 
 def generator(seed: int, layer: str, purpose: str, *where: int) -> np.random.Generator:

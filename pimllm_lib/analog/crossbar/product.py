@@ -36,6 +36,8 @@ def multiply(
 ) -> Any:
     """Return activations times a programmed matrix as the crossbar gives it: float32 (tokens, fan_out).
 
+    Where groups of inputs have scales, each is multiplied by itself, and the sum over groups, in their order, is scaled.
+
     x: whole activations (tokens, fan_in), integers or floats without fraction; reach: full scale found by
     `calibration.full_scale`, for a readout that asks for one; engine: "folded", "per-plane", or "auto", which folds where
     that is exact; first: number of the first token, which says what noise it gets.
@@ -45,6 +47,17 @@ def multiply(
     """
     _check(on, x, act_bits, engine)
     adc = converter(on, act_bits, reach)
+    if on.scales is None:
+        return _read(on, x, act_bits, adc, engine, first)
+    xp = array_namespace(x)
+    out = xp.zeros((len(x), on.ideal.shape[1]), dtype=xp.float32, device=device(x))
+    for number, (rows, group) in enumerate(on.groups):
+        out += on.scales[number] * _read(group, x[:, rows], act_bits, adc, engine, first)
+    return out
+
+
+def _read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: str, first: int) -> Any:
+    """Return the product of inputs that are summed as they are."""
     quiet = on.exact and not on.devices.output_noise
     plain = adc is None or (quiet and adc.is_lossless(largest_sum(on, act_bits)))
     if engine == "folded" and not plain:
@@ -71,7 +84,7 @@ def moved(on: Programmed, like: Any) -> Programmed:
         return None if array is None else xp.asarray(array, device=where)
 
     lines = tuple(Line(move(line.weights), line.sign, move(line.squares)) for line in on.lines)
-    return replace(on, ideal=move(on.ideal), lines=lines)
+    return replace(on, ideal=move(on.ideal), lines=lines, scales=move(on.scales))
 
 
 def _check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
@@ -81,8 +94,8 @@ def _check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
     if x.ndim != 2 or x.shape[1] != fan_in:
         raise BadInput(f"activations have the shape {tuple(x.shape)}; wanted tokens x {fan_in}")
     require_held(x, act_bits, on.readout.encoding)
-    if fan_in << (act_bits - 1) > WHOLE:
-        raise BadInput(f"a matrix has {fan_in} inputs; wanted at most {WHOLE >> (act_bits - 1)} at {act_bits} bits")
+    if on.span << (act_bits - 1) > WHOLE:
+        raise BadInput(f"a matrix has {on.span} inputs; wanted at most {WHOLE >> (act_bits - 1)} at {act_bits} bits")
 
 
 def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:

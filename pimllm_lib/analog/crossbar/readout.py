@@ -129,8 +129,26 @@ class Converter:
 
 def largest_sum(on: Programmed, act_bits: int) -> float:
     """Return the largest current an ideal column can carry: every row of the tile on, with the largest pulse."""
-    rows = min(on.crossbar.rows, on.ideal.shape[0])
+    rows = min(on.crossbar.rows, on.span)
     return float(rows * largest_pulse(*coding(on.crossbar, on.readout, act_bits)))
+
+
+def lossless_bits(rows: int, crossbar: Crossbar, readout: Readout, act_bits: int = ACT_BITS) -> int:
+    """Return the fewest bits with which a converter of steps of 1 reads every sum of so many rows of ideal cells.
+
+    >>> from pimllm_lib import catalog
+    >>> bar, readout = catalog.part("crossbar-256"), catalog.part("readout-ideal")
+    >>> [lossless_bits(rows, bar, readout) for rows in (256, 255, 128, 32)]  # of both signs: 513 sums, 511, 257, 65
+    [10, 9, 9, 7]
+    """
+    most = rows * largest_pulse(*coding(crossbar, readout, act_bits))
+    return most.bit_length() + _is_bipolar(crossbar, readout)
+
+
+def _is_bipolar(crossbar: Crossbar, readout: Readout) -> bool:
+    """Return whether currents have both signs."""
+    single = crossbar.polarity == 1 or readout.sensing == "column"
+    return bool(not single or readout.encoding == "sign-magnitude" or crossbar.dac.bits > 1)
 
 
 def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter | None:
@@ -141,8 +159,7 @@ def converter(on: Programmed, act_bits: int, reach: float | None) -> Converter |
     readout, cell, bits = on.readout, on.crossbar.cell, int(on.crossbar.adc.bits)
     if readout.range == "ideal":
         return None
-    single = on.input_gain != 0 or readout.sensing == "column"
-    bipolar = not single or readout.encoding == "sign-magnitude" or on.crossbar.dac.bits > 1
+    bipolar = _is_bipolar(on.crossbar, readout)
     if readout.range == "fixed":
         lsb = float(readout.lsb)
     else:

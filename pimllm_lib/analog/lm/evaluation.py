@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pimllm_lib.analog.crossbar.calibration import full_scale
-from pimllm_lib.analog.crossbar.cells import program
+from pimllm_lib.analog.crossbar.cells import Programmed, program
 from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm import source
@@ -29,11 +29,21 @@ def on_crossbars(
     def prepare(name: str, matrix: Matrix) -> Product:
         if only not in (None, name, *name.split(".")):
             return exact(name, matrix)
-        on = program(matrix.values, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=name)
+        on = _programmed(name, matrix, crossbar, devices, readout, seed)
         reach = (full_scales or {}).get(name)
         return lambda x, first: np.asarray(multiply(on, x, act_bits=ACT_BITS, reach=reach, first=first))
 
     return prepare
+
+
+def _programmed(
+    name: str, matrix: Matrix, crossbar: Crossbar, devices: Devices, readout: Readout, seed: int = 0
+) -> Programmed:
+    """Return a matrix in cells; scales that change along its inputs go with it, and one of the whole matrix does not."""
+    scales = matrix.scale if isinstance(matrix.scale, np.ndarray) else None
+    return program(
+        matrix.values, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=name, scales=scales
+    )
 
 
 def calibrate(
@@ -46,7 +56,7 @@ def calibrate(
     """
 
     def look(name: str, matrix: Matrix, x: np.ndarray) -> float | None:
-        on = program(matrix.values, crossbar=crossbar, devices=Devices(name="ideal"), readout=readout, layer=name)
+        on = _programmed(name, matrix, crossbar, Devices(name="ideal"), readout)
         return full_scale(on, x, act_bits=ACT_BITS)
 
     return looked_at(checkpoint, tokens, look) if from_data(readout) else {}

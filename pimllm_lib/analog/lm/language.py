@@ -5,7 +5,7 @@ Layer by layer over all of the text, so a model of which only one block fits int
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from pimllm_lib.analog.lm.checkpoint import Block, Checkpoint, Matrix
+from pimllm_lib.analog.lm.rotary import rotation
 from pimllm_lib.core.errors import BadInput
 
 T = TypeVar("T")
@@ -30,9 +31,22 @@ NUDGE = 16
 
 
 def exact(_: str, matrix: Matrix) -> Product:
-    """Return the exact product: whole activations times ternary weights, as float32 holds them."""
-    weights = matrix.values.astype(np.float32)
-    return lambda x, first: np.asarray(x @ weights)
+    """Return the exact product: whole activations times ternary weights, as float32 holds them.
+
+    Where groups of inputs have scales, their products are scaled, and added in the order of the groups.
+    """
+    weights, scales = matrix.values.astype(np.float32), np.asarray(matrix.scale)
+    if scales.ndim == 0:
+        return lambda x, first: np.asarray(x @ weights)
+    parts = weights.reshape(len(scales), -1, weights.shape[1])
+
+    def product(x: np.ndarray, first: int) -> np.ndarray:
+        out = np.zeros((len(x), weights.shape[1]), dtype=np.float32)
+        for number, part in enumerate(parts):
+            out += scales[number] * (x[:, number * len(part) : (number + 1) * len(part)] @ part)
+        return out
+
+    return product
 
 
 def zeroed(_: str, matrix: Matrix) -> Product:
@@ -65,8 +79,12 @@ def quantised(x: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
 
 def logits(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact) -> np.ndarray:
     """Return logits (windows, length, vocabulary), float32, of tokens (windows, length)."""
-    stream = hidden(checkpoint, tokens, prepare)
-    return np.asarray((stream.reshape(-1, stream.shape[-1]) @ checkpoint.head().T).reshape(*tokens.shape, -1))
+    flat = _flat(hidden(checkpoint, tokens, prepare))
+    parts = [
+        np.concatenate([scores(at) for at in _steps(flat, matrix)])
+        for _, matrix, scores in _head(checkpoint, flat, prepare)
+    ]
+    return np.concatenate(parts, axis=1).reshape(*tokens.shape, -1)
 
 
 def losses(
@@ -78,15 +96,56 @@ def losses(
     header: tokens at the start of each window that are given; the first token always is. nudged: see `hidden`.
     """
     start = max(header, 1)
-    stream, head = hidden(checkpoint, tokens, prepare, attention, nudged)[:, start - 1 : -1], checkpoint.head().T
-    flat, targets = stream.reshape(-1, stream.shape[-1]), tokens[:, start:].reshape(-1)
-    out, step = np.empty(len(flat)), max((1 << 24) // head.shape[1], 1)
-    for at in range(0, len(flat), step):
-        scores = flat[at : at + step] @ head
-        scores -= scores.max(axis=1, keepdims=True)
-        chosen = scores[np.arange(len(scores)), targets[at : at + step]]
-        out[at : at + step] = np.log(np.exp(scores).sum(axis=1, dtype=np.float64)) - chosen
-    return out.reshape(len(tokens), -1)
+    flat = _flat(hidden(checkpoint, tokens, prepare, attention, nudged)[:, start - 1 : -1])
+    targets = tokens[:, start:].reshape(-1)
+    largest, total, chosen = (np.full(len(flat), fill, np.float64) for fill in (-np.inf, 0, 0))
+    for first, matrix, scores in _head(checkpoint, flat, prepare):
+        for at in _steps(flat, matrix):
+            found, wanted = scores(at), targets[at] - first
+            here = (wanted >= 0) & (wanted < found.shape[1])
+            chosen[at][here] = found[here, wanted[here]]
+            top = np.maximum(largest[at], found.max(axis=1))
+            found -= top.astype(np.float32)[:, None]
+            added = np.exp(found, out=found).sum(axis=1, dtype=np.float64)
+            total[at], largest[at] = total[at] * np.exp(largest[at] - top) + added, top
+    return np.asarray(np.log(total) - (chosen - largest).astype(np.float32)).reshape(len(tokens), -1)
+
+
+def _flat(stream: np.ndarray) -> np.ndarray:
+    return stream.reshape(-1, stream.shape[-1])
+
+
+def _steps(flat: np.ndarray, matrix: Matrix) -> Iterator[slice]:
+    """Yield tokens whose outputs are held at a time."""
+    step = max((1 << 24) // matrix.values.shape[1], 1)
+    return (slice(at, min(at + step, len(flat))) for at in range(0, len(flat), step))
+
+
+def _head(
+    checkpoint: Checkpoint, flat: np.ndarray, prepare: Prepare
+) -> Iterator[tuple[int, Matrix, Callable[[slice], np.ndarray]]]:
+    """Yield first token, weights and scores of each part of the head: a ternary one is a projection, named by its part."""
+    flat = flat if checkpoint.head_scale == 1 else flat * np.float32(checkpoint.head_scale)
+    for number, (first, matrix) in enumerate(checkpoint.head()):
+        product = prepare(f"head.{number}", matrix) if matrix.ternary else None
+
+        def scores(at: slice, matrix: Matrix = matrix, product: Product | None = product) -> np.ndarray:
+            if product is None:
+                return np.asarray(flat[at] @ matrix.values)
+            return project([matrix], [product], flat[at], at.start, checkpoint.act_bits)[0]
+
+        yield first, matrix, scores
+
+
+def project(
+    matrices: list[Matrix], products: list[Product], x: np.ndarray, first: int, act_bits: int
+) -> list[np.ndarray]:
+    """Return activations (tokens, fan_in) through several ternary matrices, quantised once."""
+    whole, scale = quantised(x, act_bits)
+    found = [product(whole, first) for product in products]
+    for matrix, out in zip(matrices, found, strict=True):
+        out *= (np.float32(matrix.scale) if np.ndim(matrix.scale) == 0 else np.float32(1)) / scale
+    return found
 
 
 def hidden(
@@ -104,11 +163,13 @@ def hidden(
     got = int(tokens.min() if tokens.min() < 0 else tokens.max())
     if not 0 <= got < vocabulary:
         raise BadInput(f"a token is {got}; wanted 0 to {vocabulary - 1}, the vocabulary of {checkpoint.name}")
-    stream = checkpoint.embedding()[tokens]
+    stream = checkpoint.embedding(tokens)
+    if checkpoint.embedding_scale != 1:
+        stream *= np.float32(checkpoint.embedding_scale)
     if nudged:
         drawn = np.random.default_rng(0).integers(-NUDGE, NUDGE + 1, stream.shape, dtype=np.int8)
         stream = stream * (1 + np.finfo(np.float32).eps * drawn)
-    rotation = _rotation(length, checkpoint.decoder.head_dim, checkpoint.theta)
+    turns = rotation(checkpoint.rotary, length, int(checkpoint.decoder.head_dim))
     step = max(CHUNK // length, 1)
     for index in range(checkpoint.decoder.n_layers):
         block = checkpoint.block(index)
@@ -118,7 +179,7 @@ def hidden(
         }
         layer = _Layer(checkpoint, block, products, partial(attention, index))
         for at in range(0, windows, step):
-            stream[at : at + step] = layer.run(stream[at : at + step], rotation, at * length)
+            stream[at : at + step] = layer.run(stream[at : at + step], turns, at * length)
     if not np.isfinite(stream).all():
         what = f"{checkpoint.name} gives outputs that are not finite"
         raise BadInput(f"{what}; wanted weights and noise that keep them so")
@@ -141,7 +202,11 @@ def looked_at(checkpoint: Checkpoint, tokens: np.ndarray, look: Callable[[str, M
 
         return watched
 
-    hidden(checkpoint, tokens, prepare)
+    flat = _flat(hidden(checkpoint, tokens, prepare))
+    for _, matrix, scores in _head(checkpoint, flat, prepare):
+        if not matrix.ternary:
+            break
+        scores(slice(0, CHUNK))
     return found
 
 
@@ -152,25 +217,26 @@ class _Layer:
     products: dict[str, Product]
     attention: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
-    def run(self, x: np.ndarray, rotation: np.ndarray, first: int) -> np.ndarray:
+    def run(self, x: np.ndarray, turns: np.ndarray, first: int) -> np.ndarray:
         """Return the residual stream (windows, length, d_model) after the block; first: number of its first token."""
-        h = self._norm("input", x)
+        h, by = self._norm("input", x), np.float32(self.checkpoint.branch_scale)
         q, k, v = self._project(("q", "k", "v"), h, first)
-        seen = self._attended(q, k, v, rotation, first // x.shape[1])
-        x = x + self._project(("o",), self._norm("attention", seen), first)[0]
+        seen = self._attended(q, k, v, turns, first // x.shape[1])
+        x = x + by * self._project(("o",), self._norm("attention", seen), first)[0]
         gate, up = self._project(("gate", "up"), self._norm("post", x), first)
         active = np.maximum(gate, 0) ** 2 if self.checkpoint.activation == "relu2" else gate / (1 + np.exp(-gate))
-        return np.asarray(x + self._project(("down",), self._norm("ffn", active * up), first)[0])
+        return np.asarray(x + by * self._project(("down",), self._norm("ffn", active * up), first)[0])
 
     def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
         gain = self.block.norms.get(name)
         return x if gain is None else norm(x, gain, self.checkpoint.eps)
 
-    def _attended(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, rotation: np.ndarray, first: int) -> np.ndarray:
+    def _attended(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, turns: np.ndarray, first: int) -> np.ndarray:
         """Return what is seen, (windows, length, heads x head_dim), by queries and keys turned to their positions."""
         (windows, length, _), width = q.shape, self.checkpoint.decoder.head_dim
         q, k, v = (a.reshape(windows, length, -1, width).transpose(0, 2, 1, 3) for a in (q, k, v))
-        q, k = _turned(q, rotation) * np.float32(width**-0.5), _turned(k, rotation)
+        q, k = self._norm("query", q), self._norm("key", k)
+        q, k = _turned(q, turns) * np.float32(width**-0.5), _turned(k, turns)
         seen = self.attention(q.reshape(windows, k.shape[1], -1, length, width), k, v, first)
         return seen.reshape(windows, -1, length, width).transpose(0, 2, 1, 3).reshape(windows, length, -1)
 
@@ -179,10 +245,8 @@ class _Layer:
         flat = x.reshape(-1, x.shape[-1])
         if not self.block.matrices[kinds[0]].ternary:
             return [self.products[kind](flat, first).reshape(*x.shape[:-1], -1) for kind in kinds]
-        whole, scale = quantised(flat, self.checkpoint.act_bits)
-        found = [self.products[kind](whole, first) for kind in kinds]
-        for kind, out in zip(kinds, found, strict=True):
-            out *= np.float32(self.block.matrices[kind].scale) / scale
+        matrices, products = [self.block.matrices[kind] for kind in kinds], [self.products[kind] for kind in kinds]
+        found = project(matrices, products, flat, first, self.checkpoint.act_bits)
         return [out.reshape(*x.shape[:-1], -1) for out in found]
 
 
@@ -194,14 +258,7 @@ def norm(x: np.ndarray, gain: np.ndarray, eps: float) -> np.ndarray:
     return np.asarray(out)
 
 
-def _rotation(length: int, head_dim: int, theta: float) -> np.ndarray:
-    """Return cosine and sine of each position and pair of coordinates, float32 (2, length, head_dim / 2)."""
-    speeds = theta ** (-np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
-    angles = np.arange(length, dtype=np.float32)[:, None] * speeds.astype(np.float32)
-    return np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-
-
-def _turned(x: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+def _turned(x: np.ndarray, turns: np.ndarray) -> np.ndarray:
     one, two = np.split(x, 2, axis=-1)
-    cos, sin = rotation
+    cos, sin = turns
     return np.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)

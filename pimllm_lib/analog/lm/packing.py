@@ -1,4 +1,4 @@
-"""Ternary weights: rounding master weights to them, and four of them to a byte as BitNet checkpoints hold them."""
+"""Few-bit weights: rounding to them, four to a byte as BitNet checkpoints hold them, and in words as MLX does."""
 
 from __future__ import annotations
 
@@ -68,3 +68,19 @@ def packed_rows(outputs: int, what: str) -> int:
     if rest:
         raise BadInput(f"{what} has {outputs} outputs; wanted a multiple of {FOUR}, as many as a byte holds")
     return rows
+
+
+def dequantise(words: np.ndarray, scales: np.ndarray, biases: np.ndarray, bits: int) -> np.ndarray:
+    """Return the weights (outputs, fan_in), float32, of codes that MLX packed: scale x code + bias, by group of inputs.
+
+    words: uint32 (outputs, fan_in x bits / 32), the first code in the lowest bits; scales, biases: (outputs, groups).
+    Source: documentation of `mlx.core.quantize`, affine mode.
+
+    >>> dequantise(np.array([[0b1001_00]], np.uint32), np.array([[2.0]]), np.array([[-2.0]]), 2)[0, :4].tolist()
+    [-2.0, 0.0, 2.0, -2.0]
+    """
+    codes = (words[:, :, None] >> np.arange(0, 32, bits, dtype=np.uint32)) & np.uint32((1 << bits) - 1)
+    parts = codes.astype(np.float32).reshape(*scales.shape, -1)
+    parts *= scales[:, :, None]
+    parts += biases[:, :, None]
+    return parts.reshape(len(words), -1)

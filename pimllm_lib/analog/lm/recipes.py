@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from math import inf
 from typing import Any
@@ -24,7 +24,11 @@ RATES = (4e-3, 1.5e-3)
 TUNED, TUNING_STEPS, TUNING_RATE = {"control": 0.0, "noise": 0.3}, 300, 1e-3
 
 #: Fields of a decoder that the first checkpoints knew nothing of, with the value that leaves a model as it was.
-_LATER = {"sinks": 0, "top_tokens": inf, "page": 16, "latent_dim": 0, "rope_dim": 0}
+_LATER = {
+    f.name: f.default
+    for f in fields(Decoder)
+    if f.name in (*Decoder.SINCE, "sinks", "top_tokens", "page", "latent_dim", "rope_dim")
+}
 
 
 @dataclass(frozen=True)

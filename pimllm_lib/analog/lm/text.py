@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pimllm_lib.analog.lm.vocabulary import of_gguf
 from pimllm_lib.core.errors import BadInput, clip
 
 #: Where a Hugging Face checkpoint keeps its tokenizer; tokens of a model that reads bytes.
@@ -29,37 +31,58 @@ class Text:
 
 
 def tokens(content: bytes, name: str, folder: Path, vocabulary: int) -> Text:
-    """Return a UTF-8 text as tokens of the checkpoint in a folder: of its tokenizer.json, or bytes where it knows 256.
+    """Return a UTF-8 text as tokens of a checkpoint: of its tokenizer.json or GGUF file, or bytes where it knows 256.
 
-    Raises BadInput for a text that is not UTF-8, for another vocabulary without tokenizer.json, for one that is damaged,
+    Raises BadInput for a text that is not UTF-8, for another vocabulary without a tokenizer, for one that is damaged,
     and where the package that reads it is missing.
     """
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}") from None
-    if (path := folder / TOKENIZER).is_file():
-        return Text(name, *_tokenised(text, path))
+    packed = folder.suffix == ".gguf" and folder.is_file()
+    path = (folder.parent if packed else folder) / TOKENIZER
+    if (tokenizer := _of_gguf(folder, path) if packed else None) is not None:
+        return Text(name, *_tokenised(text, tokenizer))
+    if path.is_file():
+        return Text(name, *_tokenised(text, _of_json(path)))
     if vocabulary != BYTES:
-        what = f"{folder} has a vocabulary of {vocabulary} and no {TOKENIZER}"
-        raise BadInput(f"{what}; wanted that file, or the {BYTES} bytes")
+        what = f"{folder} has a vocabulary of {vocabulary} and no {'tokenizer' if packed else TOKENIZER}"
+        raise BadInput(f"{what}; wanted that file{' beside it' if packed else ''}, or the {BYTES} bytes")
     ids = np.frombuffer(content, dtype=np.uint8).astype(np.int64)
     return Text(name, ids, np.ones_like(ids))
 
 
-def _tokenised(text: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _of_gguf(path: Path, beside: Path) -> Any:
+    """Return the tokenizer of a GGUF file; None where it has none, or one that is not known and another lies beside it."""
+    try:
+        return of_gguf(path, partial(_library, path))
+    except BadInput:
+        if beside.is_file():
+            return None
+        raise
+
+
+def _library(path: Path) -> Any:
+    try:
+        return import_module("tokenizers")
+    except ImportError:
+        raise BadInput(f"{path} needs the package tokenizers; wanted pip install 'pimllm[text]'") from None
+
+
+def _of_json(path: Path) -> Any:
+    library = _library(path)
+    try:
+        return library.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no narrower one
+        raise BadInput(f"{path} is no tokenizer: {clip(str(error), 100)}") from None
+
+
+def _tokenised(text: str, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return tokens and their bytes, without the marks of a start or an end.
 
     A character in several tokens counts for the first, characters that are in none for the token after them.
     """
-    try:
-        library: Any = import_module("tokenizers")
-    except ImportError:
-        raise BadInput(f"{path} needs the package tokenizers; wanted pip install 'pimllm[text]'") from None
-    try:
-        tokenizer = library.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no narrower one
-        raise BadInput(f"{path} is no tokenizer: {clip(str(error), 100)}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     found = tokenizer.encode(text, add_special_tokens=False)

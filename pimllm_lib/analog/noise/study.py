@@ -166,8 +166,7 @@ def _require_tried(study: Study) -> None:
 def _model(folder: Path) -> Checkpoint:
     shipped = folder.parent == paths.CHECKPOINTS
     model = readers.checkpoint_of(folder) if shipped else checkpoint.read(folder)
-    if not model.storage.ternary:
-        raise BadInput(f"{model.name} has weights in full precision; wanted ternary ones, as crossbars hold")
+    checkpoint.require_ternary(model)
     return model
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pimllm_lib.analog.crossbar.readout import from_data
 from pimllm_lib.analog.lm import corpus
-from pimllm_lib.analog.lm.checkpoint import Checkpoint
+from pimllm_lib.analog.lm.checkpoint import Checkpoint, require_ternary
 from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, on_crossbars
 from pimllm_lib.analog.lm.language import Prepare, exact, losses, zeroed
 from pimllm_lib.analog.lm.text import Text
@@ -54,8 +54,7 @@ def run(
     Raises BadInput for a model in full precision, a text that is too short, a calibration that the readout has no use for,
     and where a number is not finite.
     """
-    if not checkpoint.storage.ternary:
-        raise BadInput(f"{checkpoint.name} has weights in full precision; wanted ternary ones, as crossbars hold")
+    require_ternary(checkpoint)
     evaluated, calibrating = _divided(text, readout, window, calibration)
     tokens = _windows(evaluated, window, most)
     size = int(evaluated.sizes[: tokens.size].reshape(tokens.shape)[:, 1:].sum())
