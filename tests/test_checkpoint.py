@@ -329,9 +329,9 @@ def test_a_model_of_two_billion_weights_is_opened_from_its_header_alone(tmp_path
 
 
 def test_a_missing_folder_and_one_that_holds_no_checkpoint_are_refused(folder, tmp_path):
-    with pytest.raises(BadInput, match=r"nowhere does not exist; wanted a GGUF file, or a folder"):
+    with pytest.raises(BadInput, match=r"nowhere does not exist; wanted a GGUF file"):
         checkpoint.read(tmp_path / "nowhere")
-    with pytest.raises(BadInput, match=r"config\.json is a file; wanted a GGUF file, or a folder"):
+    with pytest.raises(BadInput, match=r"config\.json is a file; wanted a GGUF file"):
         checkpoint.read(folder / "config.json")
     (folder / "model.safetensors").unlink()
     with pytest.raises(BadInput, match=r"has no model\.safetensors and no model\.safetensors\.index\.json"):

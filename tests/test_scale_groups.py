@@ -18,8 +18,10 @@ from pimllm_lib.analog.crossbar.readout import converter, lossless_bits
 from pimllm_lib.analog.lm import language
 from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import on_crossbars
+from pimllm_lib.analysis import scales
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_field, with_fields
+from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.costs import crossbar as costs
 from pimllm_lib.workload.products import products
 
@@ -379,3 +381,46 @@ def test_weights_of_more_values_take_slices(levels, slices):
 def test_groups_that_cannot_be_read_are_refused(changes, system, message):
     with pytest.raises(BadInput, match=message):
         evaluated(replace(SMALL, **changes), system)
+
+
+@pytest.fixture(scope="module")
+def by_group():
+    return scales.by_group(model=SMALL, context_len=128)
+
+
+def test_the_analysis_of_scales_is_what_an_evaluation_says(by_group):
+    system = with_fields(PIM_LLM, {"pim.groups": "crossbars", "pim.tile.crossbar.adc.bits": 8})
+    for counted in scales.CONVENTIONS:
+        one = evaluated(replace(SMALL, scale_group=64), system, conventions=counted)
+        here = by_group.sel(conventions=counted, scale_group=64, way="crossbars", converter="the same")
+        for name in ("latency_s", "energy_j", "area_m2", "tiles"):
+            assert here[name].item() == pytest.approx(one[name].sum().item(), rel=1e-12)
+        share = one.energy_j.sel(component="rescale").sum() / one.energy_j.sum()
+        assert here.rescale_energy_share.item() == pytest.approx(share.item(), rel=1e-9)
+    assert not set(by_group.data_vars) - set(VARIABLES)
+
+
+def test_conversions_are_those_of_every_pass_column_and_group(by_group):
+    """8 passes, a conversion for each column of each crossbar, more where a group leaves a crossbar more than one."""
+    corrected = scales.by_group(model=SMALL, context_len=128, conventions=["corrected"]).squeeze("conventions")
+    each = sum(p.k / 256 * p.n * p.calls for p in products(SMALL, 128) if p.kind == "projection")
+    for way in scales.WAYS:
+        found = corrected.conversions.sel(way=way, converter="the same")
+        np.testing.assert_allclose(found, 8 * each * np.array([1, 1, 2, 4, 8]), rtol=1e-12)
+    assert np.allclose(
+        corrected.conversions.sel(converter="fewer bits"), corrected.conversions.sel(converter="the same")
+    )
+
+
+def test_fewer_bits_go_with_fewer_rows_and_save_energy(by_group):
+    assert by_group.converter_bits.sel(converter="the same").values.tolist() == [8] * 5
+    assert by_group.converter_bits.sel(converter="fewer bits").values.tolist() == [8, 8, 7, 6, 5]
+    assert by_group.lossless_bits.values.tolist() == [10, 10, 9, 8, 7]
+    same, fewer = (by_group.sel(converter=name) for name in scales.CONVERTERS)
+    assert bool((fewer.energy_j <= same.energy_j).all())
+    assert np.array_equal(fewer.energy_j[:, :2], same.energy_j[:, :2])
+
+
+def test_a_machine_without_crossbars_reads_no_groups():
+    with pytest.raises(BadInput, match="tpu-llm has no crossbars; wanted a system with a pim"):
+        scales.by_group(model=SMALL, system="tpu-llm")

@@ -97,7 +97,7 @@ systems: Registry[System] = Registry("system", "systems.toml", _system)
 
 
 def model(item: Decoder | str | Path) -> Decoder:
-    """Return a decoder: itself, by catalog name, or a TOML file, a config.json, a folder or file beside one, a GGUF file."""
+    """Return a decoder: itself, by catalog name, a TOML, GGUF or config.json file, or a folder or file beside the latter."""
     if isinstance(item, Decoder):
         return item
     return from_path(Path(item)) if _is_path("model", item, models) else models[str(item)]
