@@ -132,8 +132,8 @@ def cells(held: xr.Dataset, zeros: xr.DataArray, binary: str) -> Sentence:
     first, last = zeros.zeros.values[[0, -1]]
     return Sentence(
         f"{escaped(binary)} in single cells takes, over pairs, {single} ({what_stands()}): half of the cells go, and a "
-        f"column with a converter of its own comes. From {percent(first)} to {percent(last)} zeros the energy of a token falls by "
-        f"{fallen} ({what_stands()}): worth printing, as `pimllm describe` does, and not worth a model of its own."
+        f"column with a converter of its own comes. From {percent(first)} to {percent(last)} zeros the energy of a token "
+        f"falls by {fallen} ({what_stands()}): worth printing, as `pimllm describe` does, and not worth a model of its own."
     )
 
 

@@ -103,11 +103,11 @@ def _row(where: str, row: Mapping[str, str]) -> dict[str, Any]:
     energy, device = np.nan, catalog.devices[row["device"]]
     if row["energy"]:
         _unit(where, "method", row["method"], METHODS)
-        energy = _unit(where, "energy_unit", row["energy_unit"], ENERGIES)(_number(where, "energy", row["energy"]), rate)
+        energy = _unit(where, "energy_unit", row["energy_unit"], ENERGIES)(
+            _number(where, "energy", row["energy"]), rate
+        )
         if device.power_w is not None and energy * rate > device.power_w:
-            raise BadInput(
-                f"{where}: {energy * rate:.3g} W; wanted at most the {device.power_w:g} W of {device.name}"
-            )
+            raise BadInput(f"{where}: {energy * rate:.3g} W; wanted at most the {device.power_w:g} W of {device.name}")
     kept = {field: row[field] for field in row if field not in ("rate", "rate_unit", "energy", "energy_unit")}
     return {**kept, **numbers, "kind": device.kind, "tokens_per_s": rate, "energy_j": energy}
 

@@ -131,7 +131,9 @@ def _prefixed(c: Config, i: int, n: int) -> str:
 
 def _ernie(c: Config, i: int, n: int) -> bool:
     last = c.raw("moe_layer_end_index")
-    return (i + 1) % c.n("moe_layer_interval") == 0 and c.n("moe_layer_start_index", least=0) <= i <= (n - 1 if last == -1 else c.n("moe_layer_end_index", least=0))
+    return (i + 1) % c.n("moe_layer_interval") == 0 and c.n("moe_layer_start_index", least=0) <= i <= (
+        n - 1 if last == -1 else c.n("moe_layer_end_index", least=0)
+    )
 
 
 def _jamba(c: Config, i: int, n: int) -> bool:
@@ -196,8 +198,14 @@ def _falcon_norms(c: Config) -> int:
 def _glm_index(c: Config, i: int, n: int) -> bool:
     pattern = c.raw("index_topk_pattern")
     if pattern is None:
-        return max(i - c.n("index_skip_topk_offset", 2, least=0) + 1, 0) % max(c.n("index_topk_freq", 1, least=0), 1) == 0
-    if not isinstance(pattern, str | list) or len(pattern) != n or any(one not in ("F", "S", "full", "shared") for one in pattern):
+        return (
+            max(i - c.n("index_skip_topk_offset", 2, least=0) + 1, 0) % max(c.n("index_topk_freq", 1, least=0), 1) == 0
+        )
+    if (
+        not isinstance(pattern, str | list)
+        or len(pattern) != n
+        or any(one not in ("F", "S", "full", "shared") for one in pattern)
+    ):
         raise c.wrong("index_topk_pattern", f"F or S for each of {n} blocks")
     return pattern[i][0].upper() == "F"
 
@@ -205,9 +213,16 @@ def _glm_index(c: Config, i: int, n: int) -> bool:
 def _dots3_overlay(c: Config, i: int, kind: str) -> Entry:
     if kind != SLIDING or "per_layer_config" in c.given:
         return {}
-    own = {"num_attention_heads": 64, "q_lora_rank": 1024, "kv_lora_rank": 1024, "qk_nope_head_dim": 192, "v_head_dim": 128}
+    own = {
+        "num_attention_heads": 64,
+        "q_lora_rank": 1024,
+        "kv_lora_rank": 1024,
+        "qk_nope_head_dim": 192,
+        "v_head_dim": 128,
+    }
     return {name: c.raw(f"swa_{name}", default) for name, default in own.items()} | (
-        {} if c.raw("sliding_window") is not None else {"sliding_window": c.raw("sliding_window_size", 512)})
+        {} if c.raw("sliding_window") is not None else {"sliding_window": c.raw("sliding_window_size", 512)}
+    )
 
 
 def _gemma4_overlay(c: Config, i: int, kind: str) -> Entry:
@@ -244,11 +259,16 @@ def _per_layer_table(c: Config) -> Entry:
     width, n = c.n("hidden_size_per_layer_input", 0, least=0), c.n("num_hidden_layers")
     if not width:
         return {}
-    return {"once": ((c.n("hidden_size"), n * width),), "extra_once": c.n("vocab_size_per_layer_input") * n * width + width}
+    return {
+        "once": ((c.n("hidden_size"), n * width),),
+        "extra_once": c.n("vocab_size_per_layer_input") * n * width + width,
+    }
 
 
 def _gemma4_extra(c: Config, f: Entry) -> int:
-    return bool(c.n("hidden_size_per_layer_input", 0, least=0)) * c.n("hidden_size") - f["head_dim"] * f.get("kv_shared", False)
+    return bool(c.n("hidden_size_per_layer_input", 0, least=0)) * c.n("hidden_size") - f["head_dim"] * f.get(
+        "kv_shared", False
+    )
 
 
 def _gemma3n_beside(c: Config, f: Entry) -> tuple[tuple[int, int], ...]:
@@ -269,7 +289,10 @@ def _gemma3n_whole(c: Config) -> Entry:
 def _prediction_head(c: Config) -> Entry:
     """Return a projection and a norm before the output head, a norm after the embedding, and the head's bias."""
     d = c.n("hidden_size")
-    return {"once": ((d, d),), "extra_once": 2 * d + c.n("vocab_size") * c.on("decoder_bias") + d * c.on("classifier_bias")}
+    return {
+        "once": ((d, d),),
+        "extra_once": 2 * d + c.n("vocab_size") * c.on("decoder_bias") + d * c.on("classifier_bias"),
+    }
 
 
 def _hrm_turns(c: Config) -> list[int]:
@@ -292,7 +315,11 @@ def _nemotron_kinds(c: Config) -> list[str]:
     pattern = c.raw("hybrid_override_pattern")
     if c.raw("layers_block_type") is not None or pattern is None:
         listed = c.list("layers_block_type")
-        return [LINEAR, "moe", FULL, "mlp"] if listed is None else c.kinds("layers_block_type", len(listed), (LINEAR, "moe", FULL, "mlp")) or []
+        return (
+            [LINEAR, "moe", FULL, "mlp"]
+            if listed is None
+            else c.kinds("layers_block_type", len(listed), (LINEAR, "moe", FULL, "mlp")) or []
+        )
     names = {"M": LINEAR, "E": "moe", "*": FULL, "-": "mlp"}
     if not isinstance(pattern, str) or not 0 < len(pattern) <= MOST_BLOCKS or set(pattern) - set(names):
         raise c.wrong("hybrid_override_pattern", "letters M, E, * and -")
@@ -318,7 +345,10 @@ def _head_bias(c: Config) -> Entry:
 CHOSEN: Entry = {"mix": {INDEXED: mixing.indexed}}
 QWEN_NEXT: Entry = {**HEAD, "gate": "full", "mix": {LINEAR: mixing.delta, FULL: mixing.attention},
                     "types": every("full_attention_interval", 4, first=LINEAR)}  # fmt: skip
-CONVOLVED: Entry = {"bias": {}, "mix": {"conv": mixing.short_convolution, FULL: mixing.attention, SLIDING: mixing.attention}}
+CONVOLVED: Entry = {
+    "bias": {},
+    "mix": {"conv": mixing.short_convolution, FULL: mixing.attention, SLIDING: mixing.attention},
+}
 MAMBA = {"state": "state_size", "kernel": "conv_kernel", "expand": "expand", "rank": "time_step_rank", "conv_bias": "use_conv_bias",
          "in_bias": "use_bias", "out_bias": "use_bias"}  # fmt: skip
 

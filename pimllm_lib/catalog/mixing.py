@@ -96,7 +96,11 @@ def block_indexed(c: Config, options: Fields, kind: str) -> Fields:
     """Attention to the blocks of tokens that an index chooses by its own queries and keys (MiniMax-M3)."""
     fields = attention(c, options, kind)
     d, heads, width = c.n("hidden_size"), c.n("index_n_heads"), c.n("index_head_dim")
-    fields |= {"top_tokens": c.n("index_topk_blocks") * c.n("index_block_size"), "index_heads": heads, "index_dim": width}
+    fields |= {
+        "top_tokens": c.n("index_topk_blocks") * c.n("index_block_size"),
+        "index_heads": heads,
+        "index_dim": width,
+    }
     fields["side"] = (*fields.get("side", ()), (d, heads * width), (d, width))
     fields["extra_weights"] += 2 * width
     return fields
@@ -202,7 +206,12 @@ def mamba(c: Config, options: Fields, kind: str) -> Fields:
 
 def gated_recurrence(c: Config, options: Fields, kind: str) -> Fields:
     """Griffin's recurrence (RecurrentGemma): a state for each channel, with gates of blocks of channels."""
-    d, wide, taps, blocks = c.n("hidden_size"), c.n("lru_width", c.n("hidden_size")), c.n("conv1d_width"), c.n("num_attention_heads")
+    d, wide, taps, blocks = (
+        c.n("hidden_size"),
+        c.n("lru_width", c.n("hidden_size")),
+        c.n("conv1d_width"),
+        c.n("num_attention_heads"),
+    )
     part = wide // blocks
     return {
         "mixer": "linear", "mix_in": 2 * wide, "mix_out": wide, "state_extra": wide * taps,

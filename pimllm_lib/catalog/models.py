@@ -17,6 +17,7 @@ from pimllm_lib.workload.decoder import Decoder, PublishedShape
 #: Keys of a model table that say where it comes from, not what shape it has.
 ABOUT = ("summary", "source", "status", "where", "card_parameters", "name")
 
+
 def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
     """Return the decoder that a table of sizes describes. Raises BadInput naming the file and the field."""
     known = {f.name for f in fields(Decoder)} - {"name"}

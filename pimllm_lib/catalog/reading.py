@@ -41,7 +41,11 @@ def shape(config: dict[str, Any], path: str) -> Fields:
         inner = config.get("text_config")
         if inner is not None and not isinstance(inner, dict):
             raise BadInput(f"{path}: text_config is {clip(inner)}; wanted a JSON object")
-        config = composite["set"] | ({"tie_word_embeddings": config["tie_word_embeddings"]} if "tie_word_embeddings" in config else {}) | (config if inner is None else inner)
+        config = (
+            composite["set"]
+            | ({"tie_word_embeddings": config["tie_word_embeddings"]} if "tie_word_embeddings" in config else {})
+            | (config if inner is None else inner)
+        )
         family = (inner or {}).get("model_type", text)
     unread.refuse(path, family, FAMILIES)
     c = Config(path, str(family), config)
@@ -77,7 +81,9 @@ def fields(c: Config) -> Fields:
     again = Counter(one["shared_weights"] for one in made if "shared_weights" in one)
     twice = sum((count - min(count, distinct)) * weights for (weights, distinct), count in again.items())
     blocks = [_frozen(one) for one in made]
-    shape = {"d_model": c.n("hidden_size"), "vocab_size": c.n("vocab_size"), "n_layers": len(turns)} | _whole(c, options)
+    shape = {"d_model": c.n("hidden_size"), "vocab_size": c.n("vocab_size"), "n_layers": len(turns)} | _whole(
+        c, options
+    )
     for i, count in Counter(turns).items() if "turns" in options else ():
         twice += (count - 1) * _weights(shape, dict(blocks[i]))
     if twice:
@@ -99,7 +105,10 @@ def _together(blocks: list[tuple[Fields, int]]) -> Fields:
     """Return fields of blocks that are all alike, or those of the first with what differs listed by kind."""
     everywhere = {name: next(one[name] for one, _ in blocks if name in one) for one, _ in blocks for name in one}
     full = [
-        (everywhere | {name: _DEFAULTS[name] for name in everywhere if name not in one and name in _DEFAULTS} | one, count)
+        (
+            everywhere | {name: _DEFAULTS[name] for name in everywhere if name not in one and name in _DEFAULTS} | one,
+            count,
+        )
         for one, count in blocks
     ]
     different = [name for name in everywhere if any(one[name] != full[0][0][name] for one, _ in full)]
@@ -208,4 +217,3 @@ def _whole(c: Config, options: Entry) -> Fields:
     if lacks and shape["final_norm"]:
         shape["extra_once"] = shape.get("extra_once", 0) - lacks * c.n("hidden_size")
     return shape
-

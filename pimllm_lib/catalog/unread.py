@@ -69,7 +69,11 @@ def require_read(c: Config, shape: dict[str, Any]) -> None:
             continue
         if key in _SAME and value == shape.get(_SAME[key]):
             continue
-        if isinstance(value, list) and key.endswith("layer_types") and set(map(str, value)) <= {"full_attention", "dense"}:
+        if (
+            isinstance(value, list)
+            and key.endswith("layer_types")
+            and set(map(str, value)) <= {"full_attention", "dense"}
+        ):
             continue
         raise BadInput(f"{c.path}: {key} is {clip(value)}, which {c.family} does not read; {INSTEAD}")
 

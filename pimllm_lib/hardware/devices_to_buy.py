@@ -25,5 +25,7 @@ class Device:
     efficiency: Value = declare(
         POSITIVE + number("a share above 0, up to 1", le=1), "share of the peak rate that decoding reaches"
     )
-    macs_hz: Value | None = declare(POSITIVE, "multiply-accumulates a second, None where no bound is known", default=None)
+    macs_hz: Value | None = declare(
+        POSITIVE, "multiply-accumulates a second, None where no bound is known", default=None
+    )
     power_w: Value | None = declare(POSITIVE, "limit of its power, None where none is stated", default=None)

@@ -79,7 +79,9 @@ def built(config, device):
             setattr(config, name, True)
     # what is mapped to a composite class is built by the class of its text
     own = getattr(transformers, type(config).__name__.replace("TextConfig", "ForCausalLM"), None)
-    kind = transformers.AutoModelForCausalLM if type(config) in transformers.AutoModelForCausalLM._model_mapping else own
+    kind = (
+        transformers.AutoModelForCausalLM if type(config) in transformers.AutoModelForCausalLM._model_mapping else own
+    )
     build = kind.from_config if kind is transformers.AutoModelForCausalLM else kind._from_config
     with torch.device(device):
         try:
@@ -100,14 +102,24 @@ def tensors(value):
 
 def kept(out):
     """Return, layer by layer, (class, window, {name: shape}) of what a model hands on; nothing if it hands on nothing."""
-    cache = next((out[name] for name in ("past_key_values", "cache", "cache_params", "state") if out.get(name) is not None), None)
+    cache = next(
+        (out[name] for name in ("past_key_values", "cache", "cache_params", "state") if out.get(name) is not None), None
+    )
     if cache is None:
         return []
     layers = [
-        (type(layer).__name__, getattr(layer, "sliding_window", None), {n: list(t.shape) for n, t in tensors(vars(layer))})
+        (
+            type(layer).__name__,
+            getattr(layer, "sliding_window", None),
+            {n: list(t.shape) for n, t in tensors(vars(layer))},
+        )
         for layer in getattr(cache, "layers", [])
     ]
-    beside = {name: value for name, value in vars(cache).items() if name != "layers"} if hasattr(cache, "__dict__") else cache
+    beside = (
+        {name: value for name, value in vars(cache).items() if name != "layers"}
+        if hasattr(cache, "__dict__")
+        else cache
+    )
     if found := {name: list(one.shape) for name, one in tensors(beside)}:
         layers.append(("beside", None, found))
     return layers
