@@ -206,6 +206,19 @@ def test_explain_names_formula_parts_and_sources(capsys):
         assert words in out
 
 
+def test_explain_shows_the_precision_and_the_kinds_of_blocks_of_a_model(tmp_path, capsys):
+    path = tmp_path / "mixed.toml"
+    path.write_text(
+        "d_model = 64\nd_ff = 64\nn_layers = 2\nn_heads = 2\nn_kv_heads = 2\nhead_dim = 32\nvocab_size = 9\nlevels = 2\n"
+        "blocks = [{ count = 1, window = 64 }, { count = 1 }]\n"
+    )
+    assert main(["explain", "energy_j", "--model", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "levels = 2" in out
+    assert "blocks: count = 1, window = 64\n  blocks: count = 1\n" in out
+    assert "window = inf" not in out, "what most models have is not said"
+
+
 def test_explain_gives_each_variable_its_own_formulas(capsys):
     for variable, words in (("energy_j", "ADCs x adc.power_w x their time"), ("tiles", "memory cells, their lines")):
         assert main(["explain", variable, "--system", "pim-llm", "--model", "opt-6.7b"]) == 0

@@ -72,7 +72,7 @@ def test_a_header_has_values_and_places_of_tensors(tmp_path):
 
 
 @LINUX
-def test_a_file_of_two_gigabytes_with_a_vocabulary_is_read_in_less_than_a_second_and_200_megabytes(tmp_path):
+def test_a_file_of_two_gigabytes_with_a_vocabulary_takes_200_megabytes_to_read(tmp_path):
     """The model of 8 billion weights is a sparse file, which has the size and takes no place."""
     shape = replace(
         QWEN, d_model=4096, d_ff=12288, n_layers=36, n_heads=32, n_kv_heads=8, head_dim=128, vocab_size=151936
@@ -94,14 +94,13 @@ def test_a_file_of_two_gigabytes_with_a_vocabulary_is_read_in_less_than_a_second
         out.truncate(-(-len(head) // 32) * 32 + at)
     assert path.stat().st_size > 2e9
     code = (
-        "import resource, sys, time; start = time.perf_counter(); from pimllm_lib import catalog\n"
-        "made = catalog.model(sys.argv[1]); took = time.perf_counter() - start\n"
-        "print(made.n_layers, took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)"
+        "import pathlib, re, sys; from pimllm_lib import catalog; made = catalog.model(sys.argv[1])\n"
+        "peak = re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())\n"
+        "print(made.n_layers, int(peak[1]) / 1e3)"
     )
     ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    layers, took, megabytes = (float(word) for word in ran.stdout.split())
+    layers, megabytes = (float(word) for word in ran.stdout.split())
     assert layers == 36
-    assert took < 1
     assert megabytes < 200
 
 

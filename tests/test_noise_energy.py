@@ -7,6 +7,7 @@ import xarray as xr
 import pimllm_lib as pl
 from pimllm_chapters.analog_noise import energy as page
 from pimllm_lib.analog.noise import energy as noise_energy
+from pimllm_lib.catalog.converters import PARTS, converters
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_field
 
@@ -34,7 +35,7 @@ def ds(bare):
 
 
 def test_converters_of_the_catalog_are_its_own_and_those_between_are_geometric_means():
-    four, five, six, nine = noise_energy.converters([4, 5, 6, 9])
+    four, five, six, nine = converters([4, 5, 6, 9])
     assert four is pl.catalog.parts["adc-4bit"]
     assert six is pl.catalog.parts["adc-6bit"]
     assert (five.name, nine.name) == ("interpolated", "extrapolated")
@@ -42,13 +43,13 @@ def test_converters_of_the_catalog_are_its_own_and_those_between_are_geometric_m
     assert five.rate_hz == pytest.approx(1e9)
     assert nine.power_w == pytest.approx(2e-3 * np.sqrt(2 / 1.26))  # half of the step from 6 to 8 bits further
     assert nine.rate_hz == pytest.approx(1.28e9 * np.sqrt(1.28))
-    assert noise_energy.converters(list(range(1, 17)))[-1].bits == 16
+    assert converters(list(range(1, 17)))[-1].bits == 16
 
 
 @pytest.mark.parametrize("bits", [[0], [17], [4, 4], [4.5], [True], []])
 def test_bits_that_no_converter_has_are_refused(bits):
     with pytest.raises(BadInput, match=r"bits are .*; wanted different whole numbers from 1 to 16"):
-        noise_energy.converters(bits)
+        converters(bits)
 
 
 def test_designs_without_the_published_resolution_and_rises_without_one_are_refused(bare):
@@ -72,7 +73,7 @@ def test_energy_grows_with_bits_and_not_with_the_rate_where_nothing_waits(ds):
     np.testing.assert_allclose(energy.max("adc_rate_share"), energy.min("adc_rate_share"), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", noise_energy.PARTS)
+@pytest.mark.parametrize("name", PARTS)
 def test_a_whole_converter_of_the_catalog_in_the_machine_costs_the_same(ds, name):
     part = pl.catalog.parts[name]
     system = with_field(pl.catalog.systems["pim-llm"], "pim.tile.crossbar.adc", part)

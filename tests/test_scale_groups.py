@@ -1,6 +1,6 @@
 """Scales that change along the inputs: a column sums one group at a time, which costs what is worked out by hand here."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,11 +15,14 @@ from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program, tiles
 from pimllm_lib.analog.crossbar.product import moved, multiply
 from pimllm_lib.analog.crossbar.readout import converter, lossless_bits
-from pimllm_lib.analog.lm import language
+from pimllm_lib.analog.lm import checkpoint, language
 from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import on_crossbars
+from pimllm_lib.analysis import scales
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_field, with_fields
+from pimllm_lib.core.paths import CHECKPOINTS
+from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.costs import crossbar as costs
 from pimllm_lib.workload.products import products
 
@@ -187,6 +190,34 @@ def test_a_model_multiplies_groups_the_same_exactly_and_on_crossbars():
     assert np.array_equal(on_crossbars(crossbar(), devices(), UNIT)("0.q", matrix)(real, 0), want)
 
 
+@dataclass
+class Grouped:
+    """Weights of a checkpoint, with another scale for every 32 inputs and every output."""
+
+    inner: object
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def matrix(self, name):
+        found = self.inner.matrix(name)
+        scales = found.scale * 20 * some_scales(found.values.shape[0] // 32, found.values.shape[1])
+        return replace(found, scale=scales.astype(np.float32))
+
+
+def test_a_model_with_groups_is_the_same_on_ideal_crossbars_and_another_without():
+    model = checkpoint.read(CHECKPOINTS / "docstrings-0")
+    tokens = np.random.default_rng(0).integers(0, model.decoder.vocab_size, (2, 40))
+    grouped = replace(model, source=Grouped(model.source))
+    clean = language.losses(grouped, tokens)
+    bar = crossbar(adc=7)  # reads 32 rows as they are, and 256 not
+    assert np.array_equal(language.losses(grouped, tokens, on_crossbars(bar, devices(), UNIT)), clean)
+    assert not np.array_equal(language.losses(model, tokens), clean)
+    assert not np.array_equal(
+        language.losses(model, tokens, on_crossbars(bar, devices(), UNIT)), language.losses(model, tokens)
+    )
+
+
 @pytest.mark.torch
 def test_groups_on_torch_are_those_on_numpy():
     torch = pytest.importorskip("torch")
@@ -245,7 +276,8 @@ def test_two_groups_of_a_crossbar_cost_what_is_worked_out_by_hand():
     assert joules["crossbar"] == pytest.approx(joules_before["crossbar"], rel=1e-12)  # cells are read as often
     assert time["rescale"] == pytest.approx(2 * 2 / 500e6)  # two groups, two columns an ADC, a period of 2 ns
     assert joules["rescale"] == pytest.approx(512 * 0.23e-12 * 16 * 16 / 64)
-    assert area["rescale"] == pytest.approx(4 * 128 * 320e-12 * 16 * 16 / 64)  # in each PE of the tile
+    # multipliers in each PE of the tile, and 16 cells for each of 512 scales
+    assert area["rescale"] == pytest.approx(4 * 128 * 320e-12 * 16 * 16 / 64 + 512 * 16 * TILE.crossbar.cell.area_m2)
     assert {name: value for name, value in area.items() if name != "rescale"} == area_before
 
 
@@ -348,6 +380,14 @@ def test_a_way_to_read_groups_may_be_an_axis():
         np.testing.assert_allclose(ds.sel(way=way), one, rtol=1e-12)
 
 
+def test_scales_are_written_as_weights_are():
+    plain, grouped = (evaluated(replace(SMALL, scale_group=group)) for group in (np.inf, 128))
+    more = grouped.program_j.sum("component") / plain.program_j.sum("component")
+    assert more.sel(op="q").item() == pytest.approx(1 + 16 / (2 * 128))  # 16 bits beside 128 pairs
+    longer = grouped.program_s.sum("component") / plain.program_s.sum("component")
+    assert longer.sel(op="q").item() == pytest.approx(1 + 16 / (2 * 128))
+
+
 def test_single_cells_stand_beside_a_column_of_on_cells():
     bar = replace(TILE.crossbar, polarity=1, weight_bits=1)
     single = replace(TILE, crossbar=bar)
@@ -379,3 +419,46 @@ def test_weights_of_more_values_take_slices(levels, slices):
 def test_groups_that_cannot_be_read_are_refused(changes, system, message):
     with pytest.raises(BadInput, match=message):
         evaluated(replace(SMALL, **changes), system)
+
+
+@pytest.fixture(scope="module")
+def by_group():
+    return scales.by_group(model=SMALL, context_len=128)
+
+
+def test_the_analysis_of_scales_is_what_an_evaluation_says(by_group):
+    system = with_fields(PIM_LLM, {"pim.groups": "crossbars", "pim.tile.crossbar.adc.bits": 8})
+    for counted in scales.CONVENTIONS:
+        one = evaluated(replace(SMALL, scale_group=64), system, conventions=counted)
+        here = by_group.sel(conventions=counted, scale_group=64, way="crossbars", converter="the same")
+        for name in ("latency_s", "energy_j", "area_m2", "tiles"):
+            assert here[name].item() == pytest.approx(one[name].sum().item(), rel=1e-12)
+        share = one.energy_j.sel(component="rescale").sum() / one.energy_j.sum()
+        assert here.rescale_energy_share.item() == pytest.approx(share.item(), rel=1e-9)
+    assert not set(by_group.data_vars) - set(VARIABLES)
+
+
+def test_conversions_are_those_of_every_pass_column_and_group(by_group):
+    """8 passes, a conversion for each column of each crossbar, more where a group leaves a crossbar more than one."""
+    corrected = scales.by_group(model=SMALL, context_len=128, conventions=["corrected"]).squeeze("conventions")
+    each = sum(p.k / 256 * p.n * p.calls for p in products(SMALL, 128) if p.kind == "projection")
+    for way in scales.WAYS:
+        found = corrected.conversions.sel(way=way, converter="the same")
+        np.testing.assert_allclose(found, 8 * each * np.array([1, 1, 2, 4, 8]), rtol=1e-12)
+    assert np.allclose(
+        corrected.conversions.sel(converter="fewer bits"), corrected.conversions.sel(converter="the same")
+    )
+
+
+def test_fewer_bits_go_with_fewer_rows_and_save_energy(by_group):
+    assert by_group.converter_bits.sel(converter="the same").values.tolist() == [8] * 5
+    assert by_group.converter_bits.sel(converter="fewer bits").values.tolist() == [8, 8, 7, 6, 5]
+    assert by_group.lossless_bits.values.tolist() == [10, 10, 9, 8, 7]
+    same, fewer = (by_group.sel(converter=name) for name in scales.CONVERTERS)
+    assert bool((fewer.energy_j <= same.energy_j).all())
+    assert np.array_equal(fewer.energy_j[:, :2], same.energy_j[:, :2])
+
+
+def test_a_machine_without_crossbars_reads_no_groups():
+    with pytest.raises(BadInput, match="tpu-llm has no crossbars; wanted a system with a pim"):
+        scales.by_group(model=SMALL, system="tpu-llm")

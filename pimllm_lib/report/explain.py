@@ -60,12 +60,15 @@ def _parts(ds: Any, variable: str) -> list[str]:
 
 
 def _shape(decoder: Any) -> list[str]:
-    names = ("n_layers", "d_model", "d_ff", "gated", "n_heads", "n_kv_heads", "head_dim")
-    sizes = ", ".join(f"{name} = {getattr(decoder, name)}" for name in names)
+    """Return the fields that every shape has, the others that the model has otherwise than most, and where it is from."""
+    said = {f.name: getattr(decoder, f.name) for f in fields(decoder) if f.name not in ("name", "blocks", "published")}
+    usual = {f.name: f.default for f in fields(decoder)}
+    sizes = [f"{name} = {value}" for name, value in said.items() if value != usual[name]]
     entry = catalog.models.entries.get(decoder.name, {})
     return [
         "model",
-        f"  {sizes}",
+        *("  " + ", ".join(sizes[first : first + 7]) for first in range(0, len(sizes), 7)),
+        *("  blocks: " + ", ".join(f"{name} = {value}" for name, value in kind.items()) for kind in decoder.blocks),
         f"  source: {entry.get('source', 'user')}, {entry.get('where', '')}".rstrip(", "),
         "",
     ]

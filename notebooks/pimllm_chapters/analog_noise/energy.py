@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pimllm_chapters.analog_noise.words import rise
 from pimllm_lib.analog.noise import energy
-from pimllm_lib.analog.noise.energy import CONVENTIONS, HOME, cheapest_within, converters, front, kept, knee
+from pimllm_lib.analog.noise.energy import CONVENTIONS, HOME, cheapest_within, front, kept, knee
+from pimllm_lib.catalog.converters import PARTS, converters
 from pimllm_lib.report.figure import Figure, decades, label, log_ticks, note, panels
 from pimllm_lib.report.numbers import span
 from pimllm_lib.report.tables import Table
@@ -85,7 +86,7 @@ def table(ds: xr.Dataset) -> Table:
         mine = ds.sel(adc_bits=[part.bits])
         row = {
             "bits": str(part.bits),
-            "converter": part.name if part.name in energy.PARTS else f"{part.name} (assumed)",
+            "converter": part.name if part.name in PARTS else f"{part.name} (assumed)",
         }
         for name in CONVENTIONS:
             best = kept(mine, name, Reduction("top", {"energy_j": "min"}, count=1)).isel(design=0)

@@ -9,24 +9,20 @@ model small enough to be trained here, the energy is that of the model given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
+from pimllm_lib.catalog.converters import converters
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_fields
-from pimllm_lib.core.rules import MAX_BITS
 from pimllm_lib.core.schema import annotate
-from pimllm_lib.hardware import Adc
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import summary
 
-#: The catalog's converters of one family, by growing resolution; between and beyond them nothing is published there.
-PARTS = ("adc-4bit", "adc-6bit", "adc-8bit")
 #: From one converter for 32 columns of the 256 to one for each; shares of the full clock, the last as published.
 SHARING, SHARES = (8, 16, 32, 64, 128, 256), (0.25, 0.5, 1.0)
 #: The published design, which every energy is held against.
@@ -50,34 +46,6 @@ def of(ds: xr.Dataset, *, model: str, context_len: int) -> xr.Dataset:
     bits = curve.value.values.astype(int)
     rises = [xr.DataArray(curve[name].values, [("adc_bits", bits)]) for name in RISES]
     return against(designs([int(b) for b in np.sort(bits)], model=model, context_len=context_len), *rises)
-
-
-def converters(bits: Sequence[int]) -> tuple[Adc, ...]:
-    """Return a converter for each resolution: the catalog's own, or one named "interpolated" or "extrapolated".
-
-    The logarithms of power (W), rate (Hz) and area (m2) are taken to be linear in bits between neighbouring catalog parts,
-    and to go on so beyond the outermost two: an assumption, not a published converter. With it the rate goes on growing
-    beyond 8 bits. Raises BadInput for no bits, bits twice, and bits that are no whole number from 1 to 16.
-    """
-    wrong = [b for b in bits if isinstance(b, bool) or not isinstance(b, int | np.integer) or not 1 <= b <= MAX_BITS]
-    if wrong or not len(bits) or len(set(bits)) < len(bits):
-        raise BadInput(f"bits are {clip(list(bits))}; wanted different whole numbers from 1 to {MAX_BITS}")
-    return tuple(_converter(int(b)) for b in bits)
-
-
-def _converter(bits: int) -> Adc:
-    known: list[Adc] = [catalog.parts[name] for name in PARTS]
-    for part in known:
-        if part.bits == bits:
-            return part
-    below = min(max(sum(part.bits < bits for part in known) - 1, 0), len(known) - 2)
-    one, other = known[below : below + 2]
-    share = (bits - one.bits) / (other.bits - one.bits)
-    made = {
-        name: getattr(one, name) ** (1 - share) * getattr(other, name) ** share
-        for name in ("rate_hz", "power_w", "area_m2")
-    }
-    return replace(other, name="interpolated" if 0 < share < 1 else "extrapolated", bits=bits, **made)
 
 
 def designs(bits: Sequence[int], *, model: str, context_len: int) -> xr.Dataset:
