@@ -23,6 +23,7 @@ _COMMON = {
     "head_dim": "attention.key_length", "max_position_embeddings": "context_length", "rope_theta": "rope.freq_base",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon", "sliding_window": "attention.sliding_window",
 }  # fmt: skip
+_NEEDED = ("embedding_length", "block_count", "attention.head_count", "feed_forward_length")
 _EXPERTS = {"num_experts_per_tok": "expert_used_count", "moe_intermediate_size": "expert_feed_forward_length"}
 _GPT2 = {
     "n_embd": "embedding_length", "n_layer": "block_count", "n_head": "attention.head_count",
@@ -103,6 +104,9 @@ def configuration(found: Header) -> dict[str, Any]:
     model_type, activation, more = FAMILIES[family]
     if family == "llama" and found.value("expert_count"):
         model_type, more = "mixtral", {"num_local_experts": "expert_count"} | _EXPERTS
+    for key in _NEEDED:  # a class of transformers has sizes of its own for what a configuration leaves out
+        if found.value(key) is None:
+            raise BadInput(f"{found.path} has no {family}.{key}; wanted a whole number of at least 1")
     given = {theirs: _plain(found, ours) for theirs, ours in (_COMMON | more).items()}
     config = {key: value for key, value in given.items() if value is not None}
     heads = config.get("num_attention_heads")
