@@ -104,6 +104,7 @@ def configuration(found: Header) -> dict[str, Any]:
     model_type, activation, more = FAMILIES[family]
     if family == "llama" and found.value("expert_count"):
         model_type, more = "mixtral", {"num_local_experts": "expert_count"} | _EXPERTS
+    table = _needed(found, EMBEDDING)
     for key in _NEEDED:  # a class of transformers has sizes of its own for what a configuration leaves out
         if found.value(key) is None:
             raise BadInput(f"{found.path} has no {family}.{key}; wanted a whole number of at least 1")
@@ -112,7 +113,6 @@ def configuration(found: Header) -> dict[str, Any]:
     heads = config.get("num_attention_heads")
     if "head_dim" not in config and isinstance(heads, int) and heads:
         config["head_dim"] = config.get("hidden_size", 0) // heads
-    table = _needed(found, EMBEDDING)
     return config | {
         "model_type": model_type, "hidden_act": activation, "vocab_size": table.shape[0], "rope_scaling": _scaling(found),
         "tie_word_embeddings": HEAD not in found.tensors, "attention_bias": "blk.0.attn_output.bias" in found.tensors,
