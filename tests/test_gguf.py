@@ -20,7 +20,7 @@ from pimllm_lib import catalog
 from pimllm_lib.analog.lm import blocks, checkpoint, described, gguf_weights, language, vocabulary
 from pimllm_lib.analog.lm.rotary import Rotary, rotation
 from pimllm_lib.analog.lm.text import tokens
-from pimllm_lib.catalog import gguf, gguf_models
+from pimllm_lib.catalog import families, gguf, gguf_models
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
@@ -205,6 +205,28 @@ def test_a_decoder_has_the_sizes_and_precisions_of_its_file(shape, family, name,
     assert gguf_models.parameters(gguf.header(path)) == sum(
         int(np.prod(tensor.shape)) for tensor in gguf.header(path).tensors.values()
     )
+
+
+def test_every_architecture_is_one_of_a_family_that_is_read():
+    assert {model_type for model_type, *_ in gguf_models.FAMILIES.values()} <= families.FAMILIES.keys()
+
+
+@pytest.mark.parametrize(
+    ("there", "bias"),
+    [
+        ((), "none"),
+        (("attn_q", "attn_k", "attn_v"), "qkv"),
+        (("attn_q", "attn_k", "attn_v", "attn_output"), "attention"),
+    ],
+)
+def test_biases_are_those_that_there_are(there, bias, tmp_path):
+    tensors, _ = files.llama_like(np.random.default_rng(0), SHAPE, "TQ2_0")
+    for i in range(SHAPE.n_layers):
+        for name in there:
+            width = tensors[f"blk.{i}.{name}.weight"][1][0]
+            tensors[f"blk.{i}.{name}.bias"] = (0, (width,), bytes(4 * width))
+    (tmp_path / "x.gguf").write_bytes(files.file(files.metadata(SHAPE, "llama"), tensors))
+    assert catalog.model(tmp_path / "x.gguf").linear_bias == bias
 
 
 def test_one_scale_for_a_matrix_is_seen_where_the_type_has_many(tmp_path):
