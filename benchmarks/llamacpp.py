@@ -113,7 +113,9 @@ def machine():
     for line in Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else ():
         key, _, value = line.partition(":")
         told.setdefault(key.strip(), value.strip())
-    words = [f"{told[key]} {key}" if key == "cpu cores" else told[key] for key in ("model name", "cpu cores") if key in told]
+    words = [
+        f"{told[key]} {key}" if key == "cpu cores" else told[key] for key in ("model name", "cpu cores") if key in told
+    ]
     if "flags" in told:
         words.append(" ".join(name for name in ("avx2", "avx512_vnni", "amx_int8") if name in told["flags"].split()))
     yield f"# {platform.machine()}: {', '.join(words)}"
