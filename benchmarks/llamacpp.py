@@ -1,9 +1,9 @@
 """llama.cpp on the cores of this machine: tokens per second of random weights in its few-valued formats.
 
-`python -m benchmarks.llamacpp FILE` writes the table that data/peers/llamacpp.csv is; it needs the extra `llamacpp`. The
-files of weights are made in a temporary folder, one at a time. A context is read once; then its decoding is timed several
-times and the shortest counts, as everywhere here. Time is that of the processor, of one core, so that what else runs on the
-machine counts little: it still takes its part of the memory's rate.
+`python -m benchmarks.llamacpp FILE` writes the table that data/peers/llamacpp.csv is; `make test MARK=llamacpp` installs
+what it needs. The files of weights are made in a temporary folder, one at a time. A context is read once; then its decoding
+is timed several times and the shortest counts, as everywhere here. Time is that of the processor, of one core, so that what
+else runs on the machine counts little: it still takes its part of the memory's rate.
 """
 
 import os
@@ -127,13 +127,13 @@ def report(models=MODELS, formats=tuple(FORMATS), **asked):
     yield from machine()
     yield COLUMNS
     copy = copying() / 1e9
-    for name in models:
+    for decoder in map(catalog.model, models):
         for kind in formats:
             with TemporaryDirectory() as folder, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                write(path := Path(folder) / "model.gguf", catalog.models[name], kind)
+                write(path := Path(folder) / "model.gguf", decoder, kind)
                 rates = pool.submit(decoded, path, **asked).result()
             for context, rate in rates.items():
-                yield f"{name},{kind},{FORMATS[kind]},{HEAD_BITS},{context},{rate:.4g},{copy:.4g}"
+                yield f"{decoder.name},{kind},{FORMATS[kind]},{HEAD_BITS},{context},{rate:.4g},{copy:.4g}"
 
 
 if __name__ == "__main__":
