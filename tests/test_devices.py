@@ -18,7 +18,6 @@ from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import stored_bytes
 
 BIBLIOGRAPHY = Path(__file__).parents[1] / "book" / "references.bib"
-LINES = (DATA / "machines.csv").read_text().splitlines()
 TINY = Decoder(name="tiny", d_model=8, d_ff=16, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=4, vocab_size=10)
 ROOM = Device(name="room", kind="card", bandwidth_bps=8e6, capacity_bytes=1e4, efficiency=0.5)
 
@@ -40,6 +39,22 @@ def test_a_format_says_what_a_weight_takes():
     assert token_bytes(TINY, 5, cache_bits=8) == 304 + 96
     assert stored_bytes(TINY, bits=4, head_bits=16) == 896 / 2 + 160  # head and embedding are one
     assert stored_bytes(replace(TINY, tied_embeddings=False), read=True) == 304  # a row of the other is looked up
+
+
+@pytest.mark.parametrize(
+    ("model", "bits", "head_bits", "mib"),
+    [
+        ("bonsai-8b-1bit", 1.125, 1.125, 1.07 * 1024),
+        ("bonsai-4b-1bit", 1.125, 1.125, 540.09),
+        ("bonsai-1.7b-1bit", 1.125, 1.125, 231.13),
+        ("bonsai-4b-ternary", 2.125, 2.125, 1019.50),
+        ("bonsai-1.7b-ternary", 2.25, 2.25, 461.79),
+        ("bitnet-2b4t", 2, 16, 1187.31e6 / 2**20),
+    ],
+)
+def test_files_are_as_large_as_llama_bench_and_a_report_print_in_the_sources_of_the_table(model, bits, head_bits, mib):
+    size = stored_bytes(catalog.models[model], bits=bits, head_bits=head_bits)
+    assert size / 2**20 == pytest.approx(mib, rel=0.01)  # norms, and what a file says of itself
 
 
 def test_only_experts_that_work_are_read_and_all_are_stored():
