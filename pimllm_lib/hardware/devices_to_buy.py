@@ -5,7 +5,7 @@ from __future__ import annotations
 from pimllm_lib.core.parts import Name, Value, declare, part
 from pimllm_lib.core.rules import POSITIVE, choice, number
 
-#: unified: a laptop or a small desktop whose GPU shares the memory of its cores. cpu: decoding on cores, where the other kinds
+#: unified: a laptop or a small desktop whose GPU shares the memory of its cores. cpu: decoding on cores, where the others
 #: decode on a GPU.
 KINDS = ("phone", "unified", "board", "card", "cpu")
 
