@@ -12,7 +12,7 @@ ASKED  = $(MARK:adversity=adversity and not slow and not distributed)
 # Tests side by side, for those that share nothing: a process for each core.
 BESIDE := -n auto --maxprocesses 8 --dist worksteal
 # Other programs that results are checked against, each in an environment of its own.
-PEERS  := peer scalesim3 badcrossbar crate cff
+PEERS  := peer scalesim3 badcrossbar crate cff gguf
 # aihwkit has wheels for some Pythons on Linux only; nothing where this is none of them.
 AIHWKIT = $(shell $(BIN)/python -c 'import platform, sys; print("$(VENV)-aihwkit/.ready" * \
   (sys.version_info < (3, 14) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
