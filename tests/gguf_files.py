@@ -31,7 +31,9 @@ def _packed(value):
         return struct.pack("<IQ", inner, len(value)) + b"".join(_packed(item) for item in value)
     if isinstance(value, str | bytes):
         return text(value)
-    return struct.pack({bool: "<?", int: "<I", float: "<f"}[type(value)], value)
+    return struct.pack(
+        {bool: "<?", int: "<I", float: "<f"}[type(value)], value & 0xFFFFFFFF if type(value) is int else value
+    )
 
 
 def file(values, tensors, *, alignment=32, version=3):

@@ -137,8 +137,12 @@ def entries(pim: Pim, step: Step, products: Sequence[Product], wanted: set[str])
         for product, on in zip(group, _placed(pim, group, step.counting, first), strict=True):
             yield from on.entries(step.counting, wanted)
             if wanted & {"program_s", "program_j"}:
-                bar, rows = on.tile.crossbar, pim.program_rows
-                written = crossbar.programming(product.k, product.n, bar=bar, program_rows=rows)
+                what = {
+                    "bar": on.tile.crossbar,
+                    "program_rows": pim.program_rows,
+                    "scales": _scale_bits(product, on.tile),
+                }
+                written = crossbar.programming(product.k, product.n, **what)
                 yield Entry(product.op, "crossbar", "program_s", written["time_s"] * product.matrices)
                 yield Entry(product.op, "crossbar", "program_j", written["energy_j"] * product.matrices)
 
@@ -274,6 +278,14 @@ def _is_grouped(product: Product) -> bool:
         of, over = (float(np.broadcast_to(value, np.shape(wrong))[wrong].flat[0]) for value in (group, k))
         raise BadInput(f"scale_group is {of:g} for {product.op}; wanted a divisor of its {over:g} inputs, or as many")
     return True
+
+
+def _scale_bits(product: Product, tile: Tile) -> Value:
+    """Return the bits of the scales of one output, none where it has no scale of its own."""
+    if np.all(np.isinf(product.scale_group)):
+        return 0
+    groups = product.k / np.minimum(product.k, product.scale_group) * np.isfinite(product.scale_group)
+    return groups * crossbar.rescaler(tile).scale_bits
 
 
 def _first_there(products: Sequence[Product]) -> list[Any]:
