@@ -33,15 +33,26 @@ CLOCKS = np.geomspace(1, 64, 145)
 
 
 def hybrids(*, model: Any, context_len: Any, built: Sequence[str] = tuple(BUILT)) -> xr.Dataset:
-    """Return tokens_per_s, energy_j and area_m2 of PIM-LLM along (built, model, context_len). Raises as `evaluate` does."""
-    rows = []
+    """Return tokens_per_s, energy_j and area_m2 of PIM-LLM along (built, model, context_len).
+
+    energy_least_j, energy_most_j: with converters that draw as little and as much while they wait as the catalog's range
+    has it. Raises as `evaluate` does.
+    """
+    rows, entry = [], catalog.parts.entries["adc-8bit"]["idle_share"]
+    idle = axis(idle_share=[entry["value"], *entry["range"]])
     for name in built:
         system, conventions = BUILT[name]
         ds = evaluate(
-            system=system, model=model, context_len=context_len, conventions=conventions,
-            variables=["latency_s", "energy_j", "area_m2"],
+            system=with_fields(catalog.system(system), {"pim.tile.crossbar.adc.idle_share": idle}), model=model,
+            context_len=context_len, conventions=conventions, variables=["latency_s", "energy_j", "area_m2"],
         ).squeeze("system", drop=True)  # fmt: skip
-        rows.append(ds[["energy_j", "area_m2"]].assign(tokens_per_s=1 / ds.latency_s))
+        joules = ds.energy_j.broadcast_like(idle).drop_vars("idle_share")
+        ends = {"energy_j": 0, "energy_least_j": 1, "energy_most_j": 2}
+        rows.append(
+            xr.Dataset({key: joules.isel(idle_share=at, drop=True) for key, at in ends.items()}, attrs=ds.attrs).assign(
+                area_m2=ds.area_m2, tokens_per_s=1 / ds.latency_s
+            )
+        )
     return annotate(joining.concat(rows, "built", join="exact").assign_coords(built=list(built)))
 
 

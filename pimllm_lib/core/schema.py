@@ -248,6 +248,8 @@ _INTENSIVE: dict[str, tuple[Any, ...]] = {
     "input_share": ("1", "share of input converters and cells in the energy of a block"),
     "published_block_s": ("s", "published time of one decoder block on the crossbars"),
     "published_block_j": ("J", "published energy of one decoder block on the crossbars"),
+    "energy_least_j": ("J", "energy of one token with converters that wait at the least power of their range"),
+    "energy_most_j": ("J", "energy of one token with converters that wait at the most power of their range"),
     "bought_tokens_per_s": ("tokens/s", "decoding rate of a machine that one can buy"),
     "bought_energy_j": ("J", "measured energy of one token on a machine that one can buy"),
     "bought_estimated_j": ("J", "estimated energy of one token on a machine that one can buy"),

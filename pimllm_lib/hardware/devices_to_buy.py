@@ -29,3 +29,4 @@ class Device:
         POSITIVE, "multiply-accumulates a second, None where no bound is known", default=None
     )
     power_w: Value | None = declare(POSITIVE, "limit of its power, None where none is stated", default=None)
+    die_area_m2: Value | None = declare(POSITIVE, "area of its main die, None where it is not known", default=None)
