@@ -1,5 +1,6 @@
 """GGUF files: what their headers say, their weights bit by bit, and what is refused in one line."""
 
+import itertools
 import json
 import math
 import struct
@@ -462,7 +463,13 @@ def test_noise_reads_a_gguf_file_of_bytes(tmp_path, capsys):
             "llama",
             {},
             {"blk.0.attn_q.bias": (0, (256,), b"\0" * 1024)},
-            "'blk.0.attn_q.bias'; its architecture has no place",
+            "linear_bias of x is 'qkv'; wanted none",
+        ),
+        (
+            "llama",
+            {},
+            {"blk.0.attn_q.scale": (0, (1,), b"\0" * 4)},
+            "'blk.0.attn_q.scale'; its architecture has no place",
         ),
         ("llama", {"llama.rope.scaling.type": "odd"}, {}, "unknown rope_type 'odd'"),
         ("llama", {"llama.attention.layer_norm_rms_epsilon": 0.0}, {}, "rms_norm_eps is 0.0; wanted a positive number"),
@@ -530,6 +537,37 @@ def test_tokenizers_of_gguf_files_are_those_that_they_were_made_of(tmp_path):
         assert read.encode(line, add_special_tokens=False).ids == byte_level.encode(line).ids
     content = "\n".join(text).encode()
     assert tokens(content, "x.txt", tmp_path / "x.gguf", len(words)).sizes.sum() == len(content)
+
+
+def joined(word, scores):
+    """Return the pieces of a word: as long as any two neighbours make a piece, those whose piece scores best are joined."""
+    pieces = list(word)
+    while True:
+        pairs = [(scores.get(a + b, -math.inf), -i) for i, (a, b) in enumerate(itertools.pairwise(pieces))]
+        if not pairs or max(pairs)[0] == -math.inf:
+            return pieces
+        at = -max(pairs)[1]
+        pieces[at : at + 2] = ["".join(pieces[at : at + 2])]
+
+
+@pytest.mark.torch
+def test_pieces_are_joined_by_their_scores(tmp_path):
+    rng, made = np.random.default_rng(0), import_module("tokenizers")
+    letters = ["\u2581", "a", "b", "c"]
+    more = sorted({"".join(rng.choice(letters, rng.integers(2, 5))) for _ in range(60)})
+    words = ["<unk>", "<s>", *letters, *more]
+    scores = [0.0, 0.0, *[-100.0 - i for i in range(4)], *(-rng.permutation(len(more)).astype(float)).tolist()]
+    values = {
+        "general.architecture": "llama", "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.scores": scores, "tokenizer.ggml.token_type": [2, 3, *[1] * (len(words) - 2)],
+    }  # fmt: skip
+    (tmp_path / "x.gguf").write_bytes(files.file(values, {}))
+    read = vocabulary.of_gguf(tmp_path / "x.gguf", lambda: made)
+    known = dict(zip(words, scores, strict=True))
+    for _ in range(200):
+        text = "".join(rng.choice([" ", "a", "b", "c"], 20))
+        found = read.encode(text, add_special_tokens=False).ids
+        assert [words[i] for i in found] == joined("\u2581" + text.replace(" ", "\u2581"), known)
 
 
 @pytest.mark.torch
