@@ -1,12 +1,13 @@
 """Machines that one can buy: the rule of their decoding rate, and data/machines.csv, what was measured on them.
 
 The rule reads every weight that works on a token once, and the cache, at one share of the memory's peak rate for each kind
-of machine. It is fitted to no row: what lies outside of `FACTOR` stays in the table, with the reason in `REASONS`.
+of machine. It is fitted to no row: what lies outside of `FACTOR` stays in the table, which says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from io import StringIO
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from pimllm_lib import catalog
-from pimllm_lib.catalog.quantities import STATUSES
+from pimllm_lib.catalog.quantities import STATUSES, read_text
 from pimllm_lib.core.errors import BadInput, clip, unknown
-from pimllm_lib.core.paths import DATA
 from pimllm_lib.core.parts import Value
+from pimllm_lib.core.paths import DATA
 from pimllm_lib.core.units import GIGA, HOUR, MILLI
 from pimllm_lib.hardware import Device
 from pimllm_lib.hardware.devices_to_buy import KINDS
@@ -41,6 +42,9 @@ ENERGIES: dict[str, Callable[[float, float], float]] = {
     "tokens/J": lambda value, rate: 1 / value,
     "W": lambda value, rate: value / rate,
 }
+#: Of a row. second: another public source of the number; why: what explains a rate outside of `FACTOR`.
+COLUMNS = ("device", "model", "engine", "format", "bits", "head_bits", "context", "rate", "rate_unit", "energy",
+           "energy_unit", "method", "source", "status", "where", "second", "why")  # fmt: skip
 #: A rate within this factor of the rule's is explained by it.
 FACTOR = 2.0
 
@@ -86,7 +90,10 @@ def measured(path: Path = DATA / "machines.csv") -> pd.DataFrame:
     Raises BadInput, with the line, for a row without a device or a model of the catalog, without a unit, without source,
     status or place, with an energy or a power and no way of measurement, and for one above the machine's limit of power.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.read_csv(StringIO(read_text(path)), dtype=str, keep_default_na=False)
+    for column in COLUMNS:
+        if column not in table:
+            raise BadInput(f"{path.name} has no column {column}; wanted {', '.join(COLUMNS)}")
     rows = [_row(f"{path.name}, line {at + 2}", row) for at, row in enumerate(table.to_dict("records"))]
     return pd.DataFrame(rows)
 
@@ -108,7 +115,7 @@ def _row(where: str, row: Mapping[str, str]) -> dict[str, Any]:
         )
         if device.power_w is not None and energy * rate > device.power_w:
             raise BadInput(f"{where}: {energy * rate:.3g} W; wanted at most the {device.power_w:g} W of {device.name}")
-    kept = {field: row[field] for field in row if field not in ("rate", "rate_unit", "energy", "energy_unit")}
+    kept = {field: row[field] for field in COLUMNS if field not in ("rate", "rate_unit", "energy", "energy_unit")}
     return {**kept, **numbers, "kind": device.kind, "tokens_per_s": rate, "energy_j": energy}
 
 
@@ -148,6 +155,20 @@ def _compared(row: Mapping[str, Any]) -> tuple[float, float, float]:
     moved = float(token_bytes(model, row["context"], **asked))
     share = moved * 8 * row["tokens_per_s"] / device.bandwidth_bps
     return moved, share, float(decoding_rate(device, model, row["context"], **asked))
+
+
+def here(path: Path = DATA / "peers" / "llamacpp.csv") -> pd.DataFrame:
+    """Return what `benchmarks/llamacpp.py` measured, with `bytes` a token and `share`, their rate over that of a copy: what
+    the rule would give for a machine of that bandwidth, all of it reached, is tokens_per_s / share.
+    """
+    table = pd.read_csv(path, comment="#")
+    asked = table[["model", "context", "bits", "head_bits"]].itertuples(index=False)
+    table["bytes"] = [
+        float(token_bytes(catalog.models[one.model], one.context, bits=one.bits, head_bits=one.head_bits))
+        for one in asked
+    ]
+    table["share"] = table.tokens_per_s * table.bytes / (table.copy_gb_per_s * GIGA)
+    return table
 
 
 def fitted_shares(table: pd.DataFrame | None = None) -> dict[str, float]:

@@ -67,11 +67,8 @@ def layout(fan_in: Value, fan_out: Value, *, tile: Tile, act_bits: Value, group:
     there, held, parts = ceil_div(fan_in, span), np.maximum(np.floor(bar.rows / span), 1), ceil_div(span, bar.rows)
     crossbars = ceil_div(there, held) * parts * ceil_div(fan_out, bar.cols)
     groups = np.minimum(there, held)
-    rows, cols, pes = (
-        np.minimum(groups * span, bar.rows),
-        np.minimum(fan_out, bar.cols),
-        np.minimum(crossbars, tile.pes),
-    )
+    rows, cols = np.minimum(groups * span, bar.rows), np.minimum(fan_out, bar.cols)
+    pes = np.minimum(crossbars, tile.pes)
     row_turns, col_turns = groups * ceil_div(rows / groups, bar.dac.per_crossbar), ceil_div(cols, bar.adc.per_crossbar)
     levels = np.ceil(np.log2(pes))
     return Layout(

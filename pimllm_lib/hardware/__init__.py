@@ -12,6 +12,6 @@ from pimllm_lib.hardware.standing import Transistors
 
 __all__ = [
     "ENGINES", "ONE_BY_ONE", "Adc", "Auxiliary", "Buffer", "Bus", "Cell", "Crossbar", "Dac", "Decoding", "Device", "Devices",
-    "Dram", "KvPim", "KvStore", "Nonlinear", "Periphery", "Pim", "Readout", "Rescaler", "Speculation", "Sram", "Storage", "System",
-    "SystolicArray", "Technology", "Tile", "Transistors",
+    "Dram", "KvPim", "KvStore", "Nonlinear", "Periphery", "Pim", "Readout", "Rescaler", "Speculation", "Sram", "Storage",
+    "System", "SystolicArray", "Technology", "Tile", "Transistors",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pimllm_lib.core.parts import Name, Value, declare, part
 from pimllm_lib.core.rules import POSITIVE, choice, number
 
-#: unified: a laptop or a small desktop whose GPU shares the memory of its cores. cpu: decoding on cores, where the other kinds
+#: unified: a laptop or a small desktop whose GPU shares the memory of its cores. cpu: decoding on cores, where the others
 #: decode on a GPU.
 KINDS = ("phone", "unified", "board", "card", "cpu")
 
@@ -29,3 +29,4 @@ class Device:
         POSITIVE, "multiply-accumulates a second, None where no bound is known", default=None
     )
     power_w: Value | None = declare(POSITIVE, "limit of its power, None where none is stated", default=None)
+    die_area_m2: Value | None = declare(POSITIVE, "area of its main die, None where it is not known", default=None)

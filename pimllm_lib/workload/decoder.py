@@ -76,7 +76,7 @@ class Decoder:
     SINCE: ClassVar[tuple[str, ...]] = (
         "value_dim", "q_rank", "chunk", "kv_shared", "index_heads", "index_dim", "shared_ff", "mixer", "mix_in", "mix_out",
         "state_heads", "state_dim", "state_width", "state_extra", "side", "once", "levels", "scale_group", "head_levels",
-        "embedding_levels", "dense", "blocks", "norms",
+        "embedding_levels", "dense", "blocks", "norms", "extra_weights", "extra_once",
     )  # fmt: skip
 
     name: str
