@@ -73,9 +73,9 @@ def fields(c: Config) -> Fields:
             raise c.wrong(key, " or ".join(map(str, allowed)))
     n = len(options["listed"](c)) if "listed" in options else c.n("num_hidden_layers")
     turns = options["turns"](c) if "turns" in options else range(n)
-    n = max(turns) + 1
     if len(turns) > MOST_BLOCKS:
         raise c.wrong("num_hidden_layers", f"at most {MOST_BLOCKS} blocks")
+    n = max(turns) + 1
     kinds, sparse = _kinds(c, options, n), _sparse(c, options, n)
     made = [_block(c, options, i, n, kinds[i], sparse[i]) for i in range(n)]
     again = Counter(one["shared_weights"] for one in made if "shared_weights" in one)
