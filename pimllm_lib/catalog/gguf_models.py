@@ -158,28 +158,28 @@ def _by_block(found: Header, made: Decoder) -> Decoder:
 def precision(found: Header) -> dict[str, Any]:
     """Return the fields of a Decoder that say how many values its weights take, and which inputs share a scale.
 
-    They are those of the type that most weights of few bits have; projections of more bits are dense. In floats alone,
-    nothing is said: what they will be is not known.
+    A projection has those of the type that holds most of it. Most weights of few bits say `levels`; projections of more bits
+    are dense. In floats alone, nothing is said: what they will be is not known.
     """
-    sizes: Counter[tuple[str, Kind]] = Counter()
+    sizes: dict[str, Counter[Kind]] = {}
+    firsts: dict[tuple[str, Kind], Tensor] = {}
     for name, tensor in found.tensors.items():
         for op in operations(name):
-            sizes[op, tensor.kind] += prod(tensor.shape)
+            sizes.setdefault(op, Counter())[tensor.kind] += prod(tensor.shape)
+            firsts.setdefault((op, tensor.kind), tensor)
+    seen = {op: looked_at(firsts[op, kinds.most_common(1)[0][0]]) for op, kinds in sizes.items()}
     heads = {"embedding_levels": EMBEDDING, "head_levels": HEAD if HEAD in found.tensors else EMBEDDING}
-    said: dict[str, Any] = {field: levels(found, _needed(found, name)) for field, name in heads.items()}
-    kinds: Counter[Kind] = Counter()
-    for (_, kind), size in sizes.items():
-        kinds[kind] += size if 0 < kind.levels <= MOST else 0
-    few = Counter({kind: size for kind, size in kinds.items() if kind.levels <= FEW}) or kinds
+    said: dict[str, Any] = {field: levels(_needed(found, name)) for field, name in heads.items()}
+    weights: Counter[int] = Counter()
+    for op, (number, _) in seen.items():
+        weights[number] += sizes[op].total() if 0 < number <= MOST else 0
+    few = Counter({number: size for number, size in weights.items() if size and number <= FEW}) or weights
     if not few.total():
         return said
     base = few.most_common(1)[0][0]
-    largest = {op: max((kind for o, kind in sizes if o == op), key=lambda kind: sizes[op, kind]) for op, _ in sizes}
-    dense = tuple(op for op, kind in largest.items() if not 0 < kind.levels <= base.levels)
-    seen = [looked_at(tensor) for name, tensor in _first(found) if tensor.kind == base]
-    return said | {
-        "levels": max(number for number, _ in seen), "scale_group": min(group for _, group in seen), "dense": dense
-    }  # fmt: skip
+    dense = tuple(op for op, (number, _) in seen.items() if not 0 < number <= base)
+    groups = [group for op, (_, group) in seen.items() if op not in dense]
+    return said | {"levels": base, "scale_group": min(groups), "dense": dense}
 
 
 def operations(name: str) -> tuple[str, ...]:
@@ -188,18 +188,10 @@ def operations(name: str) -> tuple[str, ...]:
     return _OPS.get(rest.removesuffix(".weight"), ()) if block.isdecimal() and rest.endswith(".weight") else ()
 
 
-def _first(found: Header) -> list[tuple[str, Tensor]]:
-    """Return a matrix of each kind of projection and type."""
-    firsts = {
-        (operations(name), tensor.kind): (name, tensor) for name, tensor in found.tensors.items() if operations(name)
-    }
-    return list(firsts.values())
-
-
-def levels(found: Header, tensor: Tensor) -> int:
+def levels(tensor: Tensor) -> int:
     """Return the values that a table's numbers take, at most those of 8 bits."""
-    kind = tensor.kind
-    return min(looked_at(tensor)[0], MOST) if 0 < kind.levels <= MOST else MOST
+    number = looked_at(tensor)[0]
+    return number if 0 < number <= MOST else MOST
 
 
 def looked_at(tensor: Tensor) -> tuple[int, float]:

@@ -16,6 +16,7 @@ from pimllm_lib.core.schema import PRODUCT_KINDS, PROJECTION_OPS
 _NAMED = "{field} of {item.name}"
 _TOKENS = number("whole tokens, at least 1; inf for all", ge=1, whole=True, what=_NAMED)
 _WHOLE = AT_LEAST_0 + number("a whole number", whole=True, what=_NAMED)
+_SIGNED = number("a whole number", whole=True, what=_NAMED)
 _OR_NONE = number("a whole number of at least 0, below 2^53", ge=0, lt=2**53, whole=True)
 _LEVELS = number("2 (binary), 3 (ternary) or more, at most 65536", ge=2, le=2**16, whole=True, what=_NAMED)
 #: What a block mixes tokens by: attention over a cache that grows, a state that is kept, both side by side, nothing.
@@ -75,7 +76,7 @@ class Decoder:
     SINCE: ClassVar[tuple[str, ...]] = (
         "value_dim", "q_rank", "chunk", "kv_shared", "index_heads", "index_dim", "shared_ff", "mixer", "mix_in", "mix_out",
         "state_heads", "state_dim", "state_width", "state_extra", "side", "once", "levels", "scale_group", "head_levels",
-        "embedding_levels", "dense", "blocks", "norms",
+        "embedding_levels", "dense", "blocks", "norms", "extra_weights", "extra_once",
     )  # fmt: skip
 
     name: str
@@ -111,6 +112,8 @@ class Decoder:
     state_extra: Value = declare(_WHOLE, "other numbers that it keeps, such as a convolution's", default=0)
     side: tuple[tuple[int, int], ...] = declare(_PAIRS, "inputs and outputs of a block's other projections", default=())
     once: tuple[tuple[int, int], ...] = declare(_PAIRS, "the same outside of the blocks, once a token", default=())
+    extra_weights: Value = declare(_SIGNED, "parameters of a block that no other field tells, as of gains", default=0)
+    extra_once: Value = declare(_SIGNED, "the same of the model; below 0 where parameters are used twice", default=0)
     levels: Value = declare(
         _LEVELS, "values of a weight of the projections: 2 binary, 3 ternary, 2^n of n bits", default=3
     )
@@ -165,7 +168,7 @@ OF_BLOCK = (
     "d_ff", "n_heads", "n_kv_heads", "head_dim", "gated", "n_experts", "experts_per_token", "window", "sinks",
     "top_tokens", "page", "latent_dim", "rope_dim", "value_dim", "q_rank", "chunk", "kv_shared", "index_heads",
     "index_dim", "shared_ff", "mixer", "mix_in", "mix_out", "state_heads", "state_dim", "state_width", "state_extra",
-    "side", "levels", "scale_group", "dense", "linear_bias", "norms", "sub_norms", "qk_norm",
+    "side", "extra_weights", "levels", "scale_group", "dense", "linear_bias", "norms", "sub_norms", "qk_norm",
 )  # fmt: skip
 #: Fields that say which products a block has. Models that differ there are not evaluated as one.
 _STRUCTURE = ("value_dim", "q_rank", "chunk", "kv_shared", "index_heads", "shared_ff", "mixer", "side", "once", "dense",
@@ -242,7 +245,7 @@ def parameter_count(decoder: Decoder) -> Value:
     gain = 2 if decoder.norm == "layernorm" else 1
     final = gain * decoder.d_model * decoder.final_norm
     blocks = sum(kind.n_layers * _block(kind, gain) for kind in kinds(decoder))
-    return table + resize + positions + final + _area(decoder.once) + blocks
+    return table + resize + positions + final + _area(decoder.once) + decoder.extra_once + blocks
 
 
 def _block(decoder: Decoder, gain: int) -> Value:
@@ -257,7 +260,7 @@ def _block(decoder: Decoder, gain: int) -> Value:
     router = d * experts * (experts > 1)
     bias = {"none": 0, "qkv": qkv, "attention": qkv + d, "all": qkv + d + experts * (up * ff + d)}[decoder.linear_bias]
     norms = gain * decoder.norms * d + decoder.sub_norms * (q + experts * ff) + decoder.qk_norm * 2 * decoder.head_dim
-    return weights + router + bias + norms + decoder.q_rank + decoder.latent_dim
+    return weights + router + bias + norms + decoder.q_rank + decoder.latent_dim + decoder.extra_weights
 
 
 def _attention_weights(decoder: Decoder) -> tuple[Value, Value, Value]:

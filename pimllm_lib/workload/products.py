@@ -182,9 +182,15 @@ def _kept(decoder: Decoder, vectors: Value) -> list[Product]:
     return [Product(op="state", m=vectors, blocks=decoder.n_layers, **sizes)]
 
 
-def stored_bytes(decoder: Decoder, scale_bits: Value = 16) -> Value:
+def stored_bytes(
+    decoder: Decoder, scale_bits: Value = 16, *, bits: Value = None, head_bits: Value = None, read: bool = False
+) -> Value:
     """Return the bytes of the embedding and of all matrices, with the whole bits that the levels of a weight need and a
     scale for each group of them.
+
+    bits, head_bits: of a stored weight of a projection, and of the head and the embedding, scales included, where a
+    file's format says them. read: of what a token reads only: matrices that work on it, and not the embedding, of which
+    it looks up a row.
     """
     weights, few = 0.0, np.asarray(decoder.embedding_levels) <= FEW
     table = Product(
@@ -192,12 +198,12 @@ def stored_bytes(decoder: Decoder, scale_bits: Value = 16) -> Value:
         levels=decoder.embedding_levels, scale_group=np.where(few, decoder.scale_group, np.inf),
     )  # fmt: skip
     for product in [table, *products(decoder, 1)]:
-        if product.kind == "attention" or (
-            product.op == "lm_head" and product is not table and decoder.tied_embeddings
-        ):
+        again = product.op == "lm_head" and product is not table and decoder.tied_embeddings
+        if product.kind == "attention" or (product is table if read else again):
             continue
-        bits = np.ceil(np.log2(product.levels)) + scale_bits / product.scale_group
-        weights = weights + product.k * product.n * product.matrices * bits
+        stated = head_bits if product.op == "lm_head" else bits
+        each = np.ceil(np.log2(product.levels)) + scale_bits / product.scale_group if stated is None else stated
+        weights = weights + product.k * product.n * (product.calls if read else product.matrices) * each
     return weights / 8
 
 

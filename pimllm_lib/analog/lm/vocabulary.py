@@ -6,15 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pimllm_lib.analog.lm import spm
 from pimllm_lib.catalog import gguf
 from pimllm_lib.core.errors import BadInput, clip
 
 #: Where the metadata keep it.
 KEYS = "tokenizer.ggml."
-#: Kinds of tokens: of control and of the user's own, which are found in a text before all others; bytes.
-CONTROL, OWN, BYTE = 3, 4, 6
-#: Marks the start of a word.
-WORD = "\u2581"
+#: Kinds of tokens: of control and of the user's own, which are found in a text before all others.
+CONTROL, OWN = spm.CONTROL, spm.DEFINED
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -82,20 +81,9 @@ def _byte_level(found: gguf.Header, library: Any, ids: dict[str, int], kinds: li
 
 
 def _pieces(found: gguf.Header, library: Any, ids: dict[str, int], kinds: list[float]) -> Any:
-    """Return BPE whose merges are those of the scores: what scores best is joined first, of any two pieces that make it."""
+    """Return the tokenizer of pieces that SentencePiece's BPE joins by their scores."""
     scores = gguf.numbers(found, f"{KEYS}scores")
     if len(scores) != len(kinds):
         raise BadInput(f"{found.path} has {len(kinds)} tokens and the scores of {len(scores)}; wanted as many")
-    unknown = found.values.get(f"{KEYS}unknown_token_id", 0)
-    words = sorted(
-        (word for word, i in ids.items() if kinds[i] not in (CONTROL, BYTE)), key=lambda word: -scores[ids[word]]
-    )
-    merges = [
-        (word[:at], word[at:]) for word in words for at in range(1, len(word)) if word[:at] in ids and word[at:] in ids
-    ]
-    word = next((word for word, i in ids.items() if i == unknown), None)
-    model = library.models.BPE(vocab=ids, merges=merges, unk_token=word, fuse_unk=True, byte_fallback=True)
-    made, normal = library.Tokenizer(model), library.normalizers
-    prefix = [normal.Prepend(WORD)] if found.values.get(f"{KEYS}add_space_prefix", True) else []
-    made.normalizer = normal.Sequence([*prefix, normal.Replace(" ", WORD)])
-    return made
+    prefix = bool(found.values.get(f"{KEYS}add_space_prefix", True))
+    return spm.tokenizer(spm.Vocabulary(list(ids), scores, [int(kind) for kind in kinds], prefix=prefix), library)
