@@ -64,7 +64,7 @@ def test_a_verdict_is_none_where_nobody_measured(hybrids, bought):
     assert np.isfinite(won.faster).all()
 
 
-@pytest.mark.parametrize("built", ["whole, low standby power", "whole, row groups"])
+@pytest.mark.parametrize("built", ["whole, low standby power", "whole, fast cells"])
 def test_what_is_needed_is_enough_and_a_little_less_is_not(built):
     system, conventions = beside.BUILT[built]
     args = {"model": MODEL, "context_len": 1024, "conventions": conventions}
