@@ -20,7 +20,8 @@ from pimllm_lib.analog.lm.checkpoint import Block, Matrix
 from pimllm_lib.analog.lm.layout import Storage, expected, sizes, widths
 from pimllm_lib.catalog.models import from_config
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.shapes import parameter_count
 
 SHAPE = Decoder(
     name="tiny", d_model=16, d_ff=24, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=4, vocab_size=11, gated=True,

@@ -7,8 +7,9 @@ from math import inf
 import pytest
 
 from pimllm_lib import catalog
-from pimllm_lib.workload.decoder import Decoder, as_published, parameter_count
+from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import products, stored_bytes
+from pimllm_lib.workload.shapes import as_published, parameter_count
 
 GPT2 = {"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16, "n_positions": 1024, "vocab_size": 50257}
 OPT = {

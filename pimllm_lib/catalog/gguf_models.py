@@ -13,7 +13,8 @@ import numpy as np
 from pimllm_lib.catalog.gguf import Header, Kind, Tensor, header
 from pimllm_lib.catalog.models import from_mapping
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.shapes import parameter_count
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 #: Key of a Hugging Face configuration -> key of the metadata, where families agree.
