@@ -505,7 +505,7 @@ def quantised(**changes):
         ({"intermediate_size": 20}, r"ffn_sub_norm\.weight is F16 \[24\]; config\.json wants .* \[20\]"),
         ({"intermediate_size": 22}, r"gate_proj of tiny has 22 outputs; wanted a multiple of 4"),
         ({"num_hidden_layers": 3}, r"has no tensor model\.layers\.2\.input_layernorm\.weight"),
-        ({"num_hidden_layers": 2**50}, "num_hidden_layers is .*; wanted at most 10000 blocks"),
+        ({"num_hidden_layers": 2**50}, r"num_hidden_layers is .*; wanted at most \d+ blocks"),
         ({"num_hidden_layers": 1}, r"model\.layers\.1\.input_layernorm\.weight', F16 \[16\]; the layout has no place"),
         ({"vocab_size": "11"}, "vocab_size is '11'; wanted a whole number"),
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'"),
