@@ -319,9 +319,17 @@ def test_a_model_of_two_billion_weights_is_opened_from_its_header_alone(tmp_path
     os.truncate(tmp_path / "model.safetensors", (tmp_path / "model.safetensors").stat().st_size + size)  # a hole
     tracemalloc.start()
     read = checkpoint.read(tmp_path)
-    _, peak = tracemalloc.get_traced_memory()
+    _, opened = tracemalloc.get_traced_memory()
+    rows = read.embedding(np.array([[1, 100_000], [1, 2]]))
+    _, looked_up = tracemalloc.get_traced_memory()
+    _, part = next(read.head())
+    _, headed = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 8e6
+    assert part.values.shape == (2560, checkpoint.HEAD_PART // 2560)
+    assert headed < 10 * checkpoint.HEAD_PART
+    assert rows.shape == (2, 2, 2560)
+    assert opened < 8e6
+    assert looked_up < 8e6
     assert parameter_count(read.decoder) == 2_412_820_480  # what the unpacked checkpoint of this shape holds
 
 
