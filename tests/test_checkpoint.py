@@ -503,7 +503,7 @@ def quantised(**changes):
         ({"rope_parameters": {"rope_theta": 5e5, "partial_rotary_factor": 0.5}}, "partial_rotary_factor is .* wanted 1"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; wanted 1"),
         ({"attention_bias": True}, "linear_bias of tiny is 'attention'; wanted none"),
-        ({"mlp_bias": True}, "mlp_bias is True, which bitnet does not read"),
+        ({"mlp_bias": True}, "mlp_bias is True; wanted False"),
         ({"sliding_window": 64}, "sliding_window is 64, which bitnet does not read"),
         ({"num_attention_heads": 3}, "n_kv_heads of tiny"),
         ({"num_attention_heads": 6, "head_dim": None}, "6 heads do not divide the width 16"),

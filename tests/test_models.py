@@ -134,15 +134,30 @@ def test_the_window_of_a_config_json_is_read_as_its_family_reads_it(tmp_path, co
         (LLAMA3 | {"num_experts": 3}, r"num_experts is 3, which llama does not read"),
         (BITNET | {"num_experts": 3, "mlp_only_layers": [0, 2]}, r"num_experts is 3, which bitnet does not read"),
         (LLAMA3 | {"kv_lora_rank": 512}, r"kv_lora_rank is 512, which llama does not read"),
-        (LLAMA3 | {"layer_types": ["sliding_attention"] * 32}, r"layer_types of llama has 'sliding_attention'; wanted full"),
-        (QWEN3_06B | {"layer_types": ["linear_attention"] * 28}, r"layer_types of qwen3 has 'linear_attention'; wanted full"),
-        (QWEN2_7B | {"layer_types": ["full_attention", "sliding_attention"]}, r"wanted a list of 28, one for each block"),
+        (
+            LLAMA3 | {"layer_types": ["sliding_attention"] * 32},
+            r"layer_types of llama has 'sliding_attention'; wanted full",
+        ),
+        (
+            QWEN3_06B | {"layer_types": ["linear_attention"] * 28},
+            r"layer_types of qwen3 has 'linear_attention'; wanted full",
+        ),
+        (
+            QWEN2_7B | {"layer_types": ["full_attention", "sliding_attention"]},
+            r"wanted a list of 28, one for each block",
+        ),
         (LLAMA3 | {"num_hidden_layers": 2**40}, r"num_hidden_layers is 1099511627776; wanted at most 1000 blocks"),
-        ({"model_type": "longcat_flash"}, r"'longcat_flash' may send a token to experts that do nothing.*; wanted a family"),
+        (
+            {"model_type": "longcat_flash"},
+            r"'longcat_flash' may send a token to experts that do nothing.*; wanted a family",
+        ),
         ({"model_type": "bert"}, r"'bert' is built as an encoder"),
         (MIXTRAL | {"num_experts_per_tok": 9}, r"experts_per_token of .* is 9; wanted at most the 8 experts"),
         (MIXTRAL | {"num_local_experts": None}, r"has no num_local_experts; wanted a whole number of at least 1"),
-        (MIXTRAL | {"model_type": "mixtrals"}, r"unknown model_type 'mixtrals'; wanted a family that is read, or the model as"),
+        (
+            MIXTRAL | {"model_type": "mixtrals"},
+            r"unknown model_type 'mixtrals'; wanted a family that is read, or the model as",
+        ),
     ],
 )
 def test_a_config_json_that_is_not_understood_is_refused_in_one_line(tmp_path, config, words):
