@@ -313,7 +313,7 @@ def paired(rows, heads):
 
 
 def as_gguf(path, weights, norms, shape, family, name, table=None):
-    """Write a model of `layouts` as a GGUF file, norms as F32; table: type of embedding and head, else that of the others."""
+    """Write a model of `layouts` as a GGUF file, norms as F32; table: type of embedding and head, or as the others."""
     names = {ours: theirs for theirs, ours in gguf_weights.names(shape).items()}
     tensors = {}
     for ours, theirs in names.items():
