@@ -309,7 +309,7 @@ def _two_bits(places: list[tuple[int, str, tuple[int, ...], int]], ends: list[in
     mine = [(shape, end - start, end) for (start, _, shape, n), end in zip(places, ends, strict=True) if n == TWO_BITS]
     for kind in Q2_0:
         left = [(room - _bytes(kind, shape), end) for shape, room, end in mine if shape[-1] % kind.weights == 0]
-        if len(left) == len(mine) and all(0 <= rest and (rest < alignment or end == ends[-1]) for rest, end in left):
+        if len(left) == len(mine) and all(rest >= 0 and (rest < alignment or end == ends[-1]) for rest, end in left):
             return kind
     return Q2_0[0]
 
