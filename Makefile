@@ -12,7 +12,7 @@ ASKED  = $(MARK:adversity=adversity and not slow and not distributed)
 # Tests side by side, for those that share nothing: a process for each core.
 BESIDE := -n auto --maxprocesses 8 --dist worksteal
 # Other programs that results are checked against, each in an environment of its own.
-PEERS  := peer scalesim3 badcrossbar crate cff
+PEERS  := peer scalesim3 badcrossbar crate cff gguf
 # aihwkit has wheels for some Pythons on Linux only; nothing where this is none of them.
 AIHWKIT = $(shell $(BIN)/python -c 'import platform, sys; print("$(VENV)-aihwkit/.ready" * \
   (sys.version_info < (3, 14) and (sys.platform, platform.machine()) == ("linux", "x86_64")))')
@@ -52,9 +52,9 @@ book: env  ## execute stale notebooks, compare with the archive, render the repo
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
 	@$(BIN)/pimllm run all --jobs 2 --archive
 
-test: env  ## run the tests; MARK=NAME runs others: slow adversity kernels pythons packages peer constants browser distributed torch
+test: env  ## run the tests; MARK=NAME runs others: slow adversity kernels pythons packages peer constants browser distributed llamacpp torch
 	@if [ "$(MARK)" = peer ]; then $(MAKE) -s --no-print-directory $(PEERS:%=$(VENV)-%/.ready) $(AIHWKIT); fi
-	@if [ -n "$(filter browser distributed,$(MARK))" ]; then \
+	@if [ -n "$(filter browser distributed llamacpp,$(MARK))" ]; then \
 	  $(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-$(MARK).lock; fi
 	@if [ "$(MARK)" = torch ]; then $(MAKE) -s --no-print-directory $(VENV)-torch/.ready; fi
 	@$(if $(filter torch,$(MARK)),$(VENV)-torch/bin,$(BIN))/python -m pytest $(if $(MARK),-m "$(ASKED)") $(if $(filter-out slow or adversity kernels,$(MARK)),,$(BESIDE))
@@ -112,6 +112,7 @@ lock: env  # renew the locks, for maintainers
 	@$(LOCKING) pyproject.toml --extra book --extra dev -o requirements.lock
 	@for name in distributed fast; do \
 	  $(LOCKING) pyproject.toml --extra $$name -c requirements.lock -o requirements-$$name.lock; done
+	@$(LOCKING) --group llamacpp -c requirements.lock -o requirements-llamacpp.lock
 	@$(LOCKING) --group hf -c requirements.lock --override <(echo "torch ; python_version < '3'") -o requirements-hf.lock
 	@$(LOCKING) --group aihwkit -c requirements.lock -o requirements-aihwkit.lock --override \
 	  <(printf "%s ; python_version < '3'\n" torch torchvision cmake scikit-build scikit-learn pybind11 protobuf requests mypy)

@@ -9,8 +9,10 @@ import pandas as pd
 from pimllm_lib.catalog.models import from_mapping
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import DATA
-from pimllm_lib.workload.decoder import kinds, parameter_count
-from pimllm_lib.workload.products import products, state_words, token_words
+from pimllm_lib.workload.caches import state_words, token_words
+from pimllm_lib.workload.decoder import kinds
+from pimllm_lib.workload.products import products
+from pimllm_lib.workload.shapes import parameter_count
 
 TABLE = DATA / "peers" / "transformers.csv"
 #: Families whose class keeps more than attention reaches, or the same keys several times.

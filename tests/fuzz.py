@@ -22,14 +22,19 @@ import traceback
 from functools import partial
 from pathlib import Path
 
+import gguf_files
 import h5py
+import layouts
 import numpy as np
+import test_spm
 
-from pimllm_lib.analog.lm import checkpoint, tensors
+from pimllm_lib.analog.lm import checkpoint, spm
 from pimllm_lib.archive import manifest, parameters, sources
+from pimllm_lib.catalog import headers
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
+from pimllm_lib.workload.decoder import Decoder
 
 MEMORY, PATIENCE_S = 2 << 30, 10
 RESULT, BITNET = "01-operation-share", paths.CHECKPOINTS / "docstrings-0"
@@ -166,6 +171,53 @@ def weights(good, choose):
     return said.to_bytes(8, "little") + header + good[8 + length :]
 
 
+#: A model of bytes with a few of each type of weights, and what may stand in the place of a value or a number of its file.
+PACKED = Decoder(name="x", d_model=256, d_ff=256, n_layers=1, n_heads=4, n_kv_heads=2, head_dim=64, vocab_size=256,
+                 gated=True, tied_embeddings=True)  # fmt: skip
+VALUES_OF_KEYS = [
+    0, 1, -1, 3, 255, 256, 2**31, 2**32 - 1, True, "", "llama", "qwen3", "bitnet", "gpt2", "qwen3moe", "\x1b[31m", 0.0, 1.5,
+    -1.0, float("nan"), float("inf"), [], [0], [1, 2], [256, 256], ["a", "b"], [0.5], [True], "prism", "x" * 5000,
+]  # fmt: skip
+KEYS = [
+    "general.alignment", "split.count", "llama.expert_count", "llama.expert_used_count", "llama.rope.scaling.type",
+    "llama.rope.scaling.factor", "llama.vocab_size", "llama.attention.sliding_window", "prism.hadamard.block_size", "x.y",
+    "tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores", "tokenizer.ggml.pre",
+]  # fmt: skip
+
+
+def packed_model():
+    """Return the keys and tensors of a good GGUF file."""
+    tables = {"attn_q": "TQ1_0", "attn_k": "I2_S", "attn_v": "Q1_0", "ffn_up": "Q2_0", "ffn_down": "PTQ1_0"}
+    tensors, _ = gguf_files.llama_like(np.random.default_rng(0), PACKED, "TQ2_0", tables=tables)
+    return gguf_files.metadata(PACKED, "llama"), tensors
+
+
+def gguf_model(good, choose):
+    """Return a GGUF file with changes: of its bytes, those of the header mostly, or of keys, values, types and shapes."""
+    if choose.random() < 0.4:
+        return flipped(good, choose, within=choose.choice((64, 2000, 2000, len(good))))
+    values, held = packed_model()
+    for _ in range(choose.choice((1, 1, 2, 3))):
+        if choose.random() < 0.6:
+            values[choose.choice([*values, *KEYS])] = choose.choice(VALUES_OF_KEYS)
+            continue
+        name = choose.choice(list(held))
+        number, shape, content = held.pop(name)
+        how = choose.random()
+        if how < 0.3:
+            number = choose.choice([*gguf_files.NUMBERS.values(), 31, 99, 2**31])
+        elif how < 0.6:
+            shape = choose.choice([(*shape, 1), shape[:1], shape[::-1], (2**20, 2**32), (1, 128), (0, 5), (2**40,)])
+        elif how < 0.8:
+            content = flipped(content, choose)
+        else:
+            name = choose.choice(
+                [*held, "rope_freqs.weight", "blk.0.attn_q.bias", "blk.99.attn_q.weight", "output.weight", ""]
+            )
+        held[name] = (number, shape, content)
+    return gguf_files.file(values, held, alignment=choose.choice((32, 32, 1, 64)))
+
+
 def netcdf(good, choose):
     """Return a netCDF-4 file with changes: of names, attributes, types and shapes of what is in it."""
     out = io.BytesIO(good)
@@ -241,7 +293,7 @@ def call(*words):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main([str(word) for word in words])
-    said = err.getvalue()
+    said = re.sub("^noise: .*: about .*\n", "", err.getvalue())  # it begins, and may still refuse what comes out
     assert status in allowed, f"status {status}: {said[:300]!r}"
     assert status != 2 or (said.count("\n") == 1 and said.startswith("pimllm: ")), f"not one line: {said[:300]!r}"
     assert not re.search("MemoryError|allocate |more memory", said), f"more than {MEMORY} bytes: {said[:300]!r}"
@@ -297,6 +349,13 @@ class Commands:
         checkpoint = () if "--checkpoint" in more else ("--checkpoint", BITNET)
         call("noise", *checkpoint, "--text", self.text, "--tokens", 16, "--window", 8, "--seeds", 1, *more)
 
+    def gguf(self, content):
+        path = self.put("mine.gguf", content)
+        call("evaluate", "--model", path, "--context", "8", "--netcdf", self.case / "out.nc")
+        call("describe", path)
+        call("describe", path, "--header", "--json")
+        self.noise("--checkpoint", path)
+
     def tensors(self, content):
         self.put("model.safetensors", content)
         self.put("config.json", self.settings)
@@ -304,6 +363,20 @@ class Commands:
             read = checkpoint.read(self.case)
             for tensor in (read.block(0), read.embedding(), list(read.head()), read.final_norm()):
                 assert tensor is not None
+
+    def codes(self, content):
+        folder = layouts.mlx(self.case, *layouts.drawn())
+        (folder / "config.json" if content[:1] == b"{" else folder / "model.safetensors").write_bytes(content)
+        call("evaluate", "--model", folder, "--context", "8", "--netcdf", self.case / "out.nc")
+        with contextlib.suppress(BadInput):
+            read = checkpoint.read(folder)
+            assert read.block(0)
+            assert list(read.head())
+
+    def pieces(self, content):
+        self.put("tokenizer.model", content)
+        with contextlib.suppress(BadInput):
+            assert spm.parsed(content, "mine").pieces
 
     def index(self, content):
         self.put("model.safetensors.index.json", content)
@@ -372,9 +445,9 @@ def _with_digest(body):
 
 def kinds(home):
     """Return the kinds of files: name -> (what changes a good one, a good one, what reads it)."""
-    read = Commands(home)
+    read, coded = Commands(home), layouts.mlx(home / "coded", *layouts.drawn())
     hashes = {"a" * 64: {"b" * 16: "0.7.0"}, manifest.entry(read.results)["sha256"]: {"c" * 16: "0.7.0"}}
-    shards = {"weight_map": dict.fromkeys(tensors.header(BITNET / "model.safetensors"), "one.safetensors")}
+    shards = {"weight_map": dict.fromkeys(headers.header(BITNET / "model.safetensors"), "one.safetensors")}
     return {
         "result": (netcdf, read.results, read.result),
         "result bytes": (flipped, read.results, read.result),
@@ -384,6 +457,10 @@ def kinds(home):
         "study.json": (text, read.claim, partial(read.resumed, "study.json")),
         "config.json": (text, read.settings, read.config),
         "safetensors": (weights, read.weights, read.tensors),
+        "gguf": (gguf_model, gguf_files.file(*packed_model()), read.gguf),
+        "codes": (weights, (coded / "model.safetensors").read_bytes(), read.codes),
+        "configuration of codes": (text, (coded / "config.json").read_bytes(), read.codes),
+        "pieces": (flipped, test_spm.model(), read.pieces),
         "index": (text, json.dumps(shards, indent=1).encode(), read.index),
         "model": (text, MODEL.encode(), partial(read.evaluated, "--model")),
         "array": (text, ARRAY.encode(), partial(read.evaluated, "--array")),

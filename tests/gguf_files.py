@@ -1,4 +1,4 @@
-"""GGUF files of a few kilobytes, written by the layout of the format, and the packings of few-bit weights, one by one."""
+"""GGUF files of a few kilobytes, written by the layout of the format, and the packings of few-bit weights."""
 
 import struct
 
@@ -31,7 +31,9 @@ def _packed(value):
         return struct.pack("<IQ", inner, len(value)) + b"".join(_packed(item) for item in value)
     if isinstance(value, str | bytes):
         return text(value)
-    return struct.pack({bool: "<?", int: "<I", float: "<f"}[type(value)], value)
+    return struct.pack(
+        {bool: "<?", int: "<I", float: "<f"}[type(value)], value & 0xFFFFFFFF if type(value) is int else value
+    )
 
 
 def file(values, tensors, *, alignment=32, version=3):
@@ -46,50 +48,39 @@ def file(values, tensors, *, alignment=32, version=3):
 
 
 def packed(name, values, scales):
-    """Return weights (outputs, inputs) of -1, 0, 1 with scales (outputs, groups) as a type stores them, bit by bit."""
+    """Return weights (outputs, inputs) of -1, 0, 1 with scales (outputs, groups) as a type stores them."""
     if name == "I2_S":
-        blocks = values.reshape(-1, 4, 32) + 1  # (block, run, place)
-        out = sum((blocks[:, i] << (6 - 2 * i)) for i in range(4)).astype(np.uint8).tobytes()
+        out = np.einsum("bip,i->bp", values.reshape(-1, 4, 32) + 1, [64, 16, 4, 1]).astype(np.uint8).tobytes()
         return out + struct.pack("<f", float(scales.flat[0])) + b"\0" * 28
-    size = values.size // scales.size
-    blocks, halves = values.reshape(-1, size), scales.reshape(-1).astype("<f2")
-    coded = [_CODES[name](block) for block in blocks]
-    first = name in ("Q1_0", "Q2_0", "PQ2_0")
-    parts = [
-        (half.tobytes() + code) if first else (code + half.tobytes()) for half, code in zip(halves, coded, strict=True)
-    ]
-    return b"".join(parts)
+    blocks = values.reshape(scales.size, -1).astype(np.int64)
+    parts = [scales.reshape(-1, 1).astype("<f2").view(np.uint8), _CODES[name](blocks).astype(np.uint8)]
+    return np.hstack(parts if name in ("Q1_0", "Q2_0", "PQ2_0") else parts[::-1]).tobytes()
 
 
-def _bits(block):
-    number = sum(int(value > 0) << i for i, value in enumerate(block))
-    return number.to_bytes(len(block) // 8, "little")
+def _bits(blocks):
+    return (blocks > 0).reshape(len(blocks), -1, 8) @ (1 << np.arange(8))
 
 
-def _pairs(block):
-    number = sum(int(value + 1) << 2 * i for i, value in enumerate(block))
-    return number.to_bytes(len(block) // 4, "little")
+def _pairs(blocks):
+    return (blocks + 1).reshape(len(blocks), -1, 4) @ (4 ** np.arange(4))
 
 
-def _runs_of_pairs(block):
-    return b"".join(
-        bytes(sum(int(run[32 * i + place] + 1) << 2 * i for i in range(4)) for place in range(32))
-        for run in block.reshape(-1, 128)
+def _runs_of_pairs(blocks):
+    return np.einsum("brip,i->brp", (blocks + 1).reshape(len(blocks), 2, 4, 32), 4 ** np.arange(4)).reshape(
+        len(blocks), -1
     )
 
 
-def _trits(block):
+def _trits(blocks):
     """Return five digits a byte, the first counts most, as a fraction of 256 rounded up; the last bytes have four."""
-    runs = {256: ((32, 5), (16, 5), (4, 4)), 128: ((16, 5), (8, 5), (2, 4))}[len(block)]
-    out, at = b"", 0
+    runs = {256: ((32, 5), (16, 5), (4, 4)), 128: ((16, 5), (8, 5), (2, 4))}[blocks.shape[1]]
+    out, at = [], 0
     for places, digits in runs:
-        for place in range(places):
-            number = 0
-            for n in range(5):
-                number = number * 3 + (int(block[at + n * places + place]) + 1 if n < digits else 0)
-            out += bytes([-(-number * 256 // 243)])
+        part = (blocks[:, at : at + places * digits] + 1).reshape(-1, digits, places)
+        number = np.einsum("bdp,d->bp", part, 3 ** np.arange(4, 4 - digits, -1))
+        out.append(-(-number * 256 // 243))
         at += places * digits
-    return out
+    return np.hstack(out)
 
 
 _CODES = {"Q1_0": _bits, "Q2_0": _pairs, "PQ2_0": _pairs, "TQ2_0": _runs_of_pairs, "TQ1_0": _trits, "PTQ1_0": _trits}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pimllm_lib import catalog
 from pimllm_lib.analog.crossbar.cells import program
-from pimllm_lib.analog.lm import checkpoint, language
+from pimllm_lib.analog.lm import checkpoint, language, layers
 from pimllm_lib.analog.noise import attention
 from pimllm_lib.analog.noise.attention import in_cells, slices
 from pimllm_lib.analog.noise.cases import attending, cases, prepared
@@ -32,7 +32,7 @@ def heads(seed=0, windows=2, kv=2, group=2, length=24, width=16):
 
 
 def error(attend, parts, first=0):
-    exact = language.attend(0, *(part.copy() for part in parts), 0)
+    exact = layers.attend(0, *(part.copy() for part in parts), 0)
     return float(np.sqrt(np.square(attend(0, *parts, first) - exact).mean() / np.square(exact).mean()))
 
 
@@ -50,9 +50,9 @@ def test_slices_of_one_bit_add_up_to_the_number(bits, seed):
 def test_ideal_cells_give_what_rounding_alone_gives():
     q, k, v = heads()
     found = in_cells(replace(BAR, weight_bits=8), CELLS, IDEAL)(0, q, k, v, 0)
-    (whole_q, q_scale), (whole_k, k_scale), (whole_v, v_scale) = (language.quantised(x, 8) for x in (q, k, v))
+    (whole_q, q_scale), (whole_k, k_scale), (whole_v, v_scale) = (layers.quantised(x, 8) for x in (q, k, v))
     scores = np.einsum("whgld,whmd->whglm", whole_q / q_scale, whole_k / k_scale).astype(np.float32)
-    shares = language.causal(scores) / v_scale.swapaxes(-1, -2)[:, :, None]
+    shares = layers.causal(scores) / v_scale.swapaxes(-1, -2)[:, :, None]
     step = shares.max(axis=-1, keepdims=True) / 255
     expected = np.einsum("whglm,whmd->whgld", np.rint(shares / step) * step, whole_v)
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
@@ -135,12 +135,12 @@ def test_a_case_says_what_lies_on_crossbars():
         "both": {"products": "both", "set": {"crossbar.weight_bits": 4}},
         "alone": {"products": "crossbars"},
     })  # fmt: skip
-    assert prepared(held, {}, 0) is language.exact
+    assert prepared(held, {}, 0) is layers.exact
     assert held.drawn
     assert not both.drawn
-    assert prepared(both, {}, 0) is not language.exact
-    assert attending(alone, 0) is language.attend
-    assert attending(both, 0) is not language.attend
+    assert prepared(both, {}, 0) is not layers.exact
+    assert attending(alone, 0) is layers.attend
+    assert attending(both, 0) is not layers.attend
 
 
 @pytest.mark.parametrize(

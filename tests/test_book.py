@@ -17,10 +17,12 @@ from pimllm_lib.analog.noise import cases
 from pimllm_lib.analysis import claims
 from pimllm_lib.archive import dataset
 from pimllm_lib.archive.cite import cite
+from pimllm_lib.catalog.families import FAMILIES
+from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.parts import fingerprint
-from pimllm_lib.report import pages, result_page
+from pimllm_lib.report import pages, result_page, tables
 from pimllm_lib.studies import study_file
 from pimllm_lib.workload.decoder import Decoder
 
@@ -66,13 +68,13 @@ def test_the_parts_and_models_of_the_run_page_are_valid(tmp_path):
 @checkout
 def test_a_model_of_the_run_page_takes_the_fields_named_there_and_the_window_it_has_without_one(tmp_path):
     page = (paths.BOOK / "run.md").read_text()
-    said = re.search(r"with the fields below and.*?(?=```)", page, flags=re.DOTALL)[0]
+    said = re.search(r"A TOML file may have.*?(?=Here is)", page, flags=re.DOTALL)[0]
     infinite = re.search(r"`window` \(in tokens; `(\w+)`, all of the context\)", said)[1]
     plain, windowed = tmp_path / "mine.toml", tmp_path / "windowed.toml"
     plain.write_text(fences(paths.BOOK / "run.md", "toml")[0])
     windowed.write_text(plain.read_text() + f"window = {infinite}\n")
     assert fingerprint(catalog.model(windowed)) == fingerprint(catalog.model(plain))
-    names = set(re.findall(r"`(\w+)`", said)) - {infinite}
+    names = set(re.findall(r"`(\w+)`", said)) - {infinite, "Decoder"}
     assert names == {"n_experts", "experts_per_token", "window"}
     assert names <= {field.name for field in fields(Decoder)}
 
@@ -89,6 +91,12 @@ def test_the_studies_of_the_run_page_are_valid(tmp_path):
         (tmp_path / f"s{i}.yaml").write_text(text)
         assert study_file.read(tmp_path / f"s{i}.yaml").space.size >= 4
     assert i == 2
+
+
+def test_a_family_is_read_or_refused_and_the_page_says_which():
+    shown = ", ".join(tables.refused_families().frame.families).split(", ")
+    assert sorted(shown) == sorted(REFUSED)
+    assert REFUSED.keys().isdisjoint(FAMILIES)
 
 
 def test_every_number_the_prose_takes_from_the_archive_is_there():

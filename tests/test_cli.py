@@ -63,7 +63,7 @@ def test_csv_and_netcdf_hold_the_same_numbers(capsys, tmp_path):
     assert float(row[header.index("tokens_per_s")]) == stored
 
 
-@pytest.mark.parametrize("command", ["models", "parts", "systems"])
+@pytest.mark.parametrize("command", ["devices", "models", "parts", "systems"])
 def test_listings_print_tables_and_json(capsys, command):
     assert main([command]) == 0
     table = capsys.readouterr().out.splitlines()

@@ -34,7 +34,8 @@ def parts_of(room):
 
 
 PARTS = [cls for room in (core, hardware, workload, analysis) for cls in parts_of(room)]
-CATALOG = {type(one): one for one in [*pl.catalog.parts.values(), *pl.catalog.systems.values()]}
+EVERY = [*pl.catalog.parts.values(), *pl.catalog.systems.values(), *pl.catalog.devices.values()]
+CATALOG = {type(one): one for one in EVERY}
 MADE = [*CATALOG.values(), pl.catalog.models["opt-6.7b"], pl.catalog.models["opt-6.7b"].published, CORRECTED]
 
 

@@ -28,8 +28,8 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and
 NOISE = ["noise", "--text", "README.md", "--tokens", "8", "--window", "8", "--seeds", "1"]
 #: Files that people write or are given.
 HANDED = (
-    "result", "result bytes", "zip bytes", "config.json", "safetensors", "index", "model", "array", "system", "conventions",
-    "technology", "study", "sample", "runs", "parameters", "notebook", "manifest", "attested",
+    "result", "result bytes", "zip bytes", "config.json", "safetensors", "gguf", "index", "model", "array", "system",
+    "conventions", "technology", "study", "sample", "runs", "parameters", "notebook", "manifest", "attested",
 )  # fmt: skip
 #: Too large for 64 bits, for a float64, and for Python to read.
 LARGE = ["9" * 20, "9" * 400, "9" * 5000]

@@ -1,20 +1,30 @@
 """GGUF files: what their headers say, their weights bit by bit, and what is refused in one line."""
 
+import itertools
+import json
 import math
 import struct
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 import gguf_files as files
+import layouts
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from pimllm_lib import catalog
-from pimllm_lib.analog.lm import blocks
-from pimllm_lib.catalog import gguf, gguf_models
+from pimllm_lib.analog.lm import blocks, checkpoint, described, gguf_weights, language, vocabulary
+from pimllm_lib.analog.lm.layout import EMBEDDING, HEAD
+from pimllm_lib.analog.lm.rotary import Rotary, rotation
+from pimllm_lib.analog.lm.text import tokens
+from pimllm_lib.catalog import families, gguf, gguf_models
+from pimllm_lib.cli.main import main
+from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.workload.decoder import Decoder
 
@@ -148,7 +158,7 @@ def a_row(name="one", shape=(4,), number=0, offset=0):
         (files.file({"general.architecture": "mambo"}, {}), "has the architecture 'mambo'; wanted one of llama, "),
         (files.file({"general.architecture": "mambo"}, {}), "for another, its sizes as a TOML model: d_model, d_ff"),
         (files.file({"general.architecture": "llama"}, {}), "has no tensor token_embd.weight; wanted a language model"),
-        (files.file({"general.architecture": "llama"}, {"token_embd.weight": (0, (1, 8), b"\0" * 32)}), "has no num_"),
+        (files.file({"general.architecture": "llama"}, {"token_embd.weight": (0, (1, 8), b"\0" * 32)}), "has no llama.emb"),
     ],
 )  # fmt: skip
 def test_what_is_no_whole_file_is_refused_in_one_line(content, words, tmp_path):
@@ -197,6 +207,28 @@ def test_a_decoder_has_the_sizes_and_precisions_of_its_file(shape, family, name,
     assert gguf_models.parameters(gguf.header(path)) == sum(
         int(np.prod(tensor.shape)) for tensor in gguf.header(path).tensors.values()
     )
+
+
+def test_every_architecture_is_one_of_a_family_that_is_read():
+    assert {model_type for model_type, *_ in gguf_models.FAMILIES.values()} <= families.FAMILIES.keys()
+
+
+@pytest.mark.parametrize(
+    ("there", "bias"),
+    [
+        ((), "none"),
+        (("attn_q", "attn_k", "attn_v"), "qkv"),
+        (("attn_q", "attn_k", "attn_v", "attn_output"), "attention"),
+    ],
+)
+def test_biases_are_those_that_there_are(there, bias, tmp_path):
+    tensors, _ = files.llama_like(np.random.default_rng(0), SHAPE, "TQ2_0")
+    for i in range(SHAPE.n_layers):
+        for name in there:
+            width = tensors[f"blk.{i}.{name}.weight"][1][0]
+            tensors[f"blk.{i}.{name}.bias"] = (0, (width,), bytes(4 * width))
+    (tmp_path / "x.gguf").write_bytes(files.file(files.metadata(SHAPE, "llama"), tensors))
+    assert catalog.model(tmp_path / "x.gguf").linear_bias == bias
 
 
 def test_one_scale_for_a_matrix_is_seen_where_the_type_has_many(tmp_path):
@@ -248,7 +280,7 @@ def test_the_two_layouts_of_number_42_are_told_apart_by_their_places(tmp_path):
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(sorted(files.GROUP)), st.integers(0, 2**32 - 1), st.floats(0, 1))
-def test_blocks_unpack_to_what_was_packed_bit_by_bit(name, seed, zeros):
+def test_blocks_unpack_to_what_was_packed(name, seed, zeros):
     values, scales = files.drawn(np.random.default_rng(seed), name, (3, 512), zeros)
     kind = gguf.Q2_0[0] if name == "Q2_0" else gguf.KINDS[files.NUMBERS[name]]
     raw = np.frombuffer(files.packed(name, values, scales), np.uint8).reshape(-1, kind.size)
@@ -263,3 +295,344 @@ def test_a_scale_that_is_negative_or_zero_goes_into_the_numbers():
     got, by = blocks.whole("PQ2_0", raw)
     np.testing.assert_array_equal(got, values * np.array([[-1], [0], [1]]))
     assert by.tolist() == [2, 0, 1]
+
+
+# --- the same weights in other files ---------------------------------------------------------------------------------
+
+WIDE = Decoder(
+    name="wide", d_model=256, d_ff=512, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=64, vocab_size=64, gated=True,
+    tied_embeddings=False,
+)  # fmt: skip
+
+
+def paired(rows, heads):
+    """Return rows as converters turn those of queries and keys: the two of a pair, half a head apart, come together."""
+    width = len(rows) // heads
+    order = [h * width + s * (width // 2) + j for h in range(heads) for j in range(width // 2) for s in range(2)]
+    return rows[order]
+
+
+def as_gguf(path, weights, norms, shape, family, name, table=None):
+    """Write a model of `layouts` as a GGUF file, norms as F32; table: type of embedding and head, or as the others."""
+    names = {ours: theirs for theirs, ours in gguf_weights.names(shape).items()}
+    tensors = {}
+    for ours, theirs in names.items():
+        if theirs in norms:
+            tensors[ours] = (files.NUMBERS["F32"], norms[theirs].shape, norms[theirs].astype("<f4").tobytes())
+        elif table == "F16" and theirs in (EMBEDDING, HEAD):
+            content = layouts.numbers(*weights[theirs]).astype("<f2")
+            tensors[ours] = (files.NUMBERS["F16"], content.shape, content.tobytes())
+        elif theirs in weights:
+            values, scales = (a.T for a in weights[theirs])
+            scales = np.repeat(
+                scales, values.shape[1] // files.GROUP.get(name, values.size) // scales.shape[1] or 1, axis=1
+            )
+            if family == "llama" and ("q_proj" in theirs or "k_proj" in theirs):
+                heads = shape.n_heads if "q_proj" in theirs else shape.n_kv_heads
+                values, scales = paired(values, heads), paired(scales, heads)
+            tensors[ours] = (files.NUMBERS[name], values.shape, files.packed(name, values, scales))
+    path.write_bytes(files.file(files.metadata(shape, family), tensors))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "draw", "scales"),
+    [
+        ("llama", "TQ2_0", layouts.ternary, (1, 1)),
+        ("llama", "TQ1_0", layouts.ternary, (256, 64)),
+        ("llama", "I2_S", layouts.ternary, (1, 1)),
+        ("qwen3", "Q1_0", layouts.binary, (128, 64)),
+        ("qwen3", "Q2_0", layouts.ternary, (64, 64)),
+        ("bitnet-b1.58", "TQ2_0", layouts.ternary, (1, 1)),
+        ("bitnet", "PTQ1_0", layouts.ternary, (128, 1)),
+    ],
+)
+def test_the_same_weights_from_a_gguf_file_and_from_safetensors_give_equal_logits(family, name, draw, scales, tmp_path):
+    shape = replace(WIDE, qk_norm=family == "qwen3", sub_norms="bitnet" in family)
+    weights, norms = layouts.drawn(shape, draw=draw, scales=scales)
+    config = {"model_type": "bitnet"} if shape.sub_norms else {}
+    config |= {"hidden_act": "relu2"} if family == "bitnet-b1.58" else {}
+    other = checkpoint.read(layouts.unpacked(tmp_path / "hf", weights, norms, shape, **config))
+    one = checkpoint.read(as_gguf(tmp_path / "x.gguf", weights, norms, shape, family, name))
+    assert one.ternary
+    assert other.ternary
+    tokens = np.random.default_rng(1).integers(0, shape.vocab_size, (3, 12))
+    wanted = language.logits(other, tokens)
+    assert wanted.std() > 0.1
+    np.testing.assert_array_equal(language.logits(one, tokens), wanted)
+
+
+@pytest.mark.parametrize("name", ["TQ1_0", "TQ2_0", "I2_S", "PTQ1_0"])
+def test_the_same_weights_from_a_gguf_file_and_from_packed_safetensors_give_equal_logits(name, tmp_path):
+    weights, norms = layouts.drawn(WIDE)
+    folder = layouts.packed(tmp_path / "hf", weights, norms, WIDE, divided=False, linear_class="autobitlinear")
+    path = as_gguf(tmp_path / "x.gguf", weights, norms, WIDE, "llama", name, "F16")
+    tokens = np.random.default_rng(1).integers(0, WIDE.vocab_size, (3, 12))
+    one, other = (language.logits(checkpoint.read(where), tokens) for where in (path, folder))
+    assert one.std() > 0.1
+    np.testing.assert_array_equal(one, other)
+
+
+# --- describe ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "PQ2_0", "PTQ1_0", "I2_S"])
+def test_the_zeros_and_signs_that_were_drawn_are_counted(name, tmp_path, capsys):
+    path, held = written(tmp_path, name=name)
+    found = described.describe(path)
+    assert (found.form, found.family) == ("GGUF", "llama")
+    assert (found.note is None) == (name != "I2_S")
+    counted = [row for row in found.rows if row.kind == name]
+    assert len(counted) == 7 * SHAPE.n_layers
+    for row in counted:
+        values = held[row.name][0]
+        assert (row.negative, row.zero, row.positive) == tuple(int((values == value).sum()) for value in (-1, 0, 1))
+        assert row.levels == (2 if name == "Q1_0" else 3)
+        assert row.size == len(files.packed(name, *held[row.name]))
+    share = sum(row.zero for row in counted) / sum(row.weights for row in counted)
+    assert share == (0 if name == "Q1_0" else pytest.approx(0.4, abs=1e-4))
+    assert main(["describe", str(path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["zeros"] == share
+    assert said["low_share"] == (1 - share) / 2
+    assert said["parameters"] == sum(int(np.prod(tensor.shape)) for tensor in gguf.header(path).tensors.values())
+    assert {kind["matrix"] for kind in said["kinds"]} == {
+        "q",
+        "k",
+        "v",
+        "x",
+        "gate",
+        "ff1",
+        "ff2",
+        "embedding",
+        "lm_head",
+    }
+    assert len(said["matrices"]) == 7 * SHAPE.n_layers + 2
+    assert main(["describe", str(path), "--header"]) == 0
+    out = capsys.readouterr().out
+    assert "low_share" not in out
+    assert f" {name} " in out
+
+
+def test_a_folder_and_a_file_of_safetensors_are_described_as_they_compute(tmp_path, capsys):
+    weights, norms = layouts.drawn(scales=(32, 32))
+    for kind, write in {"mlx": layouts.mlx, "found": layouts.unpacked}.items():
+        found = described.describe(write(tmp_path / kind, weights, norms))
+        rows = {row.name: row for row in found.rows}
+        for name, (values, _) in weights.items():
+            if row := rows[name] if name.split(".")[-2] not in ("embed_tokens", "lm_head") else None:
+                assert (row.levels, row.group, row.shape) == (3, 32, values.shape[::-1])
+                assert row.zero == int((values == 0).sum())
+        assert found.parameters == sum(v.size for v, _ in weights.values()) + sum(v.size for v in norms.values())
+    bare = tmp_path / "bare" / "model.safetensors"
+    bare.parent.mkdir()
+    bare.write_bytes((tmp_path / "found" / "model.safetensors").read_bytes())
+    assert main(["describe", str(bare)]) == 0
+    assert "bare: safetensors, no configuration" in capsys.readouterr().out
+
+
+def test_a_model_whose_blocks_are_not_computed_is_described_as_it_is_stored(tmp_path, capsys):
+    config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 9}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"h.0.attn.c_attn.weight": np.array([[0, 1, -1, 2.0]], np.float32)}, tmp_path / "model.safetensors")
+    assert main(["describe", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "weights are those that are stored: " in out
+    assert "0.25" in out
+
+
+@pytest.mark.adversity
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("none", "none cannot be read: No such file"), ("none.gguf", "none.gguf cannot be read: No such file"),
+     ("empty", "has no model.safetensors and no"), ("text.txt", "is truncated or no safetensors file"),
+     ("text.gguf", "begins with b'some'; wanted b'GGUF'")],
+)  # fmt: skip
+def test_what_is_no_model_is_not_described(name, words, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for text in ("text.txt", "text.gguf"):
+        (tmp_path / text).write_text("some text")
+    assert main(["describe", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_one_scale_for_all_inputs_is_counted_as_such_where_some_blocks_are_zero(tmp_path):
+    values, scales = files.drawn(np.random.default_rng(0), "TQ2_0", (4, 512))
+    values[:, :256], scales[:] = 0, [[0, 0.5]]
+    content = files.packed("TQ2_0", values, scales)
+    (tmp_path / "x.gguf").write_bytes(files.file({}, {"blk.0.attn_q.weight": (35, values.shape, content)}))
+    (row,) = described.describe(tmp_path / "x.gguf").rows
+    assert (row.group, row.zero, row.levels) == (math.inf, int((values == 0).sum()), 3)
+
+
+# --- noise -------------------------------------------------------------------------------------------------------------
+
+
+def test_noise_reads_a_gguf_file_of_bytes(tmp_path, capsys):
+    path, _ = written(tmp_path, replace(SHAPE, vocab_size=256))
+    (tmp_path / "text.txt").write_text("some text " * 20)
+    words = [
+        "noise",
+        "--checkpoint",
+        str(path),
+        "--text",
+        str(tmp_path / "text.txt"),
+        "--tokens",
+        "16",
+        "--window",
+        "8",
+    ]
+    assert main([*words, "--seeds", "1"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["checkpoint"] == "tiny"
+    assert said["clean_bits_per_byte"] > 0
+
+
+@pytest.mark.adversity
+@pytest.mark.parametrize(
+    ("family", "more", "extra", "words"),
+    [
+        ("qwen2", {}, {}, "has the architecture 'qwen2'; wanted one of llama, bitnet"),
+        (
+            "llama",
+            {"prism.hadamard.block_size": 1024},
+            {},
+            "prism.hadamard.block_size is 'there'; wanted weights that no",
+        ),
+        (
+            "llama",
+            {},
+            {"blk.0.attn_q.bias": (0, (256,), b"\0" * 1024)},
+            "linear_bias of x is 'qkv'; wanted none",
+        ),
+        (
+            "llama",
+            {},
+            {"blk.0.attn_q.scale": (0, (1,), b"\0" * 4)},
+            "'blk.0.attn_q.scale'; its architecture has no place",
+        ),
+        ("llama", {"llama.rope.scaling.type": "odd"}, {}, "unknown rope_type 'odd'"),
+        ("llama", {"llama.attention.layer_norm_rms_epsilon": 0.0}, {}, "rms_norm_eps is 0.0; wanted a positive number"),
+    ],
+)
+def test_a_model_that_is_not_computed_here_is_refused(family, more, extra, words, tmp_path):
+    tensors, _ = files.llama_like(np.random.default_rng(0), SHAPE, "TQ2_0")
+    (tmp_path / "x.gguf").write_bytes(files.file(files.metadata(SHAPE, family) | more, tensors | extra))
+    with pytest.raises(BadInput) as refused:
+        checkpoint.read(tmp_path / "x.gguf")
+    assert words in str(refused.value)
+
+
+def test_two_bits_with_a_fourth_value_are_no_ternary_weights(tmp_path):
+    tensors, held = files.llama_like(np.random.default_rng(0), SHAPE, "PQ2_0")
+    values, scales = held["blk.0.attn_q.weight"]
+    values[0, 0] = 2
+    tensors["blk.0.attn_q.weight"] = (142, values.shape, files.packed("PQ2_0", values, scales))
+    (tmp_path / "x.gguf").write_bytes(files.file(files.metadata(SHAPE, "llama"), tensors))
+    assert catalog.model(tmp_path / "x.gguf").dense == ("q",)
+    with pytest.raises(BadInput, match=r"dense of x is \('q',\); wanted \(\): others are not modelled"):
+        checkpoint.read(tmp_path / "x.gguf")
+    row = next(row for row in described.describe(tmp_path / "x.gguf").rows if row.op == "q")
+    assert row.levels == 4
+
+
+def test_slowed_rotary_positions_are_read_off_their_factors(tmp_path):
+    tensors, _ = files.llama_like(np.random.default_rng(0), SHAPE, "TQ2_0")
+    by = np.linspace(1, 8, SHAPE.head_dim // 2, dtype=np.float32)
+    (tmp_path / "x.gguf").write_bytes(
+        files.file(files.metadata(SHAPE, "llama"), tensors | {"rope_freqs.weight": (0, by.shape, by.tobytes())})
+    )
+    plain, slowed = (
+        rotation(r, 5, SHAPE.head_dim) for r in (Rotary(10000.0), checkpoint.read(tmp_path / "x.gguf").rotary)
+    )
+    speeds = 10000.0 ** (-np.arange(0, SHAPE.head_dim, 2) / SHAPE.head_dim)
+    np.testing.assert_allclose(slowed, [np.cos(a := np.outer(np.arange(5), speeds / by)), np.sin(a)], atol=1e-6)
+    assert not np.allclose(plain, slowed)
+
+
+# --- tokenizers --------------------------------------------------------------------------------------------------------
+
+LINES = ["The cloth, it's 12345 é€😀!", "  two  spaces\n\n\tand a tab", "日本語 text", ""]
+
+
+@pytest.mark.torch
+def test_tokenizers_of_gguf_files_are_those_that_they_were_made_of(tmp_path):
+    made = import_module("tokenizers")
+    text = [*LINES, *(paths.ROOT / "README.md").read_text().splitlines()] if paths.IN_CHECKOUT else LINES
+    byte_level = made.Tokenizer(made.models.BPE())
+    byte_level.pre_tokenizer = made.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = made.pre_tokenizers.ByteLevel.alphabet()
+    trainer = made.trainers.BpeTrainer(vocab_size=500, special_tokens=["<end>"], initial_alphabet=alphabet)
+    byte_level.train_from_iterator(text, trainer)
+    model = json.loads(byte_level.to_str())["model"]
+    words = sorted(model["vocab"], key=model["vocab"].get)
+    values = {
+        "general.architecture": "llama", "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": words, "tokenizer.ggml.merges": [" ".join(pair) for pair in model["merges"]],
+        "tokenizer.ggml.token_type": [3 if word == "<end>" else 1 for word in words],
+    }  # fmt: skip
+    (tmp_path / "x.gguf").write_bytes(files.file(values, {}))
+    read = vocabulary.of_gguf(tmp_path / "x.gguf", lambda: made)
+    for line in (*text, "a<end>b"):
+        assert read.encode(line, add_special_tokens=False).ids == byte_level.encode(line).ids
+    content = "\n".join(text).encode()
+    assert tokens(content, "x.txt", tmp_path / "x.gguf", len(words)).sizes.sum() == len(content)
+
+
+def joined(word, scores):
+    """Return the pieces of a word: as long as any two neighbours make a piece, those whose piece scores best are joined."""
+    pieces = list(word)
+    while True:
+        pairs = [(scores.get(a + b, -math.inf), -i) for i, (a, b) in enumerate(itertools.pairwise(pieces))]
+        if not pairs or max(pairs)[0] == -math.inf:
+            return pieces
+        at = -max(pairs)[1]
+        pieces[at : at + 2] = ["".join(pieces[at : at + 2])]
+
+
+@pytest.mark.torch
+def test_pieces_are_joined_by_their_scores(tmp_path):
+    rng, made = np.random.default_rng(0), import_module("tokenizers")
+    letters = ["\u2581", "a", "b", "c"]
+    more = sorted({"".join(rng.choice(letters, rng.integers(2, 5))) for _ in range(60)})
+    words = ["<unk>", "<s>", *letters, *more]
+    scores = [0.0, 0.0, *[-100.0 - i for i in range(4)], *(-rng.permutation(len(more)).astype(float)).tolist()]
+    values = {
+        "general.architecture": "llama", "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.scores": scores, "tokenizer.ggml.token_type": [2, 3, *[1] * (len(words) - 2)],
+    }  # fmt: skip
+    (tmp_path / "x.gguf").write_bytes(files.file(values, {}))
+    read = vocabulary.of_gguf(tmp_path / "x.gguf", lambda: made)
+    known = dict(zip(words, scores, strict=True))
+    for _ in range(200):
+        text = "".join(rng.choice([" ", "a", "b", "c"], 20))
+        found = read.encode(text, add_special_tokens=False).ids
+        assert [words[i] for i in found] == joined("\u2581" + text.replace(" ", "\u2581"), known)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"tokenizer.ggml.model": "t5"},
+            "tokenizer.ggml.model is 't5'; wanted gpt2 or llama, or a tokenizer.json beside it",
+        ),
+        ({"tokenizer.ggml.pre": "odd"}, "tokenizer.ggml.pre is 'odd'; wanted one of default, "),
+        ({"tokenizer.ggml.merges": ["a z"]}, "its tokenizer cannot be made: "),
+        ({"tokenizer.ggml.token_type": [1]}, "has 2 tokens and the kinds of 1; wanted as many"),
+        ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.scores is None; wanted a list of numbers"),
+    ],
+)
+def test_a_tokenizer_that_is_not_known_is_refused_unless_one_lies_beside(changes, words, tmp_path):
+    values = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.merges": []}
+    (tmp_path / "x.gguf").write_bytes(files.file(values | {"tokenizer.ggml.merges": ["a b"]} | changes, {}))
+    with pytest.raises(BadInput) as refused:
+        tokens(b"ab", "x.txt", tmp_path / "x.gguf", 2)
+    assert words in str(refused.value)
+    made = import_module("tokenizers")
+    made.Tokenizer(made.models.BPE(vocab={"a": 0, "b": 1}, merges=[])).save(str(tmp_path / "tokenizer.json"))
+    assert tokens(b"ab", "x.txt", tmp_path / "x.gguf", 2).ids.tolist() == [0, 1]

@@ -12,7 +12,8 @@ from conftest import checkout
 from pimllm_lib import catalog
 from pimllm_lib.analog.lm import checkpoint, corpus, docstrings, recipes, source, trained
 from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, expected_losses, on_crossbars
-from pimllm_lib.analog.lm.language import exact, logits, losses, zeroed
+from pimllm_lib.analog.lm.language import logits, losses
+from pimllm_lib.analog.lm.layers import exact, zeroed
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout

@@ -9,7 +9,7 @@ from layouts import SHAPE, TOKENS
 from safetensors.numpy import load_file, save_file
 
 from pimllm_lib import catalog
-from pimllm_lib.analog.lm import checkpoint, few, language
+from pimllm_lib.analog.lm import checkpoint, few, language, layers
 from pimllm_lib.analog.lm.evaluation import calibrate, on_crossbars
 from pimllm_lib.analog.lm.layout import EMBEDDING, HEAD, beside, projection
 from pimllm_lib.core.errors import BadInput
@@ -32,7 +32,7 @@ WRITERS = {
 }
 
 
-def read_logits(folder, prepare=language.exact):
+def read_logits(folder, prepare=layers.exact):
     return language.logits(checkpoint.read(folder), TOKENS, prepare)
 
 
@@ -141,7 +141,7 @@ def test_a_head_of_few_bits_lies_on_crossbars_too_and_in_parts_gives_the_same(tm
     ideal = on_crossbars(catalog.parts["crossbar-256"], catalog.parts["cells-ideal"], catalog.parts["readout-ideal"])
     whole = language.logits(read, TOKENS)
     np.testing.assert_array_equal(language.logits(read, TOKENS, ideal), whole)
-    assert not np.array_equal(language.losses(read, TOKENS, language.zeroed), language.losses(read, TOKENS))
+    assert not np.array_equal(language.losses(read, TOKENS, layers.zeroed), language.losses(read, TOKENS))
     lost = language.losses(read, TOKENS)
     monkeypatch.setattr(checkpoint, "HEAD_PART", 24 * SHAPE.d_model)  # 24, 24 and 16 outputs
     assert [part.values.shape[1] for _, part in read.head()] == [24, 24, 16]

@@ -1,7 +1,9 @@
 """`pimllm noise`: bits per byte under a noise configuration, and one clear line for everything that is wrong."""
 
+import itertools
 import json
 import math
+import re
 import sys
 from importlib import import_module
 from shutil import copytree
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 
 from pimllm_lib import catalog
-from pimllm_lib.analog.lm import checkpoint, language, text
+from pimllm_lib.analog.lm import checkpoint, language, layers, text
 from pimllm_lib.analog.lm.checkpoint import Block, Matrix
 from pimllm_lib.analog.lm.layout import sizes, widths
-from pimllm_lib.analog.noise import trial
+from pimllm_lib.analog.noise import forecast, trial
+from pimllm_lib.cli import noise as cli_noise
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
@@ -78,8 +81,42 @@ def arguments(place, *more, folder="tiny", tried="prose.txt"):
 def printed(capsys, place, *more, **where):
     assert main(arguments(place, *more, **where)) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert re.fullmatch(r"noise: \d+ chips?, \d+ tokens, 2 blocks: about \d+ seconds?\n", err)
     return json.loads(out)
+
+
+def test_a_short_text_is_tried_whole_on_four_chips_where_the_minutes_allow(capsys, place):
+    found = printed(capsys, place)
+    assert (found["seeds"], found["tokens"]) == (4, len(PROSE) // 32 * 31)
+    assert printed(capsys, place, "--seeds", "2", "--tokens", "70")["tokens"] == 62
+
+
+def test_what_fits_into_minutes_is_less_of_a_slower_model_and_what_is_given_stays():
+    def fits(minutes, slow, **given):
+        known = forecast.Forecast(slow, (slow, slow / 100), (6 * slow, slow / 25), blocks=30, chips=30)
+        options = {"window": 128, "longest": 1 << 20, "tokens": None, "seeds": None} | given
+        tokens, seeds = forecast.fitting(known, minutes, **options)
+        return tokens, seeds, known.seconds(tokens, seeds) / 60
+
+    assert fits(5, 1e-4)[:2] == (forecast.TOKENS, forecast.SEEDS)
+    spent = [fits(5, slow) for slow in 10 ** np.arange(-4, 1, 0.25)]
+    assert all(minutes <= 5 or (tokens, seeds) == (128, 1) for tokens, seeds, minutes in spent)
+    for quicker, slower in itertools.pairwise(spent):
+        assert (quicker[1], quicker[0]) >= (slower[1], slower[0])  # chips before tokens
+    assert spent[-1][:2] == (128, 1)
+    assert fits(5, 1, tokens=4096)[:2] == (4096, 1)
+    assert fits(5, 1, seeds=3)[:2] == (128, 3)
+    assert fits(5, 1, tokens=200, seeds=3)[:2] == (200, 3)
+    twice = [fits(5, 1, tokens=length, seeds=3)[2] for length in (1000, 2000)]
+    assert twice[0] < twice[1] < 2 * twice[0]
+
+
+def test_progress_is_told_without_a_terminal(capsys, place, monkeypatch):
+    monkeypatch.setattr(cli_noise, "EVERY_S", -1)
+    assert main(arguments(place, "--seeds", "1")) == 0
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.startswith("noise: 1 chip, 960 tokens, 2 blocks: about ")
+    assert lines == [f"noise: {100 * done // 6} %" for done in range(1, 7)]
 
 
 def test_no_noise_changes_no_bit(capsys, place):
@@ -94,7 +131,7 @@ def test_clean_and_zeroed_are_the_language_models_own(capsys, place):
     found = printed(capsys, place, "--seeds", "1", "--tokens", "100")
     read = checkpoint.read(place / "tiny")
     tokens = np.frombuffer(PROSE.encode()[:96], np.uint8).reshape(3, 32)
-    for name, prepare in (("clean", language.exact), ("zeroed", language.zeroed)):
+    for name, prepare in (("clean", layers.exact), ("zeroed", layers.zeroed)):
         nats = language.losses(read, tokens, prepare).mean()
         assert found[f"{name}_bits_per_byte"] == pytest.approx(
             nats / math.log(2), abs=5 * found["rounding_bits_per_byte"]
@@ -199,8 +236,8 @@ def test_a_trained_model_gets_worse_with_variation():
 @pytest.mark.parametrize(
     ("where", "more", "words"),
     [
-        ({"folder": "none"}, [], "none does not exist; wanted a folder"),
-        ({"folder": "prose.txt"}, [], "prose.txt is a file; wanted a folder"),
+        ({"folder": "none"}, [], "none does not exist; wanted a GGUF file, or a folder"),
+        ({"folder": "prose.txt"}, [], "prose.txt is a file; wanted a GGUF file, or a folder"),
         ({"folder": "bare"}, [], "bare has no config.json"),
         ({"folder": "cut"}, [], "is truncated or no safetensors file"),
         ({"folder": "full"}, [], "full precision; wanted ternary"),
@@ -222,6 +259,7 @@ def test_a_trained_model_gets_worse_with_variation():
         ({}, ["--crossbar", "cells-ideal"], "'cells-ideal' is a Devices; wanted a Crossbar"),
         ({}, ["--devices", "cells-mnsm"], "did you mean 'cells-mnsim'?"),
         ({}, ["--readout", "none.toml"], "none.toml cannot be read"),
+        ({}, ["--minutes", "0"], "wanted a whole number from 1 to 100000"),
         ({}, ["--seeds", "0"], "wanted a whole number from 1 to 10000"),
         ({}, ["--seeds", "9" * 5000], "wanted a whole number from 1 to 10000"),
         ({}, ["--window", "1"], "wanted a whole number from 2 to 4096"),
@@ -270,8 +308,9 @@ def test_bad_input_is_one_line_and_status_2(capsys, place, where, more, words):
     assert main(arguments(place, *more, **where)) == 2
     out, err = capsys.readouterr()
     assert out == ""
+    *said, err = err.splitlines()
+    assert len(said) <= (words.startswith(("finite", "tiny")))  # it has begun, and said how long it would take
     assert err.startswith("pimllm: ")
-    assert err.count("\n") == 1
     assert words in err
     assert sorted(place.rglob("*")) == before
 

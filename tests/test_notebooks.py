@@ -52,6 +52,12 @@ SMALL = {
         "new_tokens": "2",
     },
     "17-standing-power": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "19-machines-one-can-buy": {
+        "models": "['bonsai-1.7b-1bit']",
+        "shown": "bonsai-1.7b-1bit",
+        "context_len": "[8, 16]",
+    },
+    "18-one-bit-models": {"models": "['opt-125m', 'bonsai-1.7b-ternary']", "context_len": "[8, 16]"},
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 

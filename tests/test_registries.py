@@ -17,8 +17,9 @@ from pimllm_lib.engines import BY_NAME, array
 from pimllm_lib.engines.entries import Engine, Entry
 from pimllm_lib.system import arguments, ledger
 from pimllm_lib.system.ledger import Ledger
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import stored_bytes
+from pimllm_lib.workload.shapes import parameter_count
 
 OPT = pl.catalog.models["opt-1.3b"]
 BITNET = pl.catalog.models["bitnet-2b4t"]
@@ -114,7 +115,9 @@ OTHER = {
     "mixer": {"mixer": "none"}, "mix_in": MIXED | {"mix_in": 2048}, "mix_out": MIXED | {"mix_out": 512},
     "state_heads": MIXED | {"state_heads": 16}, "state_dim": MIXED | {"state_dim": 128},
     "state_width": MIXED | {"state_width": 128}, "state_extra": MIXED | {"state_extra": 4096},
-    "side": {"side": ((64, 64),)}, "once": {"once": ((64, 64),)}, "levels": {"levels": 16},
+    "side": {"side": ((64, 64),)},
+    "extra_weights": {"extra_weights": 7}, "extra_once": {"extra_once": 7},
+    "once": {"once": ((64, 64),)}, "levels": {"levels": 16},
     "scale_group": {"scale_group": 128}, "head_levels": {"head_levels": 2}, "dense": {"dense": ("ff2",)},
     "embedding_levels": {"embedding_levels": 3}, "blocks": {"blocks": ({"count": 20}, {"count": 4, "d_ff": 512})},
 }  # fmt: skip

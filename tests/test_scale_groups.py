@@ -1,6 +1,6 @@
 """Scales that change along the inputs: a column sums one group at a time, which costs what is worked out by hand here."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,12 +15,13 @@ from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program, tiles
 from pimllm_lib.analog.crossbar.product import moved, multiply
 from pimllm_lib.analog.crossbar.readout import converter, lossless_bits
-from pimllm_lib.analog.lm import language
+from pimllm_lib.analog.lm import checkpoint, language
 from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import on_crossbars
 from pimllm_lib.analysis import scales
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_field, with_fields
+from pimllm_lib.core.paths import CHECKPOINTS
 from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.costs import crossbar as costs
 from pimllm_lib.workload.products import products
@@ -189,6 +190,34 @@ def test_a_model_multiplies_groups_the_same_exactly_and_on_crossbars():
     assert np.array_equal(on_crossbars(crossbar(), devices(), UNIT)("0.q", matrix)(real, 0), want)
 
 
+@dataclass
+class Grouped:
+    """Weights of a checkpoint, with another scale for every 32 inputs and every output."""
+
+    inner: object
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def matrix(self, name):
+        found = self.inner.matrix(name)
+        scales = found.scale * 20 * some_scales(found.values.shape[0] // 32, found.values.shape[1])
+        return replace(found, scale=scales.astype(np.float32))
+
+
+def test_a_model_with_groups_is_the_same_on_ideal_crossbars_and_another_without():
+    model = checkpoint.read(CHECKPOINTS / "docstrings-0")
+    tokens = np.random.default_rng(0).integers(0, model.decoder.vocab_size, (2, 40))
+    grouped = replace(model, source=Grouped(model.source))
+    clean = language.losses(grouped, tokens)
+    bar = crossbar(adc=7)  # reads 32 rows as they are, and 256 not
+    assert np.array_equal(language.losses(grouped, tokens, on_crossbars(bar, devices(), UNIT)), clean)
+    assert not np.array_equal(language.losses(model, tokens), clean)
+    assert not np.array_equal(
+        language.losses(model, tokens, on_crossbars(bar, devices(), UNIT)), language.losses(model, tokens)
+    )
+
+
 @pytest.mark.torch
 def test_groups_on_torch_are_those_on_numpy():
     torch = pytest.importorskip("torch")
@@ -247,7 +276,8 @@ def test_two_groups_of_a_crossbar_cost_what_is_worked_out_by_hand():
     assert joules["crossbar"] == pytest.approx(joules_before["crossbar"], rel=1e-12)  # cells are read as often
     assert time["rescale"] == pytest.approx(2 * 2 / 500e6)  # two groups, two columns an ADC, a period of 2 ns
     assert joules["rescale"] == pytest.approx(512 * 0.23e-12 * 16 * 16 / 64)
-    assert area["rescale"] == pytest.approx(4 * 128 * 320e-12 * 16 * 16 / 64)  # in each PE of the tile
+    # multipliers in each PE of the tile, and 16 cells for each of 512 scales
+    assert area["rescale"] == pytest.approx(4 * 128 * 320e-12 * 16 * 16 / 64 + 512 * 16 * TILE.crossbar.cell.area_m2)
     assert {name: value for name, value in area.items() if name != "rescale"} == area_before
 
 
@@ -348,6 +378,14 @@ def test_a_way_to_read_groups_may_be_an_axis():
     for way in along.values:
         one = evaluated(replace(SMALL, scale_group=128), with_field(PIM_LLM, "pim.groups", str(way))).latency_s
         np.testing.assert_allclose(ds.sel(way=way), one, rtol=1e-12)
+
+
+def test_scales_are_written_as_weights_are():
+    plain, grouped = (evaluated(replace(SMALL, scale_group=group)) for group in (np.inf, 128))
+    more = grouped.program_j.sum("component") / plain.program_j.sum("component")
+    assert more.sel(op="q").item() == pytest.approx(1 + 16 / (2 * 128))  # 16 bits beside 128 pairs
+    longer = grouped.program_s.sum("component") / plain.program_s.sum("component")
+    assert longer.sel(op="q").item() == pytest.approx(1 + 16 / (2 * 128))
 
 
 def test_single_cells_stand_beside_a_column_of_on_cells():

@@ -13,7 +13,7 @@ from pimllm_lib import catalog
 from pimllm_lib.analog.crossbar.readout import lossless_bits
 from pimllm_lib.catalog.converters import converters
 from pimllm_lib.core.axes import axis
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.costs.crossbar import conversion_energy
@@ -85,4 +85,40 @@ def _conversion_j(system: System, conventions: Sequence[str]) -> xr.DataArray:
     tile = system.pim.tile  # type: ignore[union-attr]
     each = [conversion_energy(counted(tile, catalog.preset(name)).crossbar.adc) for name in conventions]
     found: xr.DataArray = xr.concat(each, xr.DataArray(list(conventions), dims="conventions", name="conventions"))
+    return found
+
+
+def by_holding(
+    *, model: Any, system: Any = "pim-llm", context_len: int = 1024, conventions: Sequence[str] = CONVENTIONS
+) -> xr.Dataset:
+    """Return what a token costs with binary weights in pairs of cells, and in single cells beside a column that sums the
+    inputs: latency_s, energy_j, area_m2 along (conventions, held).
+
+    Raises BadInput for weights of more than two values, and as `evaluate` does.
+    """
+    machine, decoder = catalog.system(system), catalog.model(model)
+    if np.any(np.asarray(decoder.levels) != 2):
+        raise BadInput(f"weights of {decoder.name} have {clip(decoder.levels)} values; wanted 2, or no cell is enough")
+    single = with_fields(machine, {"pim.tile.crossbar.polarity": 1, "pim.tile.crossbar.weight_bits": 1})
+    held = {"pair": machine, "single": single}
+    ds = evaluate(
+        system=[replace(one, name=name) for name, one in held.items()], model=decoder, context_len=context_len,
+        conventions=list(conventions), variables=["latency_s", "energy_j", "area_m2"],
+    ).squeeze(["model", "context_len"], drop=True)  # fmt: skip
+    return annotate(ds.rename(system="held").drop_vars("pe_count"))
+
+
+def by_zeros(
+    *, model: Any, system: Any = "pim-llm", context_len: int = 128, zeros: Sequence[float] = (0.0, 0.2, 0.34, 0.5),
+    conventions: Sequence[str] = CONVENTIONS,
+) -> xr.DataArray:  # fmt: skip
+    """Return energy_j where so many of the ternary weights are 0, along (conventions, zeros): of the cells of a pair one is
+    on for each weight that is not. Raises as `evaluate` does.
+    """
+    share = axis(zeros=[float(one) for one in zeros])
+    cells = with_fields(catalog.system(system), {"pim.tile.crossbar.cell.low_share": (1 - share) / 2})
+    ds = evaluate(
+        system=cells, model=model, context_len=context_len, conventions=list(conventions), variables=["energy_j"]
+    )
+    found: xr.DataArray = ds.energy_j.squeeze(["system", "model", "context_len"], drop=True)
     return found

@@ -150,12 +150,16 @@ def _failed(slug: str, error: Any) -> NotebookFailed:
 
 def _refuse_warnings(cells: list[dict[str, Any]], slug: str) -> None:
     """Raise NotebookFailed when a cell wrote to stderr: a warning is a defect, and it names files of this machine. That a
-    name of this library moved is none.
+    name of this library moved is none, and a `Note` is kept without its place.
     """
     for cell in cells:
         for output in cell.get("outputs", []):
             text = "".join(output.get("text", [])).strip()
-            if output.get("name") == "stderr" and text and "DeprecationWarning: pimllm_lib." not in text:
+            if output.get("name") != "stderr" or not text:
+                continue
+            if notes := re.findall(r": Note: (.*)", text):
+                output["text"] = "".join(f"note: {line}\n" for line in dict.fromkeys(notes))
+            elif "DeprecationWarning: pimllm_lib." not in text:
                 raise NotebookFailed(f"{slug}, cell {cell['execution_count']} warns: {text.splitlines()[0]}")
 
 

@@ -30,6 +30,7 @@ _READS = {
     "analog/lm/checkpoint.py": ("checkpoints/*/*",),
     "analysis/claims.py": ("published.csv", "earlier.csv"),
     "analysis/constants.py": ("peers/*.csv",),
+    "analysis/devices.py": ("machines.csv", "peers/llamacpp.csv"),
     "analysis/validation.py": ("peers/*.csv", "published-blocks.csv", "macros.csv"),
     "studies/noise_runs.py": ("studies/*.yaml", "studies/*.nc"),
 }

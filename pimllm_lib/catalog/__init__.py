@@ -21,7 +21,7 @@ from pimllm_lib.core.conventions import PRESETS, Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
 from pimllm_lib.core.rules import classes
-from pimllm_lib.hardware import System
+from pimllm_lib.hardware import Device, System
 from pimllm_lib.workload.decoder import Decoder
 
 T = TypeVar("T")
@@ -94,10 +94,11 @@ def _system(name: str, table: Mapping[str, Any], where: str) -> System:
 models: Registry[Decoder] = Registry("model", "models.toml", from_table)
 parts: Registry[Any] = Registry("part", "parts.toml", _part)
 systems: Registry[System] = Registry("system", "systems.toml", _system)
+devices: Registry[Device] = Registry("device", "devices.toml", _part)
 
 
 def model(item: Decoder | str | Path) -> Decoder:
-    """Return a decoder: itself, by catalog name, or a TOML file, a config.json, a folder or file beside one, a GGUF file."""
+    """Return a decoder: itself, by catalog name, a TOML, GGUF or config.json file, or a folder or file beside the latter."""
     if isinstance(item, Decoder):
         return item
     return from_path(Path(item)) if _is_path("model", item, models) else models[str(item)]
@@ -119,6 +120,13 @@ def part(item: Any, wanted: type[Any] = object, near: Path | None = None, open_f
             found = _part(name_of(table, path), table, str(path), _opened(path, open_files))
     if not isinstance(found, wanted if wanted is not object else tuple(_PARTS.values())):
         raise BadInput(f"{clip(item)} is a {type(found).__name__}; wanted a {wanted.__name__}")
+    return found
+
+
+def device(item: Device | str | Path) -> Device:
+    """Return a machine that one can buy: itself, by catalog name, or from a TOML file."""
+    named = isinstance(item, str | Path) and not _is_path("device", item, devices)
+    found: Device = devices[str(item)] if named else part(item, Device)
     return found
 
 

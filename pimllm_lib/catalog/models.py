@@ -35,7 +35,7 @@ def from_table(name: str, table: Mapping[str, Any], where: str) -> Decoder:
 
 
 def from_path(path: Path) -> Decoder:
-    """Return the decoder in a TOML or GGUF file, a config.json, or that of a folder or beside a safetensors file."""
+    """Return the decoder in a TOML, GGUF or config.json file, or the latter of a folder or beside a safetensors file."""
     if os.path.isdir(path):  # unlike Path.is_dir, this takes any text for an answer
         path = path / "config.json"
     elif path.suffix == ".safetensors":

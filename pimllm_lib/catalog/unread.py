@@ -58,7 +58,7 @@ SHAPING = (
     "attention_bias", "mlp_bias", "use_bias", "qkv_bias", "use_qk_norm", "qk_layernorm", "moe_latent_size",
     "use_qkv_bias", "n_recurrent_loops", "num_mem_blocks", "zero_expert_num",
 )  # fmt: skip
-_SAYS_NOTHING = (None, False, 0, 1, "", [], {})
+_SAYS_NOTHING: tuple[Any, ...] = (None, False, 0, 1, "", [], {})
 #: Keys whose value says nothing new where it is that of a field.
 _SAME = {"num_key_value_heads": "n_kv_heads", "head_dim": "head_dim", "intermediate_size": "d_ff", "v_head_dim": "head_dim",
          "word_embed_proj_dim": "d_model", "sliding_window": "window"}  # fmt: skip

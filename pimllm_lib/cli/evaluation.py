@@ -17,7 +17,7 @@ CONTEXTS = ["128", "256", "512", "1024", "2048", "4096"]
     "evaluate --system tpu-llm --model opt-6.7b --context 128 --conventions as-published",
     option("--system", action="append", metavar="NAME|FILE", help="accelerator (default tpu-llm); a name or a TOML file"),
     option("--model", action="append", required=True, metavar="NAME|FILE",
-           help="language model: a name, a TOML file, or a Hugging Face config.json"),
+           help="language model: a name, a file (TOML, GGUF, config.json), or a folder"),
     option("--context", action="append", metavar="TOKENS", help=f"tokens in the cache (default {' '.join(CONTEXTS)})"),
     option("--conventions", action="append", metavar="NAME|FILE", help="accounting (default corrected)"),
     option("--array", metavar="NAME|FILE", help="use this systolic array instead of the system's own"),

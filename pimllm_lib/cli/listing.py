@@ -1,4 +1,4 @@
-"""Commands that list the catalog: models, parts, remedies, systems."""
+"""Commands that list the catalog: devices, models, parts, remedies, systems."""
 
 from __future__ import annotations
 
@@ -8,11 +8,25 @@ import math
 from pimllm_lib.cli.command import JSON_LIST, command, print_rows
 
 
+@command("list the machines that one can buy", "devices --json", JSON_LIST)
+def devices(args: argparse.Namespace) -> None:
+    """List the machines that one can buy, with the rule's share of their bandwidth."""
+    from pimllm_lib import catalog
+    from pimllm_lib.core.units import GIGA
+
+    rows = [
+        {"device": name, "kind": d.kind, "GB/s": d.bandwidth_bps / 8 / GIGA, "GB": d.capacity_bytes / GIGA}
+        | {"efficiency": d.efficiency, "summary": catalog.devices.entries[name]["summary"]}
+        for name, d in catalog.devices.items()
+    ]
+    print_rows(rows, as_json=args.json)
+
+
 @command("list the language models of the catalog", "models --json", JSON_LIST)
 def models(args: argparse.Namespace) -> None:
     """List the language models of the catalog."""
     from pimllm_lib import catalog
-    from pimllm_lib.workload.decoder import parameter_count
+    from pimllm_lib.workload.shapes import parameter_count
 
     fields = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts", "window",
               "levels", "scale_group", "head_levels")  # fmt: skip
@@ -65,4 +79,4 @@ def systems(args: argparse.Namespace) -> None:
     print_rows(rows, as_json=args.json)
 
 
-COMMANDS = (models, parts, remedies, systems)
+COMMANDS = (devices, models, parts, remedies, systems)

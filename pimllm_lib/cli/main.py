@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from pimllm_lib import __version__
-from pimllm_lib.cli import evaluation, listing, noise, results, running, sweeping, training
+from pimllm_lib.cli import describe, evaluation, listing, noise, results, running, sweeping, training
 from pimllm_lib.cli.command import say
 from pimllm_lib.core import processes
 from pimllm_lib.core.errors import BadInput, Note
@@ -90,7 +90,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"pimllm {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (listing, evaluation, noise, running, sweeping, results, training):
+    for module in (listing, describe, evaluation, noise, running, sweeping, results, training):
         for add in module.COMMANDS:
             add(commands)
     return parser

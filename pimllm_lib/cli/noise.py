@@ -6,7 +6,10 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from pimllm_lib.cli.command import whole
@@ -17,6 +20,8 @@ from pimllm_lib.core.errors import BadInput
 LONGEST = 1 << 26
 #: Losses are float32: beyond this, digits say nothing.
 FINEST = 1e-6
+#: Seconds between two lines that say how far it is.
+EVERY_S = 15
 #: What holds of the printed numbers.
 NOTE = (
     "numbers have the digits that hold: another processor, BLAS or number of threads adds in another order, rounds some "
@@ -28,35 +33,38 @@ NOTE = (
 def _add_noise(commands: Any) -> None:
     parser = commands.add_parser(
         "noise", help="bits per byte of a text by a trained model whose projections lie on noisy crossbars",
-        description="Try a BitNet checkpoint on a text, with exact products and on crossbars; print one JSON object. "
+        description="Try a model of few-bit weights on a text, with exact products and on crossbars; print one JSON object. "
         "Numbers have the digits that hold on another processor or with other threads; rounding_* says how far they move.",
         epilog="example: pimllm noise --checkpoint DIR --text README.md --devices cells-mnsim --set devices.variation 0.1",
     )  # fmt: skip
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="DIR", help="folder with config.json and model.safetensors")
+    add("--checkpoint", required=True, metavar="DIR|FILE", help="folder with config.json and safetensors, or GGUF")
     add("--text", required=True, metavar="FILE", help="UTF-8 text that the model is tried on")
     add("--crossbar", default="crossbar-256", metavar="NAME|FILE", help="a Crossbar (default crossbar-256)")
     add("--devices", default="cells-mnsim", metavar="NAME|FILE", help="how cells depart (default cells-mnsim)")
     add("--readout", default="readout-worst-case", metavar="NAME|FILE", help="(default readout-worst-case)")
     add("--set", nargs=2, action="append", default=[], metavar=("PATH", "VALUE"),
         help="change a field, such as devices.variation 0.05, crossbar.adc.bits 6, readout.range sigmas")  # fmt: skip
-    add("--seeds", type=whole(1, 10_000), default=4, metavar="N", help="chips drawn (default 4)")
-    add("--tokens", type=whole(2, 1 << 30), default=1 << 15, metavar="N", help="most tokens tried (default 32768)")
+    add("--seeds", type=whole(1, 10_000), metavar="N", help="chips drawn (default 4, or as many as --minutes allow)")
+    add(
+        "--tokens", type=whole(2, 1 << 30), metavar="N", help="most tokens tried (default 32768, or as --minutes allow)"
+    )
+    add("--minutes", type=whole(1, 100_000), default=5, metavar="N",
+        help="what seeds and tokens that are not given are chosen for, by the time of one block (default 5)")  # fmt: skip
     add("--window", type=whole(2, 4096), default=128, metavar="N", help="tokens read at once (default 128)")
     add("--calibration", metavar="FILE", help="text for a range that comes from data (default: the end of --text)")
     parser.set_defaults(run=noise)
 
 
 def noise(args: argparse.Namespace) -> None:
-    """Print what a noise configuration does to a model."""
-    from tqdm import tqdm
-
+    """Print what a noise configuration does to a model, and before it on stderr how long that will take."""
     from pimllm_lib.analog.lm import checkpoint, text
     from pimllm_lib.analog.noise import trial
     from pimllm_lib.core import files, paths
     from pimllm_lib.core.parts import require
 
-    require(args.tokens >= args.window, "--tokens", args.tokens, f"at least the {args.window} of --window")
+    enough = args.tokens is None or args.tokens >= args.window
+    require(enough, "--tokens", args.tokens, f"at least the {args.window} of --window")
     parts, folder = parts_of({key: getattr(args, key) for key in KINDS}, args.set), paths.users(args.checkpoint)
     model = checkpoint.read(folder)
     names = [name for name in (args.text, args.calibration) if name is not None]
@@ -66,12 +74,61 @@ def noise(args: argparse.Namespace) -> None:
         raise BadInput(f"{what}; wanted different texts")
     pairs = zip(read, names, strict=True)
     tried, calibration, *_ = (*(text.tokens(*pair, folder, model.decoder.vocab_size) for pair in pairs), None)
-    options = {"window": args.window, "most": args.tokens, "calibration": calibration}
-    with tqdm(range(args.seeds), unit="seed", disable=not sys.stderr.isatty()) as seeds:
-        found = trial.run(model, tried, **parts, seeds=seeds, **options)
+    windows = trial.evaluated(model, tried, parts["readout"], window=args.window, calibration=calibration)
+    most, seeds = _planned(args, model, parts, windows)
+    with _progress((seeds + 2) * int(model.decoder.n_layers)) as progress:
+        found = trial.run(
+            model, tried, **parts, seeds=range(seeds), window=args.window, most=most, calibration=calibration,
+            progress=progress,
+        )  # fmt: skip
     shown = {"checkpoint": model.name, **{key: part.name for key, part in parts.items()}}
     shown["changed"] = {path: value for key, part in parts.items() for path, value in own(part, key)}
     print(json.dumps(shown | {"window": args.window} | _shown(found, args.calibration), indent=1, allow_nan=False))
+
+
+def _planned(args: argparse.Namespace, model: Any, parts: dict[str, Any], windows: Any) -> tuple[int, int]:
+    """Return tokens and seeds to try, and say on stderr what they are and how long they take."""
+    from pimllm_lib.analog.noise import forecast
+
+    known = forecast.measured(model, windows, **parts)
+    options = {"window": args.window, "longest": windows.size, "tokens": args.tokens, "seeds": args.seeds}
+    most, seeds = forecast.fitting(known, args.minutes, **options)
+    most, blocks = min(most, windows.size) // args.window * args.window, int(model.decoder.n_layers)
+    counts = (_counted(count, unit) for count, unit in ((seeds, "chip"), (most, "token"), (blocks, "block")))
+    print(f"noise: {', '.join(counts)}: about {_lasting(known.seconds(most, seeds))}", file=sys.stderr)
+    return most, seeds
+
+
+def _lasting(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds > 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return _counted(math.ceil(seconds), "second")
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what is told of blocks that are done: a bar on a terminal, else a line of stderr now and then."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        with tqdm(total=total, unit="block") as bar:
+            yield lambda count: bar.update(count) and None
+        return
+    done, said = 0, monotonic()
+
+    def tell(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if monotonic() - said > EVERY_S:
+            said = monotonic()
+            print(f"noise: {100 * done // total} %", file=sys.stderr, flush=True)
+
+    yield tell
 
 
 def _shown(found: Any, calibration: str | None) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _content(item: Any) -> str:
     if hasattr(item, "__dataclass_fields__"):
         since = getattr(type(item), "SINCE", ())
         held = [(f, getattr(item, f.name)) for f in fields(item)]
-        told = [f"{f.name}={_content(value)}" for f, value in held if f.name not in since or value is not f.default]
+        told = [f"{f.name}={_content(value)}" for f, value in held if f.name not in since or not _is(value, f.default)]
         return f"{type(item).__name__}({', '.join(told)})"
     if hasattr(item, "dims"):
         return f"axis({item.dims}, {np.asarray(item).tolist()})"
@@ -126,6 +126,11 @@ def places(item: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         if hasattr(inner, "__dataclass_fields__"):
             yield f"{path}{f.name}", inner
             yield from places(inner, f"{path}{f.name}.")
+
+
+def _is(value: Any, default: Any) -> bool:
+    """Return whether a value is a default, or its equal: what comes from another process is another object."""
+    return value is default or (type(value) is type(default) and isinstance(value, float | str) and value == default)
 
 
 def with_field(item: T, path: str, value: Value) -> T:

@@ -18,8 +18,9 @@ UNITS: dict[str, tuple[str, float]] = {
     "ohm": ("ohm", 1.0), "kohm": ("ohm", KILO), "Mohm": ("ohm", MEGA),
     "S": ("S", 1.0), "uS": ("S", MICRO),
     "bit/s": ("bit/s", 1.0), "Mbit/s": ("bit/s", MEGA), "Gbit/s": ("bit/s", GIGA),
+    "GB/s": ("bit/s", 8 * GIGA),
     "K": ("K", 1.0),
-    "B": ("B", 1.0), "KiB": ("B", KIB), "MiB": ("B", MIB), "GiB": ("B", GIB),
+    "B": ("B", 1.0), "KiB": ("B", KIB), "MiB": ("B", MIB), "GiB": ("B", GIB), "GB": ("B", GIGA),
     "m2": ("m2", 1.0), "mm2": ("m2", 1e-6), "um2": ("m2", 1e-12),
 }  # fmt: skip
 

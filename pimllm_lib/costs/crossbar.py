@@ -8,17 +8,19 @@ the time each part works, for every tile as if it were as full as the fullest. S
 hops and eleven times are the same, and so are eight energies and, but for a pooling unit, areas; with MNSIM_DIR set to
 its folder, `make test MARK=peer` compares them again.
 
-Weights whose scale changes every so many inputs cannot be summed across that border, so one group is read at a time: the
-groups that a crossbar holds take turns, the sums of the crossbars that one group fills are added, and what is then read of
-each column is multiplied by its scale and added to what the other groups gave. Single cells, which hold no minus one, stand
-beside a column of on-cells with a converter of its own, read with the others: that sum of the inputs is subtracted.
+A column cannot sum weights whose scale changes along the inputs, so one group of a scale is read at a time: the groups
+that a crossbar holds take turns, the sums of the crossbars that one group fills are added, and the sum of each column is
+multiplied by its scale and added to those of other groups, after it is read. Scales lie in cells of one bit beside the
+crossbars. Single cells, which hold no minus one, stand beside a column of on-cells with a converter of its own, read with
+the others: that sum of the inputs is subtracted.
 
 Neglected, as there: energy on the links between PEs and tiles, the conversion of digital parts to one technology node,
-and anything analog that would change the result. Neglected further: that subtraction, that all cells of that column are
-on, and what multipliers draw while they wait. As there, a matrix of no more columns than a crossbar has ADCs is read
-in one turn, yet by as few ADCs as if columns took turns: where two share an ADC, half of its reads and conversions are
-charged. Left out, other than there: a pooling unit of 91 917 um2 in each tile (64 units of 3 x 3 at 65 nm), which a
-decoder has no use for; it would add 2.3 % to the area of a tile of 2 x 2 PEs.
+and anything analog that would change the result. Neglected further: that subtraction, and that all cells of that column
+are on; reading scales (2.4 fJ a bit as cells here are read, where multiplying by it takes 58); what multipliers draw while
+they wait; and that a sum times its scale has more bits than are joined and sent. As there, a matrix of no more columns
+than a crossbar has ADCs is read in one turn, yet by as few ADCs as if columns took turns: where two share an ADC, half of
+its reads and conversions are charged. Left out, other than there: a pooling unit of 91 917 um2 in each tile (64 units of
+3 x 3 at 65 nm), which a decoder has no use for; it would add 2.3 % to the area of a tile of 2 x 2 PEs.
 """
 
 from __future__ import annotations
@@ -65,11 +67,8 @@ def layout(fan_in: Value, fan_out: Value, *, tile: Tile, act_bits: Value, group:
     there, held, parts = ceil_div(fan_in, span), np.maximum(np.floor(bar.rows / span), 1), ceil_div(span, bar.rows)
     crossbars = ceil_div(there, held) * parts * ceil_div(fan_out, bar.cols)
     groups = np.minimum(there, held)
-    rows, cols, pes = (
-        np.minimum(groups * span, bar.rows),
-        np.minimum(fan_out, bar.cols),
-        np.minimum(crossbars, tile.pes),
-    )
+    rows, cols = np.minimum(groups * span, bar.rows), np.minimum(fan_out, bar.cols)
+    pes = np.minimum(crossbars, tile.pes)
     row_turns, col_turns = groups * ceil_div(rows / groups, bar.dac.per_crossbar), ceil_div(cols, bar.adc.per_crossbar)
     levels = np.ceil(np.log2(pes))
     return Layout(
@@ -323,19 +322,21 @@ def area(on: Layout, *, tile: Tile, input_buffer: Value, output_buffer: Value) -
     if np.any(on.scaled):
         unit = rescaler(tile)
         units = pes * np.minimum(unit.per_crossbar, bar.cols) * (on.scaled > 0)
-        whole["rescale"] = units * rescaling(on, tile) * unit.area_m2
+        whole["rescale"] = units * rescaling(on, tile) * unit.area_m2 + on.scaled * unit.scale_bits * bar.cell.area_m2
     return whole
 
 
-def programming(fan_in: Value, fan_out: Value, *, bar: Crossbar, program_rows: Value) -> dict[str, Value]:
+def programming(
+    fan_in: Value, fan_out: Value, *, bar: Crossbar, program_rows: Value, scales: Value = 0
+) -> dict[str, Value]:
     """Return cells, energy (J) and time (s) to write a matrix once, each pulse followed by a verifying read.
 
-    program_rows: crossbar rows written at once in the whole machine. The energy of the verifying reads is neglected; it is
-    three orders below that of a pulse.
+    scales: bits of all scales of an output, in cells of one bit; program_rows: crossbar rows written at once in the whole
+    machine. The energy of the verifying reads is neglected; it is three orders below that of a pulse.
     """
     copies, cell, down = bar.polarity * slices(bar), bar.cell, ceil_div(fan_out, bar.cols)
-    rows = copies * down * fan_in
-    cells = copies * fan_in * fan_out + offsets(bar) * down * fan_in
+    rows = down * (copies * fan_in + scales)
+    cells = fan_out * (copies * fan_in + scales) + offsets(bar) * down * fan_in
     return {
         "cells": cells,
         "energy_j": cells * cell.write_pulses * cell.write_j,

@@ -1,4 +1,8 @@
-"""What products cost on systolic arrays."""
+"""What products cost on systolic arrays.
+
+Neglected: multiplying by scales of groups of weights. At the figures of the catalog's `Rescaler`, a product of 16 by 16 bits
+for every 128 MACs is 3 % of their energy.
+"""
 
 from __future__ import annotations
 

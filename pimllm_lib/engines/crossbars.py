@@ -137,8 +137,8 @@ def entries(pim: Pim, step: Step, products: Sequence[Product], wanted: set[str])
         for product, on in zip(group, _placed(pim, group, step.counting, first), strict=True):
             yield from on.entries(step.counting, wanted)
             if wanted & {"program_s", "program_j"}:
-                bar, rows = on.tile.crossbar, pim.program_rows
-                written = crossbar.programming(product.k, product.n, bar=bar, program_rows=rows)
+                scales, how = _scale_bits(product, on.tile), {"bar": on.tile.crossbar, "program_rows": pim.program_rows}
+                written = crossbar.programming(product.k, product.n, scales=scales, **how)
                 yield Entry(product.op, "crossbar", "program_s", written["time_s"] * product.matrices)
                 yield Entry(product.op, "crossbar", "program_j", written["energy_j"] * product.matrices)
 
@@ -199,7 +199,7 @@ class _Matrices:
         """The tiles of each matrix: with as many slices as its weights need, and crossbars as high as its groups ask.
 
         Of two ways to read groups, "best" takes for each matrix that of the shorter time of one vector, rows in turns where
-        both take as long. Hops are then those of a machine where all matrices lie the same way.
+        both take as long. Times are compared with the hops of a machine where all matrices lie the same way.
         """
         tile, groups = counted(self.pim.tile, self.counting), self.pim.groups
         whole = [_sliced(tile, product) for product in self.products]
@@ -274,6 +274,14 @@ def _is_grouped(product: Product) -> bool:
         of, over = (float(np.broadcast_to(value, np.shape(wrong))[wrong].flat[0]) for value in (group, k))
         raise BadInput(f"scale_group is {of:g} for {product.op}; wanted a divisor of its {over:g} inputs, or as many")
     return True
+
+
+def _scale_bits(product: Product, tile: Tile) -> Value:
+    """Return the bits of the scales of one output, none where it has no scale of its own."""
+    if np.all(np.isinf(product.scale_group)):
+        return 0
+    groups = product.k / np.minimum(product.k, product.scale_group) * np.isfinite(product.scale_group)
+    return groups * crossbar.rescaler(tile).scale_bits
 
 
 def _first_there(products: Sequence[Product]) -> list[Any]:

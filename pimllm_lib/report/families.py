@@ -70,16 +70,6 @@ def _kind(kind: Decoder) -> str:
     return ", ".join([mixer.get(str(kind.mixer), "no mixer"), ffn, *["shared experts"] * bool(kind.shared_ff)])
 
 
-def refused() -> Table:
-    """Return the families that are refused, with the reason."""
-    reasons: dict[str, list[str]] = {}
-    for family, reason in REFUSED.items():
-        reasons.setdefault(reason, []).append(family)
-    return Table(
-        [{"refused, since its class": reason, "families": ", ".join(names)} for reason, names in reasons.items()]
-    )
-
-
 def counted() -> str:
     """Return how many are read and how many refused."""
     found = compared()

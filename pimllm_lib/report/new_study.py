@@ -23,7 +23,7 @@ _CELLS: tuple[tuple[str, str, str], ...] = (
         "code",
         "parameters",
         "systems: list[str] = {systems}  # accelerators; tpu-llm is the baseline\n"
-        "model: str = {model}  # a name, a TOML file or a config.json\n"
+        "model: str = {model}  # a name, or a file or folder of a model\n"
         "context_len: list[int] = [128, 512, 2048, 4096]  # tokens\n"
         'conventions: str = "full-system"  # or corrected, as-published, a TOML file\n'
         'into: str = "executed"  # folder that receives the dataset',

@@ -16,6 +16,7 @@ from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.constants import TOOLS
 from pimllm_lib.analysis.flips import flip
 from pimllm_lib.archive import dataset, versions
+from pimllm_lib.catalog.gguf_models import FAMILIES as ARCHITECTURES
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS, SLIPS, SWITCHES, Conventions
 from pimllm_lib.core.parts import meanings, with_field
@@ -38,6 +39,7 @@ def substitutions(results: Path) -> dict[str, str]:
         "version": __version__,
         "speedup_answer": str(text.speedup_answer(compared)),
         "claims_answer": str(text.agreement(every)),
+        "bought_answer": str(text.bought_answer(dataset.load(results / "19-machines-one-can-buy.nc"))),
         "speedup_table": text.rate_table(compared.speedup.sel(system="pim-llm"), "speed-up at context"),
         "conventions_table": _conventions_table(),
         "convention_fields": _convention_fields(),
@@ -59,8 +61,9 @@ def substitutions(results: Path) -> dict[str, str]:
         "constants_without": constants.without(),
         "families_counted": families.counted(),
         "families_read": _one_block(families.read()),
-        "families_refused": _one_block(families.refused()),
         "models_table": _one_block(tables.all_models()),
+        "families_refused": _one_block(tables.refused_families()),
+        "architectures": listed([f"`{name}`" for name in sorted(ARCHITECTURES)]),
         "variables_table": _one_block(tables.variables()),
         "versions_table": _versions_table(),
     }

@@ -12,11 +12,13 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog
+from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.report.numbers import known, number
-from pimllm_lib.workload.decoder import as_published, parameter_count
+from pimllm_lib.workload.decoder import kinds
+from pimllm_lib.workload.shapes import as_published, parameter_count
 
 #: A cell that holds nothing but a number.
 _NUMBER = re.compile(r"<td>(-?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?)</td>")
@@ -56,7 +58,7 @@ def crossed(values: xr.DataArray, said: Callable[[float], str], column: str = "l
 
 
 def sources(*names: str) -> Table:
-    """Return every quantity of catalog parts: value and unit as in the literature, status, source, where in it."""
+    """Return every quantity of catalog parts and devices: value and unit as printed, status, source, where in it."""
     rows = [{"part": name} | row for name in names for row in _of_part(name)]
     return Table(pd.DataFrame(rows).drop(columns="range").rename(columns={"where or why": "where"}), long=True)
 
@@ -107,14 +109,15 @@ def all_claims(every: pd.DataFrame) -> Table:
 
 
 def all_sources() -> str:
-    """Return every quantity of every part of the catalog as HTML, a table a part, with the systems that use it."""
+    """Return every quantity of every part and device of the catalog as HTML, a table for each, with what uses it."""
     users, blocks = _users(), []
-    for name, table in catalog.parts.entries.items():
-        used = ", ".join(users.get(name, [])) or "no system of the catalog"
+    for name, table in _entries().items():
+        bought = name in catalog.devices
+        used = ", ".join(users.get(name, [])) or ("data/machines.csv" if bought else "no system of the catalog")
         inner = ", ".join(f"{field}: {value}" for field, value in table.items() if _names_a_part(field, value))
         about = f"{table['part']}: {table['summary']}. {'Made of ' + inner + '. ' if inner else ''}Used by {used}."
         blocks.append(f'<p class="part-name"><strong id="{name}">{name}</strong>, {escape(about)}</p>')
-        said = meanings(type(catalog.parts[name]))
+        said = meanings(type((catalog.devices if bought else catalog.parts)[name]))
         rows = [
             row | {"quantity": f"{(field := row['quantity'])}: {said[field].replace('`', '')}"}
             for row in _of_part(name)
@@ -124,7 +127,11 @@ def all_sources() -> str:
 
 
 def _of_part(name: str) -> list[dict[str, str]]:
-    return [source_row(field, entry) for field, entry in catalog.parts.entries[name].items() if isinstance(entry, dict)]
+    return [source_row(field, entry) for field, entry in _entries()[name].items() if isinstance(entry, dict)]
+
+
+def _entries() -> dict[str, dict[str, Any]]:
+    return {**catalog.parts.entries, **catalog.devices.entries}
 
 
 def _names_a_part(field: str, value: Any) -> bool:
@@ -159,11 +166,20 @@ def all_models() -> Table:
               "window", "levels", "scale_group", "head_levels"]  # fmt: skip
     rows = [
         {"model": name, **{f: str(getattr(m, f)).replace("inf", "") for f in fields},
+         "blocks": ", ".join(f"{kind.n_layers} {kind.mixer}" for kind in kinds(m) if m.blocks),
          "parameters": number(parameter_count(m)),
          "source": catalog.models.entries[name]["source"], "where": catalog.models.entries[name]["where"]}
         for name, m in catalog.models.items()
     ]  # fmt: skip
     return Table(rows)
+
+
+def refused_families() -> Table:
+    """Return the families of causal models that are refused, by the reason."""
+    alike: dict[str, list[str]] = {}
+    for family, reason in REFUSED.items():
+        alike.setdefault(reason, []).append(family)
+    return Table({"families": ", ".join(families), "reason": reason} for reason, families in alike.items())
 
 
 def variables() -> Table:

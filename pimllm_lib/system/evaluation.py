@@ -37,7 +37,7 @@ def evaluate(
 ) -> xr.Dataset:
     """Return what one step costs, for every combination of the arguments and of the axes in them.
 
-    system, model, conventions: a catalog name, an object, a path (TOML; for a model also a Hugging Face config.json),
+    system, model, conventions: a catalog name, an object, a path (TOML; for a model also GGUF, config.json or their folder),
     or a list of these. A system may also be any object with a `name` and a method `costs(products)`; it is charged what
     that method says, whatever the conventions add to systems made of parts. context_len: tokens in the key-value cache,
     a whole number or a list. phase: "decode", one new token; or "prefill", all tokens of the context at once. A system

@@ -12,7 +12,8 @@ from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm import source
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
-from pimllm_lib.analog.lm.language import Prepare, Product, exact, logits, looked_at
+from pimllm_lib.analog.lm.language import logits, looked_at
+from pimllm_lib.analog.lm.layers import Prepare, Product, exact
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 

@@ -168,9 +168,9 @@ def read(path: Path) -> tuple[settings.Settings, Packed]:
     if FREQUENCIES in found.tensors:
         config["rope_scaling"] = _factors(found)
     said = settings.of(decoder, config, str(path))
-    names = _names(decoder, said.storage)
-    _require_tensors(found, decoder, names)
-    packed = {name: found.tensors[ours] for name, ours in names.items() if ours in found.tensors}
+    named = names(decoder)
+    _require_tensors(found, decoder, named)
+    packed = {name: found.tensors[ours] for name, ours in named.items() if ours in found.tensors}
     one = packed[layout.projection(0, "k")]
     few_floats = one.kind.name in FLOATS and few.group_of(numbers(one, slice(0, LOOKED_AT))) is not None
     storage = Storage("found" if few_floats or is_whole(one) else "full")
@@ -185,18 +185,18 @@ def _heads(found: gguf.Header, decoder: Decoder) -> dict[str, int]:
     return {layout.projection(i, key): count for i in range(int(decoder.n_layers)) for key, count in heads.items()}
 
 
-def _names(decoder: Decoder, storage: Storage) -> dict[str, str]:
-    """Return names of the Hugging Face layout -> names in the file."""
+def names(decoder: Decoder) -> dict[str, str]:
+    """Return names of the Hugging Face layout -> names in a GGUF file."""
     found = dict(TABLES)
     for index in range(int(decoder.n_layers)):
         found |= {layout.projection(index, key): f"blk.{index}.{ours}.weight" for key, ours in PROJECTIONS.items()}
         norms = layout.widths(decoder)
-        found |= {layout.norm(index, key, storage): f"blk.{index}.{NORMS[key]}.weight" for key in norms}
+        found |= {layout.norm(index, key, Storage()): f"blk.{index}.{NORMS[key]}.weight" for key in norms}
     return found
 
 
-def _require_tensors(found: gguf.Header, decoder: Decoder, names: Mapping[str, str]) -> None:
-    wanted = {names[name]: shape for name, _, shape in layout.expected(decoder, Storage())}
+def _require_tensors(found: gguf.Header, decoder: Decoder, named: Mapping[str, str]) -> None:
+    wanted = {named[name]: shape for name, _, shape in layout.expected(decoder, Storage())}
     for name, shape in wanted.items():
         got = found.tensors[name].shape if name in found.tensors else None
         require(got == shape, f"{found.path}: {name}", None if got is None else list(got), f"a tensor of {list(shape)}")

@@ -1,11 +1,11 @@
-"""Run a BitNet-style decoder on numpy, its projections and its attention on crossbars or exact. Norms and head stay digital.
+"""Run a decoder on numpy: logits and losses of a text, its matrices exact, on crossbars or both. Norms stay digital.
 
 Layer by layer over all of the text, so a model of which only one block fits into memory runs too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -13,102 +13,100 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from pimllm_lib.analog.lm.checkpoint import Block, Checkpoint, Matrix
+from pimllm_lib.analog.lm.layers import Attend, Layer, Prepare, Product, attend, exact, norm, project
 from pimllm_lib.analog.lm.rotary import rotation
 from pimllm_lib.core.errors import BadInput
 
 T = TypeVar("T")
-#: What a matrix does to whole activations (tokens, fan_in), of which the first has the number given.
-Product: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
-#: Layer and kind, such as "3.down", and its matrix -> what it does.
-Prepare: TypeAlias = Callable[[str, Matrix], Product]
-#: Number of the block, queries (windows, KV heads, group, length, head_dim), scaled, keys and values (windows, KV heads,
-#: length, head_dim), number of the first window -> weighted values, shaped as the queries.
-Attend: TypeAlias = Callable[[int, np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 #: Tokens of a chunk, as many as a cache holds: activations of one are held at a time, beside the residual stream of all.
 CHUNK = 1024
-#: Roundings that a sum of some hundred terms is off by.
-NUDGE = 16
-
-
-def exact(_: str, matrix: Matrix) -> Product:
-    """Return the exact product: whole activations times ternary weights, as float32 holds them.
-
-    Where groups of inputs have scales, their products are scaled, and added in the order of the groups.
-    """
-    weights, scales = matrix.values.astype(np.float32), np.asarray(matrix.scale)
-    if scales.ndim == 0:
-        return lambda x, first: np.asarray(x @ weights)
-    parts = weights.reshape(len(scales), -1, weights.shape[1])
-
-    def product(x: np.ndarray, first: int) -> np.ndarray:
-        out = np.zeros((len(x), weights.shape[1]), dtype=np.float32)
-        for number, part in enumerate(parts):
-            out += scales[number] * (x[:, number * len(part) : (number + 1) * len(part)] @ part)
-        return out
-
-    return product
-
-
-def zeroed(_: str, matrix: Matrix) -> Product:
-    """Return the product of a crossbar that gives nothing: what a model says without it."""
-    return lambda x, first: np.zeros((len(x), matrix.values.shape[1]), dtype=np.float32)
-
-
-def attend(_: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int) -> np.ndarray:
-    """Return exact causal attention, each key-value head for a group of query heads."""
-    return np.asarray(causal(q @ k[:, :, None].transpose(0, 1, 2, 4, 3)) @ v[:, :, None])
-
-
-def causal(scores: np.ndarray) -> np.ndarray:
-    """Return the softmax of scores (..., queries, keys) over the keys up to each query's own; overwrites them."""
-    scores += np.triu(np.full(scores.shape[-2:], -np.inf, dtype=np.float32), 1)
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
-
-
-def quantised(x: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return whole numbers of so many bits, float32 (..., n), and what each row was multiplied with, (..., 1)."""
-    largest = (1 << (bits - 1)) - 1
-    scale = largest / np.maximum(np.abs(x).max(axis=-1, keepdims=True), 1e-5)
-    whole = x * scale
-    np.clip(np.rint(whole, out=whole), -largest - 1, largest, out=whole)
-    return whole, scale
+#: Roundings that a sum of some hundred terms is off by; bytes of residual streams that go through the blocks together.
+NUDGE, HELD = 16, 1 << 29
+#: What prepares matrices, and for each time that the text is then read whether embeddings are off by up to `NUDGE`
+#: roundings of float32, which turns roundings of activations later on, as sums in another order do: what moves then,
+#: moves on another processor too.
+Way: TypeAlias = tuple[Prepare, Sequence[bool]]
 
 
 def logits(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact) -> np.ndarray:
     """Return logits (windows, length, vocabulary), float32, of tokens (windows, length)."""
-    flat = _flat(hidden(checkpoint, tokens, prepare))
-    parts = [
-        np.concatenate([scores(at) for at in _steps(flat, matrix)])
-        for _, matrix, scores in _head(checkpoint, flat, prepare)
-    ]
+    flat, parts = _hidden(checkpoint, tokens, prepare), []
+    for number, (_, matrix) in enumerate(checkpoint.head()):
+        scores = _scores(checkpoint, matrix, prepare, number)
+        parts.append(np.concatenate([scores(flat[at], at.start) for at in _steps(flat, matrix)]))
     return np.concatenate(parts, axis=1).reshape(*tokens.shape, -1)
 
 
 def losses(
-    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, *, header: int = 0, attention: Attend = attend,
-    nudged: bool = False,
-) -> np.ndarray:  # fmt: skip
+    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, *, header: int = 0, attention: Attend = attend
+) -> np.ndarray:
     """Return the negative log-likelihood in nats of each token given those before, (windows, predicted).
 
-    header: tokens at the start of each window that are given; the first token always is. nudged: see `hidden`.
+    header: tokens at the start of each window that are given; the first token always is. Raises BadInput for tokens outside
+    the vocabulary and outputs that are not finite.
     """
-    start = max(header, 1)
-    flat = _flat(hidden(checkpoint, tokens, prepare, attention, nudged)[:, start - 1 : -1])
+    return every_loss(checkpoint, tokens, [(prepare, (False,))], header=header, attention=attention)[0][0]
+
+
+def every_loss(
+    checkpoint: Checkpoint, tokens: np.ndarray, ways: Sequence[Way], *, header: int = 0, attention: Attend = attend,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[list[np.ndarray]]:  # fmt: skip
+    """Return the losses of each way of reading, each time it does: a block is read once for many of them, and prepared once.
+
+    progress: told of how many ways a block is done, for each block.
+    """
+    room, found = max(HELD // (4 * tokens.size * int(checkpoint.decoder.d_model)), 1), list[list[np.ndarray]]()
+    while len(found) < len(ways):
+        some = list(ways[len(found) : len(found) + 1])
+        for way in ways[len(found) + 1 :]:
+            if sum(len(times) for _, times in (*some, way)) > room:
+                break
+            some.append(way)
+        found += _losses(checkpoint, tokens, some, max(header, 1), attention, progress)
+    return found
+
+
+def _losses(
+    checkpoint: Checkpoint, tokens: np.ndarray, ways: Sequence[Way], start: int, attention: Attend,
+    progress: Callable[[int], None],
+) -> list[list[np.ndarray]]:  # fmt: skip
+    streams = _through_blocks(checkpoint, tokens, ways, attention, progress)
+    flat = [[_flat(stream[:, start - 1 : -1]) for stream in times] for times in streams]
     targets = tokens[:, start:].reshape(-1)
-    largest, total, chosen = (np.full(len(flat), fill, np.float64) for fill in (-np.inf, 0, 0))
-    for first, matrix, scores in _head(checkpoint, flat, prepare):
-        for at in _steps(flat, matrix):
-            found, wanted = scores(at), targets[at] - first
-            here = (wanted >= 0) & (wanted < found.shape[1])
-            chosen[at][here] = found[here, wanted[here]]
-            top = np.maximum(largest[at], found.max(axis=1))
-            found -= top.astype(np.float32)[:, None]
-            added = np.exp(found, out=found).sum(axis=1, dtype=np.float64)
-            total[at], largest[at] = total[at] * np.exp(largest[at] - top) + added, top
-    return np.asarray(np.log(total) - (chosen - largest).astype(np.float32)).reshape(len(tokens), -1)
+    sums = [[_Sums.none(len(targets)) for _ in times] for times in flat]
+    for number, (first, matrix) in enumerate(checkpoint.head()):
+        for (prepare, _), times, own in zip(ways, flat, sums, strict=True):
+            scores = _scores(checkpoint, matrix, prepare, number)
+            for stream, into in zip(times, own, strict=True):
+                for at in _steps(stream, matrix):
+                    into.add(at, scores(stream[at], at.start), targets[at] - first)
+    return [[each.losses().reshape(len(tokens), -1) for each in own] for own in sums]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Of each token the largest score so far, the sum of exponentials over it, and the score of the token that follows."""
+
+    largest: np.ndarray
+    total: np.ndarray
+    chosen: np.ndarray
+
+    @classmethod
+    def none(cls, count: int) -> _Sums:
+        return cls(np.full(count, -np.inf), np.zeros(count), np.zeros(count))
+
+    def add(self, at: slice, scores: np.ndarray, wanted: np.ndarray) -> None:
+        """Take part of the scores of some tokens, and where in it those lie that follow; overwrites them."""
+        here = (wanted >= 0) & (wanted < scores.shape[1])
+        self.chosen[at][here] = scores[here, wanted[here]]
+        top = np.maximum(self.largest[at], scores.max(axis=1))
+        scores -= top.astype(np.float32)[:, None]
+        added = np.exp(scores, out=scores).sum(axis=1, dtype=np.float64)
+        self.total[at], self.largest[at] = self.total[at] * np.exp(self.largest[at] - top) + added, top
+
+    def losses(self) -> np.ndarray:
+        return np.asarray(np.log(self.total) - (self.chosen - self.largest).astype(np.float32))
 
 
 def _flat(stream: np.ndarray) -> np.ndarray:
@@ -121,69 +119,82 @@ def _steps(flat: np.ndarray, matrix: Matrix) -> Iterator[slice]:
     return (slice(at, min(at + step, len(flat))) for at in range(0, len(flat), step))
 
 
-def _head(
-    checkpoint: Checkpoint, flat: np.ndarray, prepare: Prepare
-) -> Iterator[tuple[int, Matrix, Callable[[slice], np.ndarray]]]:
-    """Yield first token, weights and scores of each part of the head: a ternary one is a projection, named by its part."""
-    flat = flat if checkpoint.head_scale == 1 else flat * np.float32(checkpoint.head_scale)
-    for number, (first, matrix) in enumerate(checkpoint.head()):
-        product = prepare(f"head.{number}", matrix) if matrix.ternary else None
+def _scores(
+    checkpoint: Checkpoint, matrix: Matrix, prepare: Prepare, number: int
+) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Return what gives the scores of tokens, of which the first has the number given, by a part of the head.
 
-        def scores(at: slice, matrix: Matrix = matrix, product: Product | None = product) -> np.ndarray:
-            if product is None:
-                return np.asarray(flat[at] @ matrix.values)
-            return project([matrix], [product], flat[at], at.start, checkpoint.act_bits)[0]
-
-        yield first, matrix, scores
-
-
-def project(
-    matrices: list[Matrix], products: list[Product], x: np.ndarray, first: int, act_bits: int
-) -> list[np.ndarray]:
-    """Return activations (tokens, fan_in) through several ternary matrices, quantised once."""
-    whole, scale = quantised(x, act_bits)
-    found = [product(whole, first) for product in products]
-    for matrix, out in zip(matrices, found, strict=True):
-        out *= (np.float32(matrix.scale) if np.ndim(matrix.scale) == 0 else np.float32(1)) / scale
-    return found
-
-
-def hidden(
-    checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare = exact, attention: Attend = attend,
-    nudged: bool = False,
-) -> np.ndarray:  # fmt: skip
-    """Return the normed residual stream after the last block, float32 (windows, length, d_model).
-
-    nudged: with embeddings off by up to `NUDGE` roundings of float32, which turns roundings of activations later on, as
-    sums in another order do: what moves then, moves on another processor too.
-
-    Raises BadInput for tokens outside the vocabulary and outputs that are not finite.
+    A ternary part is a projection, named by its number.
     """
-    vocabulary, (windows, length) = checkpoint.decoder.vocab_size, tokens.shape
+    by = np.float32(checkpoint.head_scale)
+    if not matrix.ternary:
+        return lambda x, _: np.asarray((x if by == 1 else by * x) @ matrix.values)
+    product = prepare(f"head.{number}", matrix)
+    return lambda x, first: project([matrix], [product], by * x, first, checkpoint.act_bits)[0]
+
+
+def _hidden(checkpoint: Checkpoint, tokens: np.ndarray, prepare: Prepare) -> np.ndarray:
+    """Return the normed residual stream after the last block, float32 (tokens, d_model)."""
+    return _flat(_through_blocks(checkpoint, tokens, [(prepare, (False,))], attend, lambda _: None)[0][0])
+
+
+def _through_blocks(
+    checkpoint: Checkpoint, tokens: np.ndarray, ways: Sequence[Way], attention: Attend, progress: Callable[[int], None]
+) -> list[list[np.ndarray]]:
+    """Return the normed residual streams after the last block, float32 (windows, length, d_model), of each way and time."""
+    embedded = _embedded(checkpoint, tokens)
+    streams = [[_nudged(embedded) if nudged else embedded.copy() for nudged in times] for _, times in ways]
+    for index in range(checkpoint.decoder.n_layers):
+        block = checkpoint.block(index)
+        for (prepare, _), times in zip(ways, streams, strict=True):
+            run = _prepared(checkpoint, block, index, prepare, attention)
+            for stream in times:
+                run(stream)
+            progress(1)
+    for stream in (stream for times in streams for stream in times):
+        if not np.isfinite(stream).all():
+            what = f"{checkpoint.name} gives outputs that are not finite"
+            raise BadInput(f"{what}; wanted weights and noise that keep them so")
+    gain = checkpoint.final_norm()
+    return [[norm(stream, gain, checkpoint.eps) for stream in times] for times in streams]
+
+
+def _prepared(
+    checkpoint: Checkpoint, block: Block, index: int, prepare: Prepare, attention: Attend = attend
+) -> Callable[[np.ndarray], None]:
+    """Return what takes residual streams (windows, length, d_model) through a block, in their place."""
+    products = {
+        kind: (prepare if matrix.ternary else exact)(f"{index}.{kind}", matrix)
+        for kind, matrix in block.matrices.items()
+    }
+    layer = Layer(checkpoint, block, products, partial(attention, index))
+
+    def run(stream: np.ndarray) -> None:
+        windows, length, _ = stream.shape
+        turns, step = rotation(checkpoint.rotary, length, int(checkpoint.decoder.head_dim)), max(CHUNK // length, 1)
+        for at in range(0, windows, step):
+            stream[at : at + step] = layer.run(stream[at : at + step], turns, at * length)
+
+    return run
+
+
+def one_block(checkpoint: Checkpoint, block: Block, prepare: Prepare) -> Callable[[np.ndarray], None]:
+    """Return what takes tokens (windows, length) through the first block alone, once it is prepared."""
+    run = _prepared(checkpoint, block, 0, prepare)
+    return lambda tokens: run(_embedded(checkpoint, tokens))
+
+
+def _embedded(checkpoint: Checkpoint, tokens: np.ndarray) -> np.ndarray:
+    vocabulary = checkpoint.decoder.vocab_size
     got = int(tokens.min() if tokens.min() < 0 else tokens.max())
     if not 0 <= got < vocabulary:
         raise BadInput(f"a token is {got}; wanted 0 to {vocabulary - 1}, the vocabulary of {checkpoint.name}")
-    stream = checkpoint.embedding(tokens)
-    if checkpoint.embedding_scale != 1:
-        stream *= np.float32(checkpoint.embedding_scale)
-    if nudged:
-        drawn = np.random.default_rng(0).integers(-NUDGE, NUDGE + 1, stream.shape, dtype=np.int8)
-        stream = stream * (1 + np.finfo(np.float32).eps * drawn)
-    turns = rotation(checkpoint.rotary, length, int(checkpoint.decoder.head_dim))
-    step = max(CHUNK // length, 1)
-    for index in range(checkpoint.decoder.n_layers):
-        block = checkpoint.block(index)
-        products = {
-            kind: (prepare if matrix.ternary else exact)(f"{index}.{kind}", matrix)
-            for kind, matrix in block.matrices.items()
-        }
-        layer = _Layer(checkpoint, block, products, partial(attention, index))
-        for at in range(0, windows, step):
-            stream[at : at + step] = layer.run(stream[at : at + step], turns, at * length)
-    if not np.isfinite(stream).all():
-        what = f"{checkpoint.name} gives outputs that are not finite"
-        raise BadInput(f"{what}; wanted weights and noise that keep them so")
-    return norm(stream, checkpoint.final_norm(), checkpoint.eps)
+    return checkpoint.embedding(tokens) * np.float32(checkpoint.embedding_scale)
+
+
+def _nudged(stream: np.ndarray) -> np.ndarray:
+    drawn = np.random.default_rng(0).integers(-NUDGE, NUDGE + 1, stream.shape, dtype=np.int8)
+    return np.asarray(stream * (1 + np.finfo(np.float32).eps * drawn))
 
 
 def looked_at(checkpoint: Checkpoint, tokens: np.ndarray, look: Callable[[str, Matrix, np.ndarray], T]) -> dict[str, T]:
@@ -202,63 +213,9 @@ def looked_at(checkpoint: Checkpoint, tokens: np.ndarray, look: Callable[[str, M
 
         return watched
 
-    flat = _flat(hidden(checkpoint, tokens, prepare))
-    for _, matrix, scores in _head(checkpoint, flat, prepare):
+    flat = _hidden(checkpoint, tokens, prepare)[:CHUNK]
+    for number, (_, matrix) in enumerate(checkpoint.head()):
         if not matrix.ternary:
             break
-        scores(slice(0, CHUNK))
+        _scores(checkpoint, matrix, prepare, number)(flat, 0)
     return found
-
-
-@dataclass(frozen=True)
-class _Layer:
-    checkpoint: Checkpoint
-    block: Block
-    products: dict[str, Product]
-    attention: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
-
-    def run(self, x: np.ndarray, turns: np.ndarray, first: int) -> np.ndarray:
-        """Return the residual stream (windows, length, d_model) after the block; first: number of its first token."""
-        h, by = self._norm("input", x), np.float32(self.checkpoint.branch_scale)
-        q, k, v = self._project(("q", "k", "v"), h, first)
-        seen = self._attended(q, k, v, turns, first // x.shape[1])
-        x = x + by * self._project(("o",), self._norm("attention", seen), first)[0]
-        gate, up = self._project(("gate", "up"), self._norm("post", x), first)
-        active = np.maximum(gate, 0) ** 2 if self.checkpoint.activation == "relu2" else gate / (1 + np.exp(-gate))
-        return np.asarray(x + by * self._project(("down",), self._norm("ffn", active * up), first)[0])
-
-    def _norm(self, name: str, x: np.ndarray) -> np.ndarray:
-        gain = self.block.norms.get(name)
-        return x if gain is None else norm(x, gain, self.checkpoint.eps)
-
-    def _attended(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, turns: np.ndarray, first: int) -> np.ndarray:
-        """Return what is seen, (windows, length, heads x head_dim), by queries and keys turned to their positions."""
-        (windows, length, _), width = q.shape, self.checkpoint.decoder.head_dim
-        q, k, v = (a.reshape(windows, length, -1, width).transpose(0, 2, 1, 3) for a in (q, k, v))
-        q, k = self._norm("query", q), self._norm("key", k)
-        q, k = _turned(q, turns) * np.float32(width**-0.5), _turned(k, turns)
-        seen = self.attention(q.reshape(windows, k.shape[1], -1, length, width), k, v, first)
-        return seen.reshape(windows, -1, length, width).transpose(0, 2, 1, 3).reshape(windows, length, -1)
-
-    def _project(self, kinds: tuple[str, ...], x: np.ndarray, first: int) -> list[np.ndarray]:
-        """Return one input through several matrices, quantised once."""
-        flat = x.reshape(-1, x.shape[-1])
-        if not self.block.matrices[kinds[0]].ternary:
-            return [self.products[kind](flat, first).reshape(*x.shape[:-1], -1) for kind in kinds]
-        matrices, products = [self.block.matrices[kind] for kind in kinds], [self.products[kind] for kind in kinds]
-        found = project(matrices, products, flat, first, self.checkpoint.act_bits)
-        return [out.reshape(*x.shape[:-1], -1) for out in found]
-
-
-def norm(x: np.ndarray, gain: np.ndarray, eps: float) -> np.ndarray:
-    """Return x over the root of its mean square, times a gain."""
-    mean_square = np.einsum("...i,...i->...", x, x)[..., None] / np.float32(x.shape[-1])
-    out = x * (1 / np.sqrt(mean_square + np.float32(eps)))
-    out *= gain
-    return np.asarray(out)
-
-
-def _turned(x: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    one, two = np.split(x, 2, axis=-1)
-    cos, sin = turns
-    return np.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)

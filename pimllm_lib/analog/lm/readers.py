@@ -13,7 +13,8 @@ from pimllm_lib.analog.crossbar.ratios import Probe
 from pimllm_lib.analog.lm import checkpoint, corpus, recipes, source, trained
 from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import expected_losses
-from pimllm_lib.analog.lm.language import Prepare, exact, looked_at, losses, zeroed
+from pimllm_lib.analog.lm.language import looked_at, losses
+from pimllm_lib.analog.lm.layers import Prepare, exact, zeroed
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate

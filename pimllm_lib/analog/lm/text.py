@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from pimllm_lib.analog.lm import spm
 from pimllm_lib.analog.lm.vocabulary import of_gguf
+from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput, clip
 
 #: Where a Hugging Face checkpoint keeps its tokenizer; tokens of a model that reads bytes.
-TOKENIZER, BYTES = "tokenizer.json", 256
+TOKENIZER, PIECES, BYTES = "tokenizer.json", "tokenizer.model", 256
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Text:
 
 
 def tokens(content: bytes, name: str, folder: Path, vocabulary: int) -> Text:
-    """Return a UTF-8 text as tokens of a checkpoint: of its tokenizer.json or GGUF file, or bytes where it knows 256.
+    """Return a UTF-8 text as tokens of a checkpoint: of its tokenizer.json, tokenizer.model or GGUF file, or bytes where it
+    knows 256.
 
     Raises BadInput for a text that is not UTF-8, for another vocabulary without a tokenizer, for one that is damaged,
     and where the package that reads it is missing.
@@ -46,6 +49,8 @@ def tokens(content: bytes, name: str, folder: Path, vocabulary: int) -> Text:
         return Text(name, *_tokenised(text, tokenizer))
     if path.is_file():
         return Text(name, *_tokenised(text, _of_json(path)))
+    if (pieces := path.with_name(PIECES)).is_file():
+        return Text(name, *_tokenised(text, _of_pieces(pieces)))
     if vocabulary != BYTES:
         what = f"{folder} has a vocabulary of {vocabulary} and no {'tokenizer' if packed else TOKENIZER}"
         raise BadInput(f"{what}; wanted that file{' beside it' if packed else ''}, or the {BYTES} bytes")
@@ -75,6 +80,15 @@ def _of_json(path: Path) -> Any:
     try:
         return library.Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no narrower one
+        raise BadInput(f"{path} is no tokenizer: {clip(str(error), 100)}") from None
+
+
+def _of_pieces(path: Path) -> Any:
+    found = spm.parsed(files.read(path), str(path))
+    library = _library(path)
+    try:
+        return spm.tokenizer(found, library)
+    except Exception as error:
         raise BadInput(f"{path} is no tokenizer: {clip(str(error), 100)}") from None
 
 

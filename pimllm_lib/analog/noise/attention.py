@@ -20,7 +20,7 @@ import numpy as np
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
-from pimllm_lib.analog.lm.language import Attend, causal, quantised
+from pimllm_lib.analog.lm.layers import Attend, causal, quantised
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 

@@ -13,7 +13,8 @@ import numpy as np
 from pimllm_lib import catalog, hardware
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.lm.evaluation import calibrate, on_crossbars
-from pimllm_lib.analog.lm.language import Attend, Prepare, attend, exact, looked_at, zeroed
+from pimllm_lib.analog.lm.language import looked_at
+from pimllm_lib.analog.lm.layers import Attend, Prepare, attend, exact, zeroed
 from pimllm_lib.analog.noise.attention import in_cells, require_cacheable
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require, with_fields

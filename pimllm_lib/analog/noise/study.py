@@ -13,7 +13,8 @@ import xarray as xr
 
 from pimllm_lib.analog.lm import checkpoint, corpus, readers, recipes, text
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
-from pimllm_lib.analog.lm.language import Prepare, Product, losses
+from pimllm_lib.analog.lm.language import losses
+from pimllm_lib.analog.lm.layers import Prepare, Product
 from pimllm_lib.analog.noise.cases import Case, attending, cases, noise_to_signal, prepared, ranges
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,16 @@ from pimllm_lib.analog.crossbar.readout import from_data
 from pimllm_lib.analog.lm import corpus
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, require_ternary
 from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, on_crossbars
-from pimllm_lib.analog.lm.language import Prepare, exact, losses, zeroed
+from pimllm_lib.analog.lm.language import Way, every_loss
+from pimllm_lib.analog.lm.layers import Prepare, exact, zeroed
 from pimllm_lib.analog.lm.text import Text
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Most tokens that a range is chosen from, and the share of the text that they may be.
 CALIBRATION, SHARE = 1024, 1 / 8
+#: A text is read as it is, and with embeddings nudged, see `language.Way`.
+BOTH = (False, True)
 
 
 @dataclass(frozen=True)
@@ -45,22 +48,21 @@ class Trial:
 def run(
     checkpoint: Checkpoint, text: Text, *, crossbar: Crossbar, devices: Devices, readout: Readout,
     seeds: Iterable[int] = range(4), window: int = 128, most: int = 1 << 15, calibration: Text | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Trial:  # fmt: skip
     """Return what a noise configuration does to a model on at most `most` tokens from the start of a text.
 
     window: tokens that are read at once, of which all but the first are predicted; calibration: where a readout whose
-    range comes from data takes it from; by default an eighth at the end of the text, which is then not evaluated.
+    range comes from data takes it from; by default an eighth at the end of the text, which is then not evaluated; progress:
+    told of each block that one more of the ways to read has done: exact products, none, and each seed.
 
     Raises BadInput for a model in full precision, a text that is too short, a calibration that the readout has no use for,
     and where a number is not finite.
     """
     require_ternary(checkpoint)
-    evaluated, calibrating = _divided(text, readout, window, calibration)
-    tokens = _windows(evaluated, window, most)
-    size = int(evaluated.sizes[: tokens.size].reshape(tokens.shape)[:, 1:].sum())
-
-    def loss(prepare: Prepare, nudged: bool = False) -> np.ndarray:
-        return losses(checkpoint, tokens, prepare, nudged=nudged)
+    tried, calibrating = _divided(text, readout, window, calibration)
+    tokens = _windows(tried, window, most)
+    size = int(tried.sizes[: tokens.size].reshape(tokens.shape)[:, 1:].sum())
 
     def chip(seed: int) -> Prepare:
         return on_crossbars(crossbar, devices, readout, seed=seed, full_scales=ranges)
@@ -68,15 +70,15 @@ def run(
     try:
         with np.errstate(all="ignore"):  # what is not finite is refused below
             ranges = {} if calibrating is None else calibrate(checkpoint, calibrating, crossbar, readout)
-            clean = loss(exact)
-            nothing, tried = loss(zeroed), {seed: loss(chip(seed)) for seed in seeds}
-            again = {seed: loss(chip(seed), True) for seed in list(tried)[:1]}
-            off = [_off(clean, loss(exact, True)), *(_off(tried[seed], each) for seed, each in again.items())]
-            changes = [math.expm1(each.mean() - clean.mean()) for each in tried.values()]
+            drawn = [(chip(seed), (False,) if number else BOTH) for number, seed in enumerate(seeds)]
+            ways: list[Way] = [(exact, BOTH), (zeroed, (False,)), *drawn]
+            (clean, again), (nothing,), *noisy = every_loss(checkpoint, tokens, ways, progress=progress)
+            off = [_off(clean, again), *(_off(*pair) for pair in noisy[:1])]
+            changes = [math.expm1(each[0].mean() - clean.mean()) for each in noisy]
             trial = Trial(
                 tokens=clean.size, size=size, calibration=0 if calibrating is None else calibrating.size,
                 clean=bits_per_byte(clean, size), zeroed=bits_per_byte(nothing, size),
-                noisy=tuple(bits_per_byte(each, size) for each in tried.values()),
+                noisy=tuple(bits_per_byte(each[0], size) for each in noisy),
                 perplexity_changes=tuple(100 * change for change in changes),
                 rounding=max(off) / math.log(2) / size,
                 change_rounding=100 * (1 + max(changes, default=0)) * math.hypot(*off) / clean.size,
@@ -87,6 +89,14 @@ def run(
     if not all(map(math.isfinite, (trial.clean, trial.zeroed, *trial.noisy, *trial.perplexity_changes))):
         raise BadInput(f"{checkpoint.name} has losses that are not finite; wanted weights and noise that keep them so")
     return trial
+
+
+def evaluated(
+    checkpoint: Checkpoint, text: Text, readout: Readout, *, window: int, calibration: Text | None = None
+) -> np.ndarray:
+    """Return all windows (windows, window) that `run` may evaluate. Raises BadInput as it does."""
+    require_ternary(checkpoint)
+    return corpus.windows(_divided(text, readout, window, calibration)[0].ids, window, text.name)
 
 
 def _off(found: np.ndarray, again: np.ndarray) -> float:
