@@ -70,7 +70,9 @@ def fields(c: Config) -> Fields:
     for key, allowed in options.get("only", {}).items():
         if c.raw(key) not in allowed:
             one = " or ".join(map(str, allowed))
-            raise BadInput(f"{c.path}: {key} is {clip(c.raw(key))}, and {c.family} is read with {one}; {unread.INSTEAD}")
+            raise BadInput(
+                f"{c.path}: {key} is {clip(c.raw(key))}, and {c.family} is read with {one}; {unread.INSTEAD}"
+            )
     n = len(options["listed"](c)) if "listed" in options else c.n("num_hidden_layers")
     turns = options["turns"](c) if "turns" in options else range(n)
     if len(turns) > MOST_BLOCKS:
