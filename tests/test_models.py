@@ -64,7 +64,8 @@ def test_the_parameter_count_is_that_of_the_model_card(name):
     ("name", "size"),
     [("bonsai-8b-1bit", 1.15e9), ("bonsai-4b-1bit", 0.57e9), ("bonsai-1.7b-1bit", 0.24e9),
      ("bonsai-8b-ternary", 2.18e9), ("bonsai-4b-ternary", 1.07e9), ("bonsai-1.7b-ternary", 0.46e9),
-     ("falcon-e-1b", 665e6), ("falcon-e-3b", 999e6), ("bitnet-2b4t", 1.19e9), ("llama3-8b-1.58", 3.85e9)],
+     ("falcon-e-1b", 665e6), ("falcon-e-3b", 999e6), ("bitnet-2b4t", 1.19e9), ("llama3-8b-1.58", 3.85e9),
+     ("bonsai-27b-1bit", 3.53 * 2**30), ("bonsai-27b-ternary", 6.66 * 2**30), ("bonsai-2-27b-ternary", 6.70 * 2**30)],
 )  # fmt: skip
 def test_a_released_file_is_as_large_as_shape_and_precision_say(name, size):
     """Sizes as cards and file lists print them: one or two bits a weight, 16 a scale, 16 a number of the other tables."""
