@@ -8,7 +8,7 @@ import pytest
 
 from pimllm_lib import catalog
 from pimllm_lib.workload.decoder import Decoder, as_published, parameter_count
-from pimllm_lib.workload.products import products
+from pimllm_lib.workload.products import products, stored_bytes
 
 GPT2 = {"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16, "n_positions": 1024, "vocab_size": 50257}
 OPT = {
@@ -68,15 +68,9 @@ def test_the_parameter_count_is_that_of_the_model_card(name):
      ("bonsai-27b-1bit", 3.53 * 2**30), ("bonsai-27b-ternary", 6.66 * 2**30), ("bonsai-2-27b-ternary", 6.70 * 2**30)],
 )  # fmt: skip
 def test_a_released_file_is_as_large_as_shape_and_precision_say(name, size):
-    """Sizes as cards and file lists print them: one or two bits a weight, 16 a scale, 16 a number of the other tables."""
+    """Sizes as cards and file lists print them; where projections alone have few bits, embedding and head have 16."""
     model = catalog.models[name]
-    weights = sum(p.macs for p in products(model, 1) if p.kind == "projection" and p.op != "lm_head")
-    tables = model.vocab_size * model.d_model * (1 if model.tied_embeddings else 2)
-    few = {2: 1, 3: 2, 256: 16}
-    bits = weights * (few[model.levels] + 16 / model.scale_group)
-    bits += tables * (few[model.embedding_levels] + (16 / model.scale_group if model.embedding_levels <= 3 else 0))
-    assert model.embedding_levels == model.head_levels
-    assert bits / 8 == pytest.approx(size, rel=0.011)
+    assert stored_bytes(model, head_bits=16 if model.head_levels > 3 else None) == pytest.approx(size, rel=0.011)
 
 
 @pytest.mark.parametrize("name", list(catalog.models))

@@ -12,15 +12,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib import catalog
-from pimllm_lib.analysis.beside import BUILT, needed
+from pimllm_lib.analysis.beside import WHOLE, needed, verdicts
 from pimllm_lib.analysis.devices import FACTOR, METHODS
 from pimllm_lib.report.figure import Figure, decades, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import known, listed, number, percent, span, tokens
 from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped
 
-#: Machines made of whole parts: what else there is leaves most of a machine out.
-WHOLE = tuple(name for name, (_, conventions) in BUILT.items() if conventions == "full-system")
 _PIM, _BOUGHT = "#D55E00", "#0072B2"
 #: Where words stand that would lie on others.
 _WORDS = {"slips put right": ((0, 7), "center"), "whole, row groups": ((-6, 5), "right")}
@@ -71,18 +69,6 @@ def outliers(table: pd.DataFrame) -> Table:
         }
         for row in rows.to_dict("records")
     )  # fmt: skip
-
-
-def verdicts(ds: xr.Dataset) -> xr.Dataset:
-    """Return for each way of building PIM-LLM, model and context whether it beats the best that one can buy: in rate, and in
-    measured energy. NaN where nobody measured one.
-    """
-    best = ds.bought_tokens_per_s.max("device"), ds.bought_energy_j.min("device")
-    faster = (ds.tokens_per_s > best[0]).where(np.isfinite(best[0]))
-    thriftier = (ds.energy_j < best[1]).where(np.isfinite(best[1]))
-    return xr.Dataset(
-        {"faster": faster, "thriftier": thriftier, "both": faster.where(np.isfinite(thriftier)) * thriftier}
-    )
 
 
 def answer(ds: xr.Dataset) -> Sentence:

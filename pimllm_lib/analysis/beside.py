@@ -28,6 +28,8 @@ BUILT = {
     "whole, low standby power": ("pim-llm-lstp", "full-system"),
     "whole, row groups": ("pim-llm-groups", "full-system"),
 }
+#: Of these what is made of whole parts: what else there is leaves most of a machine out.
+WHOLE = tuple(name for name, (_, conventions) in BUILT.items() if conventions == "full-system")
 #: Clocks of the array that are tried, over its own; 64 times 100 MHz is beyond any that is built so.
 CLOCKS = np.geomspace(1, 64, 145)
 
@@ -87,17 +89,30 @@ def bought(*, model: Sequence[Any], context_len: Sequence[int], table: pd.DataFr
     return annotate(xr.Dataset({f"bought_{name}": (dims, table) for name, table in found.items()}, coords=coords))
 
 
+def verdicts(ds: xr.Dataset) -> xr.Dataset:
+    """Return for each way of building PIM-LLM, model and context whether it beats the best that one can buy: in rate, and in
+    measured energy. NaN where nobody measured one.
+    """
+    best = ds.bought_tokens_per_s.max("device"), ds.bought_energy_j.min("device")
+    faster = (ds.tokens_per_s > best[0]).where(np.isfinite(best[0]))
+    thriftier = (ds.energy_j < best[1]).where(np.isfinite(best[1]))
+    return xr.Dataset(
+        {"faster": faster, "thriftier": thriftier, "both": faster.where(np.isfinite(thriftier)) * thriftier}
+    )
+
+
 def needed(*, model: Any, context_len: int, tokens_per_s: float, energy_j: float, built: str) -> dict[str, float]:
     """Return what PIM-LLM would have to be to decode as fast and with as little energy, each change alone.
 
-    clock: that of the array over its own, NaN where none of `CLOCKS` is enough; row_groups: of the array, NaN where its rows
-    are not enough; converter_power, leakage: what is left of them, 1 where all may stay, NaN where even none would be too
-    much. Energy is linear in both. Raises as `evaluate` does.
+    clock: that of the array over its own, NaN where none of `CLOCKS` is enough; row_groups: of the array, 1 where those that
+    it has are enough, NaN where its rows are not; converter_power, leakage: what is left of them, 1 where all may stay,
+    NaN where even none would be too much. Energy is linear in both. Raises as `evaluate` does.
     """
     name, conventions = BUILT[built]
     system, args = catalog.system(name), {"model": model, "context_len": context_len, "conventions": conventions}
     fast = with_fields(system, {"array.rate_hz": system.array.rate_hz * axis(clock=CLOCKS.tolist())})
-    groups = [1 << n for n in range(int(np.log2(system.array.rows)) + 1)]
+    more = [1 << n for n in range(int(np.log2(system.array.rows)) + 1) if 1 << n > system.array.row_groups]
+    groups = [int(system.array.row_groups), *more]
     cut = with_fields(system, {"array.row_groups": axis(groups=groups)})
     joules = evaluate(system=system, detail="component", variables=["energy_j"], **args).energy_j
     whole, by_part = float(joules.sum()), joules.sum("op").squeeze()
@@ -109,7 +124,7 @@ def needed(*, model: Any, context_len: int, tokens_per_s: float, energy_j: float
 
     return {
         "clock": _first(fast, CLOCKS, tokens_per_s, args),
-        "row_groups": _first(cut, groups, tokens_per_s, args),
+        "row_groups": _first(cut, [1, *more], tokens_per_s, args),
         "converter_power": left(["adc", "dac"]),
         "leakage": left(SUBSYSTEMS["static"]),
     }

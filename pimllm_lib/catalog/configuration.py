@@ -12,7 +12,7 @@ from typing import Any
 from pimllm_lib.core.errors import BadInput, clip
 
 #: Most blocks that are read: a file that asks for more is no model.
-MOST_BLOCKS = 10_000
+MOST_BLOCKS = 1_000
 _RENAMED = {
     "mamba": "linear_attention", "attention": "full_attention", "deepseek_sparse_attention": "indexed_attention",
     "qwen_sparse_attention": "indexed_attention",

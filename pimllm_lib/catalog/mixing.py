@@ -60,7 +60,11 @@ def _beside(c: Config, options: Fields, kind: str, heads: int, kv: int, width: i
         gate = gate(c)
     elif isinstance(gate, tuple):
         gate = gate[1] if c.on(gate[0]) else None
-    return fields | ({"side": ((d, heads * (width if gate == "full" else 1)),)} if gate else {})
+    if not gate:
+        return fields
+    outputs = heads * (width if gate == "full" else 1)
+    fields["extra_weights"] += outputs * set_by(c, options.get("gate_bias"))
+    return fields | {"side": ((d, outputs),)}
 
 
 def latent(c: Config, options: Fields, kind: str) -> Fields:
@@ -262,3 +266,22 @@ def beside_shared(part: Any) -> Any:
         }  # fmt: skip
 
     return mix
+
+
+def both(*parts: Any) -> Any:
+    """Return mixers side by side."""
+
+    def mix(c: Config, options: Fields, kind: str) -> Fields:
+        fields: Fields = {}
+        for part in parts:
+            one = part(c, options, kind)
+            extra = fields.get("extra_weights", 0) + one.get("extra_weights", 0)
+            fields |= one | {"extra_weights": extra, "side": (*fields.get("side", ()), *one.get("side", ()))}
+        return fields | {"mixer": "both"}
+
+    return mix
+
+
+def nothing(c: Config, options: Fields, kind: str) -> Fields:
+    """Return a block that only has an FFN."""
+    return {"mixer": "none"}

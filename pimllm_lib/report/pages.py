@@ -38,6 +38,7 @@ def substitutions(results: Path) -> dict[str, str]:
         "version": __version__,
         "speedup_answer": str(text.speedup_answer(compared)),
         "claims_answer": str(text.agreement(every)),
+        "bought_answer": str(text.bought_answer(dataset.load(results / "19-machines-one-can-buy.nc"))),
         "speedup_table": text.rate_table(compared.speedup.sel(system="pim-llm"), "speed-up at context"),
         "conventions_table": _conventions_table(),
         "convention_fields": _convention_fields(),

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog
+from pimllm_lib.analysis.beside import WHOLE, verdicts
 from pimllm_lib.core.errors import one_line
 from pimllm_lib.report.numbers import percent
 
@@ -44,6 +45,23 @@ def what_stands(system: str = "pim-llm") -> str:
     return (
         f"buffers of the published table, which are fast cells at {buffer.temperature_k:g} K, SRAM that leaks "
         f"{machine.sram.leaking_w:g} W, converters that draw {percent(adc.idle_share)} idle"
+    )
+
+
+def bought_answer(ds: xr.Dataset) -> Sentence:
+    """Return how often a whole machine beats the best that one can buy, from the dataset of the chapter on these."""
+    won = verdicts(ds).sel(built=[name for name in WHOLE if name in ds.built.values])
+
+    def best(which: str) -> str:
+        table = won[which]
+        wins: xr.DataArray = (table == 1).sum(["model", "context_len"])
+        of, most = table.isel(built=0).notnull().sum().item(), wins.values.max()
+        name = str(wins.built.values[wins.values.argmax()])
+        return f"{most} of {of} pairs of model and context ({name})"
+
+    return Sentence(
+        "Beside machines that one can buy, with the same one-bit models, at best a whole PIM-LLM is faster than the fastest "
+        f"in {best('faster')}, and takes less energy than the thriftiest that was measured in {best('thriftier')}."
     )
 
 
