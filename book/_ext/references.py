@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from pybtex.plugin import register_plugin
+from pybtex.richtext import Text
 from pybtex.style.formatting.plain import Style as Plain
 from pybtex.style.labels import BaseLabelStyle
 
@@ -16,27 +17,29 @@ _ENTRY = re.compile(r'(<div class="citation" id="([^"]*)".*?)(</div>)', flags=re
 _ROLES = re.compile(r' role="(?:list|doc-biblioentry)"(?=[^>]*class="citation)|(?<=") role="doc-biblioentry"')
 
 
+def plain(text: str) -> str:
+    """Return what LaTeX writes, without braces and with its accents."""
+    return str(Text.from_latex(text))
+
+
 def authors(entry: Any) -> str:
     """Return who wrote an entry as a text cites it: one or two last names, the first and "et al." for more."""
     people = entry.persons.get("author") or entry.persons.get("editor") or []
-    names = [
-        " ".join((*person.prelast_names, *person.last_names)).replace("{", "").replace("}", "") for person in people
-    ]
+    names = [plain(" ".join((*person.prelast_names, *person.last_names))) for person in people]
     if not names:
-        return str(entry.fields.get("title", "no author")).replace("{", "").replace("}", "")
+        return plain(entry.fields.get("title", "no author"))
     return names[0] if len(names) == 1 else f"{names[0]} and {names[1]}" if len(names) == 2 else f"{names[0]} et al."
 
 
 class AuthorYear(BaseLabelStyle):
-    """Labels as the text cites: authors and year, a letter where two would be the same."""
+    """Labels as the text cites: authors and year, with a letter where several would be the same."""
 
     def format_labels(self, entries: Iterable[Any]) -> Iterator[str]:
         """Yield the label of each entry."""
-        seen: dict[str, int] = {}
-        for entry in entries:
-            label = ", ".join(part for part in (authors(entry), entry.fields.get("year", "")) if part)
-            seen[label] = seen.get(label, 0) + 1
-            yield label if seen[label] == 1 else f"{label}{chr(ord('a') + seen[label] - 1)}"
+        labels = [", ".join(part for part in (authors(one), one.fields.get("year", "")) if part) for one in entries]
+        letters = {label: iter("abcdefghijklmnopqrstuvwxyz") for label in labels if labels.count(label) > 1}
+        for label in labels:
+            yield label + (next(letters[label]) if label in letters else "")
 
 
 class Style(Plain):
@@ -85,7 +88,7 @@ def _users(app: Any) -> dict[str, list[str]]:
     for reference in app.env.get_domain("cite").citation_refs:
         title = app.env.titles[reference.docname].astext()
         link = f'<a href="{reference.docname}.html">{escape(title)}</a>'
-        for target in reference.keys:
+        for target in reference.targets:
             found.setdefault(target.key, []).append(link)
     for key, names in tables.uses().items():
         links = [

@@ -109,7 +109,7 @@ PANELS: tuple[tuple[str, Callable[[], str], tuple[float, float, float, float] | 
 
 
 def machine() -> str:
-    """Return the drawing as a figure without empty lines, so that Markdown leaves it alone: in two rows, and in one column."""
+    """Return the drawing in two rows, and in one column, as a figure whose lines Markdown leaves alone."""
     words = "The machine from system to converter: " + ", ".join(name for name, _, _ in PANELS)
     run_back = [0, 1, 2, 2, 1, 0]  # the second row runs back, so that each panel is beside the one it enlarges
     wide = _placed([(column, i // 3) for i, column in enumerate(run_back)], words)

@@ -70,10 +70,9 @@ def crossed(
 
     corner: the name of the first where it is not its own. title: of the table, where it is not the meaning of the values.
     """
+    title = title or str(values.attrs.get("long_name", ""))
     frame = values.to_pandas().map(said).rename_axis(columns=None).rename(columns=column.format)
-    return Table(
-        frame.rename_axis(corner or frame.index.name).reset_index(), title=title or values.attrs.get("long_name", "")
-    )
+    return Table(frame.rename_axis(corner or frame.index.name).reset_index(), title=title[:1].upper() + title[1:])
 
 
 def sources(*names: str) -> Table:
@@ -160,7 +159,7 @@ def _one_part(name: str, table: Mapping[str, Any], users: list[str]) -> str:
         source_row(field, entry) | {"quantity": f"{field}: {said[field].replace('`', '')}"}
         for field, entry in _quantities(name)
     ]
-    about = f"<p>{escape(table['summary'])}. {made}Used by {escape(used)}.</p>"
+    about = f"<p>{escape(table['summary'][:1].upper() + table['summary'][1:])}. {made}Used by {escape(used)}.</p>"
     shown = Table(rows, title=f"Constants of {name}")._repr_html_() if rows else ""
     return f'<h3 id="{name}">{name}</h3>{about}{shown}'
 
