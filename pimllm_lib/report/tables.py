@@ -12,10 +12,12 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog
+from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.report.numbers import number
-from pimllm_lib.workload.decoder import as_published, parameter_count
+from pimllm_lib.workload.decoder import kinds
+from pimllm_lib.workload.shapes import as_published, parameter_count
 
 #: A cell that holds nothing but a number.
 _NUMBER = re.compile(r"<td>(-?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?)</td>")
@@ -215,11 +217,21 @@ def all_models() -> Table:
               "window", "levels", "scale_group", "head_levels"]  # fmt: skip
     rows = [
         {"model": name, **{f: str(getattr(m, f)).replace("inf", "") for f in fields},
+         "blocks": ", ".join(f"{kind.n_layers} {kind.mixer}" for kind in kinds(m) if m.blocks),
          "parameters": number(parameter_count(m)),
          "source": catalog.models.entries[name]["source"], "where": catalog.models.entries[name]["where"]}
         for name, m in catalog.models.items()
     ]  # fmt: skip
     return Table(rows, long=True, title="Models of the catalog")
+
+
+def refused_families() -> Table:
+    """Return the families of causal models that are refused, by the reason."""
+    alike: dict[str, list[str]] = {}
+    for family, reason in REFUSED.items():
+        alike.setdefault(reason, []).append(family)
+    rows = [{"families": ", ".join(families), "reason": reason} for reason, families in alike.items()]
+    return Table(rows, title="Families that are refused")
 
 
 def variables() -> Table:
