@@ -21,7 +21,7 @@ from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS,
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.report import constants, diagram, tables, text
+from pimllm_lib.report import constants, diagram, explorer, tables, text
 from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
@@ -61,6 +61,8 @@ def substitutions(results: Path) -> dict[str, str]:
         "models_table": _one_block(tables.all_models()),
         "variables_table": _one_block(tables.variables()),
         "versions_table": _versions_table(),
+        "explorer": explorer.page(),
+        "explorer_grid": explorer.grid(),
     }
 
 
