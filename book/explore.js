@@ -6,12 +6,12 @@ const at = (id) => document.getElementById(`explore-${id}`);
 let book, data; // what explorer.py says of its controls and columns; the slices of all columns
 const BASE = ["catalog", "same"];
 const SAID = {
-  "as-published": "as published (as-published)", corrected: "put right (corrected)", "full-system": "whole machine (full-system)",
+  "as-published": "as-published", corrected: "corrected", "full-system": "full-system: a whole machine",
   "": "the system's own", hp: "high performance (hp)", lop: "low operating power (lop)", lstp: "low standby power (lstp)",
-  "tpu-llm": "TPU-LLM", "pim-llm": "PIM-LLM", "pim-llm-groups": "PIM-LLM, row groups with ports (pim-llm-groups)",
-  catalog: "as in the catalog", same: "with the same clock, row groups and cells",
+  "tpu-llm": "TPU-LLM", "pim-llm": "PIM-LLM", "pim-llm-groups": "PIM-LLM, ports for row groups",
+  catalog: "as the catalog has it", same: "of the same clock, groups, cells",
 };
-const WINS = [["◆", "both"], ["▲", "faster"], ["▼", "thriftier"], ["·", "neither"]];
+const WINS = [["◆", "both", "faster and takes less energy"], ["▲", "faster", "faster alone"], ["▼", "thriftier", "takes less energy alone"], ["·", "neither", "neither"]];
 
 /* ---- the numbers ---- */
 
@@ -80,9 +80,10 @@ const verdict = ([one, other]) => (one.s < other.s ? (one.j < other.j ? 0 : 1) :
 const digits = (number, count = 4) => String(Number(number.toPrecision(count)));
 function scaled(number, unit) {
   const [factor, letter] = [[1, ""], [1e-3, "m"], [1e-6, "µ"]].find(([size]) => number >= size) ?? [1e-9, "n"];
-  return `${digits(number / factor)} ${letter}${unit}`;
+  return `${digits(number / factor)}\u00a0${letter}${unit}`;
 }
-const percent = (gain) => `${gain < 0 ? "−" : "+"}${digits(100 * Math.abs(gain), 3)} %`;
+const percent = (gain) => `${gain < 0 ? "−" : "+"}${digits(100 * Math.abs(gain), 3)}\u00a0%`;
+const portion = (share) => (share < 1e-3 ? "<\u00a00.1" : digits(100 * share, 2)) + "\u00a0%";
 
 /* ---- commands that give the same ---- */
 
@@ -123,7 +124,7 @@ const controls = () => ({
   rate_hz: ["Array clock", book.axes.rate_hz, (hz) => `${hz / 1e6} MHz`],
   row_groups: ["Row groups of the array", book.axes.row_groups],
   cells: ["SRAM cells", book.systems["pim-llm"]],
-  groups: ["Weights that share a scale", ["own", ...book.axes.scale_group.map(String)]],
+  groups: ["Inputs that share a scale", ["own", ...book.axes.scale_group.map(String)]],
   bits: ["ADC bits", book.axes.bits],
   power_w: ["ADC power, mW", [0.01, 100, 1e-3]],
   idle_share: ["ADC power while it waits, %", [0, 100, 1e-2]],
@@ -179,7 +180,7 @@ function write() {
   for (const option of options("cells")) option.disabled = !book.systems[state.system].includes(option.value);
   for (const option of options("groups")) {
     const [own, ...fits] = book.groups[state.model], size = option.value === "own" ? own : Number(option.value);
-    option.textContent = (option.value === "own" ? "as the model has it: " : "") + (size ? `${size} in a row` : "all of a column");
+    option.textContent = option.value === "own" ? `the model's own: ${size || "all"}` : String(size || "all");
     option.disabled = !fits.includes(size);
   }
 }
@@ -216,16 +217,14 @@ function table(caption, head, rows, attributes = {}) {
 const cell = (key, number, text) => element("td", { "data-key": key, "data-value": number }, text);
 
 function results([one, base]) {
-  const speed = base.s / one.s, gain = base.j / one.j - 1, names = [one.name, `${base.name}, compared with`];
-  const ratio = (number) => (number >= 1 ? `${digits(number, 3)} times` : `1/${digits(1 / number, 3)}`);
-  const answer = [element("strong", {}, `${digits(speed)} times the rate`), " of TPU-LLM, ",
-    element("strong", {}, `${percent(gain)} tokens/J`), `: ${ratio(base.j / one.j)} as many.`];
+  const speed = base.s / one.s, gain = base.j / one.j - 1;
+  put("answer", element("strong", {}, `${digits(speed)} times the rate`), " of TPU-LLM and ",
+    element("strong", {}, `${digits(1 + gain)} times the tokens/J`), ` (${percent(gain)}).`);
   const row = (label, key, number, text) => [label, cell(key, number(one), text(number(one))), cell(`base_${key}`, number(base), text(number(base)))];
-  put("answer", ...answer);
-  put("results", table("A token in this design and in TPU-LLM", ["", ...names], [
+  put("results", table(`A token in ${one.name} as set above and in ${base.name}`, ["", "this design", "TPU-LLM"], [
     row("tokens/s", "tokens_per_s", ({ s }) => 1 / s, digits), row("tokens/J", "tokens_per_j", ({ j }) => 1 / j, digits),
     row("time of a token", "latency_s", ({ s }) => s, (s) => scaled(s, "s")), row("energy of a token", "energy_j", ({ j }) => j, (j) => scaled(j, "J")),
-    ["speed-up", cell("speedup", speed, `${digits(speed)}`), "1"], ["energy gain", cell("energy_gain", gain, percent(gain)), "0 %"],
+    ["speed-up", cell("speedup", speed, `${digits(speed)}`), "1"], ["energy gain", cell("energy_gain", gain, percent(gain)), "0\u00a0%"],
   ]));
 }
 
@@ -233,17 +232,17 @@ function results([one, base]) {
 function stacked(letter, what, unit, pair) {
   const parts = book.parts[letter].filter((part) => pair.some(({ parts: found }) => found[letter][part] > 0));
   const share = (one, part) => (one.parts[letter][part] ?? 0) / one[letter];
-  const bars = pair.map((one) => element("div", { class: "explore-bar", "aria-hidden": "true" }, element("span", {}, `${one.name}, ${scaled(one[letter], unit)}`),
+  const bars = pair.map((one, i) => element("div", { class: "explore-bar", "aria-hidden": "true" }, element("span", {}, `${i ? "TPU-LLM" : "this design"}: ${scaled(one[letter], unit)}`),
     element("div", {}, ...parts.map((part, i) => {
       const piece = element("i", { class: `part-${i}` }, share(one, part) > 0.035 ? String(i + 1) : "");
       piece.style.width = `${100 * share(one, part)}%`;
       return piece;
     }))));
-  const said = (one, part) => { const spent = one.parts[letter][part] ?? 0; return spent > 0 ? `${scaled(spent, unit)} (${digits(100 * share(one, part), 2)} %)` : "–"; };
+  const said = (one, part) => { const spent = one.parts[letter][part] ?? 0; return spent > 0 ? `${scaled(spent, unit)} (${portion(share(one, part))})` : "–"; };
   const rows = parts.map((part, i) => [element("span", {}, element("i", { class: `explore-key part-${i}`, "aria-hidden": "true" }, String(i + 1)), ` ${part}`),
     ...pair.map((one) => said(one, part))]);
   return element("figure", { class: "explore-figure" }, element("figcaption", {}, `${what} of a token by part`), ...bars,
-    table(`${what} by part`, ["part", ...pair.map(({ name }, i) => (i ? `${name}, compared with` : name))], rows, { "data-parts": letter }));
+    table(`${what} by part`, ["part", "this design", "TPU-LLM"], rows, { "data-parts": letter }));
 }
 
 /* Who wins, for each model and context; every cell is a point of the grid. */
@@ -257,8 +256,9 @@ function map() {
     return element("td", { class: `win-${word}`, "aria-current": here && "true", "data-win": word }, `${sign} ${digits(base.s / one.s, 3)}×`,
       element("br"), percent(base.j / one.j - 1));
   })]);
-  const legend = WINS.map(([sign, word], i) => `${sign} ${word} (${counts[i]})`).join("   ");
-  return [element("p", {}, `This design is against TPU-LLM: ${legend}. In each cell stand the speed-up and what is gained in tokens/J.`),
+  const legend = WINS.map(([sign, word, said], i) => element("li", { class: `win-${word}` }, `${sign} ${said}: ${counts[i]}`));
+  return [element("p", {}, "This design against TPU-LLM, by how many pairs of model and context. Cells have the speed-up and the gain in tokens/J."),
+    element("ul", { class: "explore-legend" }, ...legend),
     element("div", { class: "explore-scroll", tabindex: "0", role: "region", "aria-label": "map of who wins, by model and context" },
       table("Who wins, by model and tokens of context", ["", ...book.axes.context_len.map(String)], rows, { id: "explore-map" }))];
 }
