@@ -24,9 +24,11 @@ from pathlib import Path
 
 import gguf_files
 import h5py
+import layouts
 import numpy as np
+import test_spm
 
-from pimllm_lib.analog.lm import checkpoint
+from pimllm_lib.analog.lm import checkpoint, spm
 from pimllm_lib.archive import manifest, parameters, sources
 from pimllm_lib.catalog import headers
 from pimllm_lib.cli.main import main
@@ -291,7 +293,7 @@ def call(*words):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main([str(word) for word in words])
-    said = err.getvalue()
+    said = re.sub("^noise: .*: about .*\n", "", err.getvalue())  # it begins, and may still refuse what comes out
     assert status in allowed, f"status {status}: {said[:300]!r}"
     assert status != 2 or (said.count("\n") == 1 and said.startswith("pimllm: ")), f"not one line: {said[:300]!r}"
     assert not re.search("MemoryError|allocate |more memory", said), f"more than {MEMORY} bytes: {said[:300]!r}"
@@ -362,6 +364,20 @@ class Commands:
             for tensor in (read.block(0), read.embedding(), list(read.head()), read.final_norm()):
                 assert tensor is not None
 
+    def codes(self, content):
+        folder = layouts.mlx(self.case, *layouts.drawn())
+        (folder / "config.json" if content[:1] == b"{" else folder / "model.safetensors").write_bytes(content)
+        call("evaluate", "--model", folder, "--context", "8", "--netcdf", self.case / "out.nc")
+        with contextlib.suppress(BadInput):
+            read = checkpoint.read(folder)
+            assert read.block(0)
+            assert list(read.head())
+
+    def pieces(self, content):
+        self.put("tokenizer.model", content)
+        with contextlib.suppress(BadInput):
+            assert spm.parsed(content, "mine").pieces
+
     def index(self, content):
         self.put("model.safetensors.index.json", content)
         self.put("one.safetensors", self.weights)
@@ -429,7 +445,7 @@ def _with_digest(body):
 
 def kinds(home):
     """Return the kinds of files: name -> (what changes a good one, a good one, what reads it)."""
-    read = Commands(home)
+    read, coded = Commands(home), layouts.mlx(home / "coded", *layouts.drawn())
     hashes = {"a" * 64: {"b" * 16: "0.7.0"}, manifest.entry(read.results)["sha256"]: {"c" * 16: "0.7.0"}}
     shards = {"weight_map": dict.fromkeys(headers.header(BITNET / "model.safetensors"), "one.safetensors")}
     return {
@@ -442,6 +458,9 @@ def kinds(home):
         "config.json": (text, read.settings, read.config),
         "safetensors": (weights, read.weights, read.tensors),
         "gguf": (gguf_model, gguf_files.file(*packed_model()), read.gguf),
+        "codes": (weights, (coded / "model.safetensors").read_bytes(), read.codes),
+        "configuration of codes": (text, (coded / "config.json").read_bytes(), read.codes),
+        "pieces": (flipped, test_spm.model(), read.pieces),
         "index": (text, json.dumps(shards, indent=1).encode(), read.index),
         "model": (text, MODEL.encode(), partial(read.evaluated, "--model")),
         "array": (text, ARRAY.encode(), partial(read.evaluated, "--array")),

@@ -9,10 +9,13 @@ import xarray as xr
 import pimllm_lib as pl
 from pimllm_lib.analysis import bounds, endurance, remedies
 from pimllm_lib.analysis.baselines import VectorUnit
+from pimllm_lib.catalog.models import from_mapping
 from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.workload.decoder import kinds, parameter_count
-from pimllm_lib.workload.products import cache_words, products, state_words, stored_bytes, token_words
+from pimllm_lib.workload.caches import cache_words, state_words, token_words
+from pimllm_lib.workload.decoder import kinds
+from pimllm_lib.workload.products import products, stored_bytes
+from pimllm_lib.workload.shapes import parameter_count
 
 QWEN = pl.catalog.models["qwen3-8b"]
 TPU, PIM = pl.catalog.systems["tpu-llm"], pl.catalog.systems["pim-llm"]
@@ -182,3 +185,19 @@ def test_what_is_not_modelled_of_unlike_blocks_is_refused():
     use = endurance.uses(prompt=10, answer=10, minutes_per_day=1)
     with pytest.raises(ValueError, match="mixed has blocks of 2 kinds; wanted one whose blocks are alike"):
         endurance.lifetimes(system="pim-attention", model=MIXED, context_len=128, uses=use)
+
+
+@pytest.mark.parametrize("name", ["bonsai-27b-1bit", "bonsai-2-9b-ternary"])
+def test_a_hybrid_of_the_catalog_is_what_its_family_makes_of_its_sizes(name):
+    model = pl.catalog.models[name]
+    linear, attention = kinds(model)
+    config = {
+        "model_type": "qwen3_5_text", "hidden_size": model.d_model, "intermediate_size": model.d_ff,
+        "num_hidden_layers": linear.n_layers + attention.n_layers, "num_attention_heads": model.n_heads,
+        "num_key_value_heads": model.n_kv_heads, "head_dim": model.head_dim, "vocab_size": model.vocab_size,
+        "linear_num_value_heads": linear.state_heads,
+    }  # fmt: skip
+    read = from_mapping(config, "config.json", name)
+    assert parameter_count(model) == parameter_count(read)
+    assert cache_words(model, 1000) == cache_words(read, 1000)
+    assert [(p.op, p.macs) for p in products(model, 1000)] == [(p.op, p.macs) for p in products(read, 1000)]

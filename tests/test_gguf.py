@@ -1,5 +1,6 @@
 """GGUF files: what their headers say, their weights bit by bit, and what is refused in one line."""
 
+import itertools
 import json
 import math
 import struct
@@ -20,7 +21,7 @@ from pimllm_lib import catalog
 from pimllm_lib.analog.lm import blocks, checkpoint, described, gguf_weights, language, vocabulary
 from pimllm_lib.analog.lm.rotary import Rotary, rotation
 from pimllm_lib.analog.lm.text import tokens
-from pimllm_lib.catalog import gguf, gguf_models
+from pimllm_lib.catalog import families, gguf, gguf_models
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
@@ -156,7 +157,7 @@ def a_row(name="one", shape=(4,), number=0, offset=0):
         (files.file({"general.architecture": "mambo"}, {}), "has the architecture 'mambo'; wanted one of llama, "),
         (files.file({"general.architecture": "mambo"}, {}), "for another, its sizes as a TOML model: d_model, d_ff"),
         (files.file({"general.architecture": "llama"}, {}), "has no tensor token_embd.weight; wanted a language model"),
-        (files.file({"general.architecture": "llama"}, {"token_embd.weight": (0, (1, 8), b"\0" * 32)}), "has no hidden_"),
+        (files.file({"general.architecture": "llama"}, {"token_embd.weight": (0, (1, 8), b"\0" * 32)}), "has no llama.emb"),
     ],
 )  # fmt: skip
 def test_what_is_no_whole_file_is_refused_in_one_line(content, words, tmp_path):
@@ -205,6 +206,28 @@ def test_a_decoder_has_the_sizes_and_precisions_of_its_file(shape, family, name,
     assert gguf_models.parameters(gguf.header(path)) == sum(
         int(np.prod(tensor.shape)) for tensor in gguf.header(path).tensors.values()
     )
+
+
+def test_every_architecture_is_one_of_a_family_that_is_read():
+    assert {model_type for model_type, *_ in gguf_models.FAMILIES.values()} <= families.FAMILIES.keys()
+
+
+@pytest.mark.parametrize(
+    ("there", "bias"),
+    [
+        ((), "none"),
+        (("attn_q", "attn_k", "attn_v"), "qkv"),
+        (("attn_q", "attn_k", "attn_v", "attn_output"), "attention"),
+    ],
+)
+def test_biases_are_those_that_there_are(there, bias, tmp_path):
+    tensors, _ = files.llama_like(np.random.default_rng(0), SHAPE, "TQ2_0")
+    for i in range(SHAPE.n_layers):
+        for name in there:
+            width = tensors[f"blk.{i}.{name}.weight"][1][0]
+            tensors[f"blk.{i}.{name}.bias"] = (0, (width,), bytes(4 * width))
+    (tmp_path / "x.gguf").write_bytes(files.file(files.metadata(SHAPE, "llama"), tensors))
+    assert catalog.model(tmp_path / "x.gguf").linear_bias == bias
 
 
 def test_one_scale_for_a_matrix_is_seen_where_the_type_has_many(tmp_path):
@@ -342,7 +365,8 @@ def test_the_same_weights_from_a_gguf_file_and_from_safetensors_give_equal_logit
 def test_the_zeros_and_signs_that_were_drawn_are_counted(name, tmp_path, capsys):
     path, held = written(tmp_path, name=name)
     found = described.describe(path)
-    assert (found.form, found.family, found.note) == ("GGUF", "llama", None)
+    assert (found.form, found.family) == ("GGUF", "llama")
+    assert (found.note is None) == (name != "I2_S")
     counted = [row for row in found.rows if row.kind == name]
     assert len(counted) == 7 * SHAPE.n_layers
     for row in counted:
@@ -398,8 +422,35 @@ def test_a_model_whose_blocks_are_not_computed_is_described_as_it_is_stored(tmp_
     save_file({"h.0.attn.c_attn.weight": np.array([[0, 1, -1, 2.0]], np.float32)}, tmp_path / "model.safetensors")
     assert main(["describe", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "as stored: " in out
+    assert "weights are those that are stored: " in out
     assert "0.25" in out
+
+
+@pytest.mark.adversity
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("none", "none cannot be read: No such file"), ("none.gguf", "none.gguf cannot be read: No such file"),
+     ("empty", "has no model.safetensors and no"), ("text.txt", "is truncated or no safetensors file"),
+     ("text.gguf", "begins with b'some'; wanted b'GGUF'")],
+)  # fmt: skip
+def test_what_is_no_model_is_not_described(name, words, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for text in ("text.txt", "text.gguf"):
+        (tmp_path / text).write_text("some text")
+    assert main(["describe", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_one_scale_for_all_inputs_is_counted_as_such_where_some_blocks_are_zero(tmp_path):
+    values, scales = files.drawn(np.random.default_rng(0), "TQ2_0", (4, 512))
+    values[:, :256], scales[:] = 0, [[0, 0.5]]
+    content = files.packed("TQ2_0", values, scales)
+    (tmp_path / "x.gguf").write_bytes(files.file({}, {"blk.0.attn_q.weight": (35, values.shape, content)}))
+    (row,) = described.describe(tmp_path / "x.gguf").rows
+    assert (row.group, row.zero, row.levels) == (math.inf, int((values == 0).sum()), 3)
 
 
 # --- noise -------------------------------------------------------------------------------------------------------------
@@ -440,7 +491,13 @@ def test_noise_reads_a_gguf_file_of_bytes(tmp_path, capsys):
             "llama",
             {},
             {"blk.0.attn_q.bias": (0, (256,), b"\0" * 1024)},
-            "'blk.0.attn_q.bias'; its architecture has no place",
+            "linear_bias of x is 'qkv'; wanted none",
+        ),
+        (
+            "llama",
+            {},
+            {"blk.0.attn_q.scale": (0, (1,), b"\0" * 4)},
+            "'blk.0.attn_q.scale'; its architecture has no place",
         ),
         ("llama", {"llama.rope.scaling.type": "odd"}, {}, "unknown rope_type 'odd'"),
         ("llama", {"llama.attention.layer_norm_rms_epsilon": 0.0}, {}, "rms_norm_eps is 0.0; wanted a positive number"),
@@ -508,6 +565,37 @@ def test_tokenizers_of_gguf_files_are_those_that_they_were_made_of(tmp_path):
         assert read.encode(line, add_special_tokens=False).ids == byte_level.encode(line).ids
     content = "\n".join(text).encode()
     assert tokens(content, "x.txt", tmp_path / "x.gguf", len(words)).sizes.sum() == len(content)
+
+
+def joined(word, scores):
+    """Return the pieces of a word: as long as any two neighbours make a piece, those whose piece scores best are joined."""
+    pieces = list(word)
+    while True:
+        pairs = [(scores.get(a + b, -math.inf), -i) for i, (a, b) in enumerate(itertools.pairwise(pieces))]
+        if not pairs or max(pairs)[0] == -math.inf:
+            return pieces
+        at = -max(pairs)[1]
+        pieces[at : at + 2] = ["".join(pieces[at : at + 2])]
+
+
+@pytest.mark.torch
+def test_pieces_are_joined_by_their_scores(tmp_path):
+    rng, made = np.random.default_rng(0), import_module("tokenizers")
+    letters = ["\u2581", "a", "b", "c"]
+    more = sorted({"".join(rng.choice(letters, rng.integers(2, 5))) for _ in range(60)})
+    words = ["<unk>", "<s>", *letters, *more]
+    scores = [0.0, 0.0, *[-100.0 - i for i in range(4)], *(-rng.permutation(len(more)).astype(float)).tolist()]
+    values = {
+        "general.architecture": "llama", "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.scores": scores, "tokenizer.ggml.token_type": [2, 3, *[1] * (len(words) - 2)],
+    }  # fmt: skip
+    (tmp_path / "x.gguf").write_bytes(files.file(values, {}))
+    read = vocabulary.of_gguf(tmp_path / "x.gguf", lambda: made)
+    known = dict(zip(words, scores, strict=True))
+    for _ in range(200):
+        text = "".join(rng.choice([" ", "a", "b", "c"], 20))
+        found = read.encode(text, add_special_tokens=False).ids
+        assert [words[i] for i in found] == joined("\u2581" + text.replace(" ", "\u2581"), known)
 
 
 @pytest.mark.torch

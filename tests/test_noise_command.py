@@ -236,8 +236,8 @@ def test_a_trained_model_gets_worse_with_variation():
 @pytest.mark.parametrize(
     ("where", "more", "words"),
     [
-        ({"folder": "none"}, [], "none does not exist; wanted a folder"),
-        ({"folder": "prose.txt"}, [], "prose.txt is a file; wanted a folder"),
+        ({"folder": "none"}, [], "none does not exist; wanted a GGUF file, or a folder"),
+        ({"folder": "prose.txt"}, [], "prose.txt is a file; wanted a GGUF file, or a folder"),
         ({"folder": "bare"}, [], "bare has no config.json"),
         ({"folder": "cut"}, [], "is truncated or no safetensors file"),
         ({"folder": "full"}, [], "full precision; wanted ternary"),

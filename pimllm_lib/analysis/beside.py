@@ -105,8 +105,8 @@ def needed(*, model: Any, context_len: int, tokens_per_s: float, energy_j: float
     """Return what PIM-LLM would have to be to decode as fast and with as little energy, each change alone.
 
     clock: that of the array over its own, NaN where none of `CLOCKS` is enough; row_groups: of the array, 1 where those that
-    it has are enough, NaN where its rows are not; converter_power, leakage: what is left of them, 1 where all may stay, NaN where even none would be too
-    much. Energy is linear in both. Raises as `evaluate` does.
+    it has are enough, NaN where its rows are not; converter_power, leakage: what is left of them, 1 where all may stay,
+    NaN where even none would be too much. Energy is linear in both. Raises as `evaluate` does.
     """
     name, conventions = BUILT[built]
     system, args = catalog.system(name), {"model": model, "context_len": context_len, "conventions": conventions}

@@ -13,7 +13,8 @@ import numpy as np
 from pimllm_lib.catalog.gguf import Header, Kind, Tensor, header
 from pimllm_lib.catalog.models import from_mapping
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.shapes import parameter_count
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 #: Key of a Hugging Face configuration -> key of the metadata, where families agree.
@@ -23,7 +24,19 @@ _COMMON = {
     "head_dim": "attention.key_length", "max_position_embeddings": "context_length", "rope_theta": "rope.freq_base",
     "rms_norm_eps": "attention.layer_norm_rms_epsilon", "sliding_window": "attention.sliding_window",
 }  # fmt: skip
+_NEEDED = ("embedding_length", "block_count", "attention.head_count")
+_WIDTHS = ("feed_forward_length", "expert_feed_forward_length")
 _EXPERTS = {"num_experts_per_tok": "expert_used_count", "moe_intermediate_size": "expert_feed_forward_length"}
+_SHARED = {"num_experts": "expert_count", "shared_expert_intermediate_size": "expert_shared_feed_forward_length"}
+_LINEAR = {
+    "linear_conv_kernel_dim": "ssm.conv_kernel", "linear_key_head_dim": "ssm.state_size",
+    "linear_num_key_heads": "ssm.group_count", "linear_num_value_heads": "ssm.time_step_rank",
+    "full_attention_interval": "full_attention_interval",
+}  # fmt: skip
+_MAMBA = {
+    "mamba_d_conv": "ssm.conv_kernel", "mamba_d_state": "ssm.state_size", "mamba_n_groups": "ssm.group_count",
+    "mamba_n_heads": "ssm.time_step_rank", "mamba_d_ssm": "ssm.inner_size",
+}  # fmt: skip
 _GPT2 = {
     "n_embd": "embedding_length", "n_layer": "block_count", "n_head": "attention.head_count",
     "n_positions": "context_length", "n_inner": "feed_forward_length", "layer_norm_epsilon": "attention.layer_norm_epsilon",
@@ -50,6 +63,24 @@ FAMILIES: dict[str, tuple[str, str, dict[str, str]]] = {
     "smollm3": ("smollm3", "silu", {}),
     "ernie4_5": ("ernie4_5", "silu", {}),
     "seed_oss": ("seed_oss", "silu", {}),
+    "starcoder2": ("starcoder2", "gelu_pytorch_tanh", {}),
+    "stablelm": ("stablelm", "silu", {}),
+    "phi2": ("phi", "gelu_new", {}),
+    "gptneox": ("gpt_neox", "gelu", {}),
+    "command-r": ("cohere", "silu", {}),
+    "cohere2": ("cohere2", "silu", {}),
+    "glm4": ("glm4", "silu", {}),
+    "exaone4": ("exaone4", "silu", {}),
+    "arcee": ("arcee", "relu2", {}),
+    "apertus": ("apertus", "xielu", {}),
+    "olmoe": ("olmoe", "silu", {"num_experts": "expert_count"} | _EXPERTS),
+    "granitemoe": ("granitemoe", "silu", {"num_local_experts": "expert_count"} | _EXPERTS),
+    "gpt-oss": ("gpt_oss", "silu", {"num_local_experts": "expert_count", "num_experts_per_tok": "expert_used_count"}),
+    "qwen2moe": ("qwen2_moe", "silu", _SHARED | _EXPERTS),
+    "qwen3next": ("qwen3_next", "silu", _SHARED | _EXPERTS | _LINEAR),
+    "qwen35": ("qwen3_5_text", "silu", _LINEAR),
+    "qwen35moe": ("qwen3_5_moe_text", "silu", _SHARED | _EXPERTS | _LINEAR),
+    "falcon-h1": ("falcon_h1", "silu", _MAMBA),
 }
 #: Keys that may have a value for each block -> the field of a Decoder that they are.
 _BY_BLOCK = {
@@ -63,6 +94,8 @@ _OPS = {
     "ffn_down_shexp": ("shared_ff2",), "attn_q_a": ("q_down",), "attn_q_b": ("q",), "attn_kv_a_mqa": ("k",),
     "attn_k_b": ("k_up",), "attn_v_b": ("v_up",), "ssm_in": ("mix_in",), "ssm_out": ("mix_out",),
 }  # fmt: skip
+#: Projections of which one has a bias where queries, keys and values, the output of attention, and the FFN have.
+_BIASED = (("attn_q", "attn_qkv"), ("attn_output",), ("ffn_up", "ffn_down"))
 #: Bytes of a matrix that are looked at, to see whether its scales differ, and whether a fourth value is in use.
 PEEK = 1 << 16
 #: More values than these are no weights of few bits; the most that a number of 8 bits has.
@@ -86,7 +119,14 @@ def decoder(found: Header) -> Decoder:
     if not 0.99 * got <= wanted <= 1.01 * got:
         what = f"tensors with {got} parameters, and its metadata make {wanted} of {found.family}"
         raise BadInput(f"{path} has {what}; wanted the same")
-    return replace(made, **precision(found))
+    return replace(made, **precision(found) | _biases(found))
+
+
+def _biases(found: Header) -> dict[str, Any]:
+    """Return which projections carry a bias, where it is one of the choices of a Decoder: the tensors say it."""
+    there = [any(f"blk.0.{name}.bias" in found.tensors for name in names) for names in _BIASED]
+    named = {(0, 0, 0): "none", (1, 0, 0): "qkv", (1, 1, 0): "attention", (1, 1, 1): "all"}
+    return {"linear_bias": named[key]} if (key := tuple(map(int, there))) in named else {}
 
 
 def parameters(found: Header) -> int:
@@ -103,12 +143,18 @@ def configuration(found: Header) -> dict[str, Any]:
     model_type, activation, more = FAMILIES[family]
     if family == "llama" and found.value("expert_count"):
         model_type, more = "mixtral", {"num_local_experts": "expert_count"} | _EXPERTS
+    table = _needed(found, EMBEDDING)
+    for key in (*_NEEDED, _WIDTHS[found.value(_WIDTHS[0]) is None and found.value(_WIDTHS[1]) is not None]):
+        if found.value(key) is None:  # a class of transformers has sizes of its own for what a configuration leaves out
+            raise BadInput(f"{found.path} has no {family}.{key}; wanted a whole number of at least 1")
     given = {theirs: _plain(found, ours) for theirs, ours in (_COMMON | more).items()}
     config = {key: value for key, value in given.items() if value is not None}
-    heads = config.get("num_attention_heads")
-    if "head_dim" not in config and isinstance(heads, int) and heads:
-        config["head_dim"] = config.get("hidden_size", 0) // heads
-    table = _needed(found, EMBEDDING)
+    heads, width = found.value("attention.head_count"), found.value("embedding_length")
+    if "head_dim" not in config and isinstance(heads, int) and isinstance(width, int) and heads:
+        config["head_dim"] = width // heads
+    inner, states = found.value("ssm.inner_size"), found.value("ssm.time_step_rank")
+    if "ssm.state_size" in more.values() and isinstance(inner, int) and isinstance(states, int) and states:
+        config["mamba_d_head" if more is _MAMBA else "linear_value_head_dim"] = inner // states
     return config | {
         "model_type": model_type, "hidden_act": activation, "vocab_size": table.shape[0], "rope_scaling": _scaling(found),
         "tie_word_embeddings": HEAD not in found.tensors, "attention_bias": "blk.0.attn_output.bias" in found.tensors,

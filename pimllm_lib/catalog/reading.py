@@ -12,7 +12,8 @@ from pimllm_lib.catalog.configuration import MOST_BLOCKS, Config, known
 from pimllm_lib.catalog.families import FAMILIES, FULL, Entry
 from pimllm_lib.catalog.feedforward import feed_forward
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.shapes import parameter_count
 
 Fields = dict[str, Any]
 _DEFAULTS: Fields = {f.name: f.default for f in dataclass_fields(Decoder) if f.default is not MISSING}
@@ -73,9 +74,9 @@ def fields(c: Config) -> Fields:
             raise c.wrong(key, " or ".join(map(str, allowed)))
     n = len(options["listed"](c)) if "listed" in options else c.n("num_hidden_layers")
     turns = options["turns"](c) if "turns" in options else range(n)
-    n = max(turns) + 1
     if len(turns) > MOST_BLOCKS:
         raise c.wrong("num_hidden_layers", f"at most {MOST_BLOCKS} blocks")
+    n = max(turns) + 1
     kinds, sparse = _kinds(c, options, n), _sparse(c, options, n)
     made = [_block(c, options, i, n, kinds[i], sparse[i]) for i in range(n)]
     again = Counter(one["shared_weights"] for one in made if "shared_weights" in one)
@@ -126,6 +127,7 @@ def _kinds(c: Config, options: Entry, n: int) -> list[str]:
     allowed = options.get("kinds", tuple(mixes) if isinstance(mixes, dict) else (FULL,))
     own = options.get("types")
     listed = c.kinds("layer_types", n, allowed)
+    listed = listed and [options.get("rename", {}).get(kind, kind) for kind in listed]
     if listed and c.knows("layer_types"):
         return [*listed[:-1], options["last_kind"]] if "last_kind" in options else listed
     return _same(c, "layer_types", listed, [own(c, i, n) if own else allowed[0] for i in range(n)])
@@ -165,7 +167,7 @@ def _block(c: Config, options: Entry, index: int, n: int, kind: str, sparse: boo
         both["kv_shared"] = True
     norms = options.get("norms", 2)
     both["norms"] = (norms(c) if callable(norms) else norms) + options.get("expert_norms", 0) * sparse
-    both["extra_weights"] -= _NORMS[options.get("norm", "rms")][1] * both["norms"] * c.n("hidden_size")
+    both["extra_weights"] -= _norm(c, options)[1] * both["norms"] * c.n("hidden_size")
     if "extra" in options:
         both["extra_weights"] += options["extra"](c, both)
     if "beside" in options:
@@ -192,10 +194,10 @@ def _biased(c: Config, options: Entry, block: Fields) -> Fields:
     attends = block.get("mixer", "attention") in ("attention", "both") and not done
     usual = {(True, False): "qkv", (True, True): "attention", (False, False): "none"}.get((places["qkv"], places["o"]))
     experts, ff, shared = block.get("n_experts", 1), block["d_ff"], block.get("shared_ff", 0)
-    if attends and all(places.values()) and not shared:
+    if attends and all(places.values()) and experts == 1 and not shared:
         return block | {"linear_bias": "all"}
-    if places["ffn"] and experts == 1 and not shared and ff:
-        block["extra_weights"] += gates * ff + d
+    if places["ffn"] and (dense := ff if experts == 1 else shared):  # experts that a router picks have none
+        block["extra_weights"] += gates * dense + d
     if attends and usual and usual != "none":
         block["linear_bias"] = usual
     elif attends:
@@ -205,10 +207,16 @@ def _biased(c: Config, options: Entry, block: Fields) -> Fields:
     return block
 
 
+def _norm(c: Config, options: Entry) -> tuple[str, int]:
+    name = options.get("norm", "rms")
+    return _NORMS[name(c) if callable(name) else name]
+
+
 def _whole(c: Config, options: Entry) -> Fields:
     """Return what a model has outside of its blocks."""
-    norm, lacks = _NORMS[options.get("norm", "rms")]
-    shape: Fields = {"gated": options.get("gated", True), "norm": norm, "final_norm": options.get("final", True)}
+    (norm, lacks), final = _norm(c, options), options.get("final", True)
+    final = final(c) if callable(final) else final
+    shape: Fields = {"gated": options.get("gated", True), "norm": norm, "final_norm": final}
     shape |= {"tied_embeddings": c.on("tie_word_embeddings")} | options.get("fixed", {})
     if "positions" in options:
         key, more = options["positions"]

@@ -47,25 +47,67 @@ TEXT = {
     "llama4": "llama4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
 }  # fmt: skip
 #: Keys that change a model's shape, or what it keeps, wherever they are read.
-SHAPING = (
-    "num_experts num_local_experts n_routed_experts moe_num_experts n_shared_experts num_shared_experts moe_num_shared_experts "
-    "shared_expert_intermediate_size shared_intermediate_size kv_lora_rank q_lora_rank v_head_dim qk_rope_head_dim index_topk "
-    "layer_types layers_block_type mlp_layer_types block_types attention_types hybrid_override_pattern attn_layer_indices "
-    "sliding_window attention_chunk_size num_kv_shared_layers mamba_d_state ssm_state_size state_size linear_num_value_heads "
-    "linear_attn_config per_layer_config num_attention_heads_per_layer hidden_size_per_layer_input word_embed_proj_dim "
-    "num_key_value_heads head_dim intermediate_size attention_bias mlp_bias use_bias qkv_bias use_qk_norm qk_layernorm "
-    "moe_latent_size use_qkv_bias n_recurrent_loops num_mem_blocks zero_expert_num"
-).split()
+SHAPING = [
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "moe_num_experts",
+    "n_shared_experts",
+    "num_shared_experts",
+    "moe_num_shared_experts",
+    "shared_expert_intermediate_size",
+    "shared_intermediate_size",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "v_head_dim",
+    "qk_rope_head_dim",
+    "index_topk",
+    "layer_types",
+    "layers_block_type",
+    "mlp_layer_types",
+    "block_types",
+    "attention_types",
+    "hybrid_override_pattern",
+    "attn_layer_indices",
+    "sliding_window",
+    "attention_chunk_size",
+    "num_kv_shared_layers",
+    "mamba_d_state",
+    "ssm_state_size",
+    "state_size",
+    "linear_num_value_heads",
+    "linear_attn_config",
+    "per_layer_config",
+    "num_attention_heads_per_layer",
+    "hidden_size_per_layer_input",
+    "word_embed_proj_dim",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "attention_bias",
+    "mlp_bias",
+    "use_bias",
+    "qkv_bias",
+    "use_qk_norm",
+    "qk_layernorm",
+    "moe_latent_size",
+    "use_qkv_bias",
+    "n_recurrent_loops",
+    "num_mem_blocks",
+    "zero_expert_num",
+]
 #: Keys whose value says nothing new where it is that of a field.
 _SAME = {"num_key_value_heads": "n_kv_heads", "head_dim": "head_dim", "intermediate_size": "d_ff", "v_head_dim": "head_dim",
          "word_embed_proj_dim": "d_model", "sliding_window": "window"}  # fmt: skip
 
 
 def require_read(c: Config, shape: dict[str, Any]) -> None:
-    """Raise BadInput for a key that was not read, that would change the shape, and that is not as it is left out."""
+    """Raise BadInput for a key that would change the shape, that the family's class does not have, and that says more than
+    what it has.
+    """
     for key in SHAPING:
         value = c.given.get(key)
-        if key in c.seen or value in (None, False, 0, 1, "", [], {}) or value == c.default(key):
+        if c.knows(key) or key in c.seen or value in (None, False, 0, 1, "", [], {}):
             continue
         if key in _SAME and value == shape.get(_SAME[key]):
             continue

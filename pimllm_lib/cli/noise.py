@@ -33,12 +33,12 @@ NOTE = (
 def _add_noise(commands: Any) -> None:
     parser = commands.add_parser(
         "noise", help="bits per byte of a text by a trained model whose projections lie on noisy crossbars",
-        description="Try a BitNet checkpoint on a text, with exact products and on crossbars; print one JSON object. "
+        description="Try a model of few-bit weights on a text, with exact products and on crossbars; print one JSON object. "
         "Numbers have the digits that hold on another processor or with other threads; rounding_* says how far they move.",
         epilog="example: pimllm noise --checkpoint DIR --text README.md --devices cells-mnsim --set devices.variation 0.1",
     )  # fmt: skip
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="DIR", help="folder with config.json and model.safetensors")
+    add("--checkpoint", required=True, metavar="DIR|FILE", help="folder with config.json and safetensors, or GGUF")
     add("--text", required=True, metavar="FILE", help="UTF-8 text that the model is tried on")
     add("--crossbar", default="crossbar-256", metavar="NAME|FILE", help="a Crossbar (default crossbar-256)")
     add("--devices", default="cells-mnsim", metavar="NAME|FILE", help="how cells depart (default cells-mnsim)")

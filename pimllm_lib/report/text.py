@@ -54,14 +54,14 @@ def bought_answer(ds: xr.Dataset) -> Sentence:
 
     def best(which: str) -> str:
         table = won[which]
-        wins = (table == 1).sum(["model", "context_len"])
-        of = int(table.isel(built=0).notnull().sum())
-        name = str(wins.built.values[int(wins.argmax())])
-        return f"{int(wins.max())} of {of} pairs of model and context ({name})"
+        wins: xr.DataArray = (table == 1).sum(["model", "context_len"])
+        of, most = table.isel(built=0).notnull().sum().item(), wins.values.max()
+        name = str(wins.built.values[wins.values.argmax()])
+        return f"{most} of {of} pairs of model and context ({name})"
 
     return Sentence(
-        "Beside machines that one can buy, with the same one-bit models, at best a whole PIM-LLM is faster than the fastest in "
-        f"{best('faster')}, and takes less energy than the thriftiest that was measured in {best('thriftier')}."
+        "Beside machines that one can buy, with the same one-bit models, at best a whole PIM-LLM is faster than the fastest "
+        f"in {best('faster')}, and takes less energy than the thriftiest that was measured in {best('thriftier')}."
     )
 
 

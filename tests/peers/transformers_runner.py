@@ -19,6 +19,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from transformers.models.auto import modeling_auto  # noqa: E402
+from transformers_variants import variants  # noqa: E402
 
 aten = torch.ops.aten
 #: What hands on a weight as it is: its result is the weight still.
@@ -187,10 +188,7 @@ def classes(keys):
         kind = transformers.CONFIG_MAPPING[name]
         names = {alias: real for alias, real in (kind.attribute_map or {}).items() if {alias, real} & keys}
         wanted = keys | set(names.values())
-        defaults = {
-            key: value for key, value in own_defaults(kind).items()
-            if key in wanted and (value is not None or key in ("layer_types", "mlp_layer_types"))
-        }  # fmt: skip
+        defaults = {key: value for key, value in own_defaults(kind).items() if key in wanted}
         table[name] = {"defaults": defaults} | ({"names": names} if names else {})
         if "text_config" in (kind.sub_configs or {}):
             try:
@@ -203,15 +201,22 @@ def classes(keys):
     return table
 
 
+def keys_of(family):
+    kind = transformers.CONFIG_MAPPING[family]
+    defaults = own_defaults(kind)
+    return set(defaults), dict(kind.attribute_map or {}), {"pad_token_id": 0} if defaults.get("pad_token_id") else {}
+
+
 def main():
     if "--classes" in sys.argv:
         keys = set(sys.argv[sys.argv.index("--classes") + 1 :])
         print(json.dumps({"version": transformers.__version__, "families": classes(keys)}))
         return
     device = "meta"
-    if "--cpu" in sys.argv:
-        device = "cpu"
-    if "--defaults" in sys.argv:
+    if "--variants" in sys.argv:
+        each, *names = sys.argv[sys.argv.index("--variants") + 1 :]
+        lines = variants({name: keys_of(name) for name in names}, int(each), int(os.environ.get("SEED", "7")))
+    elif "--defaults" in sys.argv:
         lines = [{"model_type": name} for name in FAMILIES]
     else:
         lines = map(json.loads, sys.stdin)

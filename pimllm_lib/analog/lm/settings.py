@@ -70,10 +70,9 @@ def of(decoder: Decoder, config: dict[str, Any], where: str) -> Settings:
     family, activation = config.get("model_type"), config.get("hidden_act")
     wanted = f"bitnet, {', '.join(FAMILIES)}"
     require(decoder.sub_norms or family in FAMILIES, f"{where}: model_type", family, wanted)
-    require_modelled(decoder, where)
-    only = ONLY_KEYS | ({} if family == "qwen3" else {"sliding_window": (None,)})  # that one says whether it uses it
-    for key, values in only.items():
+    for key, values in ONLY_KEYS.items():
         require(config.get(key) in values, f"{where}: {key}", config.get(key), f"{values[-1]}: others are not modelled")
+    require_modelled(decoder, where)
     require(activation in ACTIVATIONS, f"{where}: hidden_act", activation, f"one of {', '.join(ACTIVATIONS)}")
     eps, positions = positive(where, "rms_norm_eps", config), rotary.from_config(config, where, int(decoder.head_dim))
     scales = _scales(where, config, decoder) if family == "minicpm" else {}
