@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from pimllm_lib.cli.command import JSON_LIST, command, option, print_problems, print_rows, say
+from pimllm_lib.cli.settings import systems_with
 from pimllm_lib.core.errors import BadInput
 
 #: The contexts of the published figures.
@@ -21,6 +22,8 @@ CONTEXTS = ["128", "256", "512", "1024", "2048", "4096"]
     option("--context", action="append", metavar="TOKENS", help=f"tokens in the cache (default {' '.join(CONTEXTS)})"),
     option("--conventions", action="append", metavar="NAME|FILE", help="accounting (default corrected)"),
     option("--array", metavar="NAME|FILE", help="use this systolic array instead of the system's own"),
+    option("--set", nargs=2, action="append", default=[], metavar=("PATH", "VALUE"),
+           help="change a field of every system that has it, such as pim.tile.crossbar.adc.bits 6, or a part of it"),
     option("--remedy", action="append", metavar="NAME",
            help="put a remedy for long contexts on every system and model, in order; see `pimllm remedies`"),
     [JSON_LIST, option("--csv", action="store_true", help="print comma-separated values"),
@@ -41,6 +44,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.array is not None:
         array = catalog.part(args.array, SystolicArray)
         systems = [replace(system, array=array) for system in systems]
+    systems = systems_with(systems, args.set)
     point = {
         "context_len": [_count(text) for text in args.context or CONTEXTS],
         "conventions": args.conventions or ["corrected"],

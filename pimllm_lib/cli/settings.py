@@ -30,10 +30,35 @@ def parts_of(names: Mapping[str, str], settings: Iterable[Sequence[str]]) -> dic
     return {key: with_fields(part, changes[key]) for key, part in parts.items()}
 
 
+def systems_with(systems: Sequence[Any], settings: Iterable[Sequence[str]]) -> list[Any]:
+    """Return systems with fields set: pairs of path and value, the path from the system on, such as sram.leaking_w.
+
+    A system that lacks the part on a path, as TPU-LLM lacks crossbars, stays. Raises BadInput for a path that leads
+    nowhere in any of them, and for a value that the field cannot hold.
+    """
+    from pimllm_lib.core.parts import field_of, with_fields
+
+    changes: list[dict[str, Any]] = [{} for _ in systems]
+    for path, text in settings:
+        refused = None
+        for system, found in zip(systems, changes, strict=True):
+            try:
+                now = field_of(system, path)
+            except BadInput as error:
+                refused = error
+            else:
+                found[path] = _value(path, text, now)
+        if refused is not None and not any(path in found for found in changes):
+            raise refused
+    return [with_fields(system, found) for system, found in zip(systems, changes, strict=True)]
+
+
 def _value(path: str, text: str, now: Any) -> Any:
-    """Return a text as what the field holds now: a number, numbers between commas, true or false, or a name."""
+    """Return a text as what the field holds now: a number, numbers between commas, true or false, a name, or a part."""
     if hasattr(now, "__dataclass_fields__"):
-        raise BadInput(f"--set {clip(path)} is a part, {now.name}; wanted one of its fields")
+        from pimllm_lib import catalog
+
+        return catalog.part(text, type(now))
     if isinstance(now, tuple):
         return tuple(_value(path, item, 0.0) for item in text.split(","))
     if text in ("true", "false"):
