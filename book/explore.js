@@ -221,7 +221,7 @@ function results([one, base]) {
   put("answer", element("strong", {}, `${digits(speed)} times the rate`), " of TPU-LLM and ",
     element("strong", {}, `${digits(1 + gain)} times the tokens/J`), ` (${percent(gain)}).`);
   const row = (label, key, number, text) => [label, cell(key, number(one), text(number(one))), cell(`base_${key}`, number(base), text(number(base)))];
-  put("results", table(`A token in ${one.name} as set above and in ${base.name}`, ["", "this design", "TPU-LLM"], [
+  put("results", table(`A token in ${one.name} as set above and in ${base.name}`, ["figure", "this design", "TPU-LLM"], [
     row("tokens/s", "tokens_per_s", ({ s }) => 1 / s, digits), row("tokens/J", "tokens_per_j", ({ j }) => 1 / j, digits),
     row("time of a token", "latency_s", ({ s }) => s, (s) => scaled(s, "s")), row("energy of a token", "energy_j", ({ j }) => j, (j) => scaled(j, "J")),
     ["speed-up", cell("speedup", speed, `${digits(speed)}`), "1"], ["energy gain", cell("energy_gain", gain, percent(gain)), "0\u00a0%"],
@@ -260,7 +260,7 @@ function map() {
   return [element("p", {}, "This design against TPU-LLM, by how many pairs of model and context. Cells have the speed-up and the gain in tokens/J."),
     element("ul", { class: "explore-legend" }, ...legend),
     element("div", { class: "explore-scroll", tabindex: "0", role: "region", "aria-label": "map of who wins, by model and context" },
-      table("Who wins, by model and tokens of context", ["", ...book.axes.context_len.map(String)], rows, { id: "explore-map" }))];
+      table("Who wins, by model and tokens of context", ["model", ...book.axes.context_len.map(String)], rows, { id: "explore-map" }))];
 }
 
 function show() {
@@ -291,7 +291,7 @@ function copied(id, label) {
 }
 
 function build() {
-  const rows = Object.entries(controls()), box = (id, label) => element("pre", { id: `explore-${id}`, tabindex: "0", "aria-label": label });
+  const rows = Object.entries(controls()), box = (id) => element("pre", { id: `explore-${id}` });
   const reset = element("button", { type: "button", class: "explore-button" }, "Back to the start");
   reset.addEventListener("click", () => { state = start(); show(); });
   const form = element("form", { "aria-label": "design" }, ...PARTS.map(([legend, from, to]) =>
@@ -299,7 +299,7 @@ function build() {
   form.addEventListener("submit", (event) => event.preventDefault());
   put("form", form);
   put("take", ...[["link", "Copy link"], ["command", "Copy commands"], ["python", "Copy Python"]].flatMap(([id, label]) =>
-    [copied(id, label), box(id, label)]), element("span", { id: "explore-said", role: "status" }));
+    [copied(id, label), box(id)]), element("span", { id: "explore-said", role: "status" }));
 }
 
 (async () => {

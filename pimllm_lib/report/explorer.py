@@ -219,9 +219,10 @@ def _head() -> dict[str, Any]:
 
 def grid() -> str:
     """Return the sentence that says how many points there are."""
-    points = len(PRESETS) * sum(map(len, SYSTEMS.values())) * int(np.prod([len(values) for values in AXES.values()]))
-    sizes = listed(f"{len(AXES[key])} {what}" for key, what in _SAID.items())
-    return f"The grid has {number(points)} points: {sum(map(len, SYSTEMS.values()))} systems with their cells, {len(PRESETS)} ways to count, {sizes}."
+    counts = {"systems with their cells": sum(map(len, SYSTEMS.values())), "ways to count": len(PRESETS)}
+    counts |= {what: len(AXES[key]) for key, what in _SAID.items()}
+    points = number(np.prod([*counts.values()]))
+    return f"The grid has {points} points: {listed(f'{count} {what}' for what, count in counts.items())}."
 
 
 def page() -> str:
