@@ -50,9 +50,9 @@ function token(system, state) {
   const all = (parts) => Object.values(parts).reduce((sum, number) => sum + number, 0);
   const of = (key) => static_[key] ?? 0, waiting = power * state.idle_share / book.adc.idle_share, share = state.gated_share;
   const s = all(found.s);
-  const joules = of("on") * s - of("array") * (found.s.array ?? 0) + of("leak") + of("leak_c") * waiting
-    + share * ((of("pim") + of("adc") * waiting) * s - of("sleep") - of("sleep_c") * waiting)
-    + (1 - share) * (of("wake") + of("wake_c") * waiting);
+  const joules = of("w_on") * s - of("w_array") * (found.s.array ?? 0) + of("j_leak") + of("j_leak_c") * waiting
+    + share * ((of("w_pim") + of("w_adc") * waiting) * s - of("j_sleep") - of("j_sleep_c") * waiting)
+    + (1 - share) * (of("j_wake") + of("j_wake_c") * waiting);
   if (Object.keys(static_).length) found.j.static = joules;
   return { parts: found, s, j: all(found.j) };
 }
@@ -271,7 +271,10 @@ function show() {
     put("parts", stacked("s", "Time", "s", pair), stacked("j", "Energy", "J", pair));
     put("command", pair.map(command).join("\n"));
     put("python", python(pair));
-  } else put("answer", element("p", {}, "The inputs of this model cannot be divided into such groups; the map shows which models can."));
+  } else {
+    ["results", "parts", "command", "python"].forEach((id) => put(id));
+    put("answer", "The inputs of this model cannot be divided into such groups; the map shows which models can.");
+  }
   put("wins", ...map());
   try { history.replaceState(null, "", `#${link()}`); } catch { location.replace(`#${link()}`); }
   put("link", location.href);

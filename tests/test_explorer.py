@@ -23,6 +23,8 @@ from pimllm_lib.core.paths import BOOK
 from pimllm_lib.report import explorer
 
 PAGE = BOOK / "_build" / "html" / "explore.html"
+STATIC = [*(f"w_{key}" for key in ("on", "array", "pim", "adc")),
+          *(f"j_{key}{c}" for key in ("leak", "sleep", "wake") for c in ("", "_c"))]  # fmt: skip
 MERITS = ("tokens_per_s", "tokens_per_j")
 
 
@@ -49,13 +51,10 @@ def token(state):
     waiting, share = power * state["idle_share"] / book["adc"]["idle_share"], state["gated_share"]
     time = sum(number for key, number in x.items() if key.startswith("s:"))
     energy = sum(number * (power if key == "j:ADC:tiles" else 1) for key, number in x.items() if key.startswith("j:"))
-    of = {
-        key: x.get(key, 0.0)
-        for key in ("on", "array", "leak", "leak_c", "pim", "adc", "sleep", "sleep_c", "wake", "wake_c")
-    }
-    energy += of["on"] * time - of["array"] * x.get("s:array", 0.0) + of["leak"] + of["leak_c"] * waiting
-    energy += share * ((of["pim"] + of["adc"] * waiting) * time - of["sleep"] - of["sleep_c"] * waiting)
-    return time, energy + (1 - share) * (of["wake"] + of["wake_c"] * waiting)
+    of = {key: x.get(key, 0.0) for key in STATIC}
+    energy += of["w_on"] * time - of["w_array"] * x.get("s:array", 0.0) + of["j_leak"] + of["j_leak_c"] * waiting
+    energy += share * ((of["w_pim"] + of["w_adc"] * waiting) * time - of["j_sleep"] - of["j_sleep_c"] * waiting)
+    return time, energy + (1 - share) * (of["j_wake"] + of["j_wake_c"] * waiting)
 
 
 def drawn(seed):
@@ -238,3 +237,16 @@ def test_the_keyboard_reaches_every_control_and_results_are_announced(page):
     page.locator("#explore-take button").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_function("document.getElementById('explore-said').innerText.includes('done')")
+
+
+@pytest.mark.browser
+def test_groups_that_do_not_divide_the_inputs_of_a_model_are_said_and_shown_as_no_number(page):
+    page.select_option("#explore-groups", "128")
+    page.select_option("#explore-model", "gpt2-1.5b")
+    assert "cannot be divided" in page.locator("#explore-answer").inner_text()
+    assert (
+        page.locator("#explore-results td").count()
+        == page.locator("#explore-command").inner_text().count("pimllm")
+        == 0
+    )
+    assert page.locator("#explore-map td", has_text="–").count() == len(explorer.AXES["context_len"])

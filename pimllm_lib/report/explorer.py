@@ -80,11 +80,12 @@ def columns(name: str, preset: str) -> dict[str, tuple[str, Any]]:
     """
     tables = _evaluated(name, preset, 1)
     time, energy, _ = tables
-    token = {"s": sum(time.values()), "j": sum(energy.values())}
+    token_s, token_j = sum(time.values()), sum(energy.values())
     found = _parts("s", "latency", time) | _parts("j", "energy", {k: v for k, v in energy.items() if k not in _STATIC})
     if PRESETS[preset].static_power:
         found |= _static(tables, _evaluated(name, preset, 2)[1])
-    rounding = {key: _ROUNDING * token["s" if key.startswith("s:") else "j"] for key in found}
+    scale = {"s": token_s, "j": token_j, "w": token_j / token_s}
+    rounding = {key: _ROUNDING * scale[key[0]] for key in found}
     return {key: _narrow(table, rounding[key]) for key, table in found.items() if np.any(np.abs(table) > rounding[key])}
 
 
@@ -99,16 +100,13 @@ def _evaluated(name: str, preset: str, waiting: float) -> list[dict[str, Any]]:
     if system.pim is not None:
         idle = waiting * field_of(system, FIELDS["idle_share"])
         changes |= {FIELDS["bits"]: axis(bits=AXES["bits"]), FIELDS["idle_share"]: idle, FIELDS["gated_share"]: 0.5}
-    variables, kinds = (
-        ["latency_s", "energy_j", "static_power_w"],
-        groupby(AXES["model"], lambda m: is_plain(catalog.models[m])),
-    )
+    variables = ["latency_s", "energy_j", "static_power_w"]
     made = [
         evaluate(
             system=with_fields(system, changes), model=[_in_groups(model) for model in models], conventions=preset,
             context_len=AXES["context_len"], detail="part", variables=variables,
         ).squeeze("system")
-        for _, models in kinds  # those that are alike are evaluated together
+        for _, models in groupby(AXES["model"], lambda model: is_plain(catalog.models[model]))  # alike, and so together
     ]  # fmt: skip
     return [_by_component([ds[variable] for ds in made]) for variable in variables]
 
@@ -144,7 +142,8 @@ def _static(tables: list[dict[str, Any]], doubled: dict[str, Any]) -> dict[str, 
 
     doubled: the energy where converters that wait draw twice as much. Where T is the time of a token, t that of the array,
     g the share that sleeping tiles draw, and c what waiting converters draw over what they do in the catalog, static energy
-    is on T - array t + leak + leak_c c + g ((pim + adc c) T - sleep - sleep_c c) + (1 - g) (wake + wake_c c).
+    is on T - array t + leak + leak_c c + g ((pim + adc c) T - sleep - sleep_c c) + (1 - g) (wake + wake_c c); keys begin
+    with the unit.
     """
     time, joules, watts = tables
     rest = {key: 2 * joules[key] - doubled[key] for key in ("leakage", "asleep", "wake")}  # but for converters
@@ -153,10 +152,11 @@ def _static(tables: list[dict[str, Any]], doubled: dict[str, Any]) -> dict[str, 
     on = watts["stream"] + watts["sram"] + watts["standby"]
     pim: Any = sum(watts[name] for name in SUBSYSTEMS["pim"] if name != "adc")
     return {
-        "on": on, "array": watts["stream"], "pim": pim, "adc": watts["adc"],
-        "leak": rest["leakage"] + joules["standby"] - on * token_s + watts["stream"] * array_s, "leak_c": of_adc["leakage"],
-        "sleep": pim * token_s - 2 * rest["asleep"], "sleep_c": watts["adc"] * token_s - 2 * of_adc["asleep"],
-        "wake": 2 * rest["wake"], "wake_c": 2 * of_adc["wake"],
+        "w_on": on, "w_array": watts["stream"], "w_pim": pim, "w_adc": watts["adc"],
+        "j_leak": rest["leakage"] + joules["standby"] - on * token_s + watts["stream"] * array_s,
+        "j_leak_c": of_adc["leakage"],
+        "j_sleep": pim * token_s - 2 * rest["asleep"], "j_sleep_c": watts["adc"] * token_s - 2 * of_adc["asleep"],
+        "j_wake": 2 * rest["wake"], "j_wake_c": 2 * of_adc["wake"],
     }  # fmt: skip
 
 
