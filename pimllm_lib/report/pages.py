@@ -16,6 +16,8 @@ from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.constants import TOOLS
 from pimllm_lib.analysis.flips import flip
 from pimllm_lib.archive import dataset, versions
+from pimllm_lib.catalog.families import FAMILIES
+from pimllm_lib.catalog.gguf_models import FAMILIES as ARCHITECTURES
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS, SLIPS, SWITCHES, Conventions
 from pimllm_lib.core.parts import meanings, with_field
@@ -59,6 +61,9 @@ def substitutions(results: Path) -> dict[str, str]:
         "constants_tools": listed(TOOLS),
         "constants_without": constants.without(),
         "models_table": _one_block(tables.all_models()),
+        "families_read": listed([f"`{name}`" for name in sorted(FAMILIES)]),
+        "families_refused": _one_block(tables.refused_families()),
+        "architectures": listed([f"`{name}`" for name in sorted(ARCHITECTURES)]),
         "variables_table": _one_block(tables.variables()),
         "versions_table": _versions_table(),
         "explorer": explorer.page(),

@@ -12,10 +12,12 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog
+from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.report.numbers import known, number
+from pimllm_lib.workload.decoder import kinds
 from pimllm_lib.workload.shapes import as_published, parameter_count
 
 #: A cell that holds nothing but a number.
@@ -164,11 +166,20 @@ def all_models() -> Table:
               "window", "levels", "scale_group", "head_levels"]  # fmt: skip
     rows = [
         {"model": name, **{f: str(getattr(m, f)).replace("inf", "") for f in fields},
+         "blocks": ", ".join(f"{kind.n_layers} {kind.mixer}" for kind in kinds(m) if m.blocks),
          "parameters": number(parameter_count(m)),
          "source": catalog.models.entries[name]["source"], "where": catalog.models.entries[name]["where"]}
         for name, m in catalog.models.items()
     ]  # fmt: skip
     return Table(rows)
+
+
+def refused_families() -> Table:
+    """Return the families of causal models that are refused, by the reason."""
+    alike: dict[str, list[str]] = {}
+    for family, reason in REFUSED.items():
+        alike.setdefault(reason, []).append(family)
+    return Table({"families": ", ".join(families), "reason": reason} for reason, families in alike.items())
 
 
 def variables() -> Table:

@@ -38,6 +38,7 @@ def shapes(groups: dict[str, list[Decoder]]) -> Table:
                 "KV heads": _each(model, lambda kind: f"{kind.n_kv_heads} of {kind.n_heads}"),
                 "experts": _each(model, lambda k: f"{k.experts_per_token} of {k.n_experts}" if k.n_experts > 1 else ""),
                 "window": _each(model, lambda kind: str(kind.window) if np.isfinite(kind.window) else ""),
+                "other mixers": _each(model, lambda kind: kind.mixer if kind.mixer != "attention" else ""),
                 "source": entry.get("source", "user"),
                 "where": entry.get("where", ""),
             }
