@@ -86,3 +86,21 @@ def own(part: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from own(value, f"{path}.{field.name}")
         elif field.name != "name" and not is_catalogs(part, field.name):
             yield f"{path}.{field.name}", value
+
+
+def models_with(models: Iterable[str], settings: Sequence[Sequence[str]]) -> tuple[list[Any], list[Sequence[str]]]:
+    """Return models by name or file with fields set, and the settings that are not theirs: those whose path begins with
+    model, such as model.scale_group, are. Raises BadInput for a field that models do not have, or that cannot hold a value.
+    """
+    from pimllm_lib import catalog
+    from pimllm_lib.core.parts import field_of, with_fields
+
+    theirs = {path.removeprefix("model."): (path, text) for path, text in settings if path.startswith("model.")}
+    found = []
+    for model in map(catalog.model, models):
+        new = {
+            field: math.inf if text == "inf" else _value(path, text, field_of(model, field))
+            for field, (path, text) in theirs.items()
+        }
+        found.append(with_fields(model, new) if new else model)
+    return found, [pair for pair in settings if not pair[0].startswith("model.")]

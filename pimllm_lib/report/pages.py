@@ -23,7 +23,7 @@ from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS,
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.report import claims_page, constants, diagram, tables, text
+from pimllm_lib.report import claims_page, constants, diagram, explorer, tables, text
 from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
@@ -66,6 +66,8 @@ def substitutions(results: Path) -> dict[str, str]:
         "architectures": listed([f"`{name}`" for name in sorted(ARCHITECTURES)]),
         "variables_table": _one_block(tables.variables()),
         "versions_table": _versions_table(),
+        "explorer": explorer.page(),
+        "explorer_grid": explorer.grid(),
     }
 
 
