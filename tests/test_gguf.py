@@ -158,7 +158,11 @@ def a_row(name="one", shape=(4,), number=0, offset=0):
         (files.file({"general.architecture": "mambo"}, {}), "has the architecture 'mambo'; wanted one of llama, "),
         (files.file({"general.architecture": "mambo"}, {}), "for another, its sizes as a TOML model: d_model, d_ff"),
         (files.file({"general.architecture": "llama"}, {}), "has no tensor token_embd.weight; wanted a language model"),
+<<<<<<< HEAD
         (files.file({"general.architecture": "llama"}, {"token_embd.weight": (0, (1, 8), b"\0" * 32)}), "has no llama.emb"),
+=======
+        (files.file({"general.architecture": "llama"}, {"token_embd.weight": (0, (1, 8), b"\0" * 32)}), "has no num_"),
+>>>>>>> wfam
     ],
 )  # fmt: skip
 def test_what_is_no_whole_file_is_refused_in_one_line(content, words, tmp_path):

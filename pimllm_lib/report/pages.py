@@ -23,7 +23,11 @@ from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS,
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
+<<<<<<< HEAD
 from pimllm_lib.report import claims_page, constants, diagram, explorer, tables, text
+=======
+from pimllm_lib.report import constants, diagram, families, tables, text
+>>>>>>> wfam
 from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
@@ -60,6 +64,9 @@ def substitutions(results: Path) -> dict[str, str]:
         "constants_memories": _one_block(constants.memories()),
         "constants_tools": listed(TOOLS),
         "constants_without": constants.without(),
+        "families_counted": families.counted(),
+        "families_read": _one_block(families.read()),
+        "families_refused": _one_block(families.refused()),
         "models_table": _one_block(tables.all_models()),
         "families_read": listed([f"`{name}`" for name in sorted(FAMILIES)]),
         "families_refused": _one_block(tables.refused_families()),
