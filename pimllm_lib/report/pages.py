@@ -22,7 +22,7 @@ from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS,
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.report import constants, diagram, families, tables, text
+from pimllm_lib.report import claims_page, constants, diagram, explorer, families, tables, text
 from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
@@ -50,7 +50,7 @@ def substitutions(results: Path) -> dict[str, str]:
         "standing": text.what_stands(),
         "static_watts": _static_watts(),
         "machine_drawing": diagram.machine(),
-        "claims_table": _one_block(tables.all_claims(every)),
+        "claims_table": claims_page.table(every, claims.published().set_index("id").quantity.to_dict()),
         "api_reference": _api_reference(),
         "parameters_table": tables.all_sources(),
         "constants_table": constants.compared(),
@@ -66,6 +66,8 @@ def substitutions(results: Path) -> dict[str, str]:
         "architectures": listed([f"`{name}`" for name in sorted(ARCHITECTURES)]),
         "variables_table": _one_block(tables.variables()),
         "versions_table": _versions_table(),
+        "explorer": explorer.page(),
+        "explorer_grid": explorer.grid(),
     }
 
 

@@ -22,7 +22,7 @@ def verdict_table(found: pd.DataFrame) -> Table:
     """Return the verdicts for reading, a conclusion named once."""
     again = found.conclusion.duplicated()
     once = {name: found[name].mask(again, "") for name in ("conclusion", "where")}
-    return Table(found.assign(**once), long=True)
+    return Table(found.assign(**once), long=True, title="Verdicts by model")
 
 
 def shapes(groups: dict[str, list[Decoder]]) -> Table:
@@ -43,7 +43,7 @@ def shapes(groups: dict[str, list[Decoder]]) -> Table:
                 "where": entry.get("where", ""),
             }
         )
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Models by family, with what sets them apart")
 
 
 def _each(model: Decoder, said: Callable[[Decoder], str]) -> str:
@@ -72,7 +72,7 @@ def effects(ds: xr.Dataset, groups: dict[str, list[Decoder]], context_len: int) 
                 ratio = float(after[variable].sel(at)) / float(before[variable].sel(at) or np.nan)
                 row[column] = known(ratio, ".3g", unit=" x")
             rows.append(row)
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="What each change alone moves, as factors")
 
 
 def _changes(here: xr.Dataset, groups: dict[str, list[Decoder]]) -> Iterator[tuple[str, xr.Dataset, xr.Dataset]]:
