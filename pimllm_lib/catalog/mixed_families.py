@@ -15,6 +15,7 @@ Entry = dict[str, Any]
 HEAD: Entry = {"qk": "head"}
 MIXED: Entry = {"kinds": (FULL, SLIDING)}
 UNTIED: Entry = {"fixed": {"tied_embeddings": False}}  # whatever the flag says
+TIED: Entry = {"only": {"tie_word_embeddings": (True,)}}  # the class shares blocks by the same flag
 #: Keys of experts where they are not num_experts, num_experts_per_tok and moe_intermediate_size.
 LOCAL = {"n": "num_local_experts", "width": "intermediate_size"}
 DEEPSEEK = {"n": "n_routed_experts", "shared": times("n_shared_experts"), "sparse": after("first_k_dense_replace")}
@@ -141,9 +142,9 @@ MIXED_FAMILIES: dict[str, Entry] = {
                    "mamba": {**MAMBA, "state": "ssm_state_size", "groups": "n_groups", "heads": "mamba_num_heads",
                              "width": "mamba_head_dim", "by_heads": True},
                    "experts": {"n": "n_routed_experts", "shared": "moe_shared_expert_intermediate_size"}},
-    "zamba": {**ALONE, "mix": {LINEAR: mamba, HYBRID: recurrence.beside_shared(mamba)}, "parts": True,
+    "zamba": {**ALONE, **TIED, "mix": {LINEAR: mamba, HYBRID: recurrence.beside_shared(mamba)}, "parts": True,
               "types": patterns.zamba},
-    "zamba2": {**ALONE, "mix": {LINEAR: mamba2, HYBRID: recurrence.beside_shared(mamba2)}, "types": patterns.zamba2,
+    "zamba2": {**ALONE, **TIED, "mix": {LINEAR: mamba2, HYBRID: recurrence.beside_shared(mamba2)}, "types": patterns.zamba2,
                "mamba": {
         "groups": "mamba_ngroups", "heads": "n_mamba_heads", "width": None, "conv_bias": True,
         "in_bias": "add_bias_linear", "out_bias": "add_bias_linear"}},

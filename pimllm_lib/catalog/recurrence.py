@@ -158,11 +158,10 @@ def beside_shared(part: Any) -> Any:
         adapters += ((2 * d, rank), (rank, 2 * d)) * 3 if c.on("use_shared_attention_adapter") else ()
         alone: Fields = part(c, options, kind)
         weights = 2 * d * (wide + 2 * narrow) + d * wide + 3 * d * ff + 3 * d + bias
-        distinct = c.n("num_mem_blocks", 1) if c.on("tie_word_embeddings") else c.n("num_hidden_layers")
         side = (*alone.get("side", ()), (d, wide), (d, narrow), (d, narrow), (d, d), *adapters)
         return alone | {
             "mixer": "both", "n_heads": heads, "n_kv_heads": kv, "head_dim": width, "d_ff": ff, "side": side,
-            "extra_weights": alone["extra_weights"] + 3 * d + bias, "shared_weights": (weights, distinct),
+            "extra_weights": alone["extra_weights"] + 3 * d + bias, "shared_weights": (weights, c.n("num_mem_blocks", 1)),
         }  # fmt: skip
 
     return mix
