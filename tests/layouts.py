@@ -69,7 +69,7 @@ def floats_of(weights, names=(EMBEDDING, HEAD)):
     return {name: numbers(*weights[name]) for name in names}
 
 
-def packed(folder, weights, norms, *, divided, **table):
+def packed(folder, weights, norms, shape=SHAPE, *, divided, **table):
     """Four weights a byte, with a scale that multiplies or divides."""
     held = norms | floats_of(weights)
     for name, (values, scales) in weights.items():
@@ -77,7 +77,7 @@ def packed(folder, weights, norms, *, divided, **table):
             held[name] = packing.pack(values)
             scale = np.float32(scales[0, 0])
             held[f"{name}_scale"] = np.array([1 / scale if divided else scale])
-    return save(folder, held, quantization_config={"quant_method": "bitnet"} | table)
+    return save(folder, held, shape, quantization_config={"quant_method": "bitnet"} | table)
 
 
 def masters(folder, weights, norms, **config):

@@ -187,7 +187,7 @@ def test_what_is_not_modelled_of_unlike_blocks_is_refused():
         endurance.lifetimes(system="pim-attention", model=MIXED, context_len=128, uses=use)
 
 
-@pytest.mark.parametrize("name", ["bonsai-27b-1bit", "bonsai-2-9b-ternary"])
+@pytest.mark.parametrize("name", ["bonsai-27b-1bit", "bonsai-2-9b-ternary", "bonsai-2-4b-ternary"])
 def test_a_hybrid_of_the_catalog_is_what_its_family_makes_of_its_sizes(name):
     model = pl.catalog.models[name]
     linear, attention = kinds(model)
@@ -195,7 +195,7 @@ def test_a_hybrid_of_the_catalog_is_what_its_family_makes_of_its_sizes(name):
         "model_type": "qwen3_5_text", "hidden_size": model.d_model, "intermediate_size": model.d_ff,
         "num_hidden_layers": linear.n_layers + attention.n_layers, "num_attention_heads": model.n_heads,
         "num_key_value_heads": model.n_kv_heads, "head_dim": model.head_dim, "vocab_size": model.vocab_size,
-        "linear_num_value_heads": linear.state_heads,
+        "linear_num_value_heads": linear.state_heads, "tie_word_embeddings": model.tied_embeddings,
     }  # fmt: skip
     read = from_mapping(config, "config.json", name)
     assert parameter_count(model) == parameter_count(read)

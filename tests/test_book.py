@@ -17,10 +17,12 @@ from pimllm_lib.analog.noise import cases
 from pimllm_lib.analysis import claims
 from pimllm_lib.archive import dataset
 from pimllm_lib.archive.cite import cite
+from pimllm_lib.catalog.families import FAMILIES
+from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.parts import fingerprint
-from pimllm_lib.report import pages, result_page
+from pimllm_lib.report import pages, result_page, tables
 from pimllm_lib.studies import study_file
 from pimllm_lib.workload.decoder import Decoder
 
@@ -89,6 +91,12 @@ def test_the_studies_of_the_run_page_are_valid(tmp_path):
         (tmp_path / f"s{i}.yaml").write_text(text)
         assert study_file.read(tmp_path / f"s{i}.yaml").space.size >= 4
     assert i == 2
+
+
+def test_a_family_is_read_or_refused_and_the_page_says_which():
+    shown = ", ".join(tables.refused_families().frame.families).split(", ")
+    assert sorted(shown) == sorted(REFUSED)
+    assert REFUSED.keys().isdisjoint(FAMILIES)
 
 
 def test_every_number_the_prose_takes_from_the_archive_is_there():

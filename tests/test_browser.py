@@ -1,4 +1,4 @@
-"""Every page in a real browser: no error in the console, no request to another host, nothing wider than the page."""
+"""Every page in a real browser: no error, no request to another host, nothing wider than a phone, nothing out of reach."""
 
 import functools
 import http.server
@@ -54,13 +54,65 @@ def test_a_page_opens_without_errors_and_without_the_network(name, browser, addr
     page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
     page.goto(f"{address}/{name}", wait_until="load")
     page.wait_for_timeout(300)
-    width = page.evaluate("document.scrollingElement.scrollWidth")
+    widths = {}
+    for width in (1280, 700, 360):
+        page.set_viewport_size({"width": width, "height": 1000})
+        widths[width] = page.evaluate("document.scrollingElement.scrollWidth")
     page.close()
     assert wrong == []
-    assert width <= 700
+    assert all(found <= width for width, found in widths.items()), widths
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_light(name):
     assert (HTML / name).stat().st_size < 1_000_000
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_an_audit_finds_nothing_critical_or_serious(name, scheme, browser, address):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page.goto(f"{address}/{name}", wait_until="load")
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    page.close()
+    grave = [
+        (one["id"], node["target"])
+        for one in found
+        if one["impact"] in ("critical", "serious")
+        for node in one["nodes"]
+    ]
+    assert grave == [], grave[:5]
+
+
+@pytest.mark.browser
+def test_the_keyboard_alone_shows_the_claims_that_differ(browser, address):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{address}/claims.html", wait_until="load")
+    rows = page.locator(".claims tbody tr")
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.name") == "shown":
+            break
+    page.keyboard.press("ArrowRight")
+    shown = [row for row in rows.all() if row.is_visible()]
+    assert len(shown) == page.locator(".claims tr.differs").count() < rows.count()
+    right = page.locator(".claims .table-box").evaluate("box => box.scrollWidth - box.clientWidth")
+    page.emulate_media(media="print")
+    assert page.locator(".claims tbody tr").last.is_visible()
+    page.close()
+    assert right <= 0
+
+
+@pytest.mark.browser
+def test_a_phone_sees_one_drawing_of_each_figure_and_that_is_the_stacked_one(browser, address):
+    page = browser.new_page(viewport={"width": 360, "height": 900})
+    page.goto(f"{address}/machine.html", wait_until="load")
+    drawings = page.locator("figure.pimllm-figure svg")
+    assert [drawing.is_visible() for drawing in drawings.all()] == [False, True]
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert [drawing.is_visible() for drawing in drawings.all()] == [True, False]
+    page.close()

@@ -26,6 +26,17 @@ def test_one_number_is_the_one_in_the_dataset():
     assert "conventions as-published" in found.text
 
 
+def test_a_figure_of_merit_is_computed_from_what_is_there():
+    rate = cite.cite(DATA, CELL.replace("latency_s", "tokens_per_s")).fields
+    assert rate["value"] == 1 / cite.cite(DATA, CELL).fields["value"]
+    base = cite.cite(DATA, CELL.replace("latency_s", "tokens_per_s").replace("pim-llm", "tpu-llm")).fields["value"]
+    found = cite.cite(DATA, CELL.replace("latency_s", "speedup"))
+    assert found.fields["value"] == rate["value"] / base
+    assert "speedup = " in found.text
+    with pytest.raises(ValueError, match="unknown variable 'speed'"):
+        cite.cite(DATA, CELL.replace("latency_s", "speed"))
+
+
 def test_a_label_with_a_comma_is_a_label():
     what = "09-routing::latency_s::system=1024 lanes, LPDDR,context_len=128,op=q"
     assert cite.cite(DATA, what).fields["coordinates"] == ["system=1024 lanes, LPDDR", "context_len=128", "op=q"]

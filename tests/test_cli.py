@@ -328,3 +328,49 @@ def test_a_grid_that_grows_is_one_note_on_stderr(capsys):
     assert json.loads(out)[0]["model"] == "mixtral-8x7b"
     assert err.startswith("note: a block needs 5536 tiles: the grid of 64 x 64 is taken as 75 x 75, up to")
     assert err.count("\n") == 1
+
+
+def test_evaluate_sets_fields_of_every_system_that_has_them(capsys):
+    def rates(*settings):
+        argv = [
+            "evaluate",
+            "--system",
+            "tpu-llm",
+            "--system",
+            "pim-llm",
+            "--model",
+            "opt-125m",
+            "--context",
+            "128",
+            "--json",
+        ]
+        assert main([*argv, *(word for pair in settings for word in ("--set", *pair))]) == 0
+        return [(row["tokens_per_s"], row["energy_j"]) for row in json.loads(capsys.readouterr().out)]
+
+    plain = rates()
+    assert rates(("pim.tile.crossbar.adc", "adc-8bit")) == plain
+    fewer = rates(("pim.tile.crossbar.adc", "adc-6bit"))
+    assert fewer[0] == plain[0]
+    assert fewer[1][1] < plain[1][1]
+    assert rates(("pim.tile.crossbar.adc", "adc-6bit"), ("pim.tile.crossbar.adc.power_w", "1"))[1][1] > plain[1][1]
+    faster = rates(("array.rate_hz", "2e8"))
+    assert faster[0][0] == pytest.approx(2 * plain[0][0])
+    assert faster[1][0] > plain[1][0]
+
+
+@pytest.mark.parametrize(
+    ("system", "path", "value", "said"),
+    [
+        ("tpu-llm", "pim.tile.crossbar.adc.bits", "6", "System.pim is None; wanted a part"),
+        ("pim-llm", "pim.tile.crosbar.adc.bits", "6", "did you mean 'crossbar'"),
+        ("pim-llm", "pim.tile.crossbar.adc.bits", "many", "wanted a finite number"),
+        ("pim-llm", "pim.tile.crossbar.adc", "sram-8mb", "'sram-8mb' is a Sram; wanted a Adc"),
+        ("pim-llm", "array.rows", "-1", "SystolicArray.rows is -1"),
+    ],
+)
+def test_evaluate_refuses_what_no_system_can_be_set_to(system, path, value, said, capsys):
+    argv = ["evaluate", "--system", system, "--model", "opt-125m", "--context", "128", "--set", path, value]
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error

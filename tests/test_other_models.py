@@ -291,11 +291,13 @@ def test_mixtral_needs_a_larger_grid_and_a_larger_grid_changes_no_other_model():
 
 
 def test_a_model_is_of_the_family_farthest_from_those_studied():
-    groups = compute.families(["mixtral-8x7b", "mistral-7b", "llama-3-8b", "opt-1.3b", "llama-3.2-1b"])
+    names = ["mixtral-8x7b", "bonsai-2-4b-ternary", "mistral-7b", "llama-3-8b", "opt-1.3b", "llama-3.2-1b"]
+    groups = compute.families(names)
     assert {name: [m.name for m in members] for name, members in groups.items()} == {
         "as studied": ["opt-1.3b"],
         "grouped heads": ["llama-3.2-1b", "llama-3-8b"],
         "window": ["mistral-7b"],
+        "other mixers": ["bonsai-2-4b-ternary"],
         "experts": ["mixtral-8x7b"],
     }
     for without, one in compute.counterparts(groups).values():

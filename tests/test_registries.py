@@ -29,7 +29,7 @@ BITNET = pl.catalog.models["bitnet-2b4t"]
     ("variable", "op", "component"),
     [("energy_j", "q", "photons"), ("energy_j", "convolution", "adc"), ("worry_j", "q", "adc")],
 )
-@pytest.mark.parametrize("detail", ["total", "op", "component"])
+@pytest.mark.parametrize("detail", ["total", "op", "part", "component"])
 def test_what_the_schema_does_not_have_raises_at_any_detail(variable, op, component, detail):
     book = Ledger(Frame({}), detail, {"energy_j"})
     with pytest.raises(ValueError, match=r"unknown (variable|op|component) '(worry_j|convolution|photons)'"):

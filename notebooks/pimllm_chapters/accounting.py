@@ -129,4 +129,4 @@ def flip_table() -> Table:
                 "headline": headline, "holds": "yes" if now else "no", "constant": path, "catalog": with_unit(path, own),
                 "turns at": "never" if np.isnan(turned) else with_unit(path, turned), "factor": known(turned / own),
             })  # fmt: skip
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Where each headline turns: the value of each constant, beside the catalog's")

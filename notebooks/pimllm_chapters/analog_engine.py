@@ -93,7 +93,7 @@ def numbers(ds: xr.Dataset) -> Table:
         at = ds.sel(fan_in=inputs)
         both = -10 * np.log10([at.predicted_noise_to_signal.values, at.noise_to_signal.mean("device_seed").values])
         columns[f"{int(inputs)} inputs"] = [f"{form:.2f} / {found:.2f}" for form, found in both.T]
-    return Table(pd.DataFrame(columns), long=True)
+    return Table(pd.DataFrame(columns), long=True, title="Predicted and measured signal over noise, in decibels")
 
 
 def readers(ds: xr.Dataset) -> Table:
@@ -109,7 +109,7 @@ def readers(ds: xr.Dataset) -> Table:
         }
         for reader in map(str, ds.reader.values)
     ]  # fmt: skip
-    return Table(rows)
+    return Table(rows, title="Perplexity of each reader on both corpora")
 
 
 def gap(ds: xr.Dataset) -> Sentence:

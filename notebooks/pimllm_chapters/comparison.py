@@ -25,7 +25,11 @@ def earlier_table() -> Table:
     """Return what is printed for earlier accelerators, and where."""
     rows = earlier().rename(columns={"context_len": "context", "how_read": "how read"})
     shown = rows.assign(printed=(rows.bound + " " + rows.value + " " + rows.unit).str.strip())
-    return Table(shown[["accelerator", "model", "context", "printed", "where", "how read"]], long=True)
+    return Table(
+        shown[["accelerator", "model", "context", "printed", "where", "how read"]],
+        long=True,
+        title="What is printed for earlier accelerators",
+    )
 
 
 def in_print(values: xr.DataArray) -> xr.DataArray:
@@ -119,7 +123,7 @@ def pairing_table(pairs: xr.DataArray, best: int = 3) -> Table:
         | {claim: f"{100 * x.item():+.2f} %" for claim, x in points(pairs.sel(counts=c, rates=r), "claim")}
         for c, r in shown
     )
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Residuals of the closest pairings, number by number")
 
 
 def pairing_figure(pairs: xr.DataArray) -> Figure:
@@ -199,4 +203,4 @@ def by_conventions(ops: xr.Dataset) -> Table:
                 values = in_print(cell[quantity])
                 row |= {f"{system} {unit}": number(values.sel(system=system).item()) for system in SYSTEM_COLOURS}
             rows.append(row)
-    return Table(rows)
+    return Table(rows, title="Operations under each set of conventions")

@@ -81,7 +81,7 @@ def fewest(compared: xr.Dataset) -> Table:
             shown = {flow.upper(): f"{at[name].sel(dataflow=flow).item():.4g}" for flow in _LOOKS}
             least = str(at.dataflow.values[int(at[name].values.argmin())]).upper()
             rows.append({"phase": phase, "l": tokens, "model": model, "quantity": title, **shown, "least": least})
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Quantities of the three dataflows, and which has the least")
 
 
 def decode_answer(compared: xr.Dataset) -> Sentence:

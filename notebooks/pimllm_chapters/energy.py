@@ -79,7 +79,11 @@ def words_table(compared: xr.Dataset) -> Table:
     """Return the words of one battery in millions, PIM-LLM before TPU-LLM, a row a model, a column a context."""
     millions = xr.apply_ufunc(np.vectorize(lambda words: f"{words / 1e6:#.3g}".rstrip(".")), compared.words_per_battery)
     fast, slow = (millions.sel(system=name).astype(object) for name in ("pim-llm", "tpu-llm"))
-    return crossed((fast + " / " + slow).transpose("model", "context_len"), str)
+    return crossed(
+        (fast + " / " + slow).transpose("model", "context_len"),
+        str,
+        title="Words of one battery in millions, PIM-LLM before TPU-LLM",
+    )
 
 
 def tile_table(ds: xr.Dataset) -> Table:
@@ -90,7 +94,7 @@ def tile_table(ds: xr.Dataset) -> Table:
     frame = crossed((100 * tiles / whole).transpose("conventions", "part"), "{:.2f}".format, "{}").frame
     frame["mJ a token"] = [f"{value:.3g}" for value in 1e3 * whole.values]
     frame["% of all energy"] = [f"{value:.3g}" for value in 100 * (whole / joules.sum("part")).values]
-    return Table(frame)
+    return Table(frame, title="Energy on the crossbar side of one token, in percent, and its sum")
 
 
 def subsystem_table(ds: xr.Dataset) -> Table:
@@ -111,14 +115,19 @@ def subsystem_table(ds: xr.Dataset) -> Table:
             at = {title: value.sel(system=system).item() for title, value in values.items()}
             row |= {f"{system} {title}": number(value) if value else "" for title, value in at.items()}
         rows.append(row)
-    return Table(rows)
+    return Table(rows, title="Power and off-chip traffic of one token by subsystem")
 
 
 def gating_table(compared: xr.Dataset) -> Table:
     """Return tokens per joule over the baseline for shares of static power that waiting tiles draw: a column a context."""
     ratio = 1 + compared.energy_gain.sel(system="pim-llm").squeeze("model", drop=True)
     named = ratio.assign_coords(gated_share=[f"{100 * share:g} %" for share in ratio.gated_share.values])
-    return crossed(named.transpose("gated_share", "context_len"), "{:.3g}".format, corner="waiting tiles draw")
+    return crossed(
+        named.transpose("gated_share", "context_len"),
+        "{:.3g}".format,
+        corner="waiting tiles draw",
+        title="Tokens per joule over the baseline, by what waiting tiles draw",
+    )
 
 
 def energy_answer(compared: xr.Dataset) -> Sentence:

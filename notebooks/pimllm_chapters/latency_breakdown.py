@@ -86,13 +86,24 @@ def times(ds: xr.Dataset, found: xr.Dataset) -> Figure:
 def share_table(ds: xr.Dataset, system: str = "pim-llm") -> Table:
     """Return the shares of all parts for one model in percent, a row a context."""
     percent = _percent(ds.sel(system=system).squeeze("model", drop=True), _LISTED)
-    return crossed(percent.transpose("context_len", "part"), "{:.3f}".format, "{}", "context")
+    return crossed(
+        percent.transpose("context_len", "part"),
+        "{:.3f}".format,
+        "{}",
+        "context",
+        title="Shares of all parts of the latency, in percent",
+    )
 
 
 def crossing_table(found: xr.Dataset) -> Table:
     """Return for each model where attention reaches half of the latency, a column a system."""
     table = found.attention_half_tokens.transpose("model", "system")
-    return crossed(table, lambda tokens: known(tokens, ".0f", otherwise="not reached"), "{}")
+    return crossed(
+        table,
+        lambda tokens: known(tokens, ".0f", otherwise="not reached"),
+        "{}",
+        title="Context at which attention reaches half of the latency",
+    )
 
 
 def latency_answer(found: xr.Dataset, summary: xr.Dataset) -> Sentence:

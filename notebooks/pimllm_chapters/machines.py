@@ -44,7 +44,7 @@ def measured_rows(table: pd.DataFrame) -> Table:
         }
         for row in table.to_dict("records")
     ]
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="What was measured, a row a measurement")
 
 
 def rule_sentence(table: pd.DataFrame) -> Sentence:
@@ -62,13 +62,14 @@ def rule_sentence(table: pd.DataFrame) -> Sentence:
 def outliers(table: pd.DataFrame) -> Table:
     """Return the rows that the rule does not give, each with the reason."""
     rows = table[table.outside].sort_values("ratio")
-    return Table(
+    shown = (
         {
             "machine": row["device"], "model": row["model"], "runs": row["engine"], "tokens/s": number(row["tokens_per_s"]),
             "rule": number(row["rule_tokens_per_s"]), "ratio": f"{row['ratio']:.2f}", "why": row["why"],
         }
         for row in rows.to_dict("records")
     )  # fmt: skip
+    return Table(shown, title="Measurements that the rule does not give, each with the reason")
 
 
 def answer(ds: xr.Dataset) -> Sentence:
@@ -197,7 +198,7 @@ def best_table(ds: xr.Dataset) -> Table:
                 "bought, J estimated": _best(at.bought_estimated_j, "device", least=True),
             }
         )
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="The best of whole machines and the best that one can buy")
 
 
 def _best(values: xr.DataArray, dim: str, *, least: bool) -> str:
@@ -226,7 +227,7 @@ def break_even(ds: xr.Dataset, context_len: int, kinds: Mapping[str, str]) -> Ta
             rows.append(
                 {"model": model, "PIM-LLM": built, "beside": said, **_changes(found, has_energy=np.isfinite(joules))}
             )
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="What a whole machine would have to become, each change alone")
 
 
 def _changes(found: dict[str, float], *, has_energy: bool) -> dict[str, str]:
@@ -256,4 +257,4 @@ def areas(ds: xr.Dataset) -> Table:
     ]
     dies = {name: device.die_area_m2 for name, device in catalog.devices.items() if device.die_area_m2 is not None}
     rows += [{"machine": name, "area (mm2)": number(1e6 * area), "of": "its main die"} for name, area in dies.items()]
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Area of PIM-LLM beside known dies")

@@ -117,7 +117,7 @@ def conversions(ds: xr.Dataset, form: str = "as-published") -> Table:
                 "multipliers' share of area": percent(at.rescale_area_share.sel(way="rows").item()),
             }
         )
-    return Table(rows)
+    return Table(rows, title="Conversions, converters and multipliers by scale group")
 
 
 def cells(held: xr.Dataset, zeros: xr.DataArray, binary: str) -> Sentence:
@@ -159,7 +159,7 @@ def shapes(models: list[Decoder]) -> Table:
                 "where": entry.get("where", ""),
             }
         )
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Models, what their weights are, and how many bytes they take")
 
 
 def rates(ds: xr.Dataset, context_len: int, form: str = "full-system") -> Figure:
@@ -200,7 +200,7 @@ def leads(ds: xr.Dataset, context_len: int) -> Table:
                 f"tokens/J, {said}": f"{1 + one.energy_gain.item():.2f}",
             }
         rows.append(row)
-    return Table(rows)
+    return Table(rows, title="Speed-up and tokens a joule over TPU-LLM")
 
 
 def head_sentence(ds: xr.Dataset, wide: xr.Dataset, model: str) -> Sentence:

@@ -92,7 +92,7 @@ def readings(ds: xr.Dataset) -> Table:
         named = ", ".join(off) if len(off) <= 3 else f"{len(off)} cells"
         agree = len(checked) - len(off)
         rows.append({"share of": reading, "cells as printed": f"{agree} of {len(checked)}", "other": named or "none"})
-    return Table(rows)
+    return Table(rows, title="Printed cells that come out, by what an operation is")
 
 
 def cells(checked: pd.DataFrame) -> pd.DataFrame:

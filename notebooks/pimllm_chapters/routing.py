@@ -95,7 +95,7 @@ def baseline_table(summary: xr.Dataset, units: list[VectorUnit]) -> Table:
             for variable, unit in (("tokens_per_s", "tokens/s"), ("tokens_per_j", "tokens/J")):
                 row[f"{unit} at {here.context_len.item()}"] = number(here[variable].item())
         rows.append(row)
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Multipliers, rate and efficiency of each machine")
 
 
 def routing_answer(lead: xr.DataArray, unit: str, baseline: str = "tpu-llm") -> Sentence:

@@ -35,7 +35,7 @@ def distributions(drawn: Sequence[Constant]) -> Table:
         }
         for c in drawn
     ]
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Constants that are drawn")
 
 
 def decisions() -> Table:
@@ -45,7 +45,7 @@ def decisions() -> Table:
         for name, (names, why) in uncertainty.TOGETHER.items()
     ]
     left = [{"treated": "held", "constants": name, "why": why} for name, why in uncertainty.LEFT_OUT.items()]
-    return Table(moved + left)
+    return Table(moved + left, title="Constants that share a draw, and those that are not drawn")
 
 
 def headline_table(ds: xr.Dataset) -> Table:
@@ -57,7 +57,7 @@ def headline_table(ds: xr.Dataset) -> Table:
         for name, unit in (("tokens_per_s", "tokens/s"), ("tokens_per_j", "tokens/J"), ("power_w", "W")):
             row |= {f"{unit}, {system}": _three(each[name]) for system, each in points(at, "system")}
         rows.append(row | {"tiles (cm²)": _three(1e4 * at.tile_area_m2)})
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Bands of every headline: the catalog's value, then 5, 50 and 95 %")
 
 
 def _ends(ds: xr.Dataset) -> list[int]:
@@ -72,7 +72,7 @@ def _three(value: xr.DataArray) -> str:
 
 def sign_table(ds: xr.Dataset) -> Table:
     """Return in how many draws PIM-LLM decodes more tokens for each joule, by model and context."""
-    return crossed(ds.thriftier_share, frequency)
+    return crossed(ds.thriftier_share, frequency, title="Draws in which PIM-LLM decodes more tokens for each joule")
 
 
 def by_quantity(ds: xr.Dataset) -> Table:
@@ -84,7 +84,7 @@ def by_quantity(ds: xr.Dataset) -> Table:
         some = int(((share > 0) & (share < 0.95)).sum())
         counts = {"in 95 % or more": int((share >= 0.95).sum()), "in some": some, "in none": int((share == 0).sum())}
         rows.append({"quantity": quantity, "kept": SIDES[quantity][0], "why": SIDES[quantity][1], **counts})
-    return Table(rows)
+    return Table(rows, title="What holding means, and how many claims hold")
 
 
 def claim_table(ds: xr.Dataset) -> Table:
@@ -97,7 +97,11 @@ def claim_table(ds: xr.Dataset) -> Table:
         ratio=[known(x) for x in ratio],
         holds=["not to be had" if np.isnan(x) else frequency(x) for x in share],
     )
-    return Table(shown.rename(columns={"where": "in the paper", "holds": "holds in draws"}), long=True)
+    return Table(
+        shown.rename(columns={"where": "in the paper", "holds": "holds in draws"}),
+        long=True,
+        title="Published numbers, and the share of draws in which each holds",
+    )
 
 
 _PIM, _GREY, _LOW, _HIGH = SYSTEM_COLOURS["pim-llm"], "#777777", "#0072B2", "#D55E00"
@@ -133,7 +137,7 @@ def corner_table(ds: xr.Dataset) -> Table:
         row = {"cells of SRAM": CELLS[corner[0]], "chip": f"{corner[1]:g} K"}
         spans = {f"l = {n}": span(here.sel(context_len=n), frequency) for n in ds.context_len.values}
         rows.append(row | spans)
-    return Table(rows)
+    return Table(rows, title="Draws in which PIM-LLM decodes more tokens a joule, by corner")
 
 
 def _drawn() -> str:

@@ -69,7 +69,11 @@ def _share(which: str) -> float:
 def gain_table(ds: xr.Dataset, *, cells: str, temperature_k: float, idle_share: float, woken: str = "product") -> Table:
     """Return tokens a joule of PIM-LLM over TPU-LLM, a row a model and a column a context."""
     at = {"cells": cells, "temperature_k": temperature_k, "idle_share": idle_share, "woken": woken}
-    return crossed(1 + ds.energy_gain.sel(at).transpose("model", "context_len"), "{:.2f}".format)
+    return crossed(
+        1 + ds.energy_gain.sel(at).transpose("model", "context_len"),
+        "{:.2f}".format,
+        title="Tokens a joule of PIM-LLM over TPU-LLM",
+    )
 
 
 def winners(ds: xr.Dataset) -> Table:
@@ -81,7 +85,7 @@ def winners(ds: xr.Dataset) -> Table:
         wins = (here > 0).sum(["model", "context_len"])
         row = {"cells of SRAM": CELLS[cells], "chip": f"{kelvin:g}\N{NO-BREAK SPACE}K", "tiles wake": WAKING[woken]}
         rows.append(row | {f"idle {percent(s)}": str(wins.sel(idle_share=s).item()) for s in ds.idle_share.values})
-    return Table(rows)
+    return Table(rows, title="Pairs of model and context in which PIM-LLM takes less energy")
 
 
 def pauses(ds: xr.Dataset) -> Table:
@@ -96,7 +100,7 @@ def pauses(ds: xr.Dataset) -> Table:
         }
         for name, state, at in points(ds, "system", "state")
     ]
-    return Table(rows)
+    return Table(rows, title="What each machine draws between answers, on average, and for a token")
 
 
 def between(one: dict[str, xr.Dataset]) -> xr.Dataset:

@@ -42,7 +42,7 @@ def peer_table(peers: xr.Dataset) -> Table:
         }
         for name, at in points(peers.assign(equal=equal, left=left), "count")
     ]
-    return Table(rows)
+    return Table(rows, title="Products that equal the peer's report")
 
 
 def block_table(ds: xr.Dataset) -> Table:
@@ -57,7 +57,7 @@ def block_table(ds: xr.Dataset) -> Table:
         }
         for name, point in points(ds, "model")
     ]
-    return Table(rows)
+    return Table(rows, title="Time (ns) and energy (nJ) of a block, published and computed")
 
 
 def layer_table(ds: xr.Dataset) -> Table:
@@ -65,7 +65,10 @@ def layer_table(ds: xr.Dataset) -> Table:
     rows = [_layer_row(f"{part}, energy (nJ)", at.layer_j) for part, at in points(ds, "layer_part")]
     rows.append(_layer_row("all, energy (nJ)", ds.layer_j.sum("layer_part")))
     rows += [_layer_row(f"{stage}, time (ns)", at.layer_s) for stage, at in points(ds, "layer_stage")]
-    return Table([*rows, _layer_row("all, time (ns)", ds.layer_s.sum("layer_stage"))])
+    return Table(
+        [*rows, _layer_row("all, time (ns)", ds.layer_s.sum("layer_stage"))],
+        title="Energy (nJ) and time (ns) of one layer by part, by estimate",
+    )
 
 
 def _layer_row(what: str, values: xr.DataArray) -> dict[str, str]:
@@ -127,7 +130,7 @@ def hindcast_table(ds: xr.Dataset) -> Table:
         }
         for name, source, at in points(ds, "macro", "converter")
     ]
-    return Table(rows)
+    return Table(rows, title="Measured and predicted TOPS/W of macros")
 
 
 def band_table(ds: xr.Dataset) -> Table:
@@ -139,7 +142,7 @@ def band_table(ds: xr.Dataset) -> Table:
         if ends.diff("end").item():
             ratio = {"ratio, low end": low, "ratio": own, "ratio, high end": high}
             rows.append({"macro": _called(name), "constant": constant, **ratio})
-    return Table(rows)
+    return Table(rows, title="Predicted over measured efficiency, one constant of the cell at either end of its range")
 
 
 def hindcast(ds: xr.Dataset) -> Figure:

@@ -63,13 +63,14 @@ class Config:
         table = known().get(self.family, {}).get("defaults", {})
         return any(name in table for name in self._names(key))
 
-    def n(self, key: str, default: int | None = None, least: int = 1) -> int:
+    def n(self, key: str, default: int | None = None, least: int = 1, most: int = 2**53 - 1) -> int:
         """Return a whole number; the default where there is none. Raises BadInput for anything else."""
         value = default if (found := self.raw(key)) is None else found
         if value is None:
             raise BadInput(f"{self.path} has no {key}; wanted a whole number of at least {least}")
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**53:
-            raise self.wrong(key, f"a whole number of at least {least}, below 2^53")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            limit = "below 2^53" if most == 2**53 - 1 else f"at most {most}"
+            raise self.wrong(key, f"a whole number of at least {least}, {limit}")
         return value
 
     def on(self, key: str, default: bool = False) -> bool:
@@ -86,7 +87,7 @@ class Config:
             raise self.wrong(key, "a number above 0")
         return value
 
-    def list(self, key: str, count: int | None = None) -> list[Any] | None:
+    def items(self, key: str, count: int | None = None) -> list[Any] | None:
         """Return a list, of so many items where that is known; None where there is none."""
         value = self.raw(key)
         if value is None:
@@ -97,7 +98,7 @@ class Config:
 
     def kinds(self, key: str, count: int, allowed: tuple[str, ...]) -> list[str] | None:
         """Return the kinds of all blocks, under the names of today; None where they are not listed."""
-        if (found := self.list(key, count)) is None:
+        if (found := self.items(key, count)) is None:
             return None
         names = [_RENAMED.get(name, name) if isinstance(name, str) else "" for name in found]
         if strange := [given for given, name in zip(found, names, strict=True) if name not in allowed]:

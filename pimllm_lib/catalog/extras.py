@@ -17,15 +17,18 @@ def score(c: Config, n: int, width: int) -> int:
 
 
 def laguna_gate(c: Config) -> str:
+    """Return whether the gate has one output for each head, or for each of its numbers."""
     return "head" if c.raw("gating") in (True, "per-head") else "full"
 
 
 def xlstm_width(c: Config, i: int) -> int:
+    """Return a multiple of the width, rounded up."""
     step = c.n("ffn_round_up_to_multiple_of")
     return step * int((c.n("hidden_size") * c.number("ffn_proj_factor", 2.667) + step - 1) // step)
 
 
 def falcon_heads(c: Config) -> int:
+    """Return the heads of keys and values, of which an older Falcon has one or all."""
     heads = c.n("num_attention_heads")
     if c.on("new_decoder_architecture"):
         return c.n("num_kv_heads", heads)
@@ -33,12 +36,14 @@ def falcon_heads(c: Config) -> int:
 
 
 def falcon_norms(c: Config) -> int:
+    """Return the norms of a block, whose FFN may stand beside attention."""
     if not c.on("parallel_attn"):
         return 2
     return c.n("num_ln_in_parallel_attn", 2 if c.on("new_decoder_architecture") else 1)
 
 
 def dots3_overlay(c: Config, i: int, kind: str) -> Entry:
+    """Return the sizes of windowed blocks, which have keys of their own where no table lists them."""
     if kind != SLIDING or "per_layer_config" in c.given:
         return {}
     own = {
@@ -56,6 +61,7 @@ def dots3_overlay(c: Config, i: int, kind: str) -> Entry:
 
 
 def gemma4_overlay(c: Config, i: int, kind: str) -> Entry:
+    """Return the sizes of blocks that attend to all tokens, where no table lists them."""
     if kind != FULL or "per_layer_config" in c.given:
         return {}
     heads = c.raw("num_global_key_value_heads") if c.on("attention_k_eq_v") else None
@@ -68,13 +74,14 @@ def per_block(key: str) -> Any:
     def width(c: Config, i: int) -> int:
         if not isinstance(c.raw(key), list):
             return c.n(key)
-        listed = c.list(key, c.n("num_hidden_layers")) or []
+        listed = c.items(key, c.n("num_hidden_layers")) or []
         return Config(c.path, c.family, {key: listed[i]}).n(key)
 
     return width
 
 
 def gemma4_width(c: Config, i: int) -> int:
+    """Return the FFN of a block, which may be twice as wide where keys are shared."""
     shared = c.on("use_double_wide_mlp") and mixing.shares(c, "num_kv_shared_layers", i)
     return c.n("intermediate_size") * (2 if shared else 1)
 
@@ -86,6 +93,7 @@ def per_layer_input(c: Config, f: Entry) -> tuple[tuple[int, int], ...]:
 
 
 def per_layer_table(c: Config) -> Entry:
+    """Return the embeddings of all blocks, and the projection to them."""
     width, n = c.n("hidden_size_per_layer_input", 0, least=0), c.n("num_hidden_layers")
     if not width:
         return {}
@@ -96,24 +104,35 @@ def per_layer_table(c: Config) -> Entry:
 
 
 def gemma4_extra(c: Config, f: Entry) -> int:
+<<<<<<< HEAD
     return bool(c.n("hidden_size_per_layer_input", 0, least=0)) * c.n("hidden_size") - f["head_dim"] * f.get(
         "kv_shared", False
     )
+=======
+    """Return a gain more, and one fewer where keys are shared."""
+    gain = c.n("hidden_size") if c.n("hidden_size_per_layer_input", 0, least=0) else 0
+    return int(gain - f["head_dim"] * f.get("kv_shared", False))
+>>>>>>> wfam
 
 
 def gemma3n_beside(c: Config, f: Entry) -> tuple[tuple[int, int], ...]:
-    d, rank, streams = c.n("hidden_size"), c.n("laurel_rank"), c.n("altup_num_inputs")
+    """Return what mixes the streams, a projection of low rank, and the embedding of a block."""
+    d, rank, streams = c.n("hidden_size"), c.n("laurel_rank"), c.n("altup_num_inputs", most=MOST_BLOCKS)
     return (*per_layer_input(c, f), (d, rank), (rank, d), (streams, streams), (streams, streams**2))
 
 
 def gemma3n_extra(c: Config, f: Entry) -> int:
     """Return gains, and the router of the streams."""
-    return (4 + c.n("altup_num_inputs")) * c.n("hidden_size") - f["head_dim"] * f.get("kv_shared", False)
+    gains = (4 + c.n("altup_num_inputs", most=MOST_BLOCKS)) * c.n("hidden_size")
+    return int(gains - f["head_dim"] * f.get("kv_shared", False))
 
 
 def gemma3n_whole(c: Config) -> Entry:
+    """Return the projections to and from the other streams, and the embeddings of all blocks."""
     d, shape = c.n("hidden_size"), per_layer_table(c)
-    return shape | {"once": (*shape.get("once", ()), *((d, d),) * (2 * (c.n("altup_num_inputs") - 1)))}
+    return shape | {
+        "once": (*shape.get("once", ()), *((d, d),) * (2 * (c.n("altup_num_inputs", most=MOST_BLOCKS) - 1)))
+    }
 
 
 def prediction_head(c: Config) -> Entry:
@@ -137,6 +156,7 @@ def opt_widths(c: Config) -> Entry:
 
 
 def dory_turns(c: Config) -> list[int]:
+    """Return which block works when: those in the middle several times."""
     n, first, last = c.n("num_hidden_layers"), c.n("n_input_layers", least=0), c.n("n_output_layers", least=0)
     if n > MOST_BLOCKS or c.n("n_recurrent_layers", n - first - last) != n - first - last:
         raise c.wrong("n_recurrent_layers", "the blocks between those of the input and of the output")

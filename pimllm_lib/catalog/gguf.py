@@ -306,12 +306,10 @@ def _known() -> str:
 
 def _two_bits(places: list[tuple[int, str, tuple[int, ...], int]], ends: list[int], alignment: int) -> Kind:
     """Return which of the two layouts of the number 42 fills the places of its tensors, ggml's where both do."""
-    mine = [
-        (start, shape, end) for (start, _, shape, number), end in zip(places, ends, strict=True) if number == TWO_BITS
-    ]
+    mine = [(shape, end - start, end) for (start, _, shape, n), end in zip(places, ends, strict=True) if n == TWO_BITS]
     for kind in Q2_0:
-        whole = all(shape[-1] % kind.weights == 0 for _, shape, _ in mine)
-        if whole and all(0 <= end - start - _bytes(kind, shape) < alignment for start, shape, end in mine):
+        left = [(room - _bytes(kind, shape), end) for shape, room, end in mine if shape[-1] % kind.weights == 0]
+        if len(left) == len(mine) and all(rest >= 0 and (rest < alignment or end == ends[-1]) for rest, end in left):
             return kind
     return Q2_0[0]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pimllm_lib.catalog import extras, mixing, patterns
+from pimllm_lib.catalog import extras, mixing, patterns, recurrence
 from pimllm_lib.catalog.feedforward import times
-from pimllm_lib.catalog.mixing import attention, delta, latent, mamba, mamba2
+from pimllm_lib.catalog.mixing import attention, latent
 from pimllm_lib.catalog.patterns import CHUNKED, FULL, HYBRID, INDEXED, LINEAR, SLIDING, after, at_start, every
+from pimllm_lib.catalog.recurrence import delta, mamba, mamba2
 
 Entry = dict[str, Any]
 
@@ -23,7 +24,11 @@ LATENT: Entry = {"mix": latent, "experts": DEEPSEEK}
 CHOSEN: Entry = {"mix": {INDEXED: mixing.indexed}, "bias": {}, "experts": DEEPSEEK}
 QWEN_NEXT: Entry = {**HEAD, "gate": "full", "gate_bias": "attention_bias", "mix": {LINEAR: delta, FULL: attention},
                     "types": every("full_attention_interval", 4, first=LINEAR)}  # fmt: skip
-CONVOLVED: Entry = {**HEAD, "bias": {}, "mix": {"conv": mixing.short_convolution, FULL: attention, SLIDING: attention}}
+CONVOLVED: Entry = {
+    **HEAD,
+    "bias": {},
+    "mix": {"conv": recurrence.short_convolution, FULL: attention, SLIDING: attention},
+}
 ALONE: Entry = {"ffn": None, "norms": 1}  # a mixer with no FFN behind it
 MAMBA = {"state": "state_size", "kernel": "conv_kernel", "expand": "expand", "rank": "time_step_rank",
          "conv_bias": "use_conv_bias", "in_bias": "use_bias", "out_bias": "use_bias"}  # fmt: skip
@@ -59,12 +64,13 @@ MIXED_FAMILIES: dict[str, Entry] = {
                     "experts": {"width": "intermediate_size", "shared": times("num_shared_experts"),
                                 "sparse": after("first_k_dense_replace")}},
     "dots1": {**MIXED, "types": patterns.late_window, **HEAD, "experts": DEEPSEEK},
-    "ernie4_5_moe": {"bias": dict.fromkeys(("qkv", "o", "ffn"), "use_bias"), "whole": extras.head_bias("use_bias"), "experts": {
-        "n": "moe_num_experts", "k": "moe_k", "shared": times("moe_num_shared_experts"), "beside": extras.score,
-        "sparse": patterns.ernie}},
+    "ernie4_5_moe": {"bias": dict.fromkeys(("qkv", "o", "ffn"), "use_bias"), "whole": extras.head_bias("use_bias"),
+                     "experts": {"n": "moe_num_experts", "k": "moe_k", "shared": times("moe_num_shared_experts"),
+                                 "beside": extras.score, "sparse": patterns.ernie}},
     "exaone_moe": {**MIXED, "types": every("sliding_window_pattern"), **HEAD, "experts": {
         "sparse": after("first_k_dense_replace"), "shared": times("num_shared_experts")}},
-    "flint": {**MIXED, "types": patterns.flint, **HEAD, "sinks": True, "experts": {**SHARED, "sparse": patterns.flint_sparse}},
+    "flint": {**MIXED, "types": patterns.flint, **HEAD, "sinks": True,
+              "experts": {**SHARED, "sparse": patterns.flint_sparse}},
     "glm4_moe": {"uneven": True, "qk": ("use_qk_norm", "head"), "bias": {"qkv": "attention_bias"}, "experts": DEEPSEEK},
     "sarvam_moe": {"like": "glm4_moe"},
     "hy_v3": {**HEAD, "experts": {"sparse": after("", 1), "shared": extras.shared_or_dense}},
@@ -73,7 +79,8 @@ MIXED_FAMILIES: dict[str, Entry] = {
     "llama4_text": {"kinds": (FULL, CHUNKED), "types": patterns.llama4_window, "ffn": "intermediate_size_mlp", "experts": {
         **LOCAL, "shared": "intermediate_size", "sparse": patterns.llama4_experts}},
     "mellum": {**MIXED, **HEAD, "experts": {}},
-    "mimo_v2_flash": {**MIXED, "bias": {"qkv": "attention_bias"}, "types": patterns.mimo, "sinks": SLIDING, "double_kv": SLIDING, "values": "v_head_dim",
+    "mimo_v2_flash": {**MIXED, "bias": {"qkv": "attention_bias"}, "types": patterns.mimo, "sinks": SLIDING,
+                      "double_kv": SLIDING, "values": "v_head_dim",
                       "experts": {"n": "n_routed_experts", "sparse": after("", 1)}},
     "minimax_m3_vl_text": {**HEAD, "mix": {FULL: attention, "minimax_m3_sparse": mixing.block_indexed},
                            "ffn": "dense_intermediate_size", "experts": {**LOCAL, "shared": "shared_intermediate_size"}},
@@ -105,12 +112,12 @@ MIXED_FAMILIES: dict[str, Entry] = {
     "lara_mini": {**HEAD, "mix": {LINEAR: delta, SLIDING: attention, FULL: attention}, "types": patterns.lara,
                   "experts": SHARED},
     "olmo_hybrid": {"qk": "wide", "mix": {LINEAR: delta, FULL: attention}, "types": patterns.olmo_hybrid},
-    "kimi_linear": {**UNTIED, "mix": {LINEAR: mixing.kimi_delta, FULL: latent}, "low_rank": True, "types": patterns.kimi,
+    "kimi_linear": {**UNTIED, "mix": {LINEAR: recurrence.kimi_delta, FULL: latent}, "low_rank": True, "types": patterns.kimi,
                     "experts": {**KIMI, "sparse": after("first_k_dense_replace", 1)}},
-    "bailing_hybrid": {**UNTIED, "mix": {LINEAR: mixing.kimi_delta, FULL: latent}, "low_rank": False, "latent_gate": "head",
-                       "types": every("layer_group_size", first=LINEAR),
+    "bailing_hybrid": {**UNTIED, "mix": {LINEAR: recurrence.kimi_delta, FULL: latent}, "low_rank": False,
+                       "latent_gate": "head", "types": every("layer_group_size", first=LINEAR),
                        "experts": {**KIMI, "sparse": after("first_k_dense_replace")}},
-    "minimax": {"mix": {FULL: attention, LINEAR: mixing.lightning}, "types": every(2, first=FULL, then=LINEAR),
+    "minimax": {"mix": {FULL: attention, LINEAR: recurrence.lightning}, "types": every(2, first=FULL, then=LINEAR),
                 "experts": LOCAL},
     "lfm2": {**CONVOLVED, "types": patterns.lfm2, "ffn": extras.lfm2_width},
     "lfm2_moe": {**CONVOLVED, "types": patterns.must_list, "experts": {"sparse": after("num_dense_layers")}},
@@ -134,15 +141,17 @@ MIXED_FAMILIES: dict[str, Entry] = {
                    "mamba": {**MAMBA, "state": "ssm_state_size", "groups": "n_groups", "heads": "mamba_num_heads",
                              "width": "mamba_head_dim", "by_heads": True},
                    "experts": {"n": "n_routed_experts", "shared": "moe_shared_expert_intermediate_size"}},
-    "zamba": {**ALONE, "mix": {LINEAR: mamba, HYBRID: mixing.beside_shared(mamba)}, "parts": True, "types": patterns.zamba},
-    "zamba2": {**ALONE, "mix": {LINEAR: mamba2, HYBRID: mixing.beside_shared(mamba2)}, "types": patterns.zamba2, "mamba": {
+    "zamba": {**ALONE, "mix": {LINEAR: mamba, HYBRID: recurrence.beside_shared(mamba)}, "parts": True,
+              "types": patterns.zamba},
+    "zamba2": {**ALONE, "mix": {LINEAR: mamba2, HYBRID: recurrence.beside_shared(mamba2)}, "types": patterns.zamba2,
+               "mamba": {
         "groups": "mamba_ngroups", "heads": "n_mamba_heads", "width": None, "conv_bias": True,
         "in_bias": "add_bias_linear", "out_bias": "add_bias_linear"}},
-    "recurrent_gemma": {"mix": {LINEAR: mixing.gated_recurrence, SLIDING: attention}, "types": patterns.recurrent_gemma,
+    "recurrent_gemma": {"mix": {LINEAR: recurrence.gated_recurrence, SLIDING: attention}, "types": patterns.recurrent_gemma,
                         "even": True, "window": "attention_window_size", "ffn": lambda c, i: c.n("intermediate_size") // 2,
                         "bias": {"qkv": "attention_bias", "o": True, "ffn": True}},
-    "rwkv": {"mix": mixing.rwkv, "norm": "layer", "gated": False, "ffn": "intermediate_size", "times": 4,
+    "rwkv": {"mix": recurrence.rwkv, "norm": "layer", "gated": False, "ffn": "intermediate_size", "times": 4,
              "whole": lambda c: {"extra_once": 2 * c.n("hidden_size")}},
-    "xlstm": {**UNTIED, "bias": {"ffn": "use_bias"}, "mix": mixing.xlstm, "ffn": extras.xlstm_width,
+    "xlstm": {**UNTIED, "bias": {"ffn": "use_bias"}, "mix": recurrence.xlstm, "ffn": extras.xlstm_width,
               "only": {"weight_mode": ("single",), "add_out_norm": (True,)}},
 }  # fmt: skip

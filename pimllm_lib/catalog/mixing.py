@@ -6,7 +6,6 @@ block. Sizes are those that the public classes of the `transformers` library giv
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 
 from pimllm_lib.catalog.configuration import Config
@@ -72,7 +71,8 @@ def latent(c: Config, options: Fields, kind: str) -> Fields:
     d, heads = c.n("hidden_size"), c.n("num_attention_heads")
     rank, rope = c.n("q_lora_rank", 0, least=0), c.n("qk_rope_head_dim")
     fields: Fields = {
-        "n_heads": heads, "n_kv_heads": heads, "head_dim": c.n("qk_nope_head_dim"), "value_dim": c.n("v_head_dim", d // heads),
+        "n_heads": heads, "n_kv_heads": heads, "head_dim": c.n("qk_nope_head_dim"),
+        "value_dim": c.n("v_head_dim", d // heads),
         "latent_dim": c.n("kv_lora_rank"), "rope_dim": rope, "q_rank": rank,
     }  # fmt: skip
     bias = c.on("attention_bias") * (rank + fields["latent_dim"] + rope + d)
@@ -88,8 +88,8 @@ def indexed(c: Config, options: Fields, kind: str) -> Fields:
     fields = latent(c, options, kind)
     d, heads, width = c.n("hidden_size"), c.n("index_n_heads"), c.n("index_head_dim")
     fields["top_tokens"] = c.n("index_topk")
-    if options.get("indexes", True) is not True:
-        return fields
+    if options.get("indexes", True) is not True:  # an index of no width costs nothing
+        return fields | {"index_heads": 1, "index_dim": 0}
     fields |= {"index_heads": heads, "index_dim": width}
     fields["side"] += ((fields["q_rank"] or d, heads * width), (d, width), (d, heads))
     fields["extra_weights"] += 2 * width
@@ -110,6 +110,7 @@ def block_indexed(c: Config, options: Fields, kind: str) -> Fields:
     return fields
 
 
+<<<<<<< HEAD
 def delta(c: Config, options: Fields, kind: str) -> Fields:
     """Gated delta rule (Qwen3-Next and its kin): query and key heads share value heads, each with a state of its own."""
     keys, values = c.n("linear_num_key_heads", _heads(c)), c.n("linear_num_value_heads", _heads(c))
@@ -269,6 +270,8 @@ def beside_shared(part: Any) -> Any:
     return mix
 
 
+=======
+>>>>>>> wfam
 def both(*parts: Any) -> Any:
     """Return mixers side by side."""
 

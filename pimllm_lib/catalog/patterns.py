@@ -23,41 +23,48 @@ def windowed(c: Config, i: int, n: int) -> str:
 
 
 def qwen_window(c: Config, i: int, n: int) -> str:
+    """Windows after the first blocks, where they are used."""
     if c.raw("sliding_window") is None or not c.on("use_sliding_window"):
         return FULL
     return SLIDING if i >= c.n("max_window_layers", least=0) else FULL
 
 
 def asked_window(c: Config, i: int, n: int) -> str:
+    """Windows in all blocks, where they are used."""
     return SLIDING if c.raw("sliding_window") is not None and c.on("use_sliding_window") else FULL
 
 
 def alternating_window(c: Config, i: int, n: int) -> str:
+    """Windows in every second of the first blocks, where they are used."""
     used = asked_window(c, i, n) == SLIDING and (i + 1) % 2 and i < c.n("max_window_layers", least=0)
     return SLIDING if used else FULL
 
 
 def no_rope(c: Config, i: int, n: int) -> str:
-    listed = c.list("no_rope_layers", n)
+    """Windows in the blocks without rotary positions, where they are used."""
+    listed = c.items("no_rope_layers", n)
     rope = bool(listed[i]) if listed else bool((i + 1) % c.n("no_rope_layer_interval", 4))
     return FULL if rope else asked_window(c, i, n)
 
 
 def prefixed(c: Config, i: int, n: int) -> str:
+    """Windows with a pattern for the first blocks and one for the others."""
     first = c.n("first_k_dense_replace", 0, least=0)
     step = c.n("prefix_dense_sliding_window_pattern" if i < first else "sliding_window_pattern")
     return SLIDING if ((i if i < first else i - first) + 1) % step else FULL
 
 
 def llama4_window(c: Config, i: int, n: int) -> str:
-    listed = c.list("no_rope_layers", n)
+    """Chunks in the blocks with rotary positions."""
+    listed = c.items("no_rope_layers", n)
     rope = bool(listed[i]) if listed else bool((i + 1) % c.n("no_rope_layer_interval", 4))
     return CHUNKED if rope and c.raw("attention_chunk_size") is not None else FULL
 
 
 def kimi(c: Config, i: int, n: int) -> str:
+    """Attention where a table lists it, or in one of four blocks."""
     inner = c.inner("linear_attn_config")
-    full, linear = inner.list("full_attn_layers"), inner.list("kda_layers")
+    full, linear = inner.items("full_attn_layers"), inner.items("kda_layers")
     if full is None or linear is None:
         return FULL if i and i % 4 == 0 else LINEAR
     if (i + 1 in full) == (i + 1 in linear):
@@ -66,31 +73,37 @@ def kimi(c: Config, i: int, n: int) -> str:
 
 
 def must_list(c: Config, i: int, n: int) -> str:
+    """Raise BadInput: the class has no pattern of its own."""
     raise c.wrong("layer_types", f"a list of {n}, conv or full_attention")
 
 
 def zamba(c: Config, i: int, n: int) -> str:
+    """A shared block in the third, and in one of each so many after it."""
     if i < 3:
         return HYBRID if i == 2 else LINEAR
     return HYBRID if (i - 3) % c.n("attn_layer_period") == c.n("attn_layer_offset", least=0) else LINEAR
 
 
 def zamba2(c: Config, i: int, n: int) -> str:
+    """Shared blocks as the released model of 54 has them."""
     if n != 54:
         raise c.wrong("layers_block_type", f"a list of {n}, linear_attention or hybrid")
     return HYBRID if i in (6, 12, 18, 24, 30, 36, 42, 47, 51) else LINEAR
 
 
 def sparse_step(c: Config, i: int, n: int) -> bool:
-    return i not in (c.list("mlp_only_layers") or []) and (i + 1) % c.n("decoder_sparse_step", 1) == 0
+    """Experts in each so manieth block but for those that are listed."""
+    return i not in (c.items("mlp_only_layers") or []) and (i + 1) % c.n("decoder_sparse_step", 1) == 0
 
 
 def every_so_many(c: Config, i: int, n: int) -> bool:
+    """Experts in each so manieth block after the first ones."""
     return i >= c.n("first_k_dense_replace", 1, least=0) and i % c.n("moe_layer_freq", 1) == 0
 
 
 def llama4_experts(c: Config, i: int, n: int) -> bool:
-    listed = c.list("moe_layers")
+    """Experts in the blocks that are listed, or in each so manieth."""
+    listed = c.items("moe_layers")
     return (i + 1) % c.n("interleave_moe_layer_step") == 0 if listed is None else i in listed
 
 
@@ -121,9 +134,9 @@ def late_window(c: Config, i: int, n: int) -> str:
 
 def local(c: Config, i: int, n: int) -> str:
     """GPT-Neo's kinds, listed with how often each list stands."""
-    given = c.list("attention_types") or [[["global", "local"], 12]]
+    given = c.items("attention_types") or [[["global", "local"], 12]]
     try:
-        listed = (name for names, count in given for _ in range(count) for name in names)
+        listed = (name for names, count in given for _ in range(min(count, MOST_BLOCKS)) for name in names)
         return {"global": FULL, "local": SLIDING}[next(islice(listed, i, None))]
     except (TypeError, ValueError, KeyError, StopIteration):
         raise c.wrong("attention_types", f"[[kinds, times], ...] of {n} blocks, kinds global or local") from None
@@ -131,7 +144,7 @@ def local(c: Config, i: int, n: int) -> str:
 
 def recurrent_gemma(c: Config, i: int, n: int) -> str:
     """A short list of kinds, again and again."""
-    names, listed = {"recurrent": LINEAR, "attention": SLIDING}, c.list("block_types")
+    names, listed = {"recurrent": LINEAR, "attention": SLIDING}, c.items("block_types")
     if not listed or any(name not in ("recurrent", "attention") for name in listed):
         raise c.wrong("block_types", "a list of recurrent and attention")
     return names[listed[i % len(listed)]]
@@ -140,7 +153,7 @@ def recurrent_gemma(c: Config, i: int, n: int) -> str:
 def nemotron(c: Config) -> list[str]:
     """Return the kinds of Nemotron-H's blocks, of which each mixes tokens or is an FFN, as letters or as names."""
     names = {"M": LINEAR, "E": "moe", "*": FULL, "-": "mlp"}
-    pattern, listed = c.raw("hybrid_override_pattern"), c.list("layers_block_type")
+    pattern, listed = c.raw("hybrid_override_pattern"), c.items("layers_block_type")
     if listed is not None:
         return c.kinds("layers_block_type", len(listed), tuple(names.values())) or []
     if pattern is None:
@@ -185,13 +198,13 @@ def flint_sparse(c: Config, i: int, n: int) -> bool:
 
 def lfm2(c: Config, i: int, n: int) -> str:
     """Attention in the blocks that are listed."""
-    listed = c.list("full_attn_idxs")
+    listed = c.items("full_attn_idxs")
     return FULL if listed is None or i in listed else "conv"
 
 
 def bamba(c: Config, i: int, n: int) -> str:
     """Attention in the blocks that are listed."""
-    return FULL if i in (c.list("attn_layer_indices") or []) else LINEAR
+    return FULL if i in (c.items("attn_layer_indices") or []) else LINEAR
 
 
 def dots3(c: Config, i: int, n: int) -> str:

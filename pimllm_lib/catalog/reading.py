@@ -9,8 +9,9 @@ from typing import Any
 
 from pimllm_lib.catalog import mixing, unread
 from pimllm_lib.catalog.configuration import MOST_BLOCKS, Config, known
-from pimllm_lib.catalog.families import FAMILIES, FULL, Entry
+from pimllm_lib.catalog.families import FAMILIES, Entry
 from pimllm_lib.catalog.feedforward import feed_forward
+from pimllm_lib.catalog.patterns import FULL
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.shapes import parameter_count
@@ -42,11 +43,16 @@ def shape(config: dict[str, Any], path: str) -> Fields:
         inner = config.get("text_config")
         if inner is not None and not isinstance(inner, dict):
             raise BadInput(f"{path}: text_config is {clip(inner)}; wanted a JSON object")
+<<<<<<< HEAD
         config = (
             composite["set"]
             | ({"tie_word_embeddings": config["tie_word_embeddings"]} if "tie_word_embeddings" in config else {})
             | (config if inner is None else inner)
         )
+=======
+        tied = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+        config = composite["set"] | config if inner is None else tied | inner
+>>>>>>> wfam
         family = (inner or {}).get("model_type", text)
     unread.refuse(path, family, FAMILIES)
     c = Config(path, str(family), config)
@@ -122,7 +128,8 @@ def _together(blocks: list[tuple[Fields, int]]) -> Fields:
 def _kinds(c: Config, options: Entry, n: int) -> list[str]:
     """Return the kind of each block: as listed, or in the family's own pattern. Raises BadInput for a kind it has not."""
     if "listed" in options:
-        return options["listed"](c)
+        kinds: list[str] = options["listed"](c)
+        return kinds
     mixes = options.get("mix")
     allowed = options.get("kinds", tuple(mixes) if isinstance(mixes, dict) else (FULL,))
     own = options.get("types")
@@ -181,7 +188,7 @@ def _block(c: Config, options: Entry, index: int, n: int, kind: str, sparse: boo
 def _of_block(c: Config, options: Entry, index: int, n: int, kind: str) -> Config:
     """Return the configuration as one block has it."""
     own = options["overlay"](c, index, kind) if "overlay" in options else {}
-    if "heads" in options and (listed := c.list(options["heads"], n)):
+    if "heads" in options and (listed := c.items(options["heads"], n)):
         own = own | {"num_attention_heads": listed[index]}
     return replace(c, given={**c.given, **own}).block(index)
 

@@ -10,9 +10,9 @@ from pimllm_lib.core.errors import BadInput, clip
 _ENCODER = "is built as an encoder or as an encoder with a decoder"
 #: Classes that `transformers` lists among the causal ones and that are no decoders of text alone.
 _NO_DECODER = (
-    "bart bert bert-generation big_bird bigbird_pegasus blenderbot blenderbot-small camembert data2vec-text electra ernie git "
-    "marian mbart megatron-bert moshi moss_transcribe_diarize musicgen musicgen_melody mvp pegasus plbart prophetnet reformer "
-    "rembert roberta roberta-prelayernorm roc_bert roformer trocr whisper xlm xlm-roberta xlm-roberta-xl xlnet xmod"
+    "bart bert bert-generation big_bird bigbird_pegasus blenderbot blenderbot-small camembert data2vec-text electra ernie "
+    "git marian mbart megatron-bert moshi moss_transcribe_diarize musicgen musicgen_melody mvp pegasus plbart prophetnet "
+    "reformer rembert roberta roberta-prelayernorm roc_bert roformer trocr whisper xlm xlm-roberta xlm-roberta-xl xlnet xmod"
 )
 _DRAFT = "attends to the caches of the model that it drafts for, and has none"
 _SKIPS = "may send a token to experts that do nothing: how many work depends on the token"
@@ -37,8 +37,8 @@ REFUSED: dict[str, str] = dict.fromkeys(_NO_DECODER.split(), _ENCODER) | {
 }
 #: What a TOML model needs, said where a configuration cannot be read.
 INSTEAD = (
-    "wanted a family that is read, or the model as TOML: d_model, d_ff, n_layers, n_heads, n_kv_heads, head_dim, vocab_size, "
-    "and blocks = [{ count = 2, window = 512 }, ...] where they differ"
+    "wanted a family that is read, or the model as TOML: d_model, d_ff, n_layers, n_heads, n_kv_heads, head_dim, "
+    "vocab_size, and blocks = [{ count = 2, window = 512 }, ...] where they differ"
 )
 #: Composite configurations -> the family of their text.
 TEXT = {
@@ -47,6 +47,7 @@ TEXT = {
     "llama4": "llama4_text", "qwen3_5": "qwen3_5_text", "qwen3_5_moe": "qwen3_5_moe_text",
 }  # fmt: skip
 #: Keys that change a model's shape, or what it keeps, wherever they are read.
+<<<<<<< HEAD
 SHAPING = [
     "num_experts",
     "num_local_experts",
@@ -96,6 +97,20 @@ SHAPING = [
     "num_mem_blocks",
     "zero_expert_num",
 ]
+=======
+SHAPING = (
+    "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "n_shared_experts",
+    "num_shared_experts", "moe_num_shared_experts", "shared_expert_intermediate_size", "shared_intermediate_size",
+    "kv_lora_rank", "q_lora_rank", "v_head_dim", "qk_rope_head_dim", "index_topk", "layer_types", "layers_block_type",
+    "mlp_layer_types", "block_types", "attention_types", "hybrid_override_pattern", "attn_layer_indices",
+    "sliding_window", "attention_chunk_size", "num_kv_shared_layers", "mamba_d_state", "ssm_state_size", "state_size",
+    "linear_num_value_heads", "linear_attn_config", "per_layer_config", "num_attention_heads_per_layer",
+    "hidden_size_per_layer_input", "word_embed_proj_dim", "num_key_value_heads", "head_dim", "intermediate_size",
+    "attention_bias", "mlp_bias", "use_bias", "qkv_bias", "use_qk_norm", "qk_layernorm", "moe_latent_size",
+    "use_qkv_bias", "n_recurrent_loops", "num_mem_blocks", "zero_expert_num",
+)  # fmt: skip
+_SAYS_NOTHING = (None, False, 0, 1, "", [], {})
+>>>>>>> wfam
 #: Keys whose value says nothing new where it is that of a field.
 _SAME = {"num_key_value_heads": "n_kv_heads", "head_dim": "head_dim", "intermediate_size": "d_ff", "v_head_dim": "head_dim",
          "word_embed_proj_dim": "d_model", "sliding_window": "window"}  # fmt: skip
@@ -107,7 +122,7 @@ def require_read(c: Config, shape: dict[str, Any]) -> None:
     """
     for key in SHAPING:
         value = c.given.get(key)
-        if c.knows(key) or key in c.seen or value in (None, False, 0, 1, "", [], {}):
+        if c.knows(key) or key in c.seen or (value is not True and value in _SAYS_NOTHING):
             continue
         if key in _SAME and value == shape.get(_SAME[key]):
             continue

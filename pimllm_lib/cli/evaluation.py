@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from pimllm_lib.cli.command import JSON_LIST, command, option, print_problems, print_rows, say
+from pimllm_lib.cli.settings import models_with, systems_with
 from pimllm_lib.core.errors import BadInput
 
 #: The contexts of the published figures.
@@ -21,13 +22,17 @@ CONTEXTS = ["128", "256", "512", "1024", "2048", "4096"]
     option("--context", action="append", metavar="TOKENS", help=f"tokens in the cache (default {' '.join(CONTEXTS)})"),
     option("--conventions", action="append", metavar="NAME|FILE", help="accounting (default corrected)"),
     option("--array", metavar="NAME|FILE", help="use this systolic array instead of the system's own"),
+    option("--set", nargs=2, action="append", default=[], metavar=("PATH", "VALUE"),
+           help="change a field of every system that has it, such as pim.tile.crossbar.adc.bits 6, or a part of it"),
     option("--remedy", action="append", metavar="NAME",
            help="put a remedy for long contexts on every system and model, in order; see `pimllm remedies`"),
     [JSON_LIST, option("--csv", action="store_true", help="print comma-separated values"),
      option("--netcdf", metavar="FILE", help="write the dataset as netCDF-4")],
 )  # fmt: skip
 def evaluate(args: argparse.Namespace) -> None:
-    """Print what decoding one token costs. Options that name something may repeat."""
+    """Print what decoding one token costs. Options that name something may repeat. --set takes fields of models too, such
+    as model.scale_group 128.
+    """
     from dataclasses import replace
 
     from pimllm_lib import catalog
@@ -37,15 +42,17 @@ def evaluate(args: argparse.Namespace) -> None:
     from pimllm_lib.system import metrics
 
     into = None if args.netcdf is None else files.require_file(paths.users(args.netcdf))
+    models, args.set = models_with(args.model, args.set)
     systems = [catalog.system(name) for name in args.system or ["tpu-llm"]]
     if args.array is not None:
         array = catalog.part(args.array, SystolicArray)
         systems = [replace(system, array=array) for system in systems]
+    systems = systems_with(systems, args.set)
     point = {
         "context_len": [_count(text) for text in args.context or CONTEXTS],
         "conventions": args.conventions or ["corrected"],
     }
-    ds = metrics.summary(_evaluated(systems, args.model, args.remedy or [], point))
+    ds = metrics.summary(_evaluated(systems, models, args.remedy or [], point))
     if into is not None:
         say(dataset.write(ds, into))
         return
@@ -61,17 +68,15 @@ def evaluate(args: argparse.Namespace) -> None:
         print_rows(frame[keys + list(shown)].rename(columns=shown).to_dict("records"), as_json=False)
 
 
-def _evaluated(systems: list[Any], models: list[str], names: list[str], point: dict[str, Any]) -> Any:
+def _evaluated(systems: list[Any], models: list[Any], names: list[str], point: dict[str, Any]) -> Any:
     """Return what every pair of a system and a model costs, with remedies put on where some are named."""
-    from pimllm_lib import catalog
     from pimllm_lib.analysis import remedies
     from pimllm_lib.core import joining
     from pimllm_lib.system.evaluation import evaluate
 
     if not names:
         return evaluate(system=systems, model=models, **point)
-    decoders = [catalog.model(name) for name in models]
-    pairs = [[remedies.put(system, decoder, names) for system in systems] for decoder in decoders]
+    pairs = [[remedies.put(system, model, names) for system in systems] for model in models]
     made = [evaluate(system=[s for s, _ in row], model=row[0][1], **point) for row in pairs]
     return joining.concat(made, "model", data_vars="minimal", join="exact")
 

@@ -30,10 +30,35 @@ def parts_of(names: Mapping[str, str], settings: Iterable[Sequence[str]]) -> dic
     return {key: with_fields(part, changes[key]) for key, part in parts.items()}
 
 
+def systems_with(systems: Sequence[Any], settings: Iterable[Sequence[str]]) -> list[Any]:
+    """Return systems with fields set: pairs of path and value, the path from the system on, such as sram.leakage_w.
+
+    A system that lacks the part on a path, as TPU-LLM lacks crossbars, stays. Raises BadInput for a path that leads
+    nowhere in any of them, and for a value that the field cannot hold.
+    """
+    from pimllm_lib.core.parts import field_of, with_fields
+
+    changes: list[dict[str, Any]] = [{} for _ in systems]
+    for path, text in settings:
+        refused = None
+        for system, found in zip(systems, changes, strict=True):
+            try:
+                now = field_of(system, path)
+            except BadInput as error:
+                refused = error
+            else:
+                found[path] = _value(path, text, now)
+        if refused is not None and not any(path in found for found in changes):
+            raise refused
+    return [with_fields(system, found) for system, found in zip(systems, changes, strict=True)]
+
+
 def _value(path: str, text: str, now: Any) -> Any:
-    """Return a text as what the field holds now: a number, numbers between commas, true or false, or a name."""
+    """Return a text as what the field holds now: a number, numbers between commas, true or false, a name, or a part."""
     if hasattr(now, "__dataclass_fields__"):
-        raise BadInput(f"--set {clip(path)} is a part, {now.name}; wanted one of its fields")
+        from pimllm_lib import catalog
+
+        return catalog.part(text, type(now))
     if isinstance(now, tuple):
         return tuple(_value(path, item, 0.0) for item in text.split(","))
     if text in ("true", "false"):
@@ -61,3 +86,21 @@ def own(part: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from own(value, f"{path}.{field.name}")
         elif field.name != "name" and not is_catalogs(part, field.name):
             yield f"{path}.{field.name}", value
+
+
+def models_with(models: Iterable[str], settings: Sequence[Sequence[str]]) -> tuple[list[Any], list[Sequence[str]]]:
+    """Return models by name or file with fields set, and the settings that are not theirs: those whose path begins with
+    model, such as model.scale_group, are. Raises BadInput for a field that models do not have, or that cannot hold a value.
+    """
+    from pimllm_lib import catalog
+    from pimllm_lib.core.parts import field_of, with_fields
+
+    theirs = {path.removeprefix("model."): (path, text) for path, text in settings if path.startswith("model.")}
+    found = []
+    for model in map(catalog.model, models):
+        new = {
+            field: math.inf if text == "inf" else _value(path, text, field_of(model, field))
+            for field, (path, text) in theirs.items()
+        }
+        found.append(with_fields(model, new) if new else model)
+    return found, [pair for pair in settings if not pair[0].startswith("model.")]

@@ -23,7 +23,7 @@ def compared() -> str:
     blocks = []
     for group, rows in constants.beside().groupby("group", sort=False):
         blocks.append(f'<p class="part-name beside"><strong id="{group}">{str(group).capitalize()}</strong></p>')
-        blocks.append(Table(_rows(rows))._repr_html_())
+        blocks.append(Table(_rows(rows), title=f"{str(group).capitalize()} beside other tools")._repr_html_())
     return "".join(blocks).replace("\n", "")
 
 
@@ -71,7 +71,7 @@ def memories() -> Table:
                 "area": with_unit("area_m2", one.area_m2),
             }
         )  # fmt: skip
-    return Table(rows)
+    return Table(rows, title="Memories as CACTI 7 has them")
 
 
 def converters() -> Table:
@@ -87,7 +87,7 @@ def converters() -> Table:
         }
         for bits in (4, 6, 8, 10)
     ]
-    return Table(rows)
+    return Table(rows, title="Converters as hwcomponents-adc has them")
 
 
 def without() -> str:

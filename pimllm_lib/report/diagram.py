@@ -109,9 +109,18 @@ PANELS: tuple[tuple[str, Callable[[], str], tuple[float, float, float, float] | 
 
 
 def machine() -> str:
-    """Return the drawing as one inline SVG element without empty lines, so that Markdown leaves it alone."""
-    columns = [0, 1, 2, 2, 1, 0]  # the second row runs back, so that each panel is beside the one it enlarges
-    placed = [(4 + column * (WIDTH + GAP), TOP + (i // 3) * (HEIGHT + 56)) for i, column in enumerate(columns)]
+    """Return the drawing in two rows, and in one column, as a figure whose lines Markdown leaves alone."""
+    words = "The machine from system to converter: " + ", ".join(name for name, _, _ in PANELS)
+    run_back = [0, 1, 2, 2, 1, 0]  # the second row runs back, so that each panel is beside the one it enlarges
+    wide = _placed([(column, i // 3) for i, column in enumerate(run_back)], words)
+    narrow = _placed([(0, i) for i in range(len(PANELS))], words)
+    narrow = narrow.replace('style="', 'class="narrow" style="display: none; ', 1)
+    return f'<figure class="pimllm-figure">{wide}{narrow}</figure>'
+
+
+def _placed(cells: list[tuple[int, int]], words: str) -> str:
+    """Return the panels in these columns and rows as one SVG element."""
+    placed = [(4 + column * (WIDTH + GAP), TOP + row * (HEIGHT + 56)) for column, row in cells]
     parts = []
     for i, (name, draw, detail) in enumerate(PANELS):
         x, y = placed[i]
@@ -123,12 +132,11 @@ def machine() -> str:
         parts.append(f'<g transform="translate({x} {y})">{title}{frame}{draw()}{mark}</g>')
         if detail is not None:
             parts.append(_enlarged((x, y), detail, placed[i + 1]))
-    words = "The machine from system to converter: " + ", ".join(name for name, _, _ in PANELS)
-    width, height = 3 * WIDTH + 2 * GAP + 8, TOP + 2 * HEIGHT + 64
+    width, height = max(x for x, _ in placed) + WIDTH + 4, max(y for _, y in placed) + HEIGHT + 8
     return (
-        f'<figure class="pimllm-figure"><svg role="img" aria-label="{escape(words)}" viewBox="0 0 {width} {height}" '
+        f'<svg role="img" aria-label="{escape(words)}" viewBox="0 0 {width} {height}" '
         f'width="100%" style="max-width: {width}px; height: auto" stroke-width="1.2" fill="none">'
-        f"{''.join(parts)}</svg></figure>"
+        f"{''.join(parts)}</svg>"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -16,10 +17,14 @@ import xarray as xr
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.gridspec import GridSpec, SubplotSpec
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 #: One colour per system throughout (Okabe and Ito's palette: distinct to colour-blind readers and in grey).
 SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
+#: Widths of a figure for phones in inches: of panels below each other, and of one that was wide alone.
+_PHONE, _ALONE = 3.8, 5.6
 #: Drawn in place of the page's text colour, which only the page knows.
 _INK = "#010203"
 _STYLE = {
@@ -36,19 +41,89 @@ class Figure:
     """A drawn figure: `svg` is its picture, `alt` what it shows in words. Shows itself in notebooks and pages."""
 
     def __init__(self, drawn: MplFigure, alt: str) -> None:
-        """Draw to SVG, the same bytes for the same figure."""
-        out = StringIO()
-        with _house_style(**{"svg.hashsalt": alt}):
-            drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        """Draw to SVG, the same bytes for the same figure; then with its panels below each other, `narrow`, for phones."""
         self.alt = alt
-        self.svg = _inline(out.getvalue(), alt)
+        self.svg = _inline(_saved(drawn, alt), alt)
+        with _house_style():
+            _stack(drawn)
+        narrow = _inline(_saved(drawn, f"{alt} narrow", bbox_inches="tight"), alt)
+        self.narrow = re.sub(r'<path id="DejaVuSans[^>]*/>\s*', "", narrow)  # the wide one beside it defines them
 
     def _repr_html_(self) -> str:
-        return f'<figure class="pimllm-figure">{self.svg}</figure>'
+        narrow = self.narrow.replace('style="', 'class="narrow" style="display: none; ', 1)
+        return f'<figure class="pimllm-figure">{self.svg}{narrow}</figure>'
 
     def __repr__(self) -> str:
         """Return the description, so that a plain-text reader gets it too."""
         return f"Figure: {self.alt}"
+
+
+def _saved(drawn: MplFigure, salt: str, **asked: Any) -> str:
+    """Return a figure as SVG; salt: what tells the ids of its clip paths from those of other figures on a page."""
+    out = StringIO()
+    with _house_style(**{"svg.hashsalt": salt}):
+        drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, **asked)
+    return out.getvalue()
+
+
+def _stack(drawn: MplFigure) -> None:
+    """Put the panels of a figure below each other, as wide as a phone reads and as high as they were.
+
+    Each gets the ticks and the label that only the first of its row had; those above one horizontal axis stay together.
+    """
+    for ax in [ax for ax in drawn.axes if not ax.get_visible()]:
+        ax.remove()
+    spots = {ax: spec for ax in drawn.axes if (spec := ax.get_subplotspec()) is not None}
+    first = {spec.rowspan.start: ax for ax, spec in reversed(spots.items())}
+    in_columns = any(len(ax.get_shared_x_axes().get_siblings(ax)) > 1 for ax in spots)
+    order = sorted(spots, key=lambda ax: _place(spots[ax], in_columns))
+    for ax, spec in spots.items():
+        _label_alone(ax, first[spec.rowspan.start])
+    width, height = drawn.get_size_inches()
+    rows = max(spec.get_gridspec().nrows for spec in spots.values())
+    drawn.set_size_inches(_PHONE if len(order) > 1 else min(width, _ALONE), height / rows * len(order))
+    grid = GridSpec(len(order), 1, figure=drawn)
+    for i, ax in enumerate(order):
+        ax.set_subplotspec(grid[i])
+    for old in list(drawn.legends):
+        _narrow_legend(drawn, old)
+    drawn.draw_without_rendering()
+    for ax in order:
+        _thin(ax)
+
+
+def _thin(ax: Axes) -> None:
+    """Leave out every other label of the horizontal axis until none touches the next."""
+    shown = [text for text in ax.get_xticklabels() if text.get_text()]
+    while any(a.get_window_extent().overlaps(b.get_window_extent()) for a, b in pairwise(shown)):
+        for text in shown[1::2]:
+            text.set_visible(False)
+        shown = shown[::2]
+
+
+def _place(spec: SubplotSpec, in_columns: bool) -> tuple[int, int]:
+    row, column = spec.rowspan.start, spec.colspan.start
+    return (column, row) if in_columns else (row, column)
+
+
+def _label_alone(ax: Axes, first: Axes) -> None:
+    """Give a panel the ticks and the label of its vertical axis that only the first panel of its row shows."""
+    if ax is first:
+        return
+    ax.tick_params(axis="y", labelleft=True)
+    if not ax.get_ylabel():
+        ax.set_ylabel(first.get_ylabel())
+    if not any(text.get_text() for text in ax.get_yticklabels()) and first.get_ylim() == ax.get_ylim():
+        ax.set_yticks(first.get_yticks(), [text.get_text() for text in first.get_yticklabels()])
+
+
+def _narrow_legend(drawn: MplFigure, old: Legend) -> None:
+    """Write a legend again in as many columns as there is room for."""
+    names = [text.get_text() for text in old.get_texts()]
+    fitting = int(drawn.get_figwidth() / (0.5 + 0.085 * max(map(len, names))))
+    place = getattr(old, "_outside_loc", None) or "lower"
+    old.remove()
+    _legend(drawn, old.legend_handles, names, place, ncols=max(1, min(fitting, len(names))))
 
 
 def _house_style(**also: Any) -> Any:
@@ -78,8 +153,12 @@ def legend(drawn: MplFigure, looks: Axes | Mapping[str, Mapping[str, Any]], plac
         handles, names = looks.get_legend_handles_labels()
     else:
         handles, names = [Line2D([], [], **look) for look in looks.values()], list(looks)
+    _legend(drawn, handles, names, place, **{"ncols": len(names), **asked})
+
+
+def _legend(drawn: MplFigure, handles: Any, names: list[str], place: str, **asked: Any) -> None:
     loc: Any = f"outside {place} center"
-    drawn.legend(handles, names, loc=loc, frameon=False, ncols=asked.pop("ncols", len(names)), **asked)
+    drawn.legend(handles, names, loc=loc, frameon=False, **asked)
 
 
 def stacked(ax: Axes, places: Any, parts: Mapping[str, Any], colours: Mapping[str, str], **look: Any) -> Any:

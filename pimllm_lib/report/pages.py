@@ -16,12 +16,18 @@ from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.constants import TOOLS
 from pimllm_lib.analysis.flips import flip
 from pimllm_lib.archive import dataset, versions
+from pimllm_lib.catalog.families import FAMILIES
+from pimllm_lib.catalog.gguf_models import FAMILIES as ARCHITECTURES
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS, SLIPS, SWITCHES, Conventions
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.report import constants, diagram, tables, text
+<<<<<<< HEAD
+from pimllm_lib.report import claims_page, constants, diagram, explorer, tables, text
+=======
+from pimllm_lib.report import constants, diagram, families, tables, text
+>>>>>>> wfam
 from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
@@ -49,7 +55,7 @@ def substitutions(results: Path) -> dict[str, str]:
         "standing": text.what_stands(),
         "static_watts": _static_watts(),
         "machine_drawing": diagram.machine(),
-        "claims_table": _one_block(tables.all_claims(every)),
+        "claims_table": claims_page.table(every, claims.published().set_index("id").quantity.to_dict()),
         "api_reference": _api_reference(),
         "parameters_table": tables.all_sources(),
         "constants_table": constants.compared(),
@@ -58,9 +64,17 @@ def substitutions(results: Path) -> dict[str, str]:
         "constants_memories": _one_block(constants.memories()),
         "constants_tools": listed(TOOLS),
         "constants_without": constants.without(),
+        "families_counted": families.counted(),
+        "families_read": _one_block(families.read()),
+        "families_refused": _one_block(families.refused()),
         "models_table": _one_block(tables.all_models()),
+        "families_read": listed([f"`{name}`" for name in sorted(FAMILIES)]),
+        "families_refused": _one_block(tables.refused_families()),
+        "architectures": listed([f"`{name}`" for name in sorted(ARCHITECTURES)]),
         "variables_table": _one_block(tables.variables()),
         "versions_table": _versions_table(),
+        "explorer": explorer.page(),
+        "explorer_grid": explorer.grid(),
     }
 
 

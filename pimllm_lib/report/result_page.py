@@ -21,7 +21,7 @@ from pimllm_lib.core import paths
 from pimllm_lib.core.schema import DIMS, VARIABLES
 from pimllm_lib.report.text import escaped
 
-_FIGURE = re.compile(r'<figure class="pimllm-figure">(<svg.*?</svg>)</figure>', flags=re.DOTALL)
+_FIGURE = re.compile(r'<figure class="pimllm-figure">(<svg.*?</svg>).*?</figure>', flags=re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Result:
 
 def page(result: Result) -> dict[str, Any]:
     """Return a notebook as a page: the output of the cell tagged `answer` right below the introduction, the cell that
-    set the output folder left out, the code of cells that only show something closed; at the end the functions that
+    set the output folder left out, the code of cells that only show or save something closed; at the end the functions that
     compute the dataset, and where it comes from.
     """
     shown = (cell for cell in result.executed["cells"] if "injected-parameters" not in _tags(cell))
@@ -66,7 +66,7 @@ def page(result: Result) -> dict[str, Any]:
             name = f"{result.slug}-answer-{len(answers)}"
             answers.append(_markdown(name, f":::{{div}} answer\n{said}\n:::"))
         else:
-            cells.append(_folded(cell) if _displays(cell) else cell)
+            cells.append(_folded(cell) if _displays(cell) or _saves(cell) else cell)
     last = {"functions": functions(result.executed), "provenance": box(result)}
     ends = [_markdown(f"{result.slug}-{name}", text) for name, text in last.items() if text]
     return result.executed | {"cells": [cells[0], *answers, *cells[1:], *ends]}
@@ -78,6 +78,11 @@ def _displays(cell: dict[str, Any]) -> bool:
         return False
     tree = code.parsed("".join(cell["source"]))
     return bool(tree.body) and all(isinstance(node, ast.Expr) for node in tree.body) and not code.saves(tree)
+
+
+def _saves(cell: dict[str, Any]) -> bool:
+    """Return whether a cell saves the dataset."""
+    return cell["cell_type"] == "code" and code.saves(code.parsed("".join(cell["source"])))
 
 
 def _folded(cell: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pimllm_lib.core.schema import VARIABLES, annotate
 from pimllm_lib.engines.surroundings import require_areas
 from pimllm_lib.system.arguments import contexts, listed, shapes, unique, wanted
 from pimllm_lib.system.charges import tables
-from pimllm_lib.system.ledger import split_labels
+from pimllm_lib.system.ledger import DETAILS, split_labels
 from pimllm_lib.workload.decoder import is_plain
 from pimllm_lib.workload.step import Step
 
@@ -42,12 +42,12 @@ def evaluate(
     that method says, whatever the conventions add to systems made of parts. context_len: tokens in the key-value cache,
     a whole number or a list. phase: "decode", one new token; or "prefill", all tokens of the context at once. A system
     that decodes several sequences together, or drafts, is charged for each token that it makes, on average; prefill is
-    of one prompt, and nothing is drafted, cut or chosen in it. detail: "total", "op" or "component", how fine the
-    extensive variables are split. variables: the extensive variables wanted, all unless given; large sweeps save time
-    and memory by naming few. Dimensions: system, model, conventions (only when a list was given, else an attribute),
-    context_len, op, component, then swept axes. Units and meanings are attributes, from `schema`. Raises BadInput for
-    anything unknown, out of range, or clashing; for conventions that count a part the system does not have; and for a
-    variable asked for by name that a part has no figure for.
+    of one prompt, and nothing is drafted, cut or chosen in it. detail: how fine the extensive variables are split: "total",
+    "op", "part" (by component), or "component" (by op and component). variables: the extensive variables wanted, all unless
+    given; large sweeps save time and memory by naming few. Dimensions: system, model, conventions (only when a list was
+    given, else an attribute), context_len, op, component, then swept axes. Units and meanings are attributes, from `schema`.
+    Raises BadInput for anything unknown, out of range, or clashing; for conventions that count a part the system does not
+    have; and for a variable asked for by name that a part has no figure for.
     """
     systems = unique("system", [catalog.system(item) for item in listed(system)])
     models = unique("model", [catalog.model(item) for item in listed(model)])
@@ -106,8 +106,7 @@ def _along_models(frame: Frame, made: list[dict[str, Any]]) -> dict[str, Any]:
 def _dataset(frame: Frame, joined: dict[str, Any], detail: str, single: bool) -> xr.Dataset:
     """Wrap tables as variables. Intensive ones have no op or component; `single` leaves conventions out."""
     counted = [] if single else ["conventions"]
-    split = {"total": [], "op": ["op"], "component": ["op", "component"]}[detail]
-    extensive = ["system", "model", "context_len", *counted, *split]
+    extensive = ["system", "model", "context_len", *counted, *DETAILS[detail]]
     data = {
         name: frame.wrap(table, extensive if VARIABLES[name].extensive else ["system", *counted])
         for name, table in joined.items()

@@ -12,7 +12,8 @@ from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.errors import unknown
 from pimllm_lib.core.schema import COMPONENTS, OPS, VARIABLES
 
-DETAILS = ("total", "op", "component")
+#: How finely results are split -> the dimensions of that.
+DETAILS = {"total": (), "op": ("op",), "part": ("component",), "component": ("op", "component")}
 _OP = {op: i for i, op in enumerate(OPS)}
 _COMPONENT = {component: i for i, component in enumerate(COMPONENTS)}
 _KNOWN: dict[str, Collection[str]] = {"variable": VARIABLES, "op": OPS, "component": COMPONENTS}
@@ -22,8 +23,7 @@ def split_labels(detail: str) -> dict[str, list[str]]:
     """Return the labels of op and component that a detail asks for. Raises UnknownName for one that is none."""
     if detail not in DETAILS:
         raise unknown("detail", detail, DETAILS)
-    labels = {"op": list(OPS), "component": list(COMPONENTS)}
-    return dict(list(labels.items())[: DETAILS.index(detail)])
+    return {dim: list(OPS if dim == "op" else COMPONENTS) for dim in DETAILS[detail]}
 
 
 class Ledger:
@@ -33,7 +33,7 @@ class Ledger:
 
     def __init__(self, frame: Frame, detail: str, wanted: set[str]) -> None:
         """Open an empty book for the wanted variables."""
-        self.frame, self.detail, self.wanted = frame, detail, wanted
+        self.frame, self.split, self.wanted = frame, DETAILS[detail], wanted
         self._sums: dict[str, dict[tuple[str, str], dict[Any, Any]]] = defaultdict(lambda: defaultdict(dict))
 
     def add(self, variable: str, op: str, component: str, value: Any) -> None:
@@ -46,7 +46,7 @@ class Ledger:
             raise next(unknown(what, name, _KNOWN[what]) for what, name in given.items() if name not in _KNOWN[what])
         if variable not in self.wanted:
             return
-        cell = (op if self.detail != "total" else "", component if self.detail == "component" else "")
+        cell = (op if "op" in self.split else "", component if "component" in self.split else "")
         by_shape, shape = self._sums[variable][cell], np.shape(value)
         by_shape[shape] = by_shape[shape] + value if shape in by_shape else value
 
@@ -57,7 +57,7 @@ class Ledger:
     def table(self, variable: str) -> Any:
         """Return one variable along the frame's dimensions, with op and component as the detail asks."""
         cells = {cell: self._sum(by_shape) for cell, by_shape in self._sums[variable].items()}
-        if self.detail == "total":
+        if not self.split:
             return cells.get(("", ""), 0.0) + self.frame.zero
         shape = list(np.broadcast_shapes(self.frame.zero.shape, *{np.shape(value) for value in cells.values()}))
         at, part_at = self.frame.position("op"), self.frame.position("component")
@@ -65,7 +65,7 @@ class Ledger:
         table = np.zeros(shape)
         where: list[Any] = [slice(None)] * len(shape)
         for (op, component), value in cells.items():
-            where[at] = slice(i := _OP[op], i + 1)
+            where[at] = slice(i := _OP[op] if op else 0, i + 1)
             where[part_at] = slice(j := _COMPONENT[component] if component else 0, j + 1)
             table[tuple(where)] = value
         return table

@@ -157,7 +157,9 @@ def counted(config, device="meta"):
     head = next((name for name, one in parameters.items() if head is not None and one is head.weight), None)
     try:
         (first, few), (second, more) = (stepped(model, tokens, device) for tokens in (2, 3))
-    except Exception as error:  # noqa: BLE001 the library says it in many ways
+    except Exception as error:
+        if isinstance(error, NotImplementedError) and device == "meta" and told["parameters"] < 5e7:
+            return counted(config, "cpu")  # what asks for numbers gets them where the model is small
         return told | {"no_forward": f"{type(error).__name__}: {error}"[:300]}
     told["macs"] = macs = {name: count - first[name] for name, count in second.items()}
     active = getattr(model.config, "num_experts_per_tok", None)
@@ -193,7 +195,7 @@ def classes(keys):
         if "text_config" in (kind.sub_configs or {}):
             try:
                 text = kind().get_text_config(decoder=True)
-            except Exception:  # noqa: BLE001 one whose defaults make no configuration
+            except Exception:
                 continue
             usual = type(text)().to_dict()
             own = {key: value for key, value in text.to_dict().items() if key in wanted and value != usual.get(key)}
@@ -223,11 +225,11 @@ def main():
     for config in lines:
         try:
             told = counted(config, device)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             told = {"error": f"{type(error).__name__}: {error}"[:300]}
         try:
             told["config"] = json.loads(configured(config).to_json_string(use_diff=False))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             told["no_config"] = f"{type(error).__name__}: {error}"[:300]
         print(json.dumps({"asked": config, **told}), flush=True)
 

@@ -94,7 +94,7 @@ def table(ds: xr.Dataset) -> Table:
             row[f"{name}, as published"] = _joule(_at(mine, name, HOME | {"adc_bits": part.bits}).energy_j)
             row[f"{name}, cheapest (converters at share of rate)"] = f"{_joule(best.energy_j)} ({knobs})"
         rows.append(row | {"rise of perplexity": rise(mine.squeeze("adc_bits"))})
-    return Table(rows)
+    return Table(rows, title="Each resolution: converter, energy at two sharings, and the rise of the perplexity")
 
 
 def figure(ds: xr.Dataset) -> Figure:

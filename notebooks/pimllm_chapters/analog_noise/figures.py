@@ -111,6 +111,8 @@ def law(ds: xr.Dataset) -> Figure:
                     mfc="none" if marker == "s" else colour, label=family)  # fmt: skip
         ax.set(xscale="log", yscale="log", xlim=(3e-4, 2), ylim=(1e-4, 10),
                xlabel="Noise over signal, mean over matrices", ylabel="Rise of the loss of a token (nats)")  # fmt: skip
+        for which in "xy":
+            log_ticks(ax, which, decades())
         ax.annotate(f"κ = {float(ds.kappa):.2f}", (0.6, 0.72 * float(ds.kappa) * 0.6), fontsize=9)
         ax.legend(frameon=False, fontsize=8.5, loc="upper left")
     alt = (

@@ -127,7 +127,7 @@ def thresholds(ds: xr.Dataset) -> Table:
             row[f"{100 * level:g} %, by models"] = _of_models(at.sel(level=level))
         tried = f"{number(float(at.least_setting))} to {number(float(at.most_setting))}"
         rows.append(row | {"tried": tried, "trials a point": f"{float(mine.trials.max()):.0f}"})
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Thresholds of each departure, with 95 % intervals")
 
 
 def word_lines(ds: xr.Dataset) -> Sentence:
@@ -179,7 +179,7 @@ def points(ds: xr.Dataset) -> Table:
          "trials": f"{float(at.trials):.0f}"}
         for cells, reading, at in told
     )  # fmt: skip
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="The published converter with ideal cells, and the published devices")
 
 
 def matrices(ds: xr.Dataset) -> Table:
@@ -194,7 +194,7 @@ def matrices(ds: xr.Dataset) -> Table:
             "noise over signal": f"{touched.mean():.3f}" if touched.size else "",
             "kappa": f"{float(ds.kind_kappa.sel(kind=str(at.setting.item()))):.2f}" if kind else "",
         })  # fmt: skip
-    return Table(rows)
+    return Table(rows, title="A variation in one layer, or in one kind of matrix, alone")
 
 
 def additivity(found: Mapping[str, xr.Dataset]) -> Sentence:
@@ -223,7 +223,7 @@ def remedies(ds: xr.Dataset) -> Table:
         rows.append({"remedy": str(at.remedy.item()), "case": case, "control": control,
                      "perplexity (%)": band(at, "remedy_effect"), "by models": by_models(at, "models_effect"),
                      "effect": verdict, "cost": str(at.cost.item())})  # fmt: skip
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Each remedy beside its control")
 
 
 def sameness(ds: xr.Dataset) -> Sentence:
@@ -315,13 +315,15 @@ def kappas(ds: xr.Dataset) -> Table:
             told = [f"{value:.2f}" for value in np.quantile(found, (0, 0.5, 1))]
             row = {"departures": family, "cases": len(found)}
             rows.append(row | dict(zip(("least", "median", "greatest"), told, strict=True)))
-    return Table(rows)
+    return Table(rows, title="Rise of the loss over noise to signal, by family")
 
 
 def wide(ds: xr.Dataset) -> Table:
     """Return noise over signal in random matrices of each shape."""
     found = ds.wide_noise_to_signal.transpose("shape", "departure")
-    return crossed(found, "{:.2g}".format, "{}", "inputs x outputs")
+    return crossed(
+        found, "{:.2g}".format, "{}", "inputs x outputs", title="Noise over signal in random matrices of each shape"
+    )
 
 
 def widths(ds: xr.Dataset) -> Sentence:
@@ -417,4 +419,4 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[xr.Dataset], str]], ...] = (
 def placing(ds: xr.Dataset) -> Table:
     """Return other works' findings, how much of each was seen, and what the numbers here say of it."""
     rows = ({"work": work, "finds": says, "seen": seen, "here": here(ds)} for work, says, seen, here in FINDINGS)
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Other works' findings, and what the numbers here say of them")

@@ -24,7 +24,10 @@ from pimllm_lib.system.evaluation import evaluate
 def knobs(space: Space) -> Table:
     """Return the axes with their values."""
     axes = [axis for axis in space.axes if isinstance(axis, Axis)]
-    return Table({"knob": a.name, "values": ", ".join(_plain(a.name, x) for x in a.labels)} for a in axes)
+    return Table(
+        ({"knob": a.name, "values": ", ".join(_plain(a.name, x) for x in a.labels)} for a in axes),
+        title="Axes of the space, with their values",
+    )
 
 
 def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
@@ -42,7 +45,7 @@ def budget_table(front: xr.Dataset, best: xr.Dataset) -> Table:
             at = int(found.sel(power_budget=watts))
             row = {"mm² at most": number(mm2), "W at most": f"{watts:g}"}
             rows.append(row | (_told(front.isel(design=at)) if at >= 0 else {"tokens/s": "none"}))
-    return Table(pd.DataFrame(rows).fillna(""), long=True)
+    return Table(pd.DataFrame(rows).fillna(""), long=True, title="The fastest design within each budget")
 
 
 def _told(design: xr.Dataset) -> dict[str, str]:
@@ -71,7 +74,7 @@ def steps(study: points.Study, both: xr.Dataset) -> Table:
             row |= {f"best for {title}": _plain(axis.name, ds[axis.name].values[at]),
                     f"{title} over published": f"{float(ds[metric][at] / home[metric]):.3g}"}  # fmt: skip
         rows.append(row)
-    return Table(rows)
+    return Table(rows, title="What each knob does alone, from the published design")
 
 
 def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:

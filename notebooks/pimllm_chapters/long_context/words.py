@@ -31,7 +31,9 @@ def ranking(found: xr.Dataset, models: int = 2) -> Table:
     Factors on the rate, what it takes at the paper's context, and its place by rate gained per mm² and per W.
     """
     return Table(
-        (row for _, mine in points(found.isel(model=slice(models)), "model") for row in _ranked(mine)), long=True
+        (row for _, mine in points(found.isel(model=slice(models)), "model") for row in _ranked(mine)),
+        long=True,
+        title="What each remedy does alone, best first",
     )
 
 
@@ -84,7 +86,7 @@ def stack_table(stacked: xr.Dataset, setting: Setting) -> Table:
             share = here.stack_tokens_per_s.item() / here.stack_floor_tokens_per_s.item()
             row[f"{model}, {context}"] = f"{here.stack_tokens_per_s.item():.3g} ({100 * share:.0f} %)"
         rows.append(row)
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Rates with remedies put on in turn")
 
 
 def design_table(designs: xr.Dataset, *, near: int) -> Table:
@@ -96,7 +98,11 @@ def design_table(designs: xr.Dataset, *, near: int) -> Table:
         for model, one in points(here, "model"):
             row[model] = f"{one.design_tokens_per_s.item():.3g} ({one.own_tokens_per_s.item():.3g} at {near})"
         rows.append(row | {"tokens/J, geometric mean": f"{float(np.exp(np.log(here.design_tokens_per_j).mean())):.3g}"})
-    return Table(pd.DataFrame(rows).fillna(""), long=True)
+    return Table(
+        pd.DataFrame(rows).fillna(""),
+        long=True,
+        title="The smallest designs that reach the target, the most efficient first",
+    )
 
 
 def answer_table(told: xr.Dataset) -> Table:
@@ -107,7 +113,7 @@ def answer_table(told: xr.Dataset) -> Table:
          "answer, J": number(here.answer_j.item())}
         for model, machine, reader, here in points(told, "model", "machine", "reader")
     )  # fmt: skip
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Time and energy of a whole answer")
 
 
 def turning(turned: xr.Dataset) -> Sentence:

@@ -34,7 +34,7 @@ _KEPT = (
     "latency_s", "energy_j", "macs", "tiles", "kv_bytes", "dram_bytes", "tokens_per_s", "tokens_per_j", "speedup",
     "energy_gain", "projection_share", "array_share", "analog_share",
 )  # fmt: skip
-_FAMILIES = ("as studied", "grouped heads", "window", "experts")
+_FAMILIES = ("as studied", "grouped heads", "window", "other mixers", "experts")
 
 
 def family(decoder: Decoder) -> str:
@@ -42,6 +42,8 @@ def family(decoder: Decoder) -> str:
     each = kinds(decoder)
     if any(np.any(kind.n_experts > 1) for kind in each):
         return "experts"
+    if any(kind.mixer != "attention" for kind in each):
+        return "other mixers"
     if any(np.any(np.isfinite(kind.window)) for kind in each):
         return "window"
     return "grouped heads" if any(np.any(kind.n_kv_heads < kind.n_heads) for kind in each) else "as studied"
@@ -77,6 +79,8 @@ def counterparts(groups: dict[str, list[Decoder]]) -> dict[str, tuple[Decoder, D
             made["as many KV heads as heads"] = _with(one, n_kv_heads=one.n_heads), one
         elif name == "window":
             made["no window"] = _with(one, window=np.inf), one
+        elif name == "other mixers" and (attending := [kind for kind in kinds(one) if kind.mixer == "attention"]):
+            made["attention in every block"] = replace(attending[0], n_layers=one.n_layers), one
         elif name == "experts":
             dense = _with(one, n_experts=1, experts_per_token=1, d_ff=one.d_ff * one.experts_per_token)
             made["one FFN as wide as the active experts"] = dense, one

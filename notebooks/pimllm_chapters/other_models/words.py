@@ -22,7 +22,7 @@ def verdict_table(found: pd.DataFrame) -> Table:
     """Return the verdicts for reading, a conclusion named once."""
     again = found.conclusion.duplicated()
     once = {name: found[name].mask(again, "") for name in ("conclusion", "where")}
-    return Table(found.assign(**once), long=True)
+    return Table(found.assign(**once), long=True, title="Verdicts by model")
 
 
 def shapes(groups: dict[str, list[Decoder]]) -> Table:
@@ -38,11 +38,12 @@ def shapes(groups: dict[str, list[Decoder]]) -> Table:
                 "KV heads": _each(model, lambda kind: f"{kind.n_kv_heads} of {kind.n_heads}"),
                 "experts": _each(model, lambda k: f"{k.experts_per_token} of {k.n_experts}" if k.n_experts > 1 else ""),
                 "window": _each(model, lambda kind: str(kind.window) if np.isfinite(kind.window) else ""),
+                "other mixers": _each(model, lambda kind: kind.mixer if kind.mixer != "attention" else ""),
                 "source": entry.get("source", "user"),
                 "where": entry.get("where", ""),
             }
         )
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Models by family, with what sets them apart")
 
 
 def _each(model: Decoder, said: Callable[[Decoder], str]) -> str:
@@ -71,7 +72,7 @@ def effects(ds: xr.Dataset, groups: dict[str, list[Decoder]], context_len: int) 
                 ratio = float(after[variable].sel(at)) / float(before[variable].sel(at) or np.nan)
                 row[column] = known(ratio, ".3g", unit=" x")
             rows.append(row)
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="What each change alone moves, as factors")
 
 
 def _changes(here: xr.Dataset, groups: dict[str, list[Decoder]]) -> Iterator[tuple[str, xr.Dataset, xr.Dataset]]:

@@ -35,7 +35,7 @@ def inputs() -> Table:
         tables = (catalog.parts.entries[name], catalog.parts.entries[technologies.named(name).cell.name])
         entries = ((field, table[field]) for field in _LISTED for table in tables if field in table)
         rows += [{"technology": name} | source_row(field, entry) for field, entry in entries]
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Memory technologies and their sources")
 
 
 def years(value: float) -> str:
@@ -75,7 +75,7 @@ def by_technology(rows: xr.Dataset) -> Table:
             "tokens/J": interval(here.technology_tokens_per_j),
             "mm² of crossbars": interval(here.technology_kv_area_m2 * MM2), **lasts,
         })  # fmt: skip
-    return Table(table, long=True)
+    return Table(table, long=True, title="Each technology at each context, from the worse to the better end")
 
 
 def placing(rows: xr.Dataset, technology: str, context: int) -> Table:
@@ -86,7 +86,7 @@ def placing(rows: xr.Dataset, technology: str, context: int) -> Table:
          "first cell fails": years(here.first_failure_years.item()), "1 % have failed": years(here.worn_years.item())}
         for name, use, here in points(rows.isel(model=0).sel(at), "allocation", "use")
     )  # fmt: skip
-    return Table(table)
+    return Table(table, title="How the placing of tokens moves when cells fail")
 
 
 def bits(found: xr.Dataset) -> Table:
@@ -96,7 +96,7 @@ def bits(found: xr.Dataset) -> Table:
          **_costs(here, "bits", {"attention, mJ": number(1e3 * here.bits_attention_j.item())})}
         for b, n, here in points(found.isel(model=0), "kv_bits", "context_len")
     )  # fmt: skip
-    return Table(rows)
+    return Table(rows, title="What fewer bits do")
 
 
 def _costs(here: xr.Dataset, of: str, more: dict[str, str]) -> dict[str, str]:
@@ -113,7 +113,7 @@ def mixed(found: xr.Dataset) -> Table:
          **{f"lasts, {use}": years(here.mixed_worn_years.sel(use=use).item()) for use in (FULL, PHONE)}}
         for name, n, here in points(last, "cold", "hot_tokens")
     )  # fmt: skip
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="A hot window in SRAM, at the longest context")
 
 
 def needed(found: xr.Dataset) -> Table:
@@ -125,7 +125,7 @@ def needed(found: xr.Dataset) -> Table:
         for name, joules in points(here.break_even_write_j, "against"):
             row[f"J a cell, as {name}"] = known(joules, ".1e", otherwise="none")
         rows.append(row)
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="The device that would be needed")
 
 
 def sensitivity(found: xr.Dataset) -> Table:
@@ -136,7 +136,7 @@ def sensitivity(found: xr.Dataset) -> Table:
         for n, here in points(mine, "context_len"):
             row |= {f"{what}, at {n}": f"{here[f'changed_{field}'].item():.3g} x" for what, field in told.items()}
         rows.append(row)
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="What each change does, as factors")
 
 
 def accuracy(study: xr.Dataset) -> Table:
@@ -148,7 +148,7 @@ def accuracy(study: xr.Dataset) -> Table:
          "trials": f"{here.trials.item():.0f}"}
         for _, here in points(study, "case")
     )  # fmt: skip
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Rise of the perplexity of every case, with 95 % intervals")
 
 
 def _lasting(rows: xr.Dataset, context: int, population: str, lasting: float) -> tuple[list[str], list[str]]:
@@ -264,4 +264,4 @@ def reasons(
         {"reason": "endurance of the devices", "where": "the same",
          "computed": f"One in a hundred {technology} cells has failed after: {told}. "
                      f"{lasting:g} years without pause last: {lasts}."},
-    ], long=True)  # fmt: skip
+    ], long=True, title="Why attention was left out of memory, and what is computed")  # fmt: skip
