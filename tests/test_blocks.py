@@ -12,8 +12,10 @@ from pimllm_lib.analysis.baselines import VectorUnit
 from pimllm_lib.catalog.models import from_mapping
 from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.workload.decoder import kinds, parameter_count
-from pimllm_lib.workload.products import cache_words, products, state_words, stored_bytes, token_words
+from pimllm_lib.workload.caches import cache_words, state_words, token_words
+from pimllm_lib.workload.decoder import kinds
+from pimllm_lib.workload.products import products, stored_bytes
+from pimllm_lib.workload.shapes import parameter_count
 
 QWEN = pl.catalog.models["qwen3-8b"]
 TPU, PIM = pl.catalog.systems["tpu-llm"], pl.catalog.systems["pim-llm"]

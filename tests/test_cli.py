@@ -125,7 +125,7 @@ def test_bad_input_is_one_line_and_status_2(capsys, argv, words):
         (json.dumps(CONFIG | {"model_type": "t5"}).encode(), "unknown model_type 't5'"),
         (json.dumps(CONFIG | {"model_type": ["llama"]}).encode(), "model_type is ['llama']; wanted one of"),
         (json.dumps({k: v for k, v in CONFIG.items() if k != "model_type"}).encode(), "model_type is None"),
-        (json.dumps({k: v for k, v in CONFIG.items() if k != "hidden_size"}).encode(), "has no hidden_size"),
+        (json.dumps(CONFIG | {"hidden_size": None}).encode(), "has no hidden_size"),
         (json.dumps(CONFIG | {"num_attention_heads": 5}).encode(), "5 heads do not divide the width 64"),
         (json.dumps(CONFIG | {"num_hidden_layers": 0}).encode(), "num_hidden_layers is 0; wanted a whole number"),
         (json.dumps(CONFIG | {"num_hidden_layers": 2.5}).encode(), "num_hidden_layers is 2.5"),

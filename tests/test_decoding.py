@@ -12,8 +12,10 @@ from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import PROJECTION_OPS, SUBSYSTEMS
 from pimllm_lib.hardware import Decoding, KvStore
-from pimllm_lib.workload.decoder import parameter_count
-from pimllm_lib.workload.products import attended, cache_words, elementwise, products
+from pimllm_lib.workload.caches import attended, cache_words
+from pimllm_lib.workload.elements import elementwise
+from pimllm_lib.workload.products import products
+from pimllm_lib.workload.shapes import parameter_count
 
 PIM, TPU = pl.catalog.systems["pim-llm"], pl.catalog.systems["tpu-llm"]
 SMALL, OPT, LLAMA = (pl.catalog.models[name] for name in ("opt-125m", "opt-6.7b", "llama-3-8b"))

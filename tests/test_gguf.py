@@ -365,7 +365,8 @@ def test_the_same_weights_from_a_gguf_file_and_from_safetensors_give_equal_logit
 def test_the_zeros_and_signs_that_were_drawn_are_counted(name, tmp_path, capsys):
     path, held = written(tmp_path, name=name)
     found = described.describe(path)
-    assert (found.form, found.family, found.note) == ("GGUF", "llama", None)
+    assert (found.form, found.family) == ("GGUF", "llama")
+    assert (found.note is None) == (name != "I2_S")
     counted = [row for row in found.rows if row.kind == name]
     assert len(counted) == 7 * SHAPE.n_layers
     for row in counted:
@@ -421,8 +422,35 @@ def test_a_model_whose_blocks_are_not_computed_is_described_as_it_is_stored(tmp_
     save_file({"h.0.attn.c_attn.weight": np.array([[0, 1, -1, 2.0]], np.float32)}, tmp_path / "model.safetensors")
     assert main(["describe", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "as stored: " in out
+    assert "weights are those that are stored: " in out
     assert "0.25" in out
+
+
+@pytest.mark.adversity
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("none", "none cannot be read: No such file"), ("none.gguf", "none.gguf cannot be read: No such file"),
+     ("empty", "has no model.safetensors and no"), ("text.txt", "is truncated or no safetensors file"),
+     ("text.gguf", "begins with b'some'; wanted b'GGUF'")],
+)  # fmt: skip
+def test_what_is_no_model_is_not_described(name, words, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for text in ("text.txt", "text.gguf"):
+        (tmp_path / text).write_text("some text")
+    assert main(["describe", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_one_scale_for_all_inputs_is_counted_as_such_where_some_blocks_are_zero(tmp_path):
+    values, scales = files.drawn(np.random.default_rng(0), "TQ2_0", (4, 512))
+    values[:, :256], scales[:] = 0, [[0, 0.5]]
+    content = files.packed("TQ2_0", values, scales)
+    (tmp_path / "x.gguf").write_bytes(files.file({}, {"blk.0.attn_q.weight": (35, values.shape, content)}))
+    (row,) = described.describe(tmp_path / "x.gguf").rows
+    assert (row.group, row.zero, row.levels) == (math.inf, int((values == 0).sum()), 3)
 
 
 # --- noise -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pimllm_chapters.long_context.compute import Setting
 from pimllm_lib.analysis import remedies
 from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.workload.products import cache_words
+from pimllm_lib.workload.caches import cache_words
 
 SETTING = Setting(("opt-125m", "llama-3-8b"), (128, 4096), gib=64, at=128, far=4096)
 ASKED = {"kept": 0.8, "near": 128, "at": 4096}

@@ -7,8 +7,9 @@ from math import inf
 import pytest
 
 from pimllm_lib import catalog
-from pimllm_lib.workload.decoder import Decoder, as_published, parameter_count
+from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import products, stored_bytes
+from pimllm_lib.workload.shapes import as_published, parameter_count
 
 GPT2 = {"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16, "n_positions": 1024, "vocab_size": 50257}
 OPT = {
@@ -116,7 +117,6 @@ def test_experts_of_a_config_json_are_those_of_the_catalog(tmp_path):
         (MISTRAL_7B | {"sliding_window": 512}, 512),
         (MIXTRAL, inf),
         (PHI3_MINI, 2047),
-        (LLAMA3 | {"sliding_window": 512}, inf),  # its code does not read the key
         (QWEN2_7B | {"sliding_window": 131072}, inf),  # stated, and not used
         (QWEN2_7B | {"sliding_window": 512, "use_sliding_window": True, "max_window_layers": 0}, 512),
         (QWEN2_7B | {"sliding_window": 512, "use_sliding_window": True, "max_window_layers": 28}, inf),
@@ -130,16 +130,34 @@ def test_the_window_of_a_config_json_is_read_as_its_family_reads_it(tmp_path, co
     ("config", "words"),
     [
         (MISTRAL_7B | {"sliding_window": -1}, r"config.json: sliding_window is -1; wanted a whole number"),
-        (QWEN2_7B | {"use_sliding_window": True, "max_window_layers": 14}, r"max_window_layers is 14; wanted 0 or all"),
+        (LLAMA3 | {"sliding_window": 512}, r"sliding_window is 512, which llama does not read; wanted a family"),
+        (LLAMA3 | {"num_experts": 3}, r"num_experts is 3, which llama does not read"),
+        (BITNET | {"num_experts": 3, "mlp_only_layers": [0, 2]}, r"num_experts is 3, which bitnet does not read"),
+        (LLAMA3 | {"kv_lora_rank": 512}, r"kv_lora_rank is 512, which llama does not read"),
+        (
+            LLAMA3 | {"layer_types": ["sliding_attention"] * 32},
+            r"layer_types of llama has 'sliding_attention'; wanted full",
+        ),
+        (
+            QWEN3_06B | {"layer_types": ["linear_attention"] * 28},
+            r"layer_types of qwen3 has 'linear_attention'; wanted full",
+        ),
         (
             QWEN2_7B | {"layer_types": ["full_attention", "sliding_attention"]},
-            r"layer_types is .*; wanted blocks of one kind",
+            r"wanted a list of 28, one for each block",
         ),
-        (QWEN3_30B | {"mlp_only_layers": [0]}, r"leaves some blocks without experts; wanted experts in every block"),
-        (QWEN3_30B | {"decoder_sparse_step": 2}, r"leaves some blocks without experts"),
+        (LLAMA3 | {"num_hidden_layers": 2**40}, r"num_hidden_layers is 1099511627776; wanted at most 1000 blocks"),
+        (
+            {"model_type": "longcat_flash"},
+            r"'longcat_flash' may send a token to experts that do nothing.*; wanted a family",
+        ),
+        ({"model_type": "bert"}, r"'bert' is built as an encoder"),
         (MIXTRAL | {"num_experts_per_tok": 9}, r"experts_per_token of .* is 9; wanted at most the 8 experts"),
         (MIXTRAL | {"num_local_experts": None}, r"has no num_local_experts; wanted a whole number of at least 1"),
-        (QWEN3_30B | {"model_type": "qwen2_moe"}, r"model_type.*qwen2_moe"),
+        (
+            MIXTRAL | {"model_type": "mixtrals"},
+            r"unknown model_type 'mixtrals'; wanted a family that is read, or the model as",
+        ),
     ],
 )
 def test_a_config_json_that_is_not_understood_is_refused_in_one_line(tmp_path, config, words):

@@ -15,8 +15,8 @@ from pimllm_lib.core.errors import Note
 from pimllm_lib.core.parts import with_field, with_fields
 from pimllm_lib.costs import crossbar, placement
 from pimllm_lib.hardware.weights import with_weight_bits
-from pimllm_lib.workload.decoder import parameter_count
 from pimllm_lib.workload.products import products
+from pimllm_lib.workload.shapes import parameter_count
 
 BOTH = ["tpu-llm", "pim-llm"]
 DENSE = pl.catalog.models["llama-3-8b"]

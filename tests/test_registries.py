@@ -17,8 +17,9 @@ from pimllm_lib.engines import BY_NAME, array
 from pimllm_lib.engines.entries import Engine, Entry
 from pimllm_lib.system import arguments, ledger
 from pimllm_lib.system.ledger import Ledger
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import stored_bytes
+from pimllm_lib.workload.shapes import parameter_count
 
 OPT = pl.catalog.models["opt-1.3b"]
 BITNET = pl.catalog.models["bitnet-2b4t"]

@@ -13,8 +13,9 @@ from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, label, leg
 from pimllm_lib.report.numbers import listed, number, percent, span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, escaped, what_stands
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
 from pimllm_lib.workload.products import stored_bytes
+from pimllm_lib.workload.shapes import parameter_count
 
 #: How accounting conventions, and ways to read groups, are called here.
 COUNTED = {"as-published": "as published", "full-system": "as a whole machine"}

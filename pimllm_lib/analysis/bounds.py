@@ -20,7 +20,7 @@ from pimllm_lib.core.schema import ATTENTION_OPS, SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.system.arguments import contexts
 from pimllm_lib.system.evaluation import evaluate
-from pimllm_lib.workload.products import attended_words
+from pimllm_lib.workload.caches import attended_words
 from pimllm_lib.workload.step import tokens_of
 
 #: What may bound decoding -> meaning.

@@ -23,8 +23,9 @@ from pimllm_lib.core.paths import DATA
 from pimllm_lib.core.units import GIGA, HOUR, MILLI
 from pimllm_lib.hardware import Device
 from pimllm_lib.hardware.devices_to_buy import KINDS
+from pimllm_lib.workload.caches import attended_words, reached_words, state_words, token_words
 from pimllm_lib.workload.decoder import Decoder
-from pimllm_lib.workload.products import attended_words, products, reached_words, state_words, stored_bytes, token_words
+from pimllm_lib.workload.products import products, stored_bytes
 
 #: How a power or an energy was found. What is estimated is never set beside what was measured.
 METHODS = {

@@ -21,8 +21,8 @@ from pimllm_lib.engines.writing import token_cells
 from pimllm_lib.hardware import KvPim, System
 from pimllm_lib.system.arguments import MAX_CONTEXT, contexts
 from pimllm_lib.system.evaluation import evaluate
+from pimllm_lib.workload.caches import attended
 from pimllm_lib.workload.decoder import Decoder
-from pimllm_lib.workload.products import attended
 
 #: Share of failed cells at which crossbars are taken to be worn out.
 WORN = 0.01

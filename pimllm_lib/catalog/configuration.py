@@ -51,10 +51,12 @@ class Config:
         return next((table[name] for name in self._names(key) if name in table), default)
 
     def _names(self, key: str) -> tuple[str, ...]:
-        """Return the names of a key, the class's own first."""
-        names = known().get(self.family, {}).get("names", {})
+        """Return the names of a key, those that no field of the class has first: they are set last there."""
+        table = known().get(self.family, {})
+        names = table.get("names", {})
         real = names.get(key, key)
-        return (real, *(other for other, target in names.items() if target == real))
+        same = (real, *(other for other, target in names.items() if target == real))
+        return tuple(sorted(same, key=lambda name: name in table.get("defaults", {})))
 
     def knows(self, key: str) -> bool:
         """Return whether the family's class has the key."""

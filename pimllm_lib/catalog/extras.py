@@ -213,3 +213,8 @@ dbrx_experts: Entry = {
     "k": lambda c: c.inner("ffn_config").n("moe_top_k", 1),
     "width": lambda c: c.inner("ffn_config").n("ffn_hidden_size", 3584),
 }
+
+
+def shared_or_dense(c: Config, width: int) -> int:
+    """Return the width of shared experts, that of the dense FFN for none: its class reads 0 so."""
+    return c.n("num_shared_experts", 0, least=0) * width or c.n("intermediate_size")

@@ -13,7 +13,8 @@ import numpy as np
 from pimllm_lib.catalog.gguf import Header, Kind, Tensor, header
 from pimllm_lib.catalog.models import from_mapping
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.shapes import parameter_count
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 #: Key of a Hugging Face configuration -> key of the metadata, where families agree.
@@ -148,9 +149,9 @@ def configuration(found: Header) -> dict[str, Any]:
             raise BadInput(f"{found.path} has no {family}.{key}; wanted a whole number of at least 1")
     given = {theirs: _plain(found, ours) for theirs, ours in (_COMMON | more).items()}
     config = {key: value for key, value in given.items() if value is not None}
-    heads = config.get("num_attention_heads")
-    if "head_dim" not in config and isinstance(heads, int) and heads:
-        config["head_dim"] = config.get("hidden_size", 0) // heads
+    heads, width = found.value("attention.head_count"), found.value("embedding_length")
+    if "head_dim" not in config and isinstance(heads, int) and isinstance(width, int) and heads:
+        config["head_dim"] = width // heads
     inner, states = found.value("ssm.inner_size"), found.value("ssm.time_step_rank")
     if "ssm.state_size" in more.values() and isinstance(inner, int) and isinstance(states, int) and states:
         config["mamba_d_head" if more is _MAMBA else "linear_value_head_dim"] = inner // states

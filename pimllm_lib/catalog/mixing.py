@@ -16,8 +16,8 @@ Fields = dict[str, Any]
 
 
 def set_by(c: Config, option: Any) -> bool:
-    """Return what an option says: it is, it is not, or a flag of the configuration says so."""
-    return c.on(option) if isinstance(option, str) else bool(option)
+    """Return what an option says: it is, it is not, or a flag that the family's class has says so."""
+    return c.knows(option) and c.on(option) if isinstance(option, str) else bool(option)
 
 
 def attention(c: Config, options: Fields, kind: str) -> Fields:
@@ -236,7 +236,7 @@ def xlstm(c: Config, options: Fields, kind: str) -> Fields:
     """The matrix memory of xLSTM, with a normaliser and a maximum beside it."""
     d, heads = c.n("hidden_size"), c.n("num_heads")
     keys, values = int(d * c.number("qk_dim_factor", 0.5)), int(d * c.number("v_dim_factor", 1.0))
-    bias = (2 * keys + 2 * values + d) * c.on("use_bias") + 2 * heads
+    bias = (2 * keys + 3 * values + 3 * d) * c.on("use_bias") + 2 * heads  # those of the norms too
     return {
         "mixer": "linear", "mix_in": 2 * keys + 2 * values + 2 * heads, "mix_out": values, "state_heads": heads,
         "state_dim": keys // heads, "state_width": values // heads, "state_extra": keys + heads, "extra_weights": bias + values,
@@ -258,11 +258,12 @@ def beside_shared(part: Any) -> Any:
         adapters = ((d, rank), (rank, 2 * ff)) if rank else ()
         adapters += ((2 * d, rank), (rank, 2 * d)) * 3 if c.on("use_shared_attention_adapter") else ()
         alone = part(c, options, kind)
-        shared = (2 * d * (wide + 2 * narrow) + d * wide + 3 * d * ff + 3 * d + bias, c.n("num_mem_blocks", 1))
+        weights = 2 * d * (wide + 2 * narrow) + d * wide + 3 * d * ff + 3 * d + bias
+        distinct = c.n("num_mem_blocks", 1) if c.on("tie_word_embeddings") else c.n("num_hidden_layers")
         side = (*alone.get("side", ()), (d, wide), (d, narrow), (d, narrow), (d, d), *adapters)
         return alone | {
             "mixer": "both", "n_heads": heads, "n_kv_heads": kv, "head_dim": width, "d_ff": ff, "side": side,
-            "extra_weights": alone["extra_weights"] + 3 * d + bias, "shared_weights": shared,
+            "extra_weights": alone["extra_weights"] + 3 * d + bias, "shared_weights": (weights, distinct),
         }  # fmt: skip
 
     return mix

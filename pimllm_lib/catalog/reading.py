@@ -12,7 +12,8 @@ from pimllm_lib.catalog.configuration import MOST_BLOCKS, Config, known
 from pimllm_lib.catalog.families import FAMILIES, FULL, Entry
 from pimllm_lib.catalog.feedforward import feed_forward
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.workload.decoder import Decoder, parameter_count
+from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.shapes import parameter_count
 
 Fields = dict[str, Any]
 _DEFAULTS: Fields = {f.name: f.default for f in dataclass_fields(Decoder) if f.default is not MISSING}

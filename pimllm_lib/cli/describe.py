@@ -68,7 +68,7 @@ def _sentences(found: Description, whole: dict[str, Any]) -> list[str]:
         keys = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts")
         lines.append(", ".join(f"{key} {getattr(decoder, key)}" for key in keys))
     if found.note:
-        lines.append(f"as stored: {found.note}")
+        lines.append(found.note)
     bits = "" if whole["bits_per_parameter"] is None else f": {whole['bits_per_parameter']:.4g} bits each"
     return [*lines, f"{found.parameters} parameters in {found.size} bytes{bits}"]
 

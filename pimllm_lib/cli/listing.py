@@ -26,7 +26,7 @@ def devices(args: argparse.Namespace) -> None:
 def models(args: argparse.Namespace) -> None:
     """List the language models of the catalog."""
     from pimllm_lib import catalog
-    from pimllm_lib.workload.decoder import parameter_count
+    from pimllm_lib.workload.shapes import parameter_count
 
     fields = ("n_layers", "d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "n_experts", "window",
               "levels", "scale_group", "head_levels")  # fmt: skip

@@ -17,7 +17,9 @@ from pimllm_lib.costs import memory, nonlinear
 from pimllm_lib.engines.array import idle_power, laid_out
 from pimllm_lib.engines.entries import Entry, Move, Said, Wait
 from pimllm_lib.hardware import Dram, KvStore, Storage, System
-from pimllm_lib.workload.products import Elementwise, Product, cached
+from pimllm_lib.workload.caches import cached
+from pimllm_lib.workload.elements import Elementwise
+from pimllm_lib.workload.products import Product
 from pimllm_lib.workload.step import Step
 
 #: Convention -> the parts of a system that it needs.

@@ -14,8 +14,8 @@ from pimllm_lib.core.parts import Value, require
 from pimllm_lib.costs import crossbar, wear
 from pimllm_lib.engines.entries import Entry, Said, Wait
 from pimllm_lib.hardware import Crossbar, KvPim, Technology
+from pimllm_lib.workload.caches import attended
 from pimllm_lib.workload.decoder import Decoder
-from pimllm_lib.workload.products import attended
 from pimllm_lib.workload.step import Step
 
 

@@ -17,7 +17,8 @@ from pimllm_lib.core.conventions import PRESETS
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
 from pimllm_lib.report.numbers import known, number
-from pimllm_lib.workload.decoder import as_published, kinds, parameter_count
+from pimllm_lib.workload.decoder import kinds
+from pimllm_lib.workload.shapes import as_published, parameter_count
 
 #: A cell that holds nothing but a number.
 _NUMBER = re.compile(r"<td>(-?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?)</td>")

@@ -13,7 +13,8 @@ from pimllm_lib.core.axes import Frame
 from pimllm_lib.core.conventions import Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.schema import EXTENSIVE
-from pimllm_lib.workload.decoder import Decoder, PublishedShape, as_published, at_pim_width
+from pimllm_lib.workload.decoder import Decoder, PublishedShape
+from pimllm_lib.workload.shapes import as_published, at_pim_width
 
 #: The longest context that is taken: beyond it counts would leave the whole numbers of a float64.
 MAX_CONTEXT = 10**9

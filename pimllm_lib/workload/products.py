@@ -1,4 +1,4 @@
-"""The work of one step: a decoder at a context length, as matrix products and as elements of nonlinear functions."""
+"""The work of one step: a decoder at a context length, as matrix products."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pimllm_lib.core.parts import Value, ceil_div, declare, part
 from pimllm_lib.core.rules import ANY
 from pimllm_lib.core.schema import PRODUCT_KINDS
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding, Storage
-from pimllm_lib.workload.decoder import FEW, Decoder, kinds
+from pimllm_lib.workload.caches import attended, cached, cut
+from pimllm_lib.workload.decoder import FEW, Decoder, kinds, together
 
 
 @part
@@ -77,16 +78,6 @@ class Product:
         """Multiply-accumulates of one step: nothing that only fills up a part is among them."""
         first, *others = (share.m * share.k * share.n * share.calls for share in self.whole)
         return first + sum(others) if others else first
-
-
-@part
-class Elementwise:
-    """Elements of a nonlinear function in each of several decoder blocks."""
-
-    op: str = declare(ANY, "what they are charged to, see `schema.OPS`")
-    function: str = declare(ANY, "what is computed of each, such as softmax, layernorm, rmsnorm, gelu, silu, residual")
-    elements: Value = declare(ANY, "how many there are in a block")
-    blocks: Value = declare(ANY, "decoder blocks that have them")
 
 
 def products(
@@ -207,13 +198,6 @@ def stored_bytes(
     return weights / 8
 
 
-def together(tokens: Value, way: Decoding) -> Value:
-    """Return the vectors of a step: the new tokens of every sequence. One stays a plain 1, so that a GEMV is known to
-    be one.
-    """
-    return tokens if isinstance(way.batch, int) and way.batch == 1 else tokens * way.batch
-
-
 def _projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value]]:
     """Return (op, k, n, count) of what precedes attention over keys and values."""
     d, kv_heads = decoder.d_model, decoder.n_kv_heads
@@ -249,66 +233,6 @@ def _latent_projections(decoder: Decoder) -> list[tuple[str, Value, Value, Value
     ]
 
 
-def cached(decoder: Decoder) -> tuple[Value, Value, Value]:
-    """Return what a token leaves in the cache of a block: heads of its own, numbers of a key, and numbers of a value.
-
-    With latent attention there is one head, whose values are the latent part of its keys: they are stored once.
-    """
-    if not np.any(np.asarray(decoder.latent_dim)):
-        return decoder.n_kv_heads, decoder.head_dim, decoder.values
-    there = decoder.latent_dim > 0
-    key = np.where(there, decoder.latent_dim + decoder.rope_dim, decoder.head_dim)
-    return np.where(there, 1, decoder.n_kv_heads), key, np.where(there, decoder.latent_dim, decoder.values)
-
-
-def token_words(decoder: Decoder) -> Value:
-    """Return the numbers that a token leaves in the caches of all blocks."""
-    return sum(_block_words(kind) * kind.n_layers for kind in kinds(decoder))
-
-
-def _block_words(decoder: Decoder) -> Value:
-    if decoder.kv_shared or decoder.mixer not in ("attention", "both"):
-        return 0
-    heads, key, value = cached(decoder)
-    return heads * (key + np.where(decoder.latent_dim > 0, 0, value)) + decoder.index_dim * (decoder.index_heads > 0)
-
-
-def state_words(decoder: Decoder) -> Value:
-    """Return the numbers that the blocks keep of all tokens together, however many these are."""
-    return sum(
-        (kind.state_heads * kind.state_dim * kind.state_width + kind.state_extra) * kind.n_layers
-        for kind in kinds(decoder) if kind.mixer in ("linear", "both")
-    )  # fmt: skip
-
-
-def cache_words(decoder: Decoder, context_len: Value, way: Decoding = ONE_BY_ONE) -> Value:
-    """Return the numbers in the key-value caches and states of all blocks and sequences, bounds of pages included."""
-    return (reached_words(decoder, context_len) + state_words(decoder)) * way.batch
-
-
-def reached_words(decoder: Decoder, context_len: Value) -> Value:
-    """Return the numbers in the caches of all blocks that a step can reach, bounds of pages included."""
-    total: Value = 0
-    for kind in kinds(decoder):
-        (heads, key, _), span = cached(kind), attended(kind, context_len)
-        bounds = 2 * ceil_div(span, kind.page) * key * heads * kind.n_layers * _paged(kind)
-        total = total + (span * token_words(kind) + bounds)
-    return total
-
-
-def attended_words(decoder: Decoder, context_len: Value) -> Value:
-    """Return the numbers in caches and states that a step of one sequence works with."""
-    total: Value = state_words(decoder)
-    for kind in kinds(decoder):
-        total = total + np.minimum(attended(kind, context_len), kind.top_tokens) * token_words(kind)
-    return total
-
-
-def _paged(decoder: Decoder) -> Value:
-    """Return whether tokens are chosen by the bounds of pages."""
-    return np.isfinite(decoder.top_tokens) * np.equal(decoder.index_heads, 0)
-
-
 def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decoding) -> list[Product]:
     """Return scores and weighted values, and what chooses the tokens where not all are attended to."""
     kv_heads, key, value = cached(decoder)
@@ -341,13 +265,6 @@ def _attention(decoder: Decoder, context_len: Value, tokens: Value, way: Decodin
     return [*table, replace(score, shares=scores), replace(av, shares=values)]
 
 
-def cut(tokens: Value, way: Decoding) -> Value:
-    """Return how many parts the tokens attended to are cut into: no more than there are tokens, since a part that holds
-    none is no work. One stays a plain 1.
-    """
-    return 1 if isinstance(way.splits, int) and way.splits == 1 else np.minimum(way.splits, tokens)
-
-
 def dealt(total: Value, over: Value) -> list[tuple[Value, Value]]:
     """Return (size, how many have it), the larger first, of a total dealt in whole numbers; nothing where it comes out
     even everywhere.
@@ -358,17 +275,6 @@ def dealt(total: Value, over: Value) -> list[tuple[Value, Value]]:
     least = np.floor(total / over)
     more = total - least * over
     return [(least + (more > 0), more), (least, over - more)] if np.any(more) else []
-
-
-def attended(decoder: Decoder, context_len: Value) -> Value:
-    """Return how many tokens attention reaches: all of the context, those of the last chunk, or the window's and the
-    sinks before it.
-    """
-    if np.any(np.isfinite(decoder.chunk)):
-        context_len = context_len - np.floor((context_len - 1) / decoder.chunk) * decoder.chunk
-    if not np.any(np.isfinite(decoder.window)):  # keeps the context as narrow as it came
-        return context_len
-    return np.minimum(context_len, decoder.window + decoder.sinks)
 
 
 def routed(decoder: Decoder, tokens: Value) -> tuple[Value, Value, list[tuple[Value, Value]]]:
@@ -384,59 +290,3 @@ def routed(decoder: Decoder, tokens: Value) -> tuple[Value, Value, list[tuple[Va
     taken = tokens * decoder.experts_per_token
     active = np.minimum(decoder.n_experts, taken)
     return active, taken / active, dealt(taken, active)
-
-
-def elementwise(
-    decoder: Decoder, context_len: Value, tokens: Value = 1, *, way: Decoding = ONE_BY_ONE
-) -> list[Elementwise]:
-    """Return the nonlinear work of one step. A plain FFN has GELU, a gated one SiLU; models with ReLU are charged GELU.
-
-    The results of active experts are added to the residual stream one by one. Partial results of a context that is cut
-    are scaled and added ("reduction"), pages are compared to choose among them ("choice"), the keys of sinks are
-    turned to where they stand relative to the window ("turn"), and a state fades and takes in the new token ("decay").
-    Neglected: the weights of experts, which the router
-    gives, and its softmax over the experts.
-    """
-    return [item for kind in kinds(decoder) for item in _block_elements(kind, context_len, tokens, way)]
-
-
-def _block_elements(decoder: Decoder, context_len: Value, tokens: Value, way: Decoding) -> list[Elementwise]:
-    d, q = decoder.d_model, decoder.n_heads * decoder.values
-    kv, gated = decoder.n_kv_heads * decoder.head_dim, decoder.gated * 1.0
-    layernorm = (decoder.norm == "layernorm") * 1.0
-    ff = decoder.d_ff * decoder.experts_per_token + decoder.shared_ff
-    attends, keeps = decoder.mixer in ("attention", "both"), decoder.mixer in ("linear", "both")
-    extra = decoder.sub_norms * (q + ff) + decoder.qk_norm * (decoder.n_heads * decoder.head_dim + kv) * attends
-    span = attended(decoder, context_len)
-    chosen = np.minimum(span, decoder.top_tokens)
-    added = (decoder.mixer != "none") + decoder.experts_per_token * (decoder.d_ff > 0) + (decoder.shared_ff > 0) * 1
-    table = [
-        *([("softmax", "softmax", decoder.n_heads * chosen)] if attends else ()),
-        ("norm", "layernorm", decoder.norms * d * layernorm),
-        ("norm", "rmsnorm", decoder.norms * d * (1 - layernorm) + extra),
-        ("activation", "gelu", ff * (1 - gated)),
-        ("activation", "silu", ff * gated + (decoder.mix_out if keeps else 0)),
-        ("residual", "residual", added * d),
-        *([("state", "decay", decoder.state_heads * decoder.state_dim * decoder.state_width)] if keeps else ()),
-        *(_of_remedies(decoder, span, chosen, way) if attends else ()),
-    ]
-    vectors = together(tokens, way)
-    work = [(op, function, vectors * elements) for op, function, elements in table]
-    if np.any(np.asarray(decoder.sinks) > 0):  # a step turns them once, whatever number of tokens it checks
-        kv_heads, key, _ = cached(decoder)
-        work.append(("score", "turn", way.batch * kv_heads * key * decoder.sinks * (span < context_len)))
-    return [Elementwise(op=op, function=name, elements=n, blocks=decoder.n_layers) for op, name, n in work]
-
-
-def _of_remedies(decoder: Decoder, span: Value, chosen: Value, way: Decoding) -> list[tuple[str, str, Value]]:
-    """Return (op, function, elements) of what a cut context and a choice of tokens take more, where there are any."""
-    (_, _, value), table = cached(decoder), []
-    if np.any(np.asarray(way.splits) > 1):
-        parts = cut(chosen, way)
-        table.append(("av", "reduction", decoder.n_heads * value * parts * (parts > 1)))
-    if chosen is not span and np.any(np.isfinite(decoder.top_tokens)):
-        compared = decoder.n_heads * ceil_div(span, decoder.page)
-        if np.any(decoder.index_heads):
-            compared = decoder.index_heads * span  # weighed, added up, and compared
-        table.append(("select", "choice", compared * (chosen < span)))
-    return table

@@ -12,16 +12,10 @@ from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import Value, declare, part, require
 from pimllm_lib.core.rules import ANY
 from pimllm_lib.hardware import ONE_BY_ONE, Decoding
-from pimllm_lib.workload.decoder import Decoder, kinds
-from pimllm_lib.workload.products import (
-    Elementwise,
-    Product,
-    block_products,
-    cache_words,
-    elementwise,
-    outer_products,
-    together,
-)
+from pimllm_lib.workload.caches import cache_words
+from pimllm_lib.workload.decoder import Decoder, kinds, together
+from pimllm_lib.workload.elements import Elementwise, elementwise
+from pimllm_lib.workload.products import Product, block_products, outer_products
 
 
 @part

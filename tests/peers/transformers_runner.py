@@ -215,7 +215,7 @@ def main():
     device = "meta"
     if "--variants" in sys.argv:
         each, *names = sys.argv[sys.argv.index("--variants") + 1 :]
-        lines = variants({name: keys_of(name) for name in names}, int(each))
+        lines = variants({name: keys_of(name) for name in names}, int(each), int(os.environ.get("SEED", "7")))
     elif "--defaults" in sys.argv:
         lines = [{"model_type": name} for name in FAMILIES]
     else:

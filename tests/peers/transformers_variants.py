@@ -84,7 +84,7 @@ def drawn(family, keys, names, padding, draw):
     if "mlp_layer_types" in keys and draw.random() < 0.4:
         config["mlp_layer_types"] = [draw.choice(("sparse", "dense")) for _ in range(blocks)]
     config |= SPECIAL.get(family, lambda *_: {})(config, draw)
-    return config
+    return {key if key in keys else real.get(key, key): value for key, value in config.items()}
 
 
 def _mamba2(heads_key, width_key, groups_key):
@@ -140,8 +140,10 @@ def _fixed(**values):
 
 
 def _nemotron(config, draw):
+    config.pop("layer_types", None)
+    config.pop("num_hidden_layers")
     kinds = ["full_attention", "linear_attention", *(draw.choice(KINDS["nemotron_h"].split()) for _ in range(3))]
-    return {"layers_block_type": kinds, "layer_types": None, "num_hidden_layers": None, "mamba_num_heads": draw.choice((2, 4)),
+    return {"layers_block_type": kinds, "mamba_num_heads": draw.choice((2, 4)),
             "mamba_head_dim": draw.choice((8, 16)), "n_groups": draw.choice((1, 2)), "moe_latent_size": None, "n_shared_experts": 1}  # fmt: skip
 
 

@@ -23,8 +23,8 @@ from pimllm_lib.hardware import System
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.generation import generate
 from pimllm_lib.system.metrics import summary
+from pimllm_lib.workload.caches import cache_words, token_words
 from pimllm_lib.workload.decoder import Decoder
-from pimllm_lib.workload.products import cache_words, token_words
 
 P = ParamSpec("P")
 T = TypeVar("T", xr.Dataset, xr.DataArray)

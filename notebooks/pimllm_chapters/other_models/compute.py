@@ -21,7 +21,8 @@ from pimllm_lib.hardware import System
 from pimllm_lib.hardware.weights import with_weight_bits
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import compare, summary
-from pimllm_lib.workload.decoder import Decoder, kinds, parameter_count
+from pimllm_lib.workload.decoder import Decoder, kinds
+from pimllm_lib.workload.shapes import parameter_count
 
 #: Both ways to count, the slips of the study left out of each, and their colours.
 COUNTED = {"corrected": "#D55E00", "full-system": "#0072B2"}

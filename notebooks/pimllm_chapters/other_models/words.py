@@ -14,7 +14,8 @@ from pimllm_lib import catalog
 from pimllm_lib.report.numbers import known, span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
-from pimllm_lib.workload.decoder import Decoder, kinds, parameter_count
+from pimllm_lib.workload.decoder import Decoder, kinds
+from pimllm_lib.workload.shapes import parameter_count
 
 
 def verdict_table(found: pd.DataFrame) -> Table:

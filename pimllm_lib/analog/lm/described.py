@@ -63,7 +63,7 @@ Found: TypeAlias = tuple[Row, Callable[[], Parts]]
 
 @dataclass(frozen=True)
 class Description:
-    """What a file holds. decoder: None where its configuration is none of a known model, of which `note` says more;
+    """What a file holds. decoder: None where its configuration is none of a known model; note: what is not known of it;
     parameters, size in bytes: of all tensors.
     """
 
@@ -100,16 +100,16 @@ def _counted(row: Row, parts: Iterable[tuple[np.ndarray, np.ndarray | None]]) ->
         counts += (negative, zero, values.size - negative - zero)
         if scales is not None:
             largest = max(largest, int(values.max()), -int(values.min()))
-            grouped |= bool((np.where(scales == 0, scales.max(axis=1, keepdims=True), scales) != scales[:, :1]).any())
+            filled = np.where(scales == 0, scales.max(axis=1, keepdims=True), scales)  # of zeros alone, any will do
+            grouped |= bool((filled != filled[:, :1]).any())
             row = replace(row, group=row.shape[-1] // scales.shape[1])
     if not counts.sum():
         return row
     row = replace(row, negative=int(counts[0]), zero=int(counts[1]), positive=int(counts[2]))
     if not largest:
         return row
-    return replace(
-        row, levels=FEW if largest > 1 else 3 if counts[1] else row.levels, group=row.group if grouped else inf
-    )
+    levels = FEW if largest > 1 else 3 if counts[1] else row.levels
+    return replace(row, levels=levels, group=row.group if grouped else inf)
 
 
 def _of_gguf(path: Path) -> tuple[Description, list[Found]]:
@@ -119,6 +119,8 @@ def _of_gguf(path: Path) -> tuple[Description, list[Found]]:
         decoder = gguf_models.decoder(found)
     except BadInput as error:
         note = str(error)
+    if any(tensor.kind.name == gguf_weights.ONE_SCALE for tensor in found.tensors.values()):
+        note = note or f"{gguf_weights.ONE_SCALE} has three orders that no file tells apart; blocks of 128 are read"
     rows = [_packed(tensor) for tensor in found.tensors.values() if len(tensor.shape) > 1]
     size, family = sum(tensor.size for tensor in found.tensors.values()), found.values.get("general.architecture")
     return Description(path.stem, "GGUF", family, decoder, gguf_models.parameters(found), size, note, ()), rows
@@ -147,7 +149,7 @@ def _of_safetensors(path: Path) -> tuple[Description, list[Found]]:
             decoder = from_path(folder)
             source = checkpoint.read(folder).source if path in (folder, folder / headers.SINGLE) else None
         except BadInput as error:
-            note = str(error)
+            note = f"weights are those that are stored: {error}"
     rows = _decoded(stored, source) if isinstance(source, Safetensors) else _as_stored(stored)
     name, size = folder.resolve().name, sum(_bytes(tensor) for tensor in stored.values())
     held = sum(row.weights for row, _ in rows) + _others(stored, {row.name for row, _ in rows})

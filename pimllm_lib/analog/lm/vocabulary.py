@@ -12,8 +12,6 @@ from pimllm_lib.core.errors import BadInput, clip
 
 #: Where the metadata keep it.
 KEYS = "tokenizer.ggml."
-#: Kinds of tokens: of control and of the user's own, which are found in a text before all others.
-CONTROL, OWN = spm.CONTROL, spm.DEFINED
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -44,30 +42,21 @@ def of_gguf(path: Path, load: Callable[[], Any]) -> Any:
         raise BadInput(f"{path} has {len(words)} tokens and the kinds of {len(kinds)}; wanted as many, at least 1")
     library = load()
     try:
-        make = _byte_level if kind == "gpt2" else _pieces
-        made = make(found, library, {word: i for i, word in enumerate(words)}, kinds)
+        return (_byte_level if kind == "gpt2" else _pieces)(found, library, words, kinds)
     except BadInput:
         raise
     except Exception as error:  # the package has no narrower one
         raise BadInput(f"{path}: its tokenizer cannot be made: {clip(str(error), 100)}") from None
-    for number, add in ((CONTROL, made.add_special_tokens), (OWN, made.add_tokens)):
-        add(
-            [
-                library.AddedToken(word, normalized=False)
-                for word, of in zip(words, kinds, strict=True)
-                if of == number and word
-            ]
-        )
-    return made
 
 
-def _byte_level(found: gguf.Header, library: Any, ids: dict[str, int], kinds: list[float]) -> Any:
+def _byte_level(found: gguf.Header, library: Any, words: list[str], kinds: list[float]) -> Any:
     cut = found.values.get(f"{KEYS}pre", "default")
     if not isinstance(cut, str) or cut not in CUTS:
         wanted = f"one of {', '.join(CUTS)}, or a tokenizer.json beside it"
         raise BadInput(f"{found.path}: {KEYS}pre is {clip(cut)}; wanted {wanted}")
     expression, digits, keeps = CUTS[cut]
     merges = [tuple(pair.split(" ", 1)) for pair in gguf.texts(found, f"{KEYS}merges")]
+    ids = {word: i for i, word in enumerate(words)}
     made = library.Tokenizer(library.models.BPE(vocab=ids, merges=merges, ignore_merges=keeps))
     cuts = library.pre_tokenizers
     steps = [cuts.Digits(individual_digits=True)] if digits else []
@@ -77,13 +66,15 @@ def _byte_level(found: gguf.Header, library: Any, ids: dict[str, int], kinds: li
     made.pre_tokenizer = cuts.Sequence(steps)
     if cut == "qwen2":
         made.normalizer = library.normalizers.NFC()
+    for number, add in ((spm.CONTROL, made.add_special_tokens), (spm.DEFINED, made.add_tokens)):
+        given = (word for word, kind in zip(words, kinds, strict=True) if kind == number and word)
+        add([library.AddedToken(word, normalized=False) for word in given])
     return made
 
 
-def _pieces(found: gguf.Header, library: Any, ids: dict[str, int], kinds: list[float]) -> Any:
-    """Return the tokenizer of pieces that SentencePiece's BPE joins by their scores."""
+def _pieces(found: gguf.Header, library: Any, words: list[str], kinds: list[float]) -> Any:
     scores = gguf.numbers(found, f"{KEYS}scores")
-    if len(scores) != len(kinds):
-        raise BadInput(f"{found.path} has {len(kinds)} tokens and the scores of {len(scores)}; wanted as many")
+    if len(scores) != len(words):
+        raise BadInput(f"{found.path} has {len(words)} tokens and the scores of {len(scores)}; wanted as many")
     prefix = bool(found.values.get(f"{KEYS}add_space_prefix", True))
-    return spm.tokenizer(spm.Vocabulary(list(ids), scores, [int(kind) for kind in kinds], prefix=prefix), library)
+    return spm.tokenizer(spm.Vocabulary(words, scores, [int(kind) for kind in kinds], prefix=prefix), library)
