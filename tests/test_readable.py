@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from itertools import pairwise
 
 import pytest
 from conftest import DATA, checkout
@@ -74,6 +75,19 @@ def test_a_figure_has_its_panels_below_each_other_for_phones_and_shows_one_of_bo
     assert 'id="DejaVuSans' not in shown.narrow
 
 
+def test_a_log_axis_has_powers_of_ten_and_no_markup_and_labels_that_do_not_touch():
+    with figure.panels(1, 2, figsize=(7, 3)) as (drawn, (left, right)):
+        left.loglog([1e-6, 1e6], [1e-9, 1e9])
+        right.set_xticks(range(40), [f"label {i}" for i in range(40)])
+        figure.Figure(drawn, "Powers.")
+        texts = [text.get_text() for text in (*left.get_xticklabels(), *left.get_yticklabels())]
+        shown = [text.get_window_extent() for text in right.get_xticklabels() if text.get_visible()]
+    assert {"10⁻⁶", "10⁶", "1"} <= set(texts)
+    assert not any("$" in text for text in texts)
+    assert 1 < len(shown) < 40
+    assert not any(a.overlaps(b) for a, b in pairwise(shown))
+
+
 @checkout
 def test_captions_are_numbered_by_chapter_and_say_what_the_figure_shows():
     captions = extension("captions")
@@ -114,7 +128,7 @@ def test_every_source_of_the_catalog_is_an_entry_and_leads_there_and_back():
     assert want in page
     cited = '<a class="reference internal" href="../bibliography.html#isaac2016"><span>x</span></a>'
     assert 'title="Shafiee et al.: ISAAC, 2016"' in references.linked(cited, told, "../")
-    entry = '<div role="list" class="citation-list"><div class="citation" id="isaac2016" role="doc-biblioentry"><p>x</p></div>'
+    entry = '<div role="list" class="citation-list"><div class="citation" id="isaac2016" role="doc-biblioentry">x</div>'
     back = references.used(entry, {"isaac2016": ['<a href="parameters.html#adc-8bit">adc-8bit</a>']})
     assert 'Used by <a href="parameters.html#adc-8bit">adc-8bit</a>.</p></div>' in back
     assert "role=" not in back

@@ -143,6 +143,6 @@ def _with_merits(ds: xr.Dataset) -> xr.Dataset:
     )  # fmt: skip
     if "system" in ds.dims:
         for step in steps:
-            with suppress(BadInput, KeyError):  # the latter for products that an older dataset does not have
+            with suppress(BadInput, KeyError, AttributeError):  # one that is no summary, or lacks products of today
                 ds = step(ds)
     return ds

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from pimllm_lib.analog.noise.law import FAMILIES, of_family
 from pimllm_lib.analog.noise.results import LEVELS
-from pimllm_lib.report.figure import Figure, decades, log_ticks, panels
+from pimllm_lib.report.figure import Figure, decades, log_ticks, panels, power
 
 #: Panel of a departure -> label of its axis, and its curves with the words beside them.
 PANELS: dict[str, tuple[str, dict[str, str]]] = {
@@ -33,8 +33,6 @@ RANGES = {"worst case": ("#D55E00", "s"), "unit step": ("#009E73", "^"), "4 sigm
 _CURVES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"))
 #: Least rise that a figure shows, and the greatest, in %.
 FLOOR, TOP = 0.01, 1000.0
-#: Digits -> the same as exponents.
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Colour and marker of each family of departures.
 LOOKS = (("#0072B2", "o"), ("#009E73", "^"), ("#CC79A7", "v"), ("#56B4E9", "<"), ("#000000", "*"), ("#D55E00", "s"))
 
@@ -51,7 +49,7 @@ def curves(ds: xr.Dataset) -> Figure:
             inside = [tick for tick in decades(1, 2, 5) if low <= tick <= high]
             log_ticks(ax, "x", inside if len(inside) < 7 else decades())
             if high > 1e4:
-                ax.xaxis.set_major_formatter(lambda value, _: "10" + f"{np.log10(value):.0f}".translate(_RAISED))
+                ax.xaxis.set_major_formatter(lambda value, _: power(value))
         _rises(axes[:, 0], axes.flat, top=TOP)
     return Figure(drawn, f"Rise of the perplexity along {len(PANELS)} departures of cells, with 95 % bands.")
 
@@ -111,8 +109,6 @@ def law(ds: xr.Dataset) -> Figure:
                     mfc="none" if marker == "s" else colour, label=family)  # fmt: skip
         ax.set(xscale="log", yscale="log", xlim=(3e-4, 2), ylim=(1e-4, 10),
                xlabel="Noise over signal, mean over matrices", ylabel="Rise of the loss of a token (nats)")  # fmt: skip
-        for which in "xy":
-            log_ticks(ax, which, decades())
         ax.annotate(f"κ = {float(ds.kappa):.2f}", (0.6, 0.72 * float(ds.kappa) * 0.6), fontsize=9)
         ax.legend(frameon=False, fontsize=8.5, loc="upper left")
     alt = (
