@@ -31,7 +31,7 @@ def parts_of(names: Mapping[str, str], settings: Iterable[Sequence[str]]) -> dic
 
 
 def systems_with(systems: Sequence[Any], settings: Iterable[Sequence[str]]) -> list[Any]:
-    """Return systems with fields set: pairs of path and value, the path from the system on, such as sram.leaking_w.
+    """Return systems with fields set: pairs of path and value, the path from the system on, such as sram.leakage_w.
 
     A system that lacks the part on a path, as TPU-LLM lacks crossbars, stays. Raises BadInput for a path that leads
     nowhere in any of them, and for a value that the field cannot hold.
