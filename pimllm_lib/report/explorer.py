@@ -26,7 +26,7 @@ from pimllm_lib.core.parts import field_of, with_fields
 from pimllm_lib.core.paths import BOOK
 from pimllm_lib.core.schema import COMPONENTS, ENERGY_PARTS, LATENCY_PARTS, SUBSYSTEMS
 from pimllm_lib.hardware import ONE_BY_ONE
-from pimllm_lib.report.numbers import listed, number
+from pimllm_lib.report.numbers import number
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.workload.decoder import is_plain
 from pimllm_lib.workload.products import block_products
@@ -56,10 +56,6 @@ FIELDS = {
 }  # fmt: skip
 _STATIC = tuple(name for name, row in COMPONENTS.items() if row.energy == "static")
 _OTHERS = list(AXES)[1:]
-_SAID = {
-    "model": "models", "context_len": "contexts", "scale_group": "groups of scales", "rate_hz": "clocks",
-    "row_groups": "divisions of the array", "bits": "resolutions of converters",
-}  # fmt: skip
 #: Share of a token's time or energy below which two slices are the same but for rounding.
 _ROUNDING = 1e-13
 
@@ -218,11 +214,16 @@ def _head() -> dict[str, Any]:
 
 
 def grid() -> str:
-    """Return the sentence that says how many points there are."""
-    counts = {"systems with their cells": sum(map(len, SYSTEMS.values())), "ways to count": len(PRESETS)}
-    counts |= {what: len(AXES[key]) for key, what in _SAID.items()}
-    points = number(np.prod([*counts.values()]))
-    return f"The grid has {points} points: {listed(f'{count} {what}' for what, count in counts.items())}."
+    """Return the sentence that says how many points there are; TPU-LLM has no converters, and not all groups fit a model."""
+    systems = sum(len(cells) * (1 if name == "tpu-llm" else len(AXES["bits"])) for name, cells in SYSTEMS.items())
+    models = sum(len(fitting(model)) for model in AXES["model"])
+    points = (
+        systems
+        * len(PRESETS)
+        * models
+        * int(np.prod([len(AXES[key]) for key in ("context_len", "rate_hz", "row_groups")]))
+    )
+    return f"The lists make {number(points)} designs and ways to count, with {len(AXES['model'])} models."
 
 
 def page() -> str:
