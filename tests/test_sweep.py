@@ -32,6 +32,7 @@ from pimllm_lib.sweep.fronts import front
 from pimllm_lib.sweep.pool import each, executor
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Range, Space
+from pimllm_lib.sweep.stretches import cut
 
 STUDY = """
 model: [opt-1.3b, gpt2-355m]
@@ -435,7 +436,7 @@ def test_each_of_600_flipped_bits_in_chunks_is_seen_and_a_resumed_sweep_has_the_
     for _ in range(600 // len(right)):
         for path, content in right.items():
             path.write_bytes(flipped(content, choose))
-        assert len(folder._claim(plan, into).missing()) == len(right)
+        assert len(folder._claim(plan, into).missing(cut(plan.space, plan.reduction))) == len(right)
     capsys.readouterr()
     assert folder.run(plan, into).read_bytes() == whole
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == list(map(str, right))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Columns = NDArray[np.generic]
+#: Shape (objectives, points): costs, or their ranks.
+Columns = NDArray[Any]
 #: Points compared with one another at once; directions in which good ones are looked for; points whose losers go at once.
 _BLOCK, _DIRECTIONS, _STEP = 256, 96, 16
 
@@ -19,7 +22,7 @@ def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
     alive, columns = _undominated(np.ascontiguousarray(costs.T))  # each pass reads one objective after the other
     if not alive.size:
         return alive
-    ranks = np.stack([np.unique(column, return_inverse=True)[1] for column in columns])
+    ranks: Columns = np.stack([np.unique(column, return_inverse=True)[1] for column in columns])
     # Along their sum no later one dominates an earlier one, and of equal ones the first comes first.
     order = np.argsort(ranks.sum(axis=0), kind="stable")
     ranks = ranks.astype(np.uint16 if alive.size < 1 << 16 else np.uint32).take(order, axis=1)
@@ -38,7 +41,7 @@ def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _undominated(columns: Columns) -> tuple[NDArray[np.int64], Columns]:
     """Return the points, and their costs, that are worth a closer look: no NaN, and none that a few good ones dominate."""
-    alive, columns = _only(~np.isnan(columns).any(axis=0), np.arange(columns.shape[1]), columns)
+    alive, columns = _only(np.logical_not(np.isnan(columns).any(axis=0)), np.arange(columns.shape[1]), columns)
     if alive.size < _BLOCK:
         return alive, columns
     low, high = columns.min(axis=1), columns.max(axis=1)

@@ -36,6 +36,11 @@ class Reduction:
     count: int = 10
     quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)
 
+    @property
+    def merges(self) -> bool:
+        """Whether what is kept of two parts is kept of what was kept of each: not of all points, nor of quantiles."""
+        return self.kind in ("pareto", "top")
+
     def check(self, metrics: Sequence[str]) -> None:
         """Raise BadInput for a reduction that cannot be, or an objective that is not among the metrics."""
         require_known("reducer", [self.kind], KINDS)
@@ -55,7 +60,7 @@ class Reduction:
 
     def of_chunk(self, ds: xr.Dataset) -> xr.Dataset:
         """Return what is kept of one chunk: the dataset, or its best designs, one after another along `design`."""
-        if self.kind in ("all", "quantiles"):
+        if not self.merges:
             return ds
         groups = [
             _picked(group := ds.isel(model=slice(i, i + 1), context_len=slice(j, j + 1)), self._chosen(group))
@@ -66,7 +71,7 @@ class Reduction:
 
     def of_all(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
         """Return what is kept of what was kept of every chunk, in order."""
-        if self.kind in ("pareto", "top"):
+        if self.merges:
             return self._best(joining.concat(parts, "design") if len(parts) > 1 else parts[0])
         whole = parts[0] if len(parts) == 1 else joining.by_coords(parts, **_JOINED)
         if self.kind == "all":
