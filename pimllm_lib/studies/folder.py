@@ -19,6 +19,7 @@ from pimllm_lib.archive import dataset, manifest
 from pimllm_lib.archive.provenance import sources_hash
 from pimllm_lib.core import files, scratch
 from pimllm_lib.core.errors import BadInput, note
+from pimllm_lib.sweep import boxes
 from pimllm_lib.sweep.cluster import PATIENCE_S
 from pimllm_lib.sweep.pool import each, executor
 from pimllm_lib.sweep.reduction import Reduction
@@ -35,8 +36,8 @@ class Plan:
 
     cells, metrics: values of each point, and what they are of; 0 metrics where only the run tells. identity: what is
     studied, by content, also where the text names a file; sources: the hash of what evaluates a chunk; own: values of it
-    that are not the catalog's, None where only the chunks know them; finish: what is done to the whole at the end, if
-    anything.
+    that are not the catalog's, None where only the chunks know them; strict: whether no point may be left out; finish:
+    what is done to the whole at the end, if anything.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Plan:
     cells: int = 1
     metrics: int = 0
     own: dict[str, str] | None = None
+    strict: bool = False
     finish: Callable[[xr.Dataset], xr.Dataset] | None = None
 
 
@@ -89,6 +91,7 @@ def run(
         for stretch, made in tqdm(done, total=len(missing), unit="file", disable=not progress):
             kept.write(made, stretch)
         whole = plan.reduction.of_all([kept.read(stretch) for stretch in every])
+    _say_left_out(plan, boxes.left_out(whole))
     own = {} if plan.own is None else {"user_values": json.dumps(plan.own)}  # the parameters have what varies
     whole = (plan.finish(whole) if plan.finish else whole).assign_attrs(own | {"fingerprints": plan.identity})
     with scratch.folder("sweep") as place:
@@ -96,6 +99,19 @@ def run(
             whole, plan.name, title=f"Study {plan.name}", parameters=plan.spec, into=place, source=plan.sources
         )  # fmt: skip
         return manifest.publish(into, {made.name: made.read_bytes()})[0]
+
+
+def _say_left_out(plan: Plan, counts: dict[str, int]) -> None:
+    """Say on stderr how many points cannot be, and why. Raises BadInput where none can, or where none may be left out."""
+    if not counts:
+        return
+    several = sum(counts.values())
+    said = f"{several} of {plan.space.size * plan.cells} points cannot be evaluated, because of " + ", ".join(
+        f"{what} ({count})" for what, count in counts.items()
+    )
+    if plan.strict or several == plan.space.size * plan.cells:
+        raise BadInput(f"{said}; wanted {'all' if plan.strict else 'some'} that can")
+    note(f"{said}; they are left out")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
+from pimllm_lib.sweep import boxes
 from pimllm_lib.sweep.entries import require_known
 from pimllm_lib.sweep.fronts import front
 
@@ -70,7 +71,10 @@ class Reduction:
         return joining.concat(groups, "design") if len(groups) > 1 else groups[0]
 
     def of_all(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-        """Return what is kept of what was kept of every chunk, in order."""
+        """Return what is kept of what was kept of every chunk, in order, with the count of points left out by reason."""
+        return boxes.counted(self._of_all(parts), parts)
+
+    def _of_all(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
         if self.merges:
             return self._best(joining.concat(parts, "design") if len(parts) > 1 else parts[0])
         whole = parts[0] if len(parts) == 1 else joining.by_coords(parts, **_JOINED)
