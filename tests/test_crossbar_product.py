@@ -1,5 +1,8 @@
 """What a crossbar computes: equal to the product where nothing departs, and to the closed forms where one thing does."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -15,6 +18,7 @@ from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import moved, multiply
 from pimllm_lib.analog.crossbar.readout import coding, converter, pulse_weights, pulses
+from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
 
@@ -399,3 +403,28 @@ def test_tiles_cover_a_matrix_once():
     for _, _, tile in cells.tiles(seen.shape, crossbar(rows=100, cols=64)):
         seen[tile] += 1
     assert (seen == 1).all()
+
+
+COUNTED = """
+import numpy as np
+from pimllm_lib.analog.crossbar.popcount_numba import count
+word = np.ones((1, 1, 1, 1), dtype=np.uint64)
+count(word, word[:0], word[0], word[0], np.zeros(257, dtype=np.float32), np.ones(1, dtype=np.float32))
+print(sum(count.stats.cache_hits.values()), sum(count.stats.cache_misses.values()))
+"""
+
+
+def test_counting_is_compiled_once_a_machine_into_the_users_cache_or_nowhere(tmp_path):
+    pytest.importorskip("numba")
+    (tmp_path / "file").write_text("")
+
+    def counted(cache):
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / cache)}
+        run = subprocess.run(
+            [sys.executable, "-c", COUNTED], env=environment, capture_output=True, text=True, check=True
+        )
+        return run.stdout.split()
+
+    assert [counted("cache"), counted("cache"), counted("file")] == [["0", "1"], ["1", "0"], ["0", "1"]]
+    assert list((tmp_path / "cache" / "pimllm" / "kernels").rglob("*.nbi"))
+    assert not list(paths.PACKAGE.rglob("*.nbi"))

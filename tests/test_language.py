@@ -86,6 +86,7 @@ def test_a_package_that_was_changed_on_the_disk_is_read_anew_and_reported(monkey
         '"""A sentence of a module that is long enough to be part of a corpus of {} words."""',
     )
     monkeypatch.setattr(docstrings, "_sources", lambda package: [source])
+    monkeypatch.setattr(docstrings, "_listing", str)
     found = []
     for word in ("English", "edited docstring", "English"):
         source.write_text(text.format(word * 20))

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pimllm_lib as pl
+from benchmarks import front_0_7_0
 from pimllm_lib.archive import dataset, diff
 from pimllm_lib.archive.verify import schema_problems
 from pimllm_lib.cli.main import main
@@ -27,9 +28,11 @@ from pimllm_lib.core import files
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.studies import folder, study_file
 from pimllm_lib.sweep import points as sweep
+from pimllm_lib.sweep.fronts import front
 from pimllm_lib.sweep.pool import each, executor
-from pimllm_lib.sweep.reduction import Reduction, front
+from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Range, Space
+from pimllm_lib.sweep.stretches import cut
 
 STUDY = """
 model: [opt-1.3b, gpt2-355m]
@@ -139,6 +142,32 @@ def test_the_front_is_what_brute_force_finds(points, objectives, seed, levels):
         if not better and not twin:
             best.append(i)
     assert found.tolist() == best
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 900), st.integers(1, 5), st.integers(0, 2**32 - 1), st.sampled_from([2, 9, 10**6]), st.data())
+def test_the_front_is_index_for_index_that_of_version_0_7_0(points, objectives, seed, levels, data):
+    """With ties, twins, columns that are equal or opposite or constant, NaN, and one objective."""
+    rng = np.random.default_rng(seed)
+    costs = rng.integers(0, levels, (points, objectives)) / 7
+    for column in data.draw(st.sets(st.integers(1, 4))):
+        if column < objectives:
+            costs[:, column] = data.draw(st.sampled_from([costs[:, 0], -costs[:, 0], 1.0]))
+    costs[rng.random(costs.shape) < data.draw(st.sampled_from([0, 0.01, 0.5]))] = np.nan
+    assert front(costs).tolist() == front_0_7_0.front(costs).tolist()
+
+
+@pytest.mark.parametrize("spread", [0.3, 0])
+def test_a_front_of_thousands_is_that_of_version_0_7_0(spread):
+    """On and below a sphere, where hardly a point dominates another: more than 16 bits of ranks, several blocks."""
+    rng = np.random.default_rng(5)
+    costs = np.abs(rng.normal(size=(70_000 if spread else 3000, 3)))
+    costs = 1 - costs / np.linalg.norm(costs, axis=1, keepdims=True) * (1 - spread * rng.random((len(costs), 1)))
+    assert front(costs).tolist() == front_0_7_0.front(costs).tolist()
+
+
+def test_a_front_takes_infinite_costs():
+    assert front(np.array([[np.inf, 0.0], [-np.inf, np.inf], [0.0, 0.0], [np.inf, 1.0]] * 99)).tolist() == [1, 2]
 
 
 def test_the_front_of_fronts_is_the_front_and_nan_is_never_on_it():
@@ -407,7 +436,7 @@ def test_each_of_600_flipped_bits_in_chunks_is_seen_and_a_resumed_sweep_has_the_
     for _ in range(600 // len(right)):
         for path, content in right.items():
             path.write_bytes(flipped(content, choose))
-        assert len(folder._claim(plan, into).missing()) == len(right)
+        assert len(folder._claim(plan, into).missing(cut(plan.space, plan.reduction))) == len(right)
     capsys.readouterr()
     assert folder.run(plan, into).read_bytes() == whole
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == list(map(str, right))

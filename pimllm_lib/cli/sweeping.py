@@ -30,6 +30,11 @@ def _add_sweep(commands: Any) -> None:
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--jobs", type=count, default=1, metavar="N", help="processes on this machine (default 1)")
     who.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a running Dask scheduler")
+    add(
+        "--strict",
+        action="store_true",
+        help="refuse a study with points that cannot be evaluated; they are left out",
+    )
     add("--patience", type=_seconds, default=60.0, metavar="S",
         help="seconds that a cluster may have no worker that works (default 60)")  # fmt: skip
     parser.set_defaults(run=sweep)
@@ -50,7 +55,7 @@ def sweep(args: argparse.Namespace) -> None:
 
     path = paths.users(args.study)
     into = None if args.check else _target(args, path)
-    plan = study_file.read(path)
+    plan = study_file.read(path, strict=args.strict)
     if into is None:
         print(json.dumps(folder.estimate(plan), indent=1))
         return

@@ -12,7 +12,18 @@ class Note(UserWarning):
 
 
 class BadInput(ValueError):
-    """Input that cannot be used. Its text is one line; the command line prints it and exits with status 2."""
+    """Input that cannot be used. Its text is one line; the command line prints it and exits with status 2.
+
+    bad: where along axes it cannot be, True where that is everywhere, None where nobody knows; what: what it is about.
+    """
+
+    bad: Any = None
+    what: str = ""
+
+    def at(self, bad: Any, what: str) -> BadInput:
+        """Return the error, which says where along axes it holds: other points may be used."""
+        self.bad, self.what = bad, what
+        return self
 
 
 class UnknownName(BadInput, KeyError):

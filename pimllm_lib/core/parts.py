@@ -178,9 +178,9 @@ def _require_part(item: Any, name: str, inner: Any, rest: str) -> None:
 
 
 def require(ok: Any, what: str, got: object, wanted: str) -> None:
-    """Raise BadInput in one line unless `ok` holds everywhere."""
+    """Raise BadInput in one line, which knows where along axes, unless `ok` holds everywhere."""
     if not everywhere(ok):
-        raise BadInput(f"{what} is {clip(got)}; wanted {wanted}")
+        raise BadInput(f"{what} is {clip(got)}; wanted {wanted}").at(np.logical_not(ok), what)
 
 
 def require_paid(item: Any, used: Any, names: Iterable[str], why: str) -> None:

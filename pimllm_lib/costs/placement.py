@@ -58,19 +58,17 @@ def _side(needed: int, side: int, walk: str) -> int:
 
 
 def _require_countable(tiles: Sequence[Any], copies: Sequence[Any]) -> None:
-    """Raise BadInput for tiles whose number leaves the whole numbers of a float64, as 64-bit integers would soon after."""
-    needed = np.max(sum(np.asarray(n, dtype=float) * c for n, c in zip(tiles, copies, strict=True)))
-    if needed > 2**53:
-        raise BadInput(f"a block needs {needed:.3g} tiles; wanted at most {MOST_TILES}, which are placed one by one")
+    """Raise BadInput for more tiles than are placed; counted in float64, where 64-bit integers would wrap around."""
+    needed = sum(np.asarray(n, dtype=float) * c for n, c in zip(tiles, copies, strict=True))
+    if (most := np.max(needed)) > MOST_TILES:
+        said = f"a block needs {most:.10g} tiles; wanted at most {MOST_TILES}, which are placed one by one"
+        raise BadInput(said).at(needed > MOST_TILES, f"tiles of a block, of which at most {MOST_TILES} are placed")
 
 
 @lru_cache(maxsize=100_000)
 def _hops(counts: Counts, copies: Counts, side: int, bank: int, walk: str) -> tuple[tuple[int, int], ...]:
     """Return (merge, transfer) hops of each matrix, (0, 0) for one without tiles."""
-    needed = sum(n * c for n, c in zip(counts, copies, strict=True))
-    if needed > MOST_TILES:
-        raise BadInput(f"a block needs {needed} tiles; wanted at most {MOST_TILES}, which are placed one by one")
-    place = positions(needed, side=side, bank=bank, walk=walk)
+    place = positions(sum(n * c for n, c in zip(counts, copies, strict=True)), side=side, bank=bank, walk=walk)
     owned = _shared_out(place, counts, copies)
     result, present = [(0, 0)] * len(counts), list(owned)
     for i, after in zip(present, [*present[1:], None], strict=True):

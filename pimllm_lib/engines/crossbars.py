@@ -272,7 +272,8 @@ def _is_grouped(product: Product) -> bool:
     wrong = np.not_equal(k % group, 0) & (np.asarray(product.count) > 0)
     if not everywhere(~wrong):
         of, over = (float(np.broadcast_to(value, np.shape(wrong))[wrong].flat[0]) for value in (group, k))
-        raise BadInput(f"scale_group is {of:g} for {product.op}; wanted a divisor of its {over:g} inputs, or as many")
+        said = f"scale_group is {of:g} for {product.op}; wanted a divisor of its {over:g} inputs, or as many"
+        raise BadInput(said).at(wrong, f"scale_group for {product.op}")
     return True
 
 

@@ -44,8 +44,11 @@ _MOST = 10**6
 _AT_ONCE = 1 << 24
 
 
-def read(path: Path) -> Plan:
-    """Return the study in a YAML file. Raises BadInput, naming the file and the key, for anything that cannot be run."""
+def read(path: Path, *, strict: bool = False) -> Plan:
+    """Return the study in a YAML file. Raises BadInput, naming the file and the key, for anything that cannot be run.
+
+    strict: whether a point that cannot be evaluated, as where a block needs too many tiles, ends the study of a space.
+    """
     spec = parameters.from_file(path)
     try:
         for key in (key for level in levels(spec) for _, item in level if isinstance(item, dict) for key in item):
@@ -58,12 +61,13 @@ def read(path: Path) -> Plan:
         name = spec.get("name", path.stem)
         plain = isinstance(name, str) and name.replace("-", "").replace("_", "").isalnum()
         require(plain, "name", name, "letters, digits, '-' and '_'")
-        return {"notebook": _notebook_plan, "curves": noise_plan}.get(kind, _plan)(name, spec)
+        special = {"notebook": _notebook_plan, "curves": noise_plan}.get(kind)
+        return special(name, spec) if special else _plan(name, spec, strict)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 
 
-def _plan(name: str, spec: dict[str, Any]) -> Plan:
+def _plan(name: str, spec: dict[str, Any], strict: bool) -> Plan:
     system = catalog.system(spec.get("system", "pim-llm"))
     require(isinstance(system, System), "system", system, "one made of parts")
     study = points.Study(
@@ -74,6 +78,7 @@ def _plan(name: str, spec: dict[str, Any]) -> Plan:
         space=_space(spec),
         metrics=tuple(listed(spec.get("metrics", ["tokens_per_s", "tokens_per_j"]))),
         reduction=_reduction(spec.get("reduce", "all")),
+        strict=strict,
     )
     given = [study.system, *study.models, study.conventions]
     cells = len(study.models) * len(study.context_len)
@@ -86,7 +91,7 @@ def _plan(name: str, spec: dict[str, Any]) -> Plan:
         name=name, spec=spec, space=study.space, work=partial(points.compute, study),
         reduction=study.reduction, cells=cells, metrics=len(study.metrics),
         identity=" ".join(f"{item.name}={fingerprint(item)}" for item in given), sources=study_hash(spec),
-        own={name: value for item in given for name, value in departures(item).items()},
+        own={name: value for item in given for name, value in departures(item).items()}, strict=strict,
     )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
+from pimllm_lib.sweep import boxes
 from pimllm_lib.sweep.entries import require_known
+from pimllm_lib.sweep.fronts import front
 
 KINDS = ("all", "pareto", "top", "quantiles")
 SENSES = {"max": -1.0, "min": 1.0}
@@ -35,6 +37,11 @@ class Reduction:
     count: int = 10
     quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)
 
+    @property
+    def merges(self) -> bool:
+        """Whether what is kept of two parts is kept of what was kept of each: not of all points, nor of quantiles."""
+        return self.kind in ("pareto", "top")
+
     def check(self, metrics: Sequence[str]) -> None:
         """Raise BadInput for a reduction that cannot be, or an objective that is not among the metrics."""
         require_known("reducer", [self.kind], KINDS)
@@ -54,18 +61,21 @@ class Reduction:
 
     def of_chunk(self, ds: xr.Dataset) -> xr.Dataset:
         """Return what is kept of one chunk: the dataset, or its best designs, one after another along `design`."""
-        if self.kind in ("all", "quantiles"):
+        if not self.merges:
             return ds
         groups = [
-            _picked(group := ds.isel(model=[i], context_len=[j]), self._chosen(group))
+            _picked(group := ds.isel(model=slice(i, i + 1), context_len=slice(j, j + 1)), self._chosen(group))
             for i in range(ds.sizes["model"])
             for j in range(ds.sizes["context_len"])
         ]
         return joining.concat(groups, "design") if len(groups) > 1 else groups[0]
 
     def of_all(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
-        """Return what is kept of what was kept of every chunk, in order."""
-        if self.kind in ("pareto", "top"):
+        """Return what is kept of what was kept of every chunk, in order, with the count of points left out by reason."""
+        return boxes.counted(self._of_all(parts), parts)
+
+    def _of_all(self, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+        if self.merges:
             return self._best(joining.concat(parts, "design") if len(parts) > 1 else parts[0])
         whole = parts[0] if len(parts) == 1 else joining.by_coords(parts, **_JOINED)
         if self.kind == "all":
@@ -84,9 +94,11 @@ class Reduction:
 
     def _chosen(self, ds: xr.Dataset) -> NDArray[np.int64]:
         """Return the places of the best points of one group, in its flat order."""
-        signed = [SENSES[sense] * ds[name].values.ravel() for name, sense in self.objectives.items()]
-        costs = _rounded(np.stack(signed, axis=1))
-        return front(costs) if self.kind == "pareto" else np.sort(np.argsort(costs[:, 0], kind="stable")[: self.count])
+        costs = _rounded(np.stack([SENSES[sense] * ds[name].values.ravel() for name, sense in self.objectives.items()]))
+        if self.kind == "pareto":
+            return front(costs.T)
+        best = np.argsort(costs[0], kind="stable")[: self.count]
+        return np.sort(best[~np.isnan(costs[0][best])])
 
 
 def _picked(ds: xr.Dataset, places: NDArray[np.int64]) -> xr.Dataset:
@@ -94,7 +106,7 @@ def _picked(ds: xr.Dataset, places: NDArray[np.int64]) -> xr.Dataset:
     dims = list(ds.dims)
     at = dict(zip(dims, np.unravel_index(places, tuple(ds.sizes[dim] for dim in dims)), strict=True))
     columns = {str(name): ("design", c.values[at[c.dims[0]]], c.attrs) for name, c in ds.coords.items() if c.ndim == 1}
-    flat = {name: ds[name].transpose(*dims).values.ravel()[places] for name in ds.data_vars}
+    flat = {name: ds[name].transpose(*dims).values[tuple(at.values())] for name in ds.data_vars}
     return xr.Dataset({k: ("design", v, ds[k].attrs) for k, v in flat.items()}, coords=columns, attrs=ds.attrs)
 
 
@@ -102,60 +114,3 @@ def _rounded(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return numbers to twelve digits: what differs by the rounding of sums is equal, or fronts would hold twins."""
     mantissa, exponent = np.frexp(costs)
     return np.ldexp(np.round(mantissa * 2.0**40) / 2.0**40, exponent)
-
-
-def front(costs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the indices, growing, of the points that no other point is at least as good as in all costs and better in one.
-
-    costs: shape (points, objectives), less is better. Of equal points the first is kept. A point with NaN is never kept.
-    """
-    alive = np.flatnonzero(~np.isnan(costs).any(axis=1))
-    columns = np.ascontiguousarray(costs.T[:, alive])  # each pass reads one objective of many points after the other
-    alive, columns = _undominated(alive, columns)
-    order = np.lexsort(columns[::-1])  # by the first cost, then the second, ...: no later one dominates
-    kept: list[NDArray[np.int64]] = []
-    while order.size:
-        block = order[:_BLOCK][_within(columns[:, order[:_BLOCK]])]
-        kept.append(alive[block])
-        order, later = order[_BLOCK:], columns[:, order[_BLOCK:]]
-        for point in columns[:, block].T:  # each pass is over those still alive alone
-            if (worse := _at_least(later, point)).any():
-                order, later = order[~worse], later[:, ~worse]
-    return np.sort(np.concatenate([alive[:0], *kept]))
-
-
-#: Points compared with one another at once; directions in which good ones are looked for, each among those still alive.
-_BLOCK, _DIRECTIONS = 256, 96
-
-
-def _at_least(columns: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which points cost at least as much as one in every objective."""
-    worse: NDArray[np.bool_] = columns[0] >= point[0]
-    for column, cost in zip(columns[1:], point[1:], strict=True):
-        worse &= column >= cost
-    return worse
-
-
-def _undominated(
-    alive: NDArray[np.int64], columns: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the points, and their costs, that are worth a closer look: none that a few good ones dominate."""
-    if alive.size < _BLOCK:
-        return alive, columns
-    low, high = columns.min(axis=1), columns.max(axis=1)
-    scale = np.where(high > low, high - low, 1.0)
-    for weights in np.random.default_rng(0).dirichlet(np.ones(len(columns)), _DIRECTIONS):
-        best = columns[:, np.argmin((weights / scale) @ columns)]
-        worse = _at_least(columns, best)
-        worse[worse] = (columns[:, worse] > best[:, None]).any(axis=0)  # equal ones stay
-        if worse.any():
-            alive, columns = alive[~worse], columns[:, ~worse]
-    return alive, columns
-
-
-def _within(block: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the front of a few sorted points: those that no earlier point is at least as good as everywhere."""
-    worse = np.ones((block.shape[1],) * 2, dtype=bool)  # [i, j]: i is at least as good as j
-    for column in block:
-        worse &= column >= column[:, None]
-    return np.flatnonzero(~np.triu(worse, 1).any(axis=0))

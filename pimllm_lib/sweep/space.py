@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -148,12 +147,14 @@ class Space:
             return prod(lengths)
         return min(lengths, default=0) if self.method == "list" else self.points
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield the chunks in order; together they hold every point once."""
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+        """Yield the chunks in order, those from one number up to another; together they hold every point once."""
         cuts = self._cuts()
-        for i, starts in enumerate(product(*cuts.values())):
+        lengths = tuple(map(len, cuts.values()))
+        for i in range(start, prod(lengths) if stop is None else stop):
+            starts = (cut[at] for cut, at in zip(cuts.values(), np.unravel_index(i, lengths), strict=True))
             places = zip(cuts.items(), starts, strict=True)
-            yield Chunk(i, tuple((name, start, min(start + cut.step, cut.stop)) for (name, cut), start in places))
+            yield Chunk(i, tuple((name, first, min(first + cut.step, cut.stop)) for (name, cut), first in places))
 
     @property
     def count(self) -> int:

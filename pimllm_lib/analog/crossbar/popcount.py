@@ -6,18 +6,14 @@ pulses of one bit; any converter will do, since its whole curve is a table over 
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
 #: Without numba, counting pays up to so many tokens; beyond, two passes in one float product are faster.
 FEW = 4
 WORD = 64
-#: Outputs of a block: counters, words and table together stay in the nearest cache.
-OUTPUTS = 512
 
 
 def pays(tokens: int) -> bool:
@@ -51,7 +47,8 @@ def product(
     plus = np.stack([words(p > 0, rows) for p in passes], axis=1)  # (tokens, passes, tiles, words)
     signed = any(p.min() < 0 for p in passes)
     minus = np.stack([words(p < 0, rows) for p in passes], axis=1) if signed else plus[:0]
-    count = _compiled() if find_spec("numba") is not None else _counted
+    fast = find_spec("numba") is not None
+    count = import_module("pimllm_lib.analog.crossbar.popcount_numba").count if fast else _counted
     out: np.ndarray = count(plus, minus, *held, table.astype(np.float32), np.asarray(weights, dtype=np.float32))
     return out
 
@@ -72,50 +69,3 @@ def _counted(
             sums -= np.bitwise_count(less).sum(axis=0, dtype=np.int32)
             out[token] += weights @ table[sums + len(table) // 2]
     return out
-
-
-@cache
-def _compiled() -> Any:  # noqa: C901 - loops that a compiler is to see whole
-    """Return the same as `_counted` in machine code: outputs side by side, so that a processor counts several at once."""
-    numba, extending = import_module("numba"), import_module("numba.extending")
-
-    @extending.intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-    def bits(_context: Any, word: Any) -> Any:
-        return word(word), lambda _, builder, __, arguments: builder.ctpop(arguments[0])
-
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def add(p: Any, up: Any, down: Any, sums: Any) -> None:
-        for j in range(len(up)):
-            sums[j] += np.int64(bits(p & up[j])) - np.int64(bits(p & down[j]))
-
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def add_signed(p: Any, m: Any, up: Any, down: Any, sums: Any) -> None:
-        for j in range(len(up)):
-            more, less = (p & up[j]) | (m & down[j]), (p & down[j]) | (m & up[j])
-            sums[j] += np.int64(bits(more)) - np.int64(bits(less))
-
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def read(sums: Any, table: Any, weight: Any, row: Any) -> None:
-        for j in range(len(row)):
-            row[j] += weight * table[np.uint64(sums[j])]
-
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-    def count(plus: Any, minus: Any, up: Any, down: Any, table: Any, weights: Any) -> Any:
-        tokens, passes, tiles, per_tile = plus.shape
-        outputs = up.shape[2]
-        out = np.zeros((tokens, outputs), dtype=np.float32)
-        sums = np.empty(OUTPUTS, dtype=np.int64)
-        for left in range(0, outputs, OUTPUTS):
-            right = min(left + OUTPUTS, outputs)
-            for tile, token, one in np.ndindex(tiles, tokens, passes):
-                sums[:] = len(table) // 2
-                for at in range(per_tile):
-                    u, d = up[tile, at, left:right], down[tile, at, left:right]
-                    if len(minus) > 0:
-                        add_signed(plus[token, one, tile, at], minus[token, one, tile, at], u, d, sums)
-                    else:
-                        add(plus[token, one, tile, at], u, d, sums)
-                read(sums[: right - left], table, weights[one], out[token, left:right])
-        return out
-
-    return count

@@ -9,14 +9,16 @@ out, since templates repeat; some turns of phrase remain that both sides share.
 from __future__ import annotations
 
 import ast
+import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from platformdirs import user_cache_path
@@ -38,8 +40,8 @@ HELD_OUT = {
 }
 #: Between two docstrings; it occurs in none.
 SEPARATOR = b"\0"
-#: Between the parts of two packages in the cache; a part holds no two separators in a row, since no docstring is empty.
-_BETWEEN_PACKAGES = SEPARATOR * 2
+#: Package -> SHA-256 and length of its part of the text.
+Parts: TypeAlias = Mapping[str, Sequence[Any]]
 #: Words of a shingle, and the share of known shingles beyond which a docstring counts as seen before.
 SHINGLE, MOST_KNOWN = 8, 0.3
 #: Shorter docstrings say little.
@@ -53,49 +55,82 @@ def corpus() -> Corpus:
     both hashes.
     """
     expected = TRAINING | HELD_OUT
-    parts = _kept(tuple(expected))
-    found = {package: files.hash_of(text) for package, text in parts.items()}
+    text, parts = _kept(tuple(expected))
     differences = tuple(
-        f"docstrings of {name} have SHA-256 {found[name]}; wanted {sha}"
+        f"docstrings of {name} have SHA-256 {parts[name][0]}; wanted {sha}"
         for name, sha in expected.items()
-        if found[name] != sha
+        if parts[name][0] != sha
     )
-    whole = (SEPARATOR.join(parts[name] for name in names) for names in (TRAINING, HELD_OUT))
-    training, held = (np.frombuffer(text, dtype=np.uint8) for text in whole)
-    return Corpus(training=training, held_out=held, differences=differences)
+    learnt = sum(parts[name][1] + len(SEPARATOR) for name in TRAINING)
+    whole = np.frombuffer(text, dtype=np.uint8)
+    return Corpus(training=whole[: max(learnt - 1, 0)], held_out=whole[learnt:], differences=differences)
 
 
-def _kept(packages: tuple[str, ...]) -> dict[str, bytes]:
-    """Return package -> its part of the corpus, from the user's cache where these very packages were read before.
+def _kept(packages: tuple[str, ...]) -> tuple[memoryview, Parts]:
+    """Return the text of packages and its parts, from the user's cache where these very packages were read before.
 
-    Reading them takes seconds and gives the same every time. A file of the cache begins with the hash of its content: a
-    damaged one is made anew.
+    Reading them takes seconds and gives the same every time. The first line of a file of the cache says how each source lay
+    on the disk, and what each part is: where a source has changed, or the text is damaged, it is made anew.
     """
-    path, kept = _place(packages), b""
-    with suppress(BadInput):  # none there, or none that may be read
-        kept = files.read(path)
-    if sha256(kept[32:]).digest() == kept[:32]:
-        return dict(zip(packages, kept[32:].split(_BETWEEN_PACKAGES), strict=True))
+    path = _place(packages)
+    with suppress(BadInput, ValueError, KeyError, TypeError, OSError):  # none there, none that may be read, or any text
+        line, text = _divided(files.read(path))
+        said = json.loads(bytes(line))
+        if said["sources"] == _lying(said["sources"]) and said["parts"] == _parts(text, said["parts"]):
+            return text, said["parts"]
     seen: set[int] = set()
-    parts = {package: SEPARATOR.join(_fresh(package, seen)) for package in packages}
-    text = _BETWEEN_PACKAGES.join(parts.values())
+    fresh = {package: SEPARATOR.join(_fresh(package, seen)) for package in packages}
+    text = memoryview(SEPARATOR.join(fresh.values()))
+    parts = _parts(text, {package: ("", len(part)) for package, part in fresh.items()})
+    sources = _lying(str(path) for package in packages for path in _sources(package))
     with suppress(BadInput):  # a cache that cannot be written is none
-        files.write(path, sha256(text).digest() + text)
-    return parts
+        files.write(path, json.dumps({"sources": sources, "parts": parts}).encode() + b"\n" + text)
+    return text, parts
+
+
+def _divided(content: bytes) -> tuple[memoryview, memoryview]:
+    """Return the first line and the rest, not copied."""
+    end = content.index(b"\n")
+    return memoryview(content)[:end], memoryview(content)[end + 1 :]
+
+
+def _lying(sources: Iterable[str]) -> dict[str, list[int]]:
+    """Return the size of each file, and when it was changed."""
+    return {path: [(now := os.stat(path)).st_size, now.st_mtime_ns] for path in sources}
+
+
+def _parts(text: memoryview, lengths: Parts) -> Parts:
+    """Return the hash and length of each package's part of a text, given the lengths."""
+    found, start = {}, 0
+    for package, (_, length) in lengths.items():
+        found[package] = [sha256(text[start : start + length]).hexdigest(), length]
+        start += length + len(SEPARATOR)
+    return found
 
 
 def _place(packages: tuple[str, ...]) -> Path:
-    """Return the file of the cache for packages as they lie on the disk, read by this module: changed ones have another."""
+    """Return the file of the cache for packages as they were installed where they are, read by this module."""
     digest = sha256(Path(__file__).read_bytes() + str(sys.version_info[:2]).encode())
     for package in packages:
-        for path in _sources(package):
-            now = path.stat()
-            digest.update(f"\0{package}\0{path.name}\0{now.st_size}\0{now.st_mtime_ns}".encode())
+        digest.update(f"\0{package}\0{_listing(package)}".encode())
     try:
         folder = user_cache_path("pimllm")
     except RuntimeError:  # a user whom the system does not know, without a home
         folder = Path(os.devnull)  # which holds no files
     return folder / f"docstrings-{digest.hexdigest()[:32]}"
+
+
+def _listing(package: str) -> str:
+    """Return where a package is, and what its installation lists, with hashes."""
+    found = _installed(package)
+    return f"{found.locate_file('')}\0{found.read_text('RECORD') or found.version}"
+
+
+def _installed(package: str) -> Distribution:
+    try:
+        return distribution(package)
+    except PackageNotFoundError:
+        raise BadInput(f"package {package} is not installed; wanted it, since its docstrings are the corpus") from None
 
 
 def _fresh(package: str, seen: set[int]) -> Iterator[bytes]:
@@ -123,10 +158,7 @@ def _docstrings(package: str) -> Iterator[str]:
 
 def _sources(package: str) -> list[Path]:
     """Return an installed package's sources, in the order of their names, without tests and files made at its build."""
-    try:
-        found = distribution(package)
-    except PackageNotFoundError:
-        raise BadInput(f"package {package} is not installed; wanted it, since its docstrings are the corpus") from None
+    found = _installed(package)
     made = ("__config__", "_version", "version")
     every = sorted(found.files or [], key=lambda file: file.as_posix())
     own = (f for f in every if f.suffix == ".py" and not f.name.startswith(made) and "tests" not in f.parts)
