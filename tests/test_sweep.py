@@ -32,7 +32,7 @@ from pimllm_lib.sweep.fronts import front
 from pimllm_lib.sweep.pool import each, executor
 from pimllm_lib.sweep.reduction import Reduction
 from pimllm_lib.sweep.space import Axis, Range, Space
-from pimllm_lib.sweep.stretches import cut
+from pimllm_lib.sweep.stretches import Worker, cut
 
 STUDY = """
 model: [opt-1.3b, gpt2-355m]
@@ -213,6 +213,27 @@ def test_best_designs_are_the_best_of_each_model_and_context(study, tmp_path):
     for (model, context), group in best.to_dataframe().groupby(["model", "context_len"]):
         whole = np.sort(everything.tokens_per_s.sel(model=model, context_len=context).values.ravel())
         assert sorted(group.tokens_per_s) == whole[-2:].tolist()
+
+
+@pytest.mark.parametrize("reduce", [PARETO, "reduce: {kind: top, count: 3, objectives: {tokens_per_j: max}}\n"])
+def test_designs_merged_as_they_come_are_those_of_all_chunks_together(reduce, study):
+    plan = study_file.read(study(STUDY + reduce + "chunk: 1\n"))
+    stretches = cut(plan.space, plan.reduction)
+    assert [chunk for one in stretches for chunk in range(one.start, one.stop)] == list(range(plan.space.count))
+    assert len(stretches) == 18  # of 4 chunks each
+    together = plan.reduction.of_all([plan.work(chunk) for chunk in plan.space.chunks()])
+    worker = Worker(plan.work, plan.space, plan.reduction)
+    merged = plan.reduction.of_all([worker(stretch) for stretch in stretches])
+    assert merged.drop_attrs(deep=False).identical(together.drop_attrs(deep=False))
+    assert "conventions" not in merged.attrs
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 99, 1000])
+def test_a_study_of_many_chunks_lies_in_few_files(chunks):
+    space = Space((an_axis("rows", range(1, chunks + 1)),), chunk=1)
+    merging, keeping = (cut(space, Reduction(kind)) for kind in ("top", "all"))
+    assert len(merging) <= 3 * chunks**0.5 + 15
+    assert len(keeping) == chunks == merging[-1].stop
 
 
 @pytest.mark.adversity

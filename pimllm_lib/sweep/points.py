@@ -75,6 +75,8 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
         if study.strict or error.bad is None:
             raise
         kept = without_bad(partial(evaluated, study), box, study.metrics)
+    if study.space.switches:
+        kept.attrs.pop("conventions", None)  # of this chunk alone
     return study.reduction.of_chunk(annotate(kept.assign_coords(study.space.coordinates(chunk, values))))
 
 

@@ -147,6 +147,12 @@ class Space:
             return prod(lengths)
         return min(lengths, default=0) if self.method == "list" else self.points
 
+    @property
+    def switches(self) -> bool:
+        """Whether points differ in their conventions."""
+        several = (axis.fields for axis in self._listed if len(axis.labels) > 1)
+        return any(field.startswith("conventions.") for fields in several for field in fields)
+
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
         """Yield the chunks in order, those from one number up to another; together they hold every point once."""
         cuts = self._cuts()
