@@ -102,7 +102,7 @@ def test_a_configuration_with_what_nothing_can_hold_is_refused(key, value, words
         ("devices.__init__", "unknown field of Devices '__init__'"),
         ("crossbar.adc.__dict__", "unknown field of Adc '__dict__'"),
         ("crossbar.adc.bits.real", "Adc.bits is 8; wanted a part, to change real of it"),
-        ("crossbar.adc", "is a part, adc-8bit; wanted one of its fields"),
+        ("crossbar.adc", "unknown part '1'"),
         ("crossbar.adc.", "unknown field of Adc ''"),
         ("devices.variatio", "did you mean 'variation'?"),
     ],

@@ -275,7 +275,7 @@ def test_a_trained_model_gets_worse_with_variation():
                 ("variation", "0.1", "unknown part of --set 'variation'"),
                 ("devices", "0.1", "unknown field of Devices ''"),
                 ("devices.variation.of", "0.1", "wanted a part, to change of of it"),
-                ("crossbar.adc", "6", "crossbar.adc' is a part, adc-8bit; wanted one of its fields"),
+                ("crossbar.adc", "6", "unknown part '6'"),
                 ("devices.variation", "-0.1", "Devices.variation is -0.1; wanted a finite number of at least 0"),
                 ("devices.variation", "much", "--set 'devices.variation' is 'much'; wanted a finite number"),
                 ("devices.variation", "0.1,0.2", "is '0.1,0.2'; wanted a finite number"),

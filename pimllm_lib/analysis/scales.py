@@ -12,6 +12,7 @@ import xarray as xr
 from pimllm_lib import catalog
 from pimllm_lib.analog.crossbar.readout import lossless_bits
 from pimllm_lib.catalog.converters import converters
+from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_fields
@@ -49,7 +50,9 @@ def by_group(
     bar, along = machine.pim.tile.crossbar, axis(scale_group=[float(group) for group in groups])
     rows = np.minimum(along, bar.rows)
     fewer = bar.adc.bits - np.floor(np.log2(bar.rows / rows))
-    bits = xr.concat([xr.full_like(fewer, bar.adc.bits), fewer], "converter").assign_coords(converter=list(CONVERTERS))
+    bits = joining.concat([xr.full_like(fewer, bar.adc.bits), fewer], "converter").assign_coords(
+        converter=list(CONVERTERS)
+    )
     machine = _with_converters(machine, bits.astype(int))
     ds = evaluate(
         system=with_fields(machine, {"pim.groups": axis(way=list(WAYS))}), model=replace(decoder, scale_group=along),
@@ -84,8 +87,7 @@ def _conversion_j(system: System, conventions: Sequence[str]) -> xr.DataArray:
     """Return the energy of one conversion as each of several conventions counts it."""
     tile = system.pim.tile  # type: ignore[union-attr]
     each = [conversion_energy(counted(tile, catalog.preset(name)).crossbar.adc) for name in conventions]
-    found: xr.DataArray = xr.concat(each, xr.DataArray(list(conventions), dims="conventions", name="conventions"))
-    return found
+    return joining.concat(each, xr.DataArray(list(conventions), dims="conventions", name="conventions"))
 
 
 def by_holding(

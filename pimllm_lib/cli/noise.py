@@ -12,7 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from pimllm_lib.cli.command import whole
+from pimllm_lib.cli.command import say, whole
 from pimllm_lib.cli.settings import KINDS, own, parts_of
 from pimllm_lib.core.errors import BadInput
 
@@ -95,7 +95,7 @@ def _planned(args: argparse.Namespace, model: Any, parts: dict[str, Any], window
     most, seeds = forecast.fitting(known, args.minutes, **options)
     most, blocks = min(most, windows.size) // args.window * args.window, int(model.decoder.n_layers)
     counts = (_counted(count, unit) for count, unit in ((seeds, "chip"), (most, "token"), (blocks, "block")))
-    print(f"noise: {', '.join(counts)}: about {_lasting(known.seconds(most, seeds))}", file=sys.stderr)
+    say(f"noise: {', '.join(counts)}: about {_lasting(known.seconds(most, seeds))}", error=True)
     return most, seeds
 
 
@@ -126,7 +126,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         done += count
         if monotonic() - said > EVERY_S:
             said = monotonic()
-            print(f"noise: {100 * done // total} %", file=sys.stderr, flush=True)
+            say(f"noise: {100 * done // total} %", error=True)
 
     yield tell
 

@@ -116,5 +116,5 @@ def knee(ds: xr.Dataset, conventions: str) -> xr.Dataset:
 def cheapest_within(ds: xr.Dataset, conventions: str, level: float = LEVEL) -> xr.Dataset | None:
     """Return the design of least energy whose rise stays within a level up to its interval's upper end; None without."""
     fits = ds.assign(energy_j=ds.energy_j.where(ds.perplexity_rise_high <= level))
-    best = kept(fits, conventions, Reduction("top", {"energy_j": "min"}, count=1)).isel(design=0)
-    return None if np.isnan(best.energy_j.item()) else best
+    best = kept(fits, conventions, Reduction("top", {"energy_j": "min"}, count=1))
+    return best.isel(design=0) if best.sizes["design"] else None
