@@ -87,7 +87,9 @@ def _conversion_j(system: System, conventions: Sequence[str]) -> xr.DataArray:
     """Return the energy of one conversion as each of several conventions counts it."""
     tile = system.pim.tile  # type: ignore[union-attr]
     each = [conversion_energy(counted(tile, catalog.preset(name)).crossbar.adc) for name in conventions]
-    return joining.concat(each, xr.DataArray(list(conventions), dims="conventions", name="conventions"))
+    along = xr.DataArray(list(conventions), dims="conventions", name="conventions")
+    found: xr.DataArray = joining.concat(each, along)
+    return found
 
 
 def by_holding(
