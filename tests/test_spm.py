@@ -29,7 +29,7 @@ def field(number, value):
 
 PIECES = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), *((f"<0x{n:02X}>", 0.0, 6) for n in range(256)),
           ("▁the", -3.0, 1), ("▁t", -1.0, 1), ("he", -2.0, 1), ("<own>", -9.0, 4),
-          *((letter, -10.0, 1) for letter in "▁thex")]  # fmt: skip
+          *((letter, -10.0, 1) for letter in "▁hetx")]  # fmt: skip
 
 
 def model(pieces=PIECES, *, kind=2, more=b"", normal=b"\x20\x00"):
