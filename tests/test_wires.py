@@ -112,6 +112,7 @@ def noise(devices):
     return probe.ratio(probe.run(SMALL, devices, IDEAL))
 
 
+@pytest.mark.slow
 def test_word_lines_add_noise_and_pairs_on_the_same_ones_more():
     alone = Devices(name="wired", wire_ohm=0.3)
     apart = replace(alone, word_ohm=0.3)

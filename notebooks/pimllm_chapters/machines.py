@@ -72,7 +72,23 @@ def outliers(table: pd.DataFrame) -> Table:
     return Table(shown, title="Measurements that the rule does not give, each with the reason")
 
 
-def answer(ds: xr.Dataset) -> Sentence:
+def measured_here(table: pd.DataFrame, rule: pd.DataFrame) -> Table:
+    """Return what llama.cpp decodes on one core of the machine that this book was made on, over a copy and over the rule.
+
+    rule: the rows of others, whose median share on cores the rule takes of the bandwidth.
+    """
+    share = rule[rule.kind == "cpu"].share.median()
+    return Table(
+        {
+            "model": row["model"], "format": row["format"], "context": f"{row['context']}",
+            "tokens/s": number(row["tokens_per_s"]), "MB a token": number(row["bytes"] / 1e6),
+            "of a copy's bandwidth": percent(row["share"]), "over the rule": f"{row['share'] / share:.2f}",
+        }
+        for row in table.to_dict("records")
+    )  # fmt: skip
+
+
+def answer(ds: xr.Dataset, shown: str) -> Sentence:
     """Return the answer of the page: in how many pairs of model and context PIM-LLM beats what one can buy, and by what."""
     won = verdicts(ds)
 
@@ -91,7 +107,7 @@ def answer(ds: xr.Dataset) -> Sentence:
         f"{told('faster', whole)} pairs of model and context, takes less energy than the thriftiest in "
         f"{told('thriftier', whole)}, and does both in {told('both', whole)}.** "
         f"Without what waits it is faster in {told('faster', bare)} and takes less energy in "
-        f"{told('thriftier', bare)}. {_phones(ds)}"
+        f"{told('thriftier', bare)}. {_phones(ds)} {_change(ds, shown)}"
     )
 
 
@@ -102,6 +118,26 @@ def _phones(ds: xr.Dataset) -> str:
     told = [f"{span(one.values[np.isfinite(one.values)], '.2g')} ({name})" for name, one in points(there, "built")
             if np.isfinite(one).any()]  # fmt: skip
     return f"Over the rate of the fastest phone it has, over models and contexts, {listed(told)} times." if told else ""
+
+
+def _change(ds: xr.Dataset, model: str) -> str:
+    """Return what one whole machine would have to become to stand beside the best phone or, without one, laptop."""
+    context, built = int(ds.context_len[0]), "whole, low standby power"
+    at = ds.sel(model=model, context_len=context)
+    for kind, said in {"phone": "phone", "unified": "laptop"}.items():
+        mine = at.where(ds.device_kind == kind)
+        rate, joules = (
+            mine.bought_tokens_per_s.max().item(),
+            mine.bought_energy_j.fillna(mine.bought_estimated_j).min().item(),
+        )
+        if np.isfinite(rate) and np.isfinite(joules) and built in ds.built.values:
+            found = needed(model=model, context_len=context, tokens_per_s=rate, energy_j=joules, built=built)
+            told = "; ".join(f"{what}: {how}" for what, how in _changes(found, has_energy=True).items())
+            return (
+                f"To stand beside the best {said} with {escaped(model)} at {context} tokens the machine with low standby "
+                f"power would need, each alone: {told}."
+            )
+    return ""
 
 
 def beside(ds: xr.Dataset, table: pd.DataFrame, model: str, contexts: list[int]) -> Figure:
