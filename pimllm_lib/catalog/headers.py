@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from pimllm_lib.catalog.quantities import read_text
 from pimllm_lib.core.errors import BadInput, clip, one_line
 
@@ -47,6 +45,8 @@ def find(folder: Path) -> dict[str, Tensor]:
 
 def header(path: Path) -> dict[str, Tensor]:
     """Return the tensors of one file by name. Raises BadInput for a file that is no whole safetensors file."""
+    from safetensors import SafetensorError, safe_open  # a catalog of sizes alone needs none of it
+
     try:
         with safe_open(path, framework="numpy"):
             pass  # it has compared header, sizes and the file's end
