@@ -110,7 +110,7 @@ def test_the_keyboard_alone_shows_the_claims_that_differ(browser, address):
 @pytest.mark.browser
 def test_a_phone_sees_one_drawing_of_each_figure_and_that_is_the_stacked_one(browser, address):
     page = browser.new_page(viewport={"width": 360, "height": 900})
-    page.goto(f"{address}/machine.html", wait_until="load")
+    page.goto(f"{address}/crossbar.html", wait_until="load")
     drawings = page.locator("figure.pimllm-figure svg")
     assert [drawing.is_visible() for drawing in drawings.all()] == [False, True]
     page.set_viewport_size({"width": 1280, "height": 900})

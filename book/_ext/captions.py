@@ -42,8 +42,11 @@ def captioned(body: str, chapter: str = "") -> str:
 
 
 def scoped(body: str) -> str:
-    """Return a page whose header cells say that they head their column, and none of which is empty."""
+    """Return a page whose header cells say that they head their column, and none of which is empty; formulas, which
+    scroll where they are wide, are reached by keyboard.
+    """
     body = re.sub(r"<th(?: [^>]*)?>\s*(?:<p>\s*</p>)?\s*</th>", "<td></td>", body)
+    body = re.sub(r'<div class="math(?=[ "])', '<div tabindex="0" role="group" aria-label="formula" class="math', body)
     body = re.sub(r"<th(?=[ >])(?![^>]*\bscope=)", '<th scope="col"', body)
     return _NO_HEAD.sub("", body)
 
