@@ -136,9 +136,9 @@ def with_models(slug):
     return parameters.check(slug, given)
 
 
-#: What takes a second; and notebooks whose models are the catalog's alone.
+#: What takes a second; and notebooks whose models are the catalog's alone, or those that somebody measured.
 _QUICK = ("01-operation-share", "09-routing")
-_CATALOGS = ("08-validation", "13-sensitivity", "16-analog-engine")
+_CATALOGS = ("08-validation", "13-sensitivity", "16-analog-engine", "19-machines-one-can-buy")
 
 
 PIECES = ("<b>", "*a*", "[b]", "`e`", "$f$", "&lt;", "{{")

@@ -13,7 +13,7 @@ from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, label, leg
 from pimllm_lib.report.numbers import listed, number, percent, span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, escaped, what_stands
-from pimllm_lib.workload.decoder import Decoder
+from pimllm_lib.workload.decoder import FEW, Decoder
 from pimllm_lib.workload.products import stored_bytes
 from pimllm_lib.workload.shapes import parameter_count
 
@@ -162,7 +162,7 @@ def shapes(models: list[Decoder]) -> Table:
     return Table(rows, long=True, title="Models, what their weights are, and how many bytes they take")
 
 
-def rates(ds: xr.Dataset, context_len: int, form: str = "full-system") -> Figure:
+def rates(ds: xr.Dataset, decoders: list[Decoder], context_len: int, form: str = "full-system") -> Figure:
     """Draw tokens a second and a joule of both machines, a row a model, those with a head of few bits in bold."""
     at = ds.sel(context_len=context_len, conventions=form)
     models = [str(name) for name in at.model.values]
@@ -176,8 +176,8 @@ def rates(ds: xr.Dataset, context_len: int, form: str = "full-system") -> Figure
             ax.set(xscale="log", xlabel=label(at[name]))
             log_ticks(ax, "x", decades(1, 2, 5) if np.ptp(np.log10(np.concatenate(ends))) < 2 else decades(1))
         axes[0].set_yticks(places, models, fontsize=8.5)
-        for text, name in zip(axes[0].get_yticklabels(), models, strict=True):
-            text.set_fontweight("bold" if int(catalog.model(name).head_levels) <= 3 else "normal")
+        for text, decoder in zip(axes[0].get_yticklabels(), decoders, strict=True):
+            text.set_fontweight("bold" if int(decoder.head_levels) <= FEW else "normal")
         legend(drawn, {name: {"marker": "o", "ls": "none", "color": colour} for name, colour in SYSTEM_COLOURS.items()})
     lead = at.speedup.sel(system="pim-llm")
     alt = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -47,9 +48,11 @@ class Figure:
         self.alt = alt
         _plain_powers(drawn)
         self.svg = _inline(_saved(drawn, alt), alt)
-        with _house_style():
-            _stack(drawn)
-        narrow = _inline(_saved(drawn, f"{alt} narrow", bbox_inches="tight"), alt)
+        with warnings.catch_warnings():  # names wider than a phone leave the layout no room: they overlap
+            warnings.filterwarnings("ignore", message="constrained_layout not applied")
+            with _house_style():
+                _stack(drawn)
+            narrow = _inline(_saved(drawn, f"{alt} narrow", bbox_inches="tight"), alt)
         self.narrow = re.sub(r'<path id="DejaVuSans[^>]*/>\s*', "", narrow)  # the wide one beside it defines them
 
     def _repr_html_(self) -> str:
