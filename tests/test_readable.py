@@ -185,7 +185,13 @@ def test_claims_that_differ_stand_first_each_row_leads_to_its_chapter_and_button
     assert all(reason in html for reason in every.reason[every.verdict == "differs"])
 
 
-@pytest.mark.parametrize("slug", sorted(set(claims_page.CHAPTERS.values())))
+@pytest.mark.parametrize(
+    "slug",
+    [
+        pytest.param(slug, marks=pytest.mark.slow if slug in ("03-tokens-per-second", "05-energy") else ())  # most rows
+        for slug in sorted(set(claims_page.CHAPTERS.values()))
+    ],
+)
 def test_the_chapter_of_a_claim_holds_it_as_a_citable_cell(slug, printed):
     ds = dataset.load(manifest.names(DATA)[slug])
     rows = printed[[claims_page.CHAPTERS[quantity] == slug for quantity in printed.quantity]]
