@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib.archive.provenance import code_cells
-from pimllm_lib.core import files
+from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.paths import notebook
 from pimllm_lib.core.plain import require_plain
@@ -84,6 +84,12 @@ def changed(slug: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the checked values that are not the notebook's own defaults."""
     known = of(slug) if values else {}
     return {name: value for name, value in values.items() if value != _literal(known[name]["default"])}
+
+
+def default(result: str, name: str) -> Any:
+    """Return what a parameter of one of the project's notebooks is where it is not given, "absent" where it has none."""
+    found = _annotated(paths.notebook(result)) if result in paths.slugs() else {}
+    return _literal(found[name]["default"]) if name in found else "absent"
 
 
 def from_file(path: Path) -> dict[str, Any]:

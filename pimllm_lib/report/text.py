@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, cast
 
 import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.analysis.beside import WHOLE, verdicts
+from pimllm_lib.analysis.claims import is_the_catalogs
+from pimllm_lib.analysis.uncertainty import SYSTEMS
 from pimllm_lib.core.errors import one_line
-from pimllm_lib.report.numbers import percent
+from pimllm_lib.report.numbers import listed, percent
+from pimllm_lib.system.metrics import rivals
+
+P = ParamSpec("P")
 
 #: What begins markup in Markdown, in HTML and in formulas; an underscore within a word does not.
 _MARKUP = re.compile(r"[<>&\"'`*\[\]{}$|~\\^#!]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
@@ -36,6 +43,50 @@ class Sentence(str):
 def where(point: xr.DataArray) -> str:
     """Return the model and context length of one value of a result."""
     return f"{escaped(point.model.item())} at {point.context_len.item()} tokens"
+
+
+def are_published(ds: xr.Dataset) -> bool:
+    """Return whether the systems of a result are the two of the paper, and what the catalog has under their names."""
+    return list(ds.system.values) == list(SYSTEMS) and all(is_the_catalogs(ds, name) for name in SYSTEMS)
+
+
+def of_published(otherwise: Callable[P, str]) -> Callable[[Callable[P, Sentence]], Callable[P, Sentence]]:
+    """Make a sentence about the published machines give way to another one where a result is of other systems.
+
+    The result is what both are called with first. The other sentence says what the text around it is about.
+    """
+
+    def made(said: Callable[P, Sentence]) -> Callable[P, Sentence]:
+        @wraps(said)
+        def chosen(*asked: P.args, **named: P.kwargs) -> Sentence:
+            if are_published(cast("xr.Dataset", asked[0])):
+                return said(*asked, **named)
+            names = listed(map(escaped, cast("xr.Dataset", asked[0]).system.values))
+            return Sentence(
+                f"{otherwise(*asked, **named)}\n\nWhat is computed on this page is of {names}; the text in between was "
+                "written about TPU-LLM and PIM-LLM as published."
+            )
+
+        return chosen
+
+    return made
+
+
+def ends(values: xr.DataArray, form: str = ".3g", unit: str = "") -> str:
+    """Return the least and the largest of some values, each with its model and context."""
+    least, most = (values.isel(at) for at in (values.argmin(...), values.argmax(...)))
+    one = f"{least.item():{form}}{unit} ({where(least)})"
+    return one if least.equals(most) else f"{one} to {most.item():{form}}{unit} ({where(most)})"
+
+
+def against_first(compared: xr.Dataset, variable: str, said: str, *, form: str = ".3g", unit: str = "") -> str:
+    """Return for each system but the first how it stands to the first, `said` with {name}, {ends} and {base} filled in."""
+    base = escaped(compared.system.values[0])
+    told = (
+        said.format(name=escaped(name), ends=ends(compared[variable].sel(system=name), form, unit), base=base)
+        for name in rivals(compared).system.values
+    )
+    return "; ".join(told)
 
 
 def what_stands(system: str = "pim-llm") -> str:
@@ -82,6 +133,17 @@ def rate_table(rates: xr.DataArray, corner: str) -> str:
     return "\n".join([head, *rows])
 
 
+def rates_said(compared: xr.Dataset) -> str:
+    """Return how fast each system decodes beside the first, or how fast the only one does."""
+    counted = escaped(compared.attrs["conventions"])
+    if compared.sizes["system"] == 1:
+        rates = ends(compared.tokens_per_s.squeeze("system"), unit=" tokens/s")
+        return f"**{escaped(compared.system.item())} decodes {rates}**, counted {counted}."
+    told = against_first(compared, "speedup", "{name} decodes {ends} as fast as {base}", unit=" times")
+    return f"**{told}**, counted {counted}."
+
+
+@of_published(rates_said)
 def speedup_answer(compared: xr.Dataset) -> Sentence:
     """Return the answer of the speed-up page: the range of speed-ups, and what the baseline's array is used for."""
     speedup = compared.speedup.sel(system="pim-llm")
