@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,7 @@ def _name_lines(ax: Axes, first: xr.DataArray, colours: dict[str, str]) -> None:
 def _lines(ax: Axes, values: xr.DataArray, colour: str) -> None:
     """Draw a line a model over context, on log axes; thin where it may lie on one of a published machine."""
     ax.set(xscale="log", yscale="log")
-    look = {"color": colour, "lw": 1.8 if values.system.item() in SYSTEM_COLOURS else 1.0}
+    look: dict[str, Any] = {"color": colour, "lw": 1.8 if values.system.item() in SYSTEM_COLOURS else 1.0}
     for name in values.model.values:
         ax.plot(values.context_len, values.sel(model=name), "-" if values.context_len.size > 1 else ".", **look)
 

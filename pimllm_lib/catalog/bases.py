@@ -64,7 +64,7 @@ def _changed(below: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         there, in_place = below.get(key), key not in _WORDS and is_inside(value) and "base" not in value
         if in_place and isinstance(there, str):
             whole[key] = {"base": there, **value}
-        elif in_place and is_inside(there):
+        elif in_place and isinstance(there, dict) and is_inside(there):
             whole[key] = _changed(there, value)
         else:
             whole[key] = value

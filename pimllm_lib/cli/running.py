@@ -67,7 +67,9 @@ def _names(args: argparse.Namespace) -> list[str]:
     """Return the notebooks that are meant. Raises BadInput for two of one name, and for what an archive cannot hold."""
     from pimllm_lib.core import paths
 
-    names = paths.slugs() if args.notebooks == ["all"] else list(dict.fromkeys(args.notebooks))
+    numbers = {slug[:2]: slug for slug in paths.slugs()}
+    names = [*numbers.values()] if args.notebooks == ["all"] else list(dict.fromkeys(args.notebooks))
+    names = [numbers.get(name, name) for name in names]
     if "all" in names:
         raise BadInput("'all' stands beside other notebooks; wanted 'all' alone, or names")
     stems = [paths.notebook(name).stem for name in names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec
 
 import pandas as pd
 import xarray as xr
@@ -45,6 +45,11 @@ def where(point: xr.DataArray) -> str:
     return f"{escaped(point.model.item())} at {point.context_len.item()} tokens"
 
 
+def called(name: object) -> str:
+    """Return the name of a system as prose has it."""
+    return str(name).upper() if name in SYSTEMS else escaped(name)
+
+
 def are_published(ds: xr.Dataset) -> bool:
     """Return whether the systems of a result are the two of the paper, and what the catalog has under their names."""
     return list(ds.system.values) == list(SYSTEMS) and all(is_the_catalogs(ds, name) for name in SYSTEMS)
@@ -53,15 +58,16 @@ def are_published(ds: xr.Dataset) -> bool:
 def of_published(otherwise: Callable[P, str]) -> Callable[[Callable[P, Sentence]], Callable[P, Sentence]]:
     """Make a sentence about the published machines give way to another one where a result is of other systems.
 
-    The result is what both are called with first. The other sentence says what the text around it is about.
+    Both are called with the same datasets. The other sentence ends with what the text around it is about.
     """
 
     def made(said: Callable[P, Sentence]) -> Callable[P, Sentence]:
         @wraps(said)
         def chosen(*asked: P.args, **named: P.kwargs) -> Sentence:
-            if are_published(cast("xr.Dataset", asked[0])):
+            results = [one for one in asked if isinstance(one, xr.Dataset) and "system" in one.dims]
+            if all(map(are_published, results)):
                 return said(*asked, **named)
-            names = listed(map(escaped, cast("xr.Dataset", asked[0]).system.values))
+            names = listed(map(escaped, results[0].system.values))
             return Sentence(
                 f"{otherwise(*asked, **named)}\n\nWhat is computed on this page is of {names}; the text in between was "
                 "written about TPU-LLM and PIM-LLM as published."
