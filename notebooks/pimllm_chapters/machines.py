@@ -187,7 +187,10 @@ def beside(ds: xr.Dataset, table: pd.DataFrame, model: str, contexts: list[int])
             log_ticks(ax, "x", decades(1))
             log_ticks(ax, "y", decades(1, 2, 5))
         axes[0][0].set_ylabel("Tokens a second")
-        looks: dict[str, Any] = {"PIM-LLM": {"marker": "o", "ls": "none", "color": _PIM}}
+        own = system_colours(name for name in ds.built.values if name not in BUILT)
+        looks: dict[str, Any] = {
+            name: {"marker": "o", "ls": "none", "color": colour} for name, colour in ({"PIM-LLM": _PIM} | own).items()
+        }
         looks |= {
             how if how == "estimated" else f"measured: {how}": {"ls": "none", **_look(how)}
             for how in METHODS if how in set(mine.method)
@@ -220,7 +223,7 @@ def _hybrids(ax: Axes, at: xr.Dataset) -> None:
         joules = one.energy_j.item()
         bar = [[joules - one.energy_least_j.item()], [one.energy_most_j.item() - joules]]
         ax.errorbar(joules, one.tokens_per_s.item(), xerr=bar, fmt="o", color=colours[name], ms=5, lw=0.8)
-        if name not in cells[1:]:
+        if name in BUILT and name not in cells[1:]:
             word = "whole machine" if name in cells else name.removeprefix("whole, ")
             by, side = _WORDS.get(name, ((0, -13), "center"))
             note(ax, word, (joules, one.tokens_per_s.item()), by, color=colours[name], fontsize=7.5, ha=side)

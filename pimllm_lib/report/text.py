@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -31,6 +31,10 @@ def escaped(name: object) -> str:
     ('&#60;b&#62;x&#60;/b&#62;', 'opt-6.7b', 'my_model')
     """
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", one_line(str(name)))
+
+
+#: What the buffers of the published machine are.
+_BUFFERS = "buffers of the published table, which are fast cells"
 
 
 class Sentence(str):
@@ -67,15 +71,19 @@ def of_published(otherwise: Callable[P, str]) -> Callable[[Callable[P, Sentence]
             results = [one for one in asked if isinstance(one, xr.Dataset) and "system" in one.dims]
             if all(map(are_published, results)):
                 return said(*asked, **named)
-            names = listed(map(escaped, results[0].system.values))
-            return Sentence(
-                f"{otherwise(*asked, **named)}\n\nWhat is computed on this page is of {names}; the text in between was "
-                "written about TPU-LLM and PIM-LLM as published."
-            )
+            return Sentence(f"{otherwise(*asked, **named)}{written_about(results[0].system.values)}")
 
         return chosen
 
     return made
+
+
+def written_about(names: Iterable[object]) -> str:
+    """Return what the text around computed sentences is about, where these are about systems of a reader's own."""
+    return (
+        f"\n\nWhat is computed on this page is of {listed(map(escaped, names))}; the text in between was written about "
+        "TPU-LLM and PIM-LLM as published."
+    )
 
 
 def ends(values: xr.DataArray, form: str = ".3g", unit: str = "") -> str:
@@ -97,10 +105,11 @@ def against_first(compared: xr.Dataset, variable: str, said: str, *, form: str =
 
 def what_stands(system: str = "pim-llm") -> str:
     """Return what the energy of a whole machine holds for: cells and temperature of SRAM, and what converters draw idle."""
-    machine: Any = catalog.systems[system]
+    machine: Any = catalog.system(system)
     buffer, adc = machine.pim.tile.buffer, machine.pim.tile.crossbar.adc
     return (
-        f"buffers of the published table, which are fast cells at {buffer.temperature_k:g} K, SRAM that leaks "
+        f"{_BUFFERS if buffer.name == 'buffer-90nm' else f'buffers {escaped(buffer.name)}'} at "
+        f"{buffer.temperature_k:g} K, SRAM that leaks "
         f"{machine.sram.leaking_w:g} W, converters that draw {percent(adc.idle_share)} idle"
     )
 
