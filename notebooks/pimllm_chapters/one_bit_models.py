@@ -52,9 +52,9 @@ def scale_answer(ds: xr.Dataset, model: str, group: float, system: str = "pim-ll
     saved = 1 - (joules.sel(converter=CONVERTERS[1]) / joules.sel(converter=CONVERTERS[0])).item()
     bits = ds.converter_bits.sel(scale_group=group, converter=CONVERTERS[1]).item()
     return Sentence(
-        f"**On {called(name)} {escaped(model)} with a scale for each {group:g} weights takes {reads} times the conversions that "
-        f"it would with one scale a matrix: {forms} ({what_stands(system)}).** A crossbar reads {group:g} rows at a time, whose "
-        f"sums need fewer bits: with converters of {bits:g} the energy as published is {percent(abs(saved))} "
+        f"**On {called(name)} {escaped(model)} with a scale for each {group:g} weights takes {reads} times the conversions "
+        f"that it would with one scale a matrix: {forms} ({what_stands(system)}).** A crossbar reads {group:g} rows at a "
+        f"time, whose sums need fewer bits: with converters of {bits:g} the energy as published is {percent(abs(saved))} "
         f"{'lower' if saved >= 0 else 'higher'}. A token takes "
         f"hardly longer, because crossbars work for so little of it. {_lower(ds)}"
         f"{'' if name == 'pim-llm' else written_about([name])}"

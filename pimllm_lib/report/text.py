@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -83,6 +83,17 @@ def written_about(names: Iterable[object]) -> str:
     return (
         f"\n\nWhat is computed on this page is of {listed(map(escaped, names))}; the text in between was written about "
         "TPU-LLM and PIM-LLM as published."
+    )
+
+
+def stand_ins(systems: Sequence[str]) -> Sentence | None:
+    """Return which systems the names of the published two stand for on a page, None where these are meant themselves."""
+    base, rival = (catalog.system(one) for one in systems)
+    if all(one is catalog.systems[name] for name, one in zip(SYSTEMS, (base, rival), strict=True)):
+        return None
+    return Sentence(
+        f"**On this page TPU-LLM stands for {escaped(base.name)}, PIM-LLM for {escaped(rival.name)}**, in figures and "
+        "tables too; what is not computed was written about the two as published."
     )
 
 

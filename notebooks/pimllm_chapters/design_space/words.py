@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_chapters.design_space.compute import MM2, better
+from pimllm_chapters.design_space.compute import MM2, OBJECTIVES, better
 from pimllm_lib import catalog
+from pimllm_lib.analysis.uncertainty import SYSTEMS
 from pimllm_lib.core.units import si_unit
+from pimllm_lib.report import tables
 from pimllm_lib.report.numbers import number, with_unit
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, escaped
@@ -85,14 +87,29 @@ def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
         f"**Of {number(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
         f"joule, power and area ({point})."
     )
+    others = _rivals(front, both)
     if not above.sizes["design"]:
-        return Sentence(f"{head} None of them beats PIM-LLM as published in everything.**")
+        return Sentence(f"{head} None of them beats PIM-LLM as published in everything.**{others}")
     gain = (above.tokens_per_s / home.tokens_per_s).max().item()
     saved = (above.tokens_per_j / home.tokens_per_j).max().item()
     return Sentence(
         f"{head} {above.sizes['design']} of them beat PIM-LLM as published in all four, by up to {gain:.2g} times in rate "
-        f"or {saved:.2g} times in tokens per joule.**"
+        f"or {saved:.2g} times in tokens per joule.**{others}"
     )
+
+
+def _rivals(front: xr.Dataset, both: xr.Dataset) -> str:
+    """Return how many designs beat each system of a reader's own in everything, and how it stands to the published one."""
+    home, told = both.sel(system="pim-llm"), []
+    for name, here in tables.points(both.drop_sel(system=list(SYSTEMS)), "system"):
+        over = (here[what].item() / home[what].item() for what in OBJECTIVES)
+        told.append(
+            "{} beat {}, which has {:.3g} times the rate of PIM-LLM as published, {:.3g} times its tokens per joule, {:.3g} "
+            "times its power and {:.3g} times its area".format(
+                better(front, both, name).sizes["design"] or "none", escaped(name), *over
+            )
+        )
+    return f"\n\n**Of the same designs, in all four, {'; '.join(told)}.**" if told else ""
 
 
 def smallest(study: points.Study, front: xr.Dataset) -> Sentence:
