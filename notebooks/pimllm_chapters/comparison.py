@@ -176,7 +176,7 @@ def operations_said(ops: xr.Dataset) -> str:
         rates = (span(in_print(ops[what].sel(system=name)), ".3g") for what in UNITS)
         told.append("{} does {} GOPS and {} GOPS/W".format(escaped(name), *rates))
     leads = [
-        f" For {where(lead)} that is, over the {row['value']} {row['unit']} ({row['bound'] or 'as'} printed) of "
+        f" For {where(lead)} that is, over the {row['value']} {row['unit']} printed{' as a bound' * bool(row['bound'])} for "
         f"{row['accelerator']}, "
         + listed(f"{one.item():.2f} times ({escaped(name)})" for name, one in points(lead, "system"))
         for row in earlier().to_dict("records") if _there(ops, row) for lead in [_leads(ops, row)]
