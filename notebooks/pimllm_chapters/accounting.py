@@ -85,7 +85,7 @@ def box(ratio: xr.Dataset) -> Box:
     steps = moved.sel(conventions=[name for name in moved.conventions.values if str(name)[0] in "+-"])
     most = steps.sortby(steps, ascending=False).conventions.values[:2]
     return Box(
-        question="What does the way to count do to the result?",
+        question="Does the way to count decide who wins?",
         answer=f"Of {pairs} pairs of model and context PIM-LLM takes less energy in {wins[0]} as published, {wins[1]} put "
         f"right, {wins[2]} as a [whole machine](17-standing-power.ipynb), which is {span(presets[2].speedup, '.1f')} times "
         "as fast.",

@@ -25,7 +25,7 @@ def box(ds: xr.Dataset) -> Box:
     worst = float(abs(_ratio(ds) - 1).max())
     change, error = _against_twin(ds)
     return Box(
-        question="Does the analog engine do what its formulas say?",
+        question="Can the analog engine be trusted?",
         answer=f"Yes: measured noise is within {100 * worst:.1f} % of its closed form for all {ds.cause.size} departures at "
         f"{listed(ds.fan_in.values, '.0f')} inputs.",
         sure=f"Nothing is fitted; {ds.device_seed.size} crossbars were drawn for each.",

@@ -143,8 +143,8 @@ def box(compared: xr.Dataset) -> Box:
     told = listed(f"{count} {_SAID.get(name, escaped(name))}" for name, count in ahead.items())
     bare = gain.sel(conventions=[name for name in ahead if name != "full-system"])
     return Box(
-        question="Who gets more tokens from a joule?",
-        answer=f"PIM-LLM, in so many of {pairs} pairs of model and context: {told}.",
+        question="Does PIM-LLM take less energy?",
+        answer=f"In so many of {pairs} pairs of model and context: {told}.",
         sure=f"Without what waits, gains are {span(100 * bare, '+.0f')} %. With it, an assumption decides.",
         decides="What is counted; then the [cells of SRAM and idle converters](17-standing-power.ipynb).",
     )

@@ -96,7 +96,7 @@ def box(ds: xr.Dataset, shown: str) -> Box:
         most_won(won[key]) for key in ("faster", "thriftier", "both")
     )
     return Box(
-        question="Does PIM-LLM beat what one can buy?",
+        question="Is PIM-LLM ahead of phones, laptops and cards?",
         answer=f"At best ({name}) it is faster than the fastest in {fast} of {of} pairs of model "
         f"and context, thriftier than the thriftiest measured in {thrifty} of {measured}, and both in {both or 'none'}.",
         sure="Machines were measured by others; [converters that wait](17-standing-power.ipynb) are assumed.",

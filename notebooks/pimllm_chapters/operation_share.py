@@ -67,7 +67,7 @@ def box(summary: xr.Dataset) -> Box:
     """Return the box of the page: the range of both shares."""
     macs, cycles = (span(100 * summary[name].sel(system="tpu-llm"), ".1f") for name in _PANELS)
     return Box(
-        question="Which share of decoding is one-bit work?",
+        question="How much of decoding can crossbars take over?",
         answer=f"Over models and contexts, {macs} % of the multiply-accumulates and {cycles} % of the array's cycles.",
         sure=f"Exact: shapes and counting alone. {agreement(claims.check(summary))}",
         decides="Context over the model's width; and the output head, which is not counted and weighs most in small models.",

@@ -188,7 +188,7 @@ def box(peers: xr.Dataset, published: xr.Dataset, macros: xr.Dataset) -> Box:
     worst = max(parts.max().item(), 1 / parts.where(parts > 0).min().item())
     moves = (ratio.max("converter") / ratio.min("converter")).max().item()
     return Box(
-        question="What has this model been checked against?",
+        question="Can the numbers be believed?",
         answer=f"Of {total} counts of SCALE-Sim {equal} are equal, {extra} by a known extra, {left} otherwise; of published "
         f"blocks {agreeing_blocks(published)} of {published.model.size}; measured chips: {told} times the efficiency.",
         sure=f"Two chips are few; parts miss by up to {worst:.0f} times.",

@@ -88,10 +88,11 @@ def lines(found: list[Row], results: Path) -> str:
     (near, first), (far, last) = (
         (n, number(one.sel(context_len=n).item(), 2)) for n in one.context_len.values[[0, -1]]
     )
+    model, thrifty = escaped(one.model.item()), _times(idle.thriftier, ".2f")
     told.append(
-        f"- **{idle.link}**, as many multipliers, with {escaped(one.model.item())}, as published: {first} times as fast at "
-        f"{near} tokens, {last} times at {far}; {_times(idle.thriftier, '.2f')} the tokens per joule, {_times(fed.thriftier, '.0f')} where the other alone "
-        "pays for memory."
+        f"- **{idle.link}**, as many multipliers, with {model}, as published: {first} times as fast at {near} tokens, "
+        f"{last} times at {far}; {thrifty} the tokens per joule, {_times(fed.thriftier, '.0f')} where the other alone pays "
+        "for memory."
     )
     told.append(f"- **{bought.link}:** {_bought(dataset.load(results / f'{bought.slug}.nc'))}")
     return "\n".join(told)

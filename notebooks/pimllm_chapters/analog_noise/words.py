@@ -68,7 +68,7 @@ def box(ds: xr.Dataset) -> Box:
     trained = ds.sel(case=ds.curve == "4 sigma, sign-magnitude").trials
     what = "of 3 million weights, trained here" if shipped(ds) else "on this text"
     return Box(
-        question="How much analog noise may crossbars have?",
+        question="How far may cells and converters depart from ideal ones?",
         answer=f"Conductances may vary by {alone['variation']} before a model's perplexity rises by 1 %.",
         sure=f"Models: {int(trained.max())}, {what}; brackets in the table are 95 % intervals.",
         decides=f"For converters the range: {alone['4 sigma, sign-magnitude']} bits where it is set from data, "

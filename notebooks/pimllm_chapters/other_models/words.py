@@ -99,7 +99,7 @@ def box(ds: xr.Dataset, groups: dict[str, list[Decoder]], found: pd.DataFrame) -
     here = ds.sel(system="pim-llm", conventions="full-system", model=named(groups), weight_bits=published_bits(ds))
     won, speedup = int((here.energy_gain > 0).sum()), span(here.speedup, ".2g")
     return Box(
-        question="Do the conclusions carry over to other models?",
+        question="Are the models of the study special?",
         answer=f"Of {len(rows)} conclusions {everywhere[0]} hold in all {len(groups)} families put right, {everywhere[1]} "
         f"as [whole machines](17-standing-power.ipynb), which are {speedup} times as fast, with less energy at {won} of "
         f"{int(here.energy_gain.count())} points.",
