@@ -115,14 +115,17 @@ def test_a_result_page_has_its_answer_first_and_its_provenance_last():
     slug = "03-tokens-per-second"
     output = {"data": {"text/markdown": "**forty-two**"}}
     cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": "# Question"},
+        {"cell_type": "markdown", "metadata": {}, "source": "# Question\n\nWhy it is asked."},
         {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "into = 'x'"},
         {"cell_type": "code", "metadata": {}, "source": "compute()"},
         {"cell_type": "code", "metadata": {"tags": ["answer"]}, "source": "say()", "outputs": [output]},
     ]
     page = result_page.page(a_result(slug, {"cells": cells}))["cells"]
     first_lines = ["".join(cell["source"]).splitlines()[0] for cell in page]
-    assert first_lines == ["# Question", ":::{div} answer", "compute()", "## Where this comes from"]
+    assert first_lines == [
+        "# Question", "**forty-two**", ":::{div} reading", "Why it is asked.", "compute()", "## What next",
+        "## Where this comes from",
+    ]  # fmt: skip
     assert f"pimllm run {slug}" in page[-1]["source"]
     assert files.hash_of((DATA / "results" / f"{slug}.nc").read_bytes()) in page[-1]["source"]
     assert "Binder" not in page[-1]["source"]

@@ -15,24 +15,34 @@ from pimllm_lib.core import paths
 
 #: Small parameters for each notebook.
 SMALL = {
-    "03-tokens-per-second": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "03-tokens-per-second": {
+        "models": "['opt-125m', 'llama-3-8b']",
+        "context_len": "[8, 16]",
+        "systems": "['pim-llm', 'tpu-llm-lop', 'pim-llm-groups', 'pim-attention', 'pim-llm-lop', 'pim-llm-lstp']",
+    },
     "01-operation-share": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "02-dataflows": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
-    "04-latency-breakdown": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
-    "05-energy": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "04-latency-breakdown": {
+        "models": "['opt-125m', 'llama-3-8b']",
+        "context_len": "[8, 16]",
+        "systems": "['pim-llm-groups', 'tpu-llm-lop']",
+    },
+    "05-energy": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]", "systems": "['tpu-llm-lop']"},
     "06-comparison": {
         "models": "['opt-125m', 'llama-3-8b']",
         "context_len": "[8, 16]",
         "candidates": "['opt-6.7b', 'llama-7b']",
+        "systems": "['pim-llm', 'tpu-llm-lop', 'pim-llm-groups']",
     },
     "07-accounting": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "08-validation": {"models": "['opt-1.3b']", "macros": "['neurram']"},
-    "15-design-space": {"model": "opt-125m", "thin": "4", "mm2": "[1000.0, 10000.0]"},
+    "15-design-space": {"model": "opt-125m", "thin": "4", "mm2": "[1000.0, 10000.0]", "systems": "['tpu-llm-lop']"},
     "09-routing": {"model": "llama-3-8b", "context_len": "[8, 16]"},
     "14-other-models": {
         "models": "['opt-125m', 'llama-3-8b']",
         "context_len": "[8, 16]",
         "weight_bits": "[2, 4]",
+        "systems": "['pim-llm', 'pim-llm-groups']",
     },
     "16-analog-engine": {"fan_in": "[256]", "device_seeds": "2", "tokens": "32", "outputs": "32", "windows": "4"},
     "11-analog-noise": {"widths": "[256, 512]", "model": "opt-125m", "context_len": "16"},
@@ -51,13 +61,22 @@ SMALL = {
         "prompt": "8",
         "new_tokens": "2",
     },
-    "17-standing-power": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "17-standing-power": {
+        "models": "['opt-125m', 'llama-3-8b']",
+        "context_len": "[8, 16]",
+        "systems": "['tpu-llm', 'pim-llm-groups']",
+    },
     "19-machines-one-can-buy": {
         "models": "['bonsai-1.7b-1bit']",
         "shown": "bonsai-1.7b-1bit",
         "context_len": "[8, 16]",
+        "systems": "['tpu-llm', 'pim-llm-groups']",
     },
-    "18-one-bit-models": {"models": "['opt-125m', 'bonsai-1.7b-ternary']", "context_len": "[8, 16]"},
+    "18-one-bit-models": {
+        "models": "['opt-125m', 'bonsai-1.7b-ternary']",
+        "context_len": "[8, 16]",
+        "systems": "['pim-llm', 'tpu-llm', 'pim-llm-groups']",
+    },
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 

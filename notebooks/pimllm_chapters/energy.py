@@ -10,15 +10,24 @@ from pimllm_lib import catalog
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import ENERGY_PARTS, SUBSYSTEMS
-from pimllm_lib.report.figure import Figure, end_labels, label, legend, log_ticks, note, panels, stacked, system_colours
+from pimllm_lib.report.box import Box
+from pimllm_lib.report.figure import (
+    Figure,
+    end_labels,
+    label,
+    legend,
+    log_ticks,
+    note,
+    panels,
+    stacked,
+    system_colours,
+)
 from pimllm_lib.report.numbers import listed, number, span
+from pimllm_lib.report.rivals import against_first, ends, of_published
 from pimllm_lib.report.tables import Table, crossed, points
-from pimllm_lib.report.text import Sentence, against_first, ends, escaped, of_published, where
+from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.metrics import by_part, compare, power, rivals, summary
-
-#: So many names of models fit beside the lines.
-_NAMED = 18
 
 #: Part -> colour, in the order they are stacked.
 _COLOURS = {
@@ -26,6 +35,8 @@ _COLOURS = {
     "digital": "#CC79A7", "memory": "#56B4E9", "static": "#999999", "others": "#444444",
 }  # fmt: skip
 _TICKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.5, 2, 3, 5, 10)
+#: So many names of models fit beside the lines.
+_NAMED = 18
 #: How a gain is printed.
 _GAIN = {"form": "+.1f", "unit": " %"}
 #: The parts of a token's energy on the crossbar side.
@@ -166,6 +177,10 @@ def gating_table(systems: list[str], model: str, context_len: list[int]) -> Tabl
     )
 
 
+#: Conventions -> how a sentence calls them.
+_SAID = {"as-published": "as published", "corrected": "put right", "full-system": "with all that waits"}
+
+
 def gains_said(compared: xr.Dataset) -> str:
     """Return the range of each system's gain over the first under each preset, or of what the only one gets."""
     told, alone = [], compared.sizes["system"] == 1
@@ -178,19 +193,22 @@ def gains_said(compared: xr.Dataset) -> str:
             else against_first(mine, "gain", "{name} {ends}", **_GAIN)
         )
         told.append(f"{name}, {said}")
-    return f"**Tokens from a joule {'of' if alone else 'against'} {escaped(compared.system.values[0])}: {'. '.join(told)}.**"
+    return (
+        f"Tokens from a joule {'of' if alone else 'against'} {escaped(compared.system.values[0])}: {'. '.join(told)}."
+    )
 
 
-@of_published(gains_said)
-def energy_answer(compared: xr.Dataset) -> Sentence:
-    """Return the range of gains as published and corrected; where static power is counted, no verdict."""
-    gain = 100 * compared.energy_gain.sel(system="pim-llm")
-    told = []
-    for name in ("as-published", "corrected"):
-        mine = gain.sel(conventions=name)
-        low, high = mine.isel(mine.argmin(...)), mine.isel(mine.argmax(...))
-        told.append(f"{low.item():+.1f} % ({where(low)}) to {high.item():+.1f} % ({where(high)}) {name}")
-    return Sentence(
-        f"**PIM-LLM's tokens from a joule, against TPU-LLM: {told[0]}; {told[1]}.** With memory and static power added, "
-        "an assumption about waiting parts decides, and this page gives no verdict."
+@of_published("Which of these systems takes less energy?", gains_said)
+def box(compared: xr.Dataset) -> Box:
+    """Return the box of the page: in how many pairs of model and context PIM-LLM is ahead, by what is counted."""
+    gain = compared.energy_gain.sel(system="pim-llm")
+    pairs = gain.model.size * gain.context_len.size
+    ahead = {str(name): int((gain.sel(conventions=name) > 0).sum()) for name in gain.conventions.values}
+    told = listed(f"{count} {_SAID.get(name, escaped(name))}" for name, count in ahead.items())
+    bare = gain.sel(conventions=[name for name in ahead if name != "full-system"])
+    return Box(
+        question="Does PIM-LLM take less energy?",
+        answer=f"In so many of {pairs} pairs of model and context: {told}.",
+        sure=f"Without what waits, gains are {span(100 * bare, '+.0f')} %. With it, an assumption decides.",
+        decides="What is counted; then the [cells of SRAM and idle converters](17-standing-power.ipynb).",
     )

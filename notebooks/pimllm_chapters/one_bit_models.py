@@ -9,10 +9,12 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.analysis.scales import CONVERTERS, WAYS
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, decades, label, legend, log_ticks, panels, system_colours
 from pimllm_lib.report.numbers import listed, number, percent, span
+from pimllm_lib.report.rivals import called, written_about
 from pimllm_lib.report.tables import Table, points
-from pimllm_lib.report.text import Sentence, called, escaped, what_stands, written_about
+from pimllm_lib.report.text import Sentence, escaped, what_stands
 from pimllm_lib.system.metrics import rivals
 from pimllm_lib.workload.decoder import FEW, Decoder
 from pimllm_lib.workload.products import stored_bytes
@@ -36,28 +38,23 @@ def times(ds: xr.Dataset, name: str, **at: Any) -> xr.DataArray:
     return (ds[name] / ds[name].sel(_NONE)).sel(at)
 
 
-def scale_answer(ds: xr.Dataset, model: str, group: float, system: str = "pim-llm") -> Sentence:
-    """Return the answer of the page: what scales of groups take over one a matrix, as published and as a whole machine."""
+def box(ds: xr.Dataset, model: str, group: float, system: str = "pim-llm") -> Box:
+    """Return the box of the page: what scales of groups take over one a matrix, as published and as a whole machine."""
     at: dict[str, Any] = {"scale_group": group, "way": WAYS[0], "converter": CONVERTERS[0]}
+    more = {form: percent(times(ds, "energy_j", **at, conventions=form).item() - 1) for form in COUNTED}
+    area = percent(times(ds, "area_m2", **at, conventions="full-system").item() - 1)
     name = catalog.system(system).name
-    quantities = {"time": "latency_s", "energy": "energy_j", "area": "area_m2"}
-
-    def told(form: str) -> str:
-        found = {what: times(ds, name, **at, conventions=form).item() - 1 for what, name in quantities.items()}
-        return listed(f"{percent(more)} more {what}" for what, more in found.items())
-
     reads = span(times(ds, "conversions", **at).values, ".3g")
-    forms = "; ".join(f"{said} {told(form)}" for form, said in COUNTED.items())
     joules = ds.energy_j.sel(conventions="as-published", scale_group=group, way=WAYS[0])
     saved = 1 - (joules.sel(converter=CONVERTERS[1]) / joules.sel(converter=CONVERTERS[0])).item()
     bits = ds.converter_bits.sel(scale_group=group, converter=CONVERTERS[1]).item()
-    return Sentence(
-        f"**On {called(name)} {escaped(model)} with a scale for each {group:g} weights takes {reads} times the conversions "
-        f"that it would with one scale a matrix: {forms} ({what_stands(system)}).** A crossbar reads {group:g} rows at a "
-        f"time, whose sums need fewer bits: with converters of {bits:g} the energy as published is {percent(abs(saved))} "
-        f"{'lower' if saved >= 0 else 'higher'}. A token takes "
-        f"hardly longer, because crossbars work for so little of it. {_lower(ds)}"
-        f"{'' if name == 'pim-llm' else written_about([name])}"
+    return Box(
+        question="What does a scale for each group of weights cost?",
+        answer=f"For {escaped(model)}, {group:g} weights a scale: {reads} times the conversions, {more['as-published']} "
+        f"more energy as published, {more['full-system']} with [what waits](17-standing-power.ipynb), {area} more area.",
+        sure="The multiplier's width and area are assumed.",
+        decides=f"Rows read together: sums of {group:g} rows need {bits:g} bits, which saves {percent(saved)}.",
+        more=f"{_lower(ds)}{'' if name == 'pim-llm' else written_about([name])}",
     )
 
 

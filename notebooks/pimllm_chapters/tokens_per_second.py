@@ -11,10 +11,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib import catalog
+from pimllm_lib.analysis import claims
 from pimllm_lib.analysis.claims import published
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import System
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import (
     SYSTEM_COLOURS,
     Figure,
@@ -28,7 +30,8 @@ from pimllm_lib.report.figure import (
     system_colours,
 )
 from pimllm_lib.report.numbers import listed, span
-from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.report.rivals import against_first, ends, of_published
+from pimllm_lib.report.text import Sentence, agreement, escaped, where
 from pimllm_lib.system.metrics import rivals
 
 #: So many names of models fit beside the lines.
@@ -141,4 +144,28 @@ def shape_effect(reshaped: xr.Dataset, hybrid: xr.Dataset) -> Sentence:
         f"For {where(best)}, the lead over the first of these shapes is {rival / rates.isel(array_rows=0).item():.1f}. Over "
         f"the same PEs with {best.array_rows.item():.0f} row{'s' * (best.array_rows.item() > 1)} in place of "
         f"{rates.array_rows.values[0]:.0f} it is **{rival / best.item():.1f}**."
+    )
+
+
+def rates_said(compared: xr.Dataset) -> str:
+    """Return how fast each system decodes beside the first, or how fast the only one does."""
+    if compared.sizes["system"] == 1:
+        told = f"{escaped(compared.system.item())} decodes {ends(compared.tokens_per_s.squeeze('system'))} tokens/s"
+    else:
+        told = against_first(compared, "speedup", "{name} decodes {ends} as fast as {base}", unit=" times")
+    return f"{told}, counted {escaped(compared.attrs['conventions'])}."
+
+
+@of_published("How fast do these systems decode?", rates_said)
+def box(compared: xr.Dataset) -> Box:
+    """Return the box of the page: the range of speed-ups, and what the baseline's array is used for."""
+    speedup = compared.speedup.sel(system="pim-llm")
+    best, least = speedup.isel(speedup.argmax(...)), speedup.isel(speedup.argmin(...))
+    use = span(100 * compared.utilisation.sel(system="tpu-llm"), ".1f")
+    return Box(
+        question="How much faster does PIM-LLM decode than the all-digital TPU-LLM?",
+        answer=f"{least.item():.1f} times ({where(least)}) to {best.item():.1f} times ({where(best)}), counted "
+        f"{escaped(compared.attrs['conventions'])}.",
+        sure=f"{agreement(claims.check(compared))} No chip was measured.",
+        decides=f"The context, and the baseline: its array does useful work in {use} % of its multiplier cycles.",
     )

@@ -15,14 +15,14 @@ from pimllm_lib.analog.noise import attention
 from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.constants import TOOLS
 from pimllm_lib.analysis.flips import flip
-from pimllm_lib.archive import dataset, versions
+from pimllm_lib.archive import versions
 from pimllm_lib.catalog.gguf_models import FAMILIES as ARCHITECTURES
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS, SLIPS, SWITCHES, Conventions
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.report import claims_page, constants, diagram, explorer, families, tables, text
+from pimllm_lib.report import claims_page, constants, diagram, explorer, families, landing, tables, text
 from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
@@ -33,14 +33,13 @@ from pimllm_lib.workload.decoder import Decoder
 
 def substitutions(results: Path) -> dict[str, str]:
     """Return the numbers and tables that the prose takes from the archive and the library."""
-    compared = metrics.compare(metrics.summary(dataset.load(results / "03-tokens-per-second.nc")))
-    every = claims.every()
+    every, answer = claims.every(), landing.rows(results)
     return {
         "version": __version__,
-        "speedup_answer": str(text.speedup_answer(compared)),
         "claims_answer": str(text.agreement(every)),
-        "bought_answer": str(text.bought_answer(dataset.load(results / "19-machines-one-can-buy.nc"))),
-        "speedup_table": text.rate_table(compared.speedup.sel(system="pim-llm"), "speed-up at context"),
+        "landing_lines": landing.lines(answer, results),
+        "landing_datasets": landing.datasets(),
+        "landing_figure": landing.figure(answer)._repr_html_().replace("\n", " "),
         "conventions_table": _conventions_table(),
         "convention_fields": _convention_fields(),
         "accounting_table": _accounting_table(),
