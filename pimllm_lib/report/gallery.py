@@ -12,8 +12,8 @@ from pimllm_lib.report.result_page import Result, figures, question
 FOLDER = "_static/figures"
 _HEAD = """# Every figure
 
-{count} figures of {chapters} chapters, each a way in: a picture leads to its figure, the question below it to the chapter, which
-has the figure as SVG, its dataset and how to cite it.
+{count} figures of {chapters} chapters, each a way in: a picture leads to its figure, the question below it to the
+chapter, which has the figure as SVG, its dataset and how to cite it.
 
 <div class="gallery">{shown}</div>
 """
