@@ -14,15 +14,19 @@ _HEAD = """# Every figure
 
 {count} figures of {chapters} chapters, each a way in: a picture leads to its figure, the question below it to the
 chapter, which has the figure as SVG, its dataset and how to cite it.
-
-<div class="gallery">{shown}</div>
 """
+#: Chapters from this on ask what the study did not.
+_BEYOND = 10
 
 
 def page(results: Sequence[Result]) -> str:
-    """Return the page in Markdown: a picture with chapter and caption for each figure."""
-    shown = [_thumb(one.slug, i, svg) for one in results for i, svg in enumerate(figures(one.executed), 1)]
-    return _HEAD.format(count=len(shown), chapters=len(results), shown="".join(shown))
+    """Return the page in Markdown: a picture with chapter and caption for each figure, in two sections."""
+    shown = [(one.slug, i, svg) for one in results for i, svg in enumerate(figures(one.executed), 1)]
+    parts = [_HEAD.format(count=len(shown), chapters=len(results))]
+    for beyond, title in enumerate(("Questions of the study", "Questions beyond it")):
+        thumbs = "".join(_thumb(*one) for one in shown if (int(one[0][:2]) >= _BEYOND) == bool(beyond))
+        parts.append(f'## {title}\n\n<div class="gallery">{thumbs}</div>\n')
+    return "\n".join(parts)
 
 
 def _thumb(slug: str, i: int, svg: str) -> str:
