@@ -128,9 +128,9 @@ def box(ds: xr.Dataset) -> Box:
 
     told = "; ".join(f"{CELLS[str(c)]}, {most(first, str(c))} and {most(last, str(c))}" for c in ds.cells.values)
     return Box(
-        question="Does PIM-LLM save energy when nothing is left out?",
+        question="Does PIM-LLM save energy, all counted?",
         answer=f"In every case, if a waiting converter draws less of its power than, at {first.context_len.item()} and "
-        f"{last.context_len.item()} tokens: {told}.",
+        f"{last.context_len.item()} tokens, with SRAM for {told}.",
         sure=f"The catalog's {percent(_share('value'))} is assumed; sources go up to {percent(_share('high'))}.",
         decides="Cells of SRAM, temperature, idle converters.",
     )

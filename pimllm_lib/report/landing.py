@@ -156,7 +156,7 @@ def _draw(axes: Any, found: list[Row], size: float) -> None:
         log_ticks(ax, "x", decades(1))
 
 
-def card(found: list[Row], title: str) -> bytes:
+def card(found: list[Row], title: str = "What does analog PIM buy a 1-bit LLM?") -> bytes:
     """Return the figure as a picture of 1200 x 630 pixels on white, under a title, for those who link to the book."""
     with panels(1, 2, figsize=(12, 6.3), dpi=100, sharey=True) as (drawn, axes):
         _draw(axes, found, 17)

@@ -36,6 +36,7 @@ def substitutions(results: Path) -> dict[str, str]:
     every, answer = claims.every(), landing.rows(results)
     return {
         "version": __version__,
+        "last_version": next(name for name in reversed(versions.releases()) if name != __version__),
         "claims_answer": str(text.agreement(every)),
         "landing_lines": landing.lines(answer, results),
         "landing_datasets": landing.datasets(),
