@@ -215,7 +215,7 @@ def test_figures_describe_themselves_and_follow_the_theme():
     compared = pl.metrics.compare(pl.metrics.summary(pl.evaluate(conventions="as-published", **two)))
     figures = [tokens_per_second.rates_and_speedup(compared, claims.check(compared)) for _ in range(2)]
     assert figures[0].svg == figures[1].svg
-    assert 'role="img" aria-label="Left: tokens per second of both systems' in figures[0].svg
+    assert 'role="img" aria-label="Left: tokens per second of tpu-llm and pim-llm' in figures[0].svg
     assert "currentColor" in figures[0].svg
     assert "#010203" not in figures[0].svg
     assert len(figures[0].svg) < 60_000

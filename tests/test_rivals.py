@@ -45,10 +45,11 @@ def test_a_box_speaks_of_the_systems_that_the_result_is_of():
     assert "of tpu-llm and pim-llm" in tokens_per_second.box(compared("tpu-llm", same_name)).more
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 6])
+@pytest.mark.parametrize("count", [1, 6])
 def test_figures_and_tables_hold_one_to_six_systems(count):
     systems = ["tpu-llm", MINE, "pim-llm", "tpu-llm-lop", "pim-llm-groups", "pim-attention"][:count]
-    counted = pl.evaluate(system=systems, detail="component", conventions=["as-published", "corrected"], **POINT)
+    point = {"model": "opt-6.7b", "context_len": [128, 256], "conventions": ["as-published", "corrected"]}
+    counted = pl.evaluate(system=systems, detail="component", **point)
     ds = pl.metrics.compare(pl.metrics.summary(counted), "tpu-llm")
     one = ds.sel(conventions="corrected")
     drawn = [energy.gains(ds), tokens_per_second.rates_and_speedup(one, claims.check(one))]
