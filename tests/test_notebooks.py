@@ -228,6 +228,7 @@ def test_a_rival_design_as_the_readme_has_it_answers_a_chapter_anew(tmp_path, mo
     assert main(["run", "05", "-p", "systems", '["pim-llm", "rival.toml"]', *small, "--into", "out"]) == 0
     ds = dataset.load(Path("out/05-energy.nc"))
     assert ds.system.values.tolist() == ["pim-llm", "rival"]
+    assert ds.attrs["title"].endswith("under three accountings; systems: pim-llm, rival.toml")
     changed = dataset.record(ds)["user_values"]
     assert {name for name in changed if "routing" not in name} == {"rival: adc-8bit.bits", "rival: adc-8bit.power_w"}
     assert "What is computed on this page is of pim-llm and rival" in Path("out/05-energy.ipynb").read_text()
