@@ -36,7 +36,7 @@ _COLOURS = {
 }  # fmt: skip
 _TICKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.5, 2, 3, 5, 10)
 #: So many names of models fit beside the lines.
-_NAMED = 18
+_NAMED = 10
 #: How a gain is printed.
 _GAIN = {"form": "+.1f", "unit": " %"}
 #: The parts of a token's energy on the crossbar side.

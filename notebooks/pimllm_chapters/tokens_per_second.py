@@ -35,7 +35,7 @@ from pimllm_lib.report.text import Sentence, agreement, escaped, where
 from pimllm_lib.system.metrics import rivals
 
 #: So many names of models fit beside the lines.
-_NAMED = 18
+_NAMED = 10
 
 
 def rates_and_speedup(compared: xr.Dataset, claims: pd.DataFrame) -> Figure:
