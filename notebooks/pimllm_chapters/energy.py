@@ -23,7 +23,7 @@ from pimllm_lib.report.figure import (
     system_colours,
 )
 from pimllm_lib.report.numbers import listed, number, span
-from pimllm_lib.report.rivals import against_first, ends, of_published
+from pimllm_lib.report.rivals import against_first, extremes, of_published
 from pimllm_lib.report.tables import Table, crossed, points
 from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.system.evaluation import evaluate
@@ -34,7 +34,7 @@ _COLOURS = {
     "array": "#0072B2", "ADC": "#E69F00", "DAC": "#F0E442", "crossbar": "#009E73", "buffers": "#7B3294",
     "digital": "#CC79A7", "memory": "#56B4E9", "static": "#999999", "others": "#444444",
 }  # fmt: skip
-_TICKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.5, 2, 3, 5, 10)
+_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 #: So many names of models fit beside the lines.
 _NAMED = 10
 #: How a gain is printed.
@@ -188,7 +188,7 @@ def gains_said(compared: xr.Dataset) -> str:
         mine = compared.sel(conventions=name)
         mine = mine.assign(gain=100 * mine.energy_gain)
         said = (
-            ends(mine.tokens_per_j.squeeze("system"))
+            extremes(mine.tokens_per_j.squeeze("system"))
             if alone
             else against_first(mine, "gain", "{name} {ends}", **_GAIN)
         )

@@ -30,7 +30,7 @@ from pimllm_lib.report.figure import (
     system_colours,
 )
 from pimllm_lib.report.numbers import listed, span
-from pimllm_lib.report.rivals import against_first, ends, of_published
+from pimllm_lib.report.rivals import against_first, extremes, of_published
 from pimllm_lib.report.text import Sentence, agreement, escaped, where
 from pimllm_lib.system.metrics import rivals
 
@@ -150,7 +150,7 @@ def shape_effect(reshaped: xr.Dataset, hybrid: xr.Dataset) -> Sentence:
 def rates_said(compared: xr.Dataset) -> str:
     """Return how fast each system decodes beside the first, or how fast the only one does."""
     if compared.sizes["system"] == 1:
-        told = f"{escaped(compared.system.item())} decodes {ends(compared.tokens_per_s.squeeze('system'))} tokens/s"
+        told = f"{escaped(compared.system.item())} decodes {extremes(compared.tokens_per_s.squeeze('system'))} tokens/s"
     else:
         told = against_first(compared, "speedup", "{name} decodes {ends} as fast as {base}", unit=" times")
     return f"{told}, counted {escaped(compared.attrs['conventions'])}."

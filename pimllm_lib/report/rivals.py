@@ -73,7 +73,7 @@ def stand_ins(systems: Sequence[str]) -> Sentence | None:
     )
 
 
-def ends(values: xr.DataArray, form: str = ".3g", unit: str = "") -> str:
+def extremes(values: xr.DataArray, form: str = ".3g", unit: str = "") -> str:
     """Return the least and the largest of some values, each with its model and context."""
     least, most = (values.isel(at) for at in (values.argmin(...), values.argmax(...)))
     one = f"{least.item():{form}}{unit} ({where(least)})"
@@ -84,7 +84,7 @@ def against_first(compared: xr.Dataset, variable: str, said: str, *, form: str =
     """Return for each system but the first how it stands to the first: `said` with {name}, {ends} and {base} filled in."""
     base = escaped(compared.system.values[0])
     told = (
-        said.format(name=escaped(name), ends=ends(compared[variable].sel(system=name), form, unit), base=base)
+        said.format(name=escaped(name), ends=extremes(compared[variable].sel(system=name), form, unit), base=base)
         for name in rivals(compared).system.values
     )
     return "; ".join(told)
