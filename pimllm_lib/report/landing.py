@@ -15,7 +15,6 @@ from pimllm_lib.archive import dataset
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, panels
 from pimllm_lib.report.numbers import listed, number, span
 from pimllm_lib.report.text import escaped, most_won
-from pimllm_lib.system import metrics
 
 #: Conventions -> how they are called here, and the chapter that has them.
 COUNTED = {
@@ -52,15 +51,13 @@ def datasets() -> str:
 
 def rows(results: Path) -> list[Row]:
     """Return what PIM-LLM is held against, from the archived datasets in a folder."""
-    compared = metrics.compare(metrics.summary(dataset.load(results / "05-energy.nc"))).sel(system="pim-llm")
-    found = []
+    found, paper = [], _over(results / "05-energy.nc", "tpu-llm")
     for name, (said, slug) in COUNTED.items():
-        one = compared.sel(conventions=name)
-        found.append(Row(said, slug, one.speedup, 1 + one.energy_gain))
-    engines = dataset.load(results / "09-routing.nc")[["latency_s", "energy_j"]].sum("op")
-    ratio = engines / engines.sel(system="pim-llm", drop=True)
+        ratio = paper.sel(conventions=name)
+        found.append(Row(said, slug, ratio.latency_s, ratio.energy_j))
     for unit, said in ((IDLE, "Against what never idles"), (FED, "The same, fed from memory")):
-        found.append(Row(said, "09-routing", ratio.latency_s.sel(system=unit), ratio.energy_j.sel(system=unit)))
+        ratio = _over(results / "09-routing.nc", unit)
+        found.append(Row(said, "09-routing", ratio.latency_s, ratio.energy_j))
     buy = dataset.load(results / "19-machines-one-can-buy.nc")
     whole = buy.sel(built=[name for name in WHOLE if name in buy.built.values])
     rate, joules = whole.tokens_per_s.max("built"), whole.energy_j.min("built")
@@ -69,6 +66,14 @@ def rows(results: Path) -> list[Row]:
             rate / buy.bought_tokens_per_s.max("device"), buy.bought_energy_j.min("device") / joules)
     )  # fmt: skip
     return found
+
+
+def _over(path: Path, other: str) -> xr.Dataset:
+    """Return latency and energy of a system over those of PIM-LLM, from an archived dataset."""
+    ds = dataset.load(path)[["latency_s", "energy_j"]]
+    whole = ds.sum([dim for dim in ("op", "component") if dim in ds.dims])
+    ratio: xr.Dataset = whole.sel(system=other, drop=True) / whole.sel(system="pim-llm", drop=True)
+    return ratio
 
 
 def lines(found: list[Row], results: Path) -> str:

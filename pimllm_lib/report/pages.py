@@ -55,16 +55,16 @@ def substitutions(results: Path) -> dict[str, str]:
         "parameters_table": tables.all_sources(),
         "constants_table": constants.compared(),
         "constants_counted": constants.counted(),
-        "constants_converters": _one_block(constants.converters()),
-        "constants_memories": _one_block(constants.memories()),
+        "constants_converters": tables.one_line(constants.converters()),
+        "constants_memories": tables.one_line(constants.memories()),
         "constants_tools": listed(TOOLS),
         "constants_without": constants.without(),
         "families_counted": families.counted(),
-        "families_read": _one_block(families.read()),
-        "models_table": _one_block(tables.all_models()),
-        "families_refused": _one_block(tables.refused_families()),
+        "families_read": tables.one_line(families.read()),
+        "models_table": tables.one_line(tables.all_models()),
+        "families_refused": tables.one_line(tables.refused_families()),
         "architectures": listed([f"`{name}`" for name in sorted(ARCHITECTURES)]),
-        "variables_table": _one_block(tables.variables()),
+        "variables_table": tables.one_line(tables.variables()),
         "versions_table": _versions_table(),
         "explorer": explorer.page(),
         "explorer_grid": explorer.grid(),
@@ -98,11 +98,6 @@ def _api_reference() -> str:
         names = ", ".join(str(p).split(":")[0].split(" =")[0] for p in signature(function).parameters.values())
         blocks.append(f"**`{name}({names})`**\n\n```text\n{getdoc(function)}\n```")
     return "\n\n".join(blocks)
-
-
-def _one_block(table: tables.Table) -> str:
-    """Return a table as HTML without line ends, so that Markdown leaves it alone."""
-    return table._repr_html_().replace("\n", "")
 
 
 def _grid(head: Iterable[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:

@@ -16,7 +16,7 @@ from pimllm_lib.archive import dataset
 from pimllm_lib.hardware import Devices
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.numbers import listed, number, percent, rounded, span
-from pimllm_lib.report.tables import Table, crossed
+from pimllm_lib.report.tables import Table, crossed, one_line
 from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.studies.noise_runs import agreement
 
@@ -73,7 +73,7 @@ def box(ds: xr.Dataset) -> Box:
         sure=f"Models: {int(trained.max())}, {what}; brackets in the table are 95 % intervals.",
         decides=f"For converters the range: {alone['4 sigma, sign-magnitude']} bits where it is set from data, "
         f"{alone['worst case, sign-magnitude']} where it holds all rows.",
-        more=Table(rows, title="What each departure may be by itself")._repr_html_().replace("\n", ""),
+        more=one_line(Table(rows, title="What each departure may be by itself")),
     )
 
 

@@ -15,7 +15,7 @@ from pimllm_lib.analysis import technologies
 from pimllm_lib.core.units import HOUR, YEAR
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.numbers import known, listed, number, percent, rounded
-from pimllm_lib.report.tables import Table, points, source_row
+from pimllm_lib.report.tables import Table, one_line, points, source_row
 from pimllm_lib.report.text import Sentence, escaped
 
 #: Uses that tables show: at full rate, and on a phone.
@@ -185,9 +185,7 @@ def box(rows: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int], lasti
         sure="Rates follow from sizes; endurances are few, and read second hand.",
         decides=f"Endurance: of {rows.technology.size} technologies {worn_out} wear out within {lasting:g} years, by whose "
         "endurances one takes.",
-        more=Table(table, title="Attention in memory beside the best hybrid of chapter 10")
-        ._repr_html_()
-        .replace("\n", "")
+        more=one_line(Table(table, title="Attention in memory beside the best hybrid of chapter 10"))
         + f"\n\nAfter {lasting:g} years of answers without pause one in a hundred cells has failed of, {failed}. "
         f"Writing takes at most {100 * share:.2g} % of the energy of a token.",
     )
