@@ -8,6 +8,7 @@ from dataclasses import fields
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import DATA, checkout
@@ -22,7 +23,8 @@ from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.parts import fingerprint
-from pimllm_lib.report import pages, result_page, tables
+from pimllm_lib.report import gallery, landing, pages, result_page, tables
+from pimllm_lib.report.numbers import number
 from pimllm_lib.studies import study_file
 from pimllm_lib.workload.decoder import Decoder
 
@@ -115,14 +117,17 @@ def test_a_result_page_has_its_answer_first_and_its_provenance_last():
     slug = "03-tokens-per-second"
     output = {"data": {"text/markdown": "**forty-two**"}}
     cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": "# Question"},
+        {"cell_type": "markdown", "metadata": {}, "source": "# Question\n\nWhy it is asked."},
         {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "into = 'x'"},
         {"cell_type": "code", "metadata": {}, "source": "compute()"},
         {"cell_type": "code", "metadata": {"tags": ["answer"]}, "source": "say()", "outputs": [output]},
     ]
     page = result_page.page(a_result(slug, {"cells": cells}))["cells"]
     first_lines = ["".join(cell["source"]).splitlines()[0] for cell in page]
-    assert first_lines == ["# Question", ":::{div} answer", "compute()", "## Where this comes from"]
+    assert first_lines == [
+        "# Question", "**forty-two**", ":::{div} reading", "Why it is asked.", "compute()", "## What next",
+        "## Where this comes from",
+    ]  # fmt: skip
     assert f"pimllm run {slug}" in page[-1]["source"]
     assert files.hash_of((DATA / "results" / f"{slug}.nc").read_bytes()) in page[-1]["source"]
     assert "Binder" not in page[-1]["source"]
@@ -159,6 +164,44 @@ def test_a_figure_for_download_is_a_whole_svg_file():
     svg = '<svg role="img" xmlns="http://www.w3.org/2000/svg"><g/></svg>'
     cell = {"outputs": [{"data": {"text/html": ['<figure class="pimllm-figure">', svg, "</figure>"]}}, {"text": "x"}]}
     assert result_page.figures({"cells": [cell, {"cell_type": "markdown"}]}) == [svg]
+
+
+def test_every_figure_of_the_gallery_leads_to_itself_and_to_its_chapter():
+    svg = '<svg role="img" aria-label="What it shows." xmlns="http://www.w3.org/2000/svg"><g/></svg>'
+    cell = {"outputs": [{"data": {"text/html": f'<figure class="pimllm-figure">{svg}{svg}</figure>' * 2}}]}
+    results = [a_result("03-tokens-per-second", {"cells": [cell]})]
+    page = gallery.page(results)
+    assert page.startswith("# Every figure\n\n2 figures of 1 chapters")
+    assert re.findall(r'<a href="([^"]*)"><img alt="Figure 3.\d" src="([^"]*)"></a>', page) == [
+        (f"results/03-tokens-per-second.html#figure-3.{i}", f"_static/figures/03-tokens-per-second-{i}.svg")
+        for i in (1, 2)
+    ]
+    assert page.count('<a href="results/03-tokens-per-second.html">How much faster') == 2
+    assert page.count("What it shows.</figcaption>") == 2
+    assert gallery.pictures(results) == {f"_static/figures/03-tokens-per-second-{i}.svg": svg.encode() for i in (1, 2)}
+
+
+@checkout
+def test_the_landing_page_says_the_same_as_its_figure_and_each_line_leads_to_its_chapter():
+    found = landing.rows(DATA / "results")
+    told, drawn = landing.lines(found, DATA / "results"), landing.figure(found)
+    assert len(told.splitlines()) == 5
+    for row in found:
+        low, high = (float(end(row.faster)) for end in (np.nanmin, np.nanmax))
+        assert f"{row.name.lower()} {number(low, 2)} to {number(high, 2)} and" in drawn.alt
+        assert row.name == "The same, fed from memory" or f"[{row.name}](results/{row.slug}.ipynb)" in told
+        assert paths.notebook(row.slug).is_file()
+    for row in found[:3]:
+        assert f"{np.nanmin(row.faster):.1f} to {np.nanmax(row.faster):.1f} times" in told
+        assert f"{int((row.thriftier > 1).sum())} of {row.thriftier.size} pairs" in told
+    assert drawn.svg.count("<svg") == drawn.narrow.count("<svg") == 1
+
+
+def test_the_picture_for_those_who_link_to_the_book_has_the_size_that_they_show():
+    card = landing.card(landing.rows(DATA / "results"))
+    assert card[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [int.from_bytes(card[i : i + 4]) for i in (16, 20)] == [1200, 630]
+    assert len(card) < 200_000
 
 
 def test_figures_describe_themselves_and_follow_the_theme():
@@ -216,3 +259,18 @@ def test_a_page_closes_what_only_shows_and_ends_with_the_functions_that_compute(
     closed = ["".join(c["source"]) for c in executed["cells"] if result_page._displays(c)]
     assert "figures.map_of(front, both)" in closed
     assert not [text for text in closed if "save(" in text or " = " in text]
+
+
+@checkout
+def test_answers_of_the_exercises_are_what_their_commands_print(capsys):
+    same, text = doctest.OutputChecker().check_output, (paths.BOOK / "exercises.md").read_text()
+    answers = [
+        part for block in fences(paths.BOOK / "exercises.md", "console") for part in block.split("$ pimllm ")[1:]
+    ]
+    assert 6 <= len(re.findall(r"^## \d", text, flags=re.MULTILINE)) <= 10
+    assert text.count("{dropdown} Answer") == len(re.findall(r"^## \d", text, flags=re.MULTILINE))
+    for command, wanted in (part.split("\n", 1) for part in answers):
+        assert main(shlex.split(command)) == 0
+        printed = capsys.readouterr().out
+        assert wanted.strip()
+        assert same(wanted, printed, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE), f"{command}\n{printed}"

@@ -208,7 +208,7 @@ def test_figures_and_sentences_are_drawn_for_any_number_of_models(counted):
         latency_breakdown.times(one.isel(model=0, system=1), found.isel(model=0, system=1)),
     ]
     assert all(figure.svg.startswith("<svg") and figure.alt for figure in drawn)
-    assert "no context that was looked at" in latency_breakdown.latency_answer(found, pl.metrics.summary(one))
+    assert "no context that was looked at" in latency_breakdown.box(found, pl.metrics.summary(one)).answer
     assert latency_breakdown.crossing_table(found).frame["tpu-llm"].tolist() == ["not reached"]
     assert latency_breakdown.share_table(one).frame.context.tolist() == [8]
     assert "From" not in latency_breakdown.halving(found, pl.metrics.summary(one), 128)

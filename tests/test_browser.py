@@ -1,13 +1,22 @@
 """Every page in a real browser: no error, no request to another host, nothing wider than a phone, nothing out of reach."""
 
 import functools
+import html
 import http.server
+import os
+import re
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
-from pimllm_lib.core.paths import BOOK
+from pimllm_lib import catalog
+from pimllm_lib.analysis.claims import published
+from pimllm_lib.core.files import hash_of
+from pimllm_lib.core.paths import BOOK, RESULTS
+from pimllm_lib.report.box import PARTS
+from pimllm_lib.report.landing import READ
 
 HTML = BOOK / "_build" / "html"
 PAGES = sorted(str(p.relative_to(HTML)) for p in HTML.rglob("*.html") if "_static" not in p.parts)
@@ -116,3 +125,60 @@ def test_a_phone_sees_one_drawing_of_each_figure_and_that_is_the_stacked_one(bro
     page.set_viewport_size({"width": 1280, "height": 900})
     assert [drawing.is_visible() for drawing in drawings.all()] == [True, False]
     page.close()
+
+
+# --- two clicks from the landing page -----------------------------------------------------------------------------------
+
+
+def read(name):
+    return html.unescape((HTML / name).read_text())
+
+
+def clicks(name):
+    """Return where the links in the text of a page lead, as paths in the book with their anchors."""
+    text = re.search(r"<article.*?</article>", (HTML / name).read_text(), flags=re.DOTALL)[0]
+    found = re.findall(r'<a [^>]*href="([^"#:]*)(#[^"]*)?"', text)
+    return {os.path.normpath(Path(name).parent / page) + anchor if page else name + anchor for page, anchor in found}
+
+
+def anchored(name, anchor):
+    """Return a page from one of its anchors on."""
+    return re.split(rf'id="{re.escape(anchor)}"', read(name), maxsplit=1)[1]
+
+
+@pytest.mark.browser
+def test_whether_the_speed_up_is_real_is_on_the_landing_page_and_a_click_away():
+    best = f"{float(published().set_index('id').value['speedup-opt-6.7b-128']):.1f}"
+    assert f"{best} times as fast as TPU-LLM" in read("index.html")
+    assert "results/03-tokens-per-second.html" in clicks("index.html")
+    assert all(said in read("results/03-tokens-per-second.html") for said in (f"to {best} times", *PARTS.values()))
+
+
+@pytest.mark.browser
+def test_the_source_of_the_converters_power_is_two_clicks_away():
+    assert "parameters.html#adc-8bit" in clicks("index.html")
+    row = re.search(r"<td>power_w:.*?</tr>", anchored("parameters.html", "adc-8bit"), flags=re.DOTALL)[0]
+    source = catalog.parts.entries["adc-8bit"]["power_w"]["source"]
+    assert f'href="bibliography.html#{source}"' in row
+    assert f"bibliography.html#{source}" in clicks("parameters.html")
+    assert anchored("bibliography.html", source)
+
+
+@pytest.mark.browser
+def test_value_and_verdict_of_a_claim_are_a_click_away():
+    assert "claims.html" in clicks("index.html")
+    for claim in published().itertuples():
+        row = anchored("claims.html", claim.id).split("</tr>")[0]
+        assert claim.value in row
+        assert claim.verdict in row
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("slug", READ)
+def test_the_dataset_behind_the_landing_figure_is_two_clicks_away_with_hash_and_bibtex(slug):
+    assert f"results/{slug}.html#where-this-comes-from" in clicks("index.html")
+    said, content = anchored(f"results/{slug}.html", "where-this-comes-from"), (RESULTS / f"{slug}.nc").read_bytes()
+    assert hash_of(content) in said
+    assert re.search(r"@\w+\{", re.sub(r"<[^>]*>", "", said))
+    (link,) = re.findall(r'href="([^"]*\.nc)"', said)
+    assert (HTML / "results" / link).read_bytes() == content

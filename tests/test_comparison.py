@@ -118,5 +118,5 @@ def test_the_hypothesis_says_which_pairing_is_closest_and_how_far_the_next_one_i
 
 def test_the_answer_names_only_earlier_numbers_at_evaluated_points():
     ops = pl.metrics.lead(pl.metrics.operations(summary(model="gpt2-124m", context_len=1024)), claims.earlier_values())
-    assert "HARDSEA" in comparison.operations_answer(ops)
-    assert "TransPIM" not in comparison.operations_answer(ops)
+    assert "HARDSEA" in comparison.box(ops).answer
+    assert "TransPIM" not in comparison.box(ops).answer

@@ -164,8 +164,9 @@ def test_each_change_moves_what_it_is_about():
 
 
 def test_the_answer_names_those_that_do_not_last_and_figures_take_any_years(rows, machines):
-    said = str(words.answer(rows.sel(SETTING.shown), machines, (128, 4096), 5.0))
-    assert "of arrays and products rram, pcm, fefet, flash;" in said
+    made = words.box(rows.sel(SETTING.shown), machines, (128, 4096), 5.0)
+    assert "of arrays and products, rram, pcm, fefet and flash;" in made.more
+    assert f"of {rows.technology.size} technologies 4 or " in made.decides
     needed, ratio = compute.needed(SETTING, machines), compute.swept(SETTING, [1e-12, 1e-9])
     for lasting in (0.1, 1.0, 100.0):
         assert f"cycles for {lasting:g} years" in figures.contours(needed, ratio, lasting).alt

@@ -217,7 +217,7 @@ def test_a_chapter(copy):
     cells = {
         "parameters": 'model: str = "opt-1.3b"  # a catalog name\ninto: str = "executed"  # folder',
         "": "from pimllm_chapters import head_room\nfrom pimllm_lib.archive import dataset\nds = head_room.compute(model)",
-        "answer": "head_room.answer(ds)",
+        "answer": "head_room.box(ds)",
         "hide-output": 'dataset.save(ds, "17-head-room", title="Room", parameters={"model": model}, into=into)',
     }
     code = [
@@ -232,6 +232,7 @@ def test_a_chapter(copy):
 
 import pimllm_lib as pl
 from pimllm_lib.core.schema import annotate
+from pimllm_lib.report.box import Box
 
 
 def compute(model):
@@ -240,9 +241,9 @@ def compute(model):
     return annotate(ds[["tokens_per_s"]].assign(room_s=1 / ds.tokens_per_s))
 
 
-def answer(ds):
+def box(ds):
     """Return it in words."""
-    return f"{ds.room_s.item():.3f} s"
+    return Box(question="How much?", answer=f"{ds.room_s.item():.3f} s.", sure="Exact.", decides="The clock.")
 '''
     copy.add("notebooks/17-head-room.ipynb", json.dumps(notebook))
     copy.add("notebooks/pimllm_chapters/head_room.py", module)

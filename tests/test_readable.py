@@ -164,6 +164,27 @@ def test_a_page_is_described_by_its_first_paragraph_in_whole_words():
     assert len(said) <= 204
     assert set(said.split()) == {"word", "..."}
     assert glossary.description(nodes.section()) == ""
+    boxed = nodes.section(
+        "", *(nodes.paragraph(text=text) for text in ("Question Why?", "Answer So.", "How sure " * 9))
+    )
+    assert glossary.description(boxed) == "So."
+
+
+@checkout
+@pytest.mark.parametrize(
+    ("home", "card"),
+    [("", "../_static/card.png"), ("https://example.org/b/", "https://example.org/b/_static/card.png")],
+)
+def test_a_page_has_a_card_whose_address_is_whole_once_the_book_has_one(home, card):
+    glossary, nodes = extension("glossary"), pytest.importorskip("docutils.nodes")
+    app = type("App", (), {"config": type("Config", (), {"html_baseurl": home})})
+    context = {"title": "<em>Who</em> wins?"}
+    glossary._describe(app, "results/x", "", context, nodes.section("", nodes.paragraph(text="Answer 1 < 2.")))
+    tags = dict(re.findall(r'<meta (?:name|property)="([^"]*)" content="([^"]*)">', context["metatags"]))
+    assert tags["og:image"] == card
+    assert tags["og:title"] == "Who wins?"
+    assert tags["description"] == tags["og:description"] == "1 &lt; 2."
+    assert ("og:url" in tags) == bool(home)
 
 
 @pytest.fixture(scope="module")

@@ -278,4 +278,4 @@ def test_the_chapter_gives_the_lead_over_each_baseline_and_with_a_unit_for_atten
     ]
     figure = routing.lead_over_baselines(lead)
     assert "unit: 2.44 and 0.171" in figure.alt
-    assert "2.4 and 0.17 times" in routing.routing_answer(lead, "unit")
+    assert "2.4 and 0.17 times" in routing.box(lead, "unit").answer

@@ -346,10 +346,13 @@ def test_the_answer_counts_claims_and_draws(judged):
     values = sampled(ALL, draws=8, seed=1)
     drawn, nominal = (robustness.headlines(x, model=["opt-1.3b"], context_len=[128]) for x in (values, {}))
     ds = xr.merge([robustness.bands(drawn, nominal), robustness.signs(drawn), judged], combine_attrs="override")
-    assert "decodes faster in all of the draws" in sensitivity.answer(ds)
-    assert f"Of {int(judged.holding_share.count())} published numbers" in sensitivity.answer(ds)
+    total = xr.DataArray([[[0.2, 0.7]]], {"output": ["energy_gain"], "case": ["x"], "factor": ["a", "b"]})
+    ds = ds.assign(total_order=total)
+    assert "`b`" in sensitivity.box(ds).decides
+    assert "decodes faster in all of the draws" in sensitivity.box(ds).answer
+    assert f"Of {int(judged.holding_share.count())} published numbers" in sensitivity.box(ds).sure
     ds["faster_share"] = ds.faster_share * 0.5
-    assert "decodes faster in at least 50 % of the draws" in sensitivity.answer(ds)
+    assert "decodes faster in at least 50 % of the draws" in sensitivity.box(ds).answer
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------------

@@ -33,9 +33,7 @@ def test_an_archived_count_that_moves_is_seen():
     peers = held.scale_sim()
     peers.simulated[3, 0] += 1
     assert int((validation.unexplained(peers) != 0).sum()) == 1
-    assert "and 1 otherwise" in validation.validation_answer(
-        peers, held.blocks(["opt-1.3b"]), held.hindcast(["neurram"])
-    )
+    assert "1 otherwise" in validation.box(peers, held.blocks(["opt-1.3b"]), held.hindcast(["neurram"])).answer
 
 
 def test_the_archived_reports_can_be_made_again():

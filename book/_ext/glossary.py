@@ -9,6 +9,7 @@ from typing import Any
 from docutils import nodes
 
 _PAGE = "glossary"
+_CARD = "_static/card.png"
 
 
 def spots(text: str, terms: dict[str, Any]) -> list[tuple[int, int, str]]:
@@ -67,20 +68,30 @@ def _replace(text: Any, left: dict[str, tuple[str, str]], address: str) -> None:
 
 
 def description(doctree: Any, longest: int = 200) -> str:
-    """Return the beginning of the first paragraph of a page that says something, in whole words."""
-    for paragraph in doctree.findall(nodes.paragraph):
-        text = " ".join(paragraph.astext().split())
-        if len(text) > 60:
+    """Return the answer of a page that begins with a box, else its first paragraph that says something, in whole words."""
+    texts = [" ".join(paragraph.astext().split()) for paragraph in doctree.findall(nodes.paragraph)]
+    answers = [text.removeprefix("Answer ") for text in texts if text.startswith("Answer ")]
+    for text in answers or texts:
+        if answers or len(text) > 60:
             return text if len(text) <= longest else text[:longest].rsplit(" ", 1)[0] + " ..."
     return ""
 
 
 def _describe(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Say what a page is about to search engines, and to those who link to it, with a picture.
+
+    The address of the picture is whole once the book has a `baseurl`; until then it is seen from the page.
+    """
     said = escape(description(doctree)) if doctree is not None else ""
     if said:
         title = escape(re.sub(r"<[^>]*>", "", context.get("title", "")))
+        home = app.config.html_baseurl.rstrip("/")
+        card = f"{home or ('../' * page.count('/') or './').rstrip('/')}/{_CARD}"
         tags = {'name="description"': said, 'property="og:title"': title, 'property="og:description"': said,
-                'property="og:type"': "article", 'name="twitter:card"': "summary"}  # fmt: skip
+                'property="og:type"': "article", 'property="og:site_name"': "pimllm", 'property="og:image"': card,
+                'property="og:image:width"': "1200", 'property="og:image:height"': "630",
+                'name="twitter:card"': "summary_large_image"}  # fmt: skip
+        tags |= {'property="og:url"': f"{home}/{page}.html"} if home else {}
         context["metatags"] = context.get("metatags", "") + "".join(
             f'<meta {name} content="{content}">' for name, content in tags.items()
         )

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from pimllm_lib.analysis import flips
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import ORDER, SLIPS
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, decades, log_ticks, note, panels
-from pimllm_lib.report.numbers import known, span, with_unit
+from pimllm_lib.report.numbers import known, listed, span, with_unit
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, what_stands
 
 _PANELS = {"speedup": "Speed-up of PIM-LLM", "efficiency": "Tokens/J of PIM-LLM over TPU-LLM"}
 _FOR, _AGAINST, _PRESET = "#D55E00", "#0072B2", "#777777"
@@ -73,15 +73,24 @@ def _steps(ax: Axes, names: list[str], values: Any, alone: Any) -> None:
             ax.plot([values[i]], [i], "|", color="#010203", ms=13, mew=2)
 
 
-def answer(ratio: xr.Dataset) -> Sentence:
-    """Return what the three presets say, for the smallest and the largest speed-up."""
-    published, corrected, full = (ratio.sel(conventions=n) for n in ("as-published", "corrected", "full-system"))
-    count = ratio.model.size * ratio.context_len.size
-    wins = [int((ds.efficiency > 1).sum()) for ds in (published, corrected, full)]
-    return Sentence(
-        f"**Of {count} pairs of model and context PIM-LLM takes less energy in {wins[0]} as published, in {wins[1]} when "
-        f"the slips are put right, and in {wins[2]} as a whole machine ({what_stands()}).** Its speed-up as a whole machine "
-        f"is {span(full.speedup, '.1f')}."
+def box(ratio: xr.Dataset) -> Box:
+    """Return the box of the page: what the three presets say, and which two choices move energy most.
+
+    ratio: `ratios` along `conventions.walk`.
+    """
+    presets = [ratio.sel(conventions=name) for name in ("as-published", "corrected", "full-system")]
+    pairs = ratio.model.size * ratio.context_len.size
+    wins = [int((ds.efficiency > 1).sum()) for ds in presets]
+    moved = abs(np.log(ratio.efficiency).diff("conventions")).mean(["model", "context_len"])
+    steps = moved.sel(conventions=[name for name in moved.conventions.values if str(name)[0] in "+-"])
+    most = steps.sortby(steps, ascending=False).conventions.values[:2]
+    return Box(
+        question="Does the way to count decide who wins?",
+        answer=f"Of {pairs} pairs of model and context PIM-LLM takes less energy in {wins[0]} as published, {wins[1]} put "
+        f"right, {wins[2]} as a [whole machine](17-standing-power.ipynb), which is {span(presets[2].speedup, '.1f')} times "
+        "as fast.",
+        sure="Each choice is named, and tried alone and in turn.",
+        decides=f"For energy, {listed(f'`{str(name)[2:]}`' for name in most)} move most.",
     )
 
 

@@ -6,12 +6,14 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_lib.analysis import claims
 from pimllm_lib.analysis.claims import SCALES, earlier, published
 from pimllm_lib.core import joining
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, note, panels
-from pimllm_lib.report.numbers import number, span
+from pimllm_lib.report.numbers import listed, number, span
 from pimllm_lib.report.tables import Table, points
-from pimllm_lib.report.text import Sentence, escaped, where
+from pimllm_lib.report.text import Sentence, agreement, escaped
 
 #: Quantity -> the unit it is printed in.
 UNITS = {"ops_per_s": "GOPS", "ops_per_j": "GOPS/W"}
@@ -164,16 +166,18 @@ def hypothesis(pairs: xr.DataArray) -> Sentence:
     return Sentence(text)
 
 
-def operations_answer(ops: xr.Dataset) -> Sentence:
-    """Return the answer of the page: the range of PIM-LLM, and its leads over what is printed for earlier accelerators."""
-    fast = ops.sel(system="pim-llm")
-    rate, efficiency = in_print(fast.ops_per_s), in_print(fast.ops_per_j)
+def box(ops: xr.Dataset) -> Box:
+    """Return the box of the page: both systems beside what is printed for earlier accelerators."""
     leads = [_lead(ops, row) for row in earlier().to_dict("records") if _there(ops, row)]
-    text = (
-        f"**PIM-LLM does {span(rate, '.2f')} GOPS and {span(efficiency, '.0f')} GOPS/W**, counted "
-        f"{escaped(ops.attrs['conventions'])}."
+    fast = ops.sel(system="pim-llm")
+    own = f"{span(in_print(fast.ops_per_s), '.2f')} GOPS and {span(in_print(fast.ops_per_j), '.0f')} GOPS/W"
+    told = listed(leads) if leads else own
+    return Box(
+        question="How does PIM-LLM stand to earlier accelerators?",
+        answer=f"PIM-LLM has {told}, counted alike.",
+        sure=str(agreement(claims.check(ops))),
+        decides="Model, context and what is called an operation: the other numbers are as printed, of other models.",
     )
-    return Sentence(" ".join([text, *leads]))
 
 
 def _there(ops: xr.Dataset, row: dict[str, str]) -> bool:
@@ -183,12 +187,9 @@ def _there(ops: xr.Dataset, row: dict[str, str]) -> bool:
 def _lead(ops: xr.Dataset, row: dict[str, str]) -> str:
     """Return how both systems stand to one printed number."""
     lead = ops[f"{row['quantity']}_lead"].sel(model=row["model"], context_len=int(row["context_len"]))
-    bound = "more than " if row["bound"] == "below" else ""
+    bound = "over " if row["bound"] == "below" else ""
     fast, slow = lead.sel(system="pim-llm").item(), lead.sel(system="tpu-llm").item()
-    return (
-        f"For {where(lead)} that is {bound}{fast:.2f} times the {row['unit']} printed for {row['accelerator']}; the "
-        f"all-digital TPU-LLM, counted the same way, has {bound}{slow:.2f} times."
-    )
+    return f"{bound}{fast:.2f} times the {row['unit']} printed for {row['accelerator']} (TPU-LLM {bound}{slow:.2f})"
 
 
 def by_conventions(ops: xr.Dataset) -> Table:

@@ -6,10 +6,11 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.core.schema import ENERGY_PARTS, SUBSYSTEMS
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, end_labels, label, legend, log_ticks, note, panels, stacked
 from pimllm_lib.report.numbers import listed, number, span
 from pimllm_lib.report.tables import Table, crossed
-from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.report.text import escaped
 from pimllm_lib.system.metrics import by_part, power
 
 #: Part -> colour, in the order they are stacked.
@@ -130,15 +131,20 @@ def gating_table(compared: xr.Dataset) -> Table:
     )
 
 
-def energy_answer(compared: xr.Dataset) -> Sentence:
-    """Return the range of gains as published and corrected; where static power is counted, no verdict."""
-    gain = 100 * compared.energy_gain.sel(system="pim-llm")
-    told = []
-    for name in ("as-published", "corrected"):
-        mine = gain.sel(conventions=name)
-        low, high = mine.isel(mine.argmin(...)), mine.isel(mine.argmax(...))
-        told.append(f"{low.item():+.1f} % ({where(low)}) to {high.item():+.1f} % ({where(high)}) {name}")
-    return Sentence(
-        f"**PIM-LLM's tokens from a joule, against TPU-LLM: {told[0]}; {told[1]}.** With memory and static power added, "
-        "an assumption about waiting parts decides, and this page gives no verdict."
+#: Conventions -> how a sentence calls them.
+_SAID = {"as-published": "as published", "corrected": "put right", "full-system": "with all that waits"}
+
+
+def box(compared: xr.Dataset) -> Box:
+    """Return the box of the page: in how many pairs of model and context PIM-LLM is ahead, by what is counted."""
+    gain = compared.energy_gain.sel(system="pim-llm")
+    pairs = gain.model.size * gain.context_len.size
+    ahead = {str(name): int((gain.sel(conventions=name) > 0).sum()) for name in gain.conventions.values}
+    told = listed(f"{count} {_SAID.get(name, escaped(name))}" for name, count in ahead.items())
+    bare = gain.sel(conventions=[name for name in ahead if name != "full-system"])
+    return Box(
+        question="Does PIM-LLM take less energy?",
+        answer=f"In so many of {pairs} pairs of model and context: {told}.",
+        sure=f"Without what waits, gains are {span(100 * bare, '+.0f')} %. With it, an assumption decides.",
+        decides="What is counted; then the [cells of SRAM and idle converters](17-standing-power.ipynb).",
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from pimllm_lib.analysis import claims
 from pimllm_lib.core.schema import LATENCY_PARTS
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, decades, end_labels, label, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import known, span
 from pimllm_lib.report.tables import Table, crossed, points
-from pimllm_lib.report.text import Sentence, escaped
+from pimllm_lib.report.text import Sentence, agreement, escaped
 from pimllm_lib.system.metrics import by_part
 
 #: Part -> colour, in the order they are stacked: light beside dark, so that they differ in grey.
@@ -106,14 +108,15 @@ def crossing_table(found: xr.Dataset) -> Table:
     )
 
 
-def latency_answer(found: xr.Dataset, summary: xr.Dataset) -> Sentence:
-    """Return from which context on attention decides in either system, and how little the crossbars take."""
+def box(found: xr.Dataset, summary: xr.Dataset) -> Box:
+    """Return the box of the page: from which context on attention decides in either system, and what crossbars take."""
     half = {name: _contexts(found.attention_half_tokens.sel(system=name)) for name in ("pim-llm", "tpu-llm")}
     analog = 100 * summary.analog_share.sel(system="pim-llm").max().item()
-    return Sentence(
-        f"**In PIM-LLM attention takes half of the time from {half['pim-llm']} of context on**, depending on the model; in "
-        f"TPU-LLM from {half['tpu-llm']} on, counted {escaped(summary.attrs['conventions'])}. Crossbars and their "
-        f"converters take at most {analog:.2g} % of a PIM-LLM token."
+    return Box(
+        question="When does attention take half of a token's time?",
+        answer=f"In PIM-LLM from {half['pim-llm']} on, by model; in TPU-LLM from {half['tpu-llm']} on.",
+        sure=f"Found by search, counted {escaped(summary.attrs['conventions'])}. {agreement(claims.check(summary))}",
+        decides=f"The array: crossbars with converters take at most {analog:.2g} % of a PIM-LLM token.",
     )
 
 

@@ -14,10 +14,11 @@ from matplotlib.axes import Axes
 from pimllm_lib import catalog
 from pimllm_lib.analysis.beside import WHOLE, needed, verdicts
 from pimllm_lib.analysis.devices import FACTOR, METHODS
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, decades, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import known, listed, number, percent, span, tokens
 from pimllm_lib.report.tables import Table, points
-from pimllm_lib.report.text import Sentence, escaped
+from pimllm_lib.report.text import Sentence, escaped, most_won
 
 _PIM, _BOUGHT = "#D55E00", "#0072B2"
 #: Where words stand that would lie on others.
@@ -88,26 +89,19 @@ def measured_here(table: pd.DataFrame, rule: pd.DataFrame) -> Table:
     )  # fmt: skip
 
 
-def answer(ds: xr.Dataset, shown: str) -> Sentence:
-    """Return the answer of the page: in how many pairs of model and context PIM-LLM beats what one can buy, and by what."""
+def box(ds: xr.Dataset, shown: str) -> Box:
+    """Return the box of the page: in how many pairs of model and context PIM-LLM beats what one can buy, and by what."""
     won = verdicts(ds)
-
-    def told(which: str, names: list[str]) -> str:
-        table = won[which].sel(built=names)
-        there = int(table.isel(built=0).notnull().sum())
-        count = {name: int((table.sel(built=name) == 1).sum()) for name in names}
-        better = [f"{number} ({name})" for name, number in count.items() if number]
-        return f"{listed(better) if better else 'none'} of {there}"
-
-    whole = [name for name in WHOLE if name in ds.built.values]
-    bare = [str(name) for name in ds.built.values if name not in WHOLE]
-    return Sentence(
-        "**As a whole machine, with the cells named and converters that draw 1 % while they wait, PIM-LLM decodes faster "
-        "than the fastest machine measured with the same model in "
-        f"{told('faster', whole)} pairs of model and context, takes less energy than the thriftiest in "
-        f"{told('thriftier', whole)}, and does both in {told('both', whole)}.** "
-        f"Without what waits it is faster in {told('faster', bare)} and takes less energy in "
-        f"{told('thriftier', bare)}. {_phones(ds)} {_change(ds, shown)}"
+    (fast, of, name), (thrifty, measured, _), (both, *_) = (
+        most_won(won[key]) for key in ("faster", "thriftier", "both")
+    )
+    return Box(
+        question="Is PIM-LLM ahead of phones, laptops and cards?",
+        answer=f"At best ({name}) it is faster than the fastest in {fast} of {of} pairs of model "
+        f"and context, thriftier than the thriftiest measured in {thrifty} of {measured}, and both in {both or 'none'}.",
+        sure="Machines were measured by others; [converters that wait](17-standing-power.ipynb) are assumed.",
+        decides="First the array: how many of its rows work.",
+        more=f"{_phones(ds)} {_change(ds, shown)}".strip(),
     )
 
 

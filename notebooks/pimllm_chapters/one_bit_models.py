@@ -9,6 +9,7 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.analysis.scales import CONVERTERS, WAYS
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, label, legend, log_ticks, panels
 from pimllm_lib.report.numbers import listed, number, percent, span
 from pimllm_lib.report.tables import Table
@@ -35,25 +36,22 @@ def times(ds: xr.Dataset, name: str, **at: Any) -> xr.DataArray:
     return (ds[name] / ds[name].sel(_NONE)).sel(at)
 
 
-def scale_answer(ds: xr.Dataset, model: str, group: float) -> Sentence:
-    """Return the answer of the page: what scales of groups take over one a matrix, as published and as a whole machine."""
+def box(ds: xr.Dataset, model: str, group: float) -> Box:
+    """Return the box of the page: what scales of groups take over one a matrix, as published and as a whole machine."""
     at: dict[str, Any] = {"scale_group": group, "way": WAYS[0], "converter": CONVERTERS[0]}
-    quantities = {"time": "latency_s", "energy": "energy_j", "area": "area_m2"}
-
-    def told(form: str) -> str:
-        found = {what: times(ds, name, **at, conventions=form).item() - 1 for what, name in quantities.items()}
-        return listed(f"{percent(more)} more {what}" for what, more in found.items())
-
+    more = {form: percent(times(ds, "energy_j", **at, conventions=form).item() - 1) for form in COUNTED}
+    area = percent(times(ds, "area_m2", **at, conventions="full-system").item() - 1)
     reads = span(times(ds, "conversions", **at).values, ".3g")
-    forms = "; ".join(f"{said} {told(form)}" for form, said in COUNTED.items())
     joules = ds.energy_j.sel(conventions="as-published", scale_group=group, way=WAYS[0])
     saved = 1 - (joules.sel(converter=CONVERTERS[1]) / joules.sel(converter=CONVERTERS[0])).item()
     bits = ds.converter_bits.sel(scale_group=group, converter=CONVERTERS[1]).item()
-    return Sentence(
-        f"**On PIM-LLM {escaped(model)} with a scale for each {group:g} weights takes {reads} times the conversions that it "
-        f"would with one scale a matrix: {forms} ({what_stands()}).** A crossbar reads {group:g} rows at a time, whose sums "
-        f"need fewer bits: with converters of {bits:g} the energy as published is {percent(saved)} lower. A token takes "
-        f"hardly longer, because crossbars work for so little of it. {_lower(ds)}"
+    return Box(
+        question="What does a scale for each group of weights cost?",
+        answer=f"For {escaped(model)}, {group:g} weights a scale: {reads} times the conversions, {more['as-published']} "
+        f"more energy as published, {more['full-system']} with [what waits](17-standing-power.ipynb), {area} more area.",
+        sure="The multiplier's width and area are assumed.",
+        decides=f"Rows read together: sums of {group:g} rows need {bits:g} bits, which saves {percent(saved)}.",
+        more=_lower(ds),
     )
 
 

@@ -12,10 +12,11 @@ from matplotlib.patches import Rectangle
 
 from pimllm_lib.analysis import claims
 from pimllm_lib.core.schema import PROJECTION_OPS
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, label, panels
 from pimllm_lib.report.numbers import span
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, escaped, where
+from pimllm_lib.report.text import Sentence, agreement, escaped, where
 from pimllm_lib.system import metrics
 
 #: Variable of a summary -> what a panel of the heat map calls it.
@@ -62,18 +63,15 @@ def _cells(ax: Axes, shares: np.ndarray, low: float) -> None:
             ax.add_patch(Rectangle((column + 0.04, row + 0.05), 0.92, 0.9, fill=False, ec="#E69F00", lw=1.6))
 
 
-def share_answer(summary: xr.Dataset) -> Sentence:
-    """Return the answer of the page: the range of both shares, and where each is over the bound."""
-    parts = []
-    for name, title in _PANELS.items():
-        shares = summary[name].sel(system="tpu-llm")
-        least, most = shares.isel(shares.argmin(...)), shares.isel(shares.argmax(...))
-        over = int((shares > _BOUND).sum())
-        parts.append(
-            f"**{100 * least.item():.1f} % ({where(least)}) to {100 * most.item():.1f} % ({where(most)}) {title}**, "
-            f"with {over} of {shares.size} points over {100 * _BOUND:.0f} %"
-        )
-    return Sentence(f"One-bit projections are {'; and '.join(parts)}.")
+def box(summary: xr.Dataset) -> Box:
+    """Return the box of the page: the range of both shares."""
+    macs, cycles = (span(100 * summary[name].sel(system="tpu-llm"), ".1f") for name in _PANELS)
+    return Box(
+        question="How much of decoding can crossbars take over?",
+        answer=f"Over models and contexts, {macs} % of the multiply-accumulates and {cycles} % of the array's cycles.",
+        sure=f"Exact: shapes and counting alone. {agreement(claims.check(summary))}",
+        decides="Context over the model's width; and the output head, which is not counted and weighs most in small models.",
+    )
 
 
 def readings(ds: xr.Dataset) -> Table:

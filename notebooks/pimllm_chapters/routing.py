@@ -7,10 +7,11 @@ import xarray as xr
 from pimllm_lib.analysis.baselines import VectorUnit
 from pimllm_lib.core import joining
 from pimllm_lib.core.schema import SUBSYSTEMS
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, end_labels, label, log_ticks, note, panels
 from pimllm_lib.report.numbers import number, rounded
 from pimllm_lib.report.tables import Table
-from pimllm_lib.report.text import Sentence, escaped, where
+from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.system.metrics import power
 
 _PIM = SYSTEM_COLOURS["pim-llm"]
@@ -98,16 +99,18 @@ def baseline_table(summary: xr.Dataset, units: list[VectorUnit]) -> Table:
     return Table(rows, long=True, title="Multipliers, rate and efficiency of each machine")
 
 
-def routing_answer(lead: xr.DataArray, unit: str, baseline: str = "tpu-llm") -> Sentence:
-    """Return the answer of the page: the lead over the published baseline and over equal multipliers, at both ends."""
-    first, last = (lead.isel(context_len=i) for i in (0, -1))
-    pairs = {name: [end.sel(baseline=name).item() for end in (first, last)] for name in (baseline, unit)}
-    return Sentence(
-        f"**PIM-LLM decodes {_times(pairs[baseline][0])} times as fast as TPU-LLM ({where(first)}) and "
-        f"{_times(pairs[baseline][1])} times ({last.context_len.item()} tokens). Beside as many multipliers that are "
-        f"never idle it is {_times(pairs[unit][0])} and {_times(pairs[unit][1])} times**, and "
-        f"{_times(first.isel(baseline=-1).item())} and {_times(last.isel(baseline=-1).item())} times when its own "
-        "attention has such a unit too."
+def box(lead: xr.DataArray, unit: str, baseline: str = "tpu-llm") -> Box:
+    """Return the box of the page: the lead over the published baseline and over equal multipliers, at both ends."""
+    ends = [lead.isel(context_len=i) for i in (0, -1)]
+    first, last = (end.context_len.item() for end in ends)
+    over, even = ([_times(end.sel(baseline=name).item()) for end in ends] for name in (baseline, unit))
+    same = [_times(end.isel(baseline=-1).item()) for end in ends]
+    return Box(
+        question="How much of the lead is the baseline's doing?",
+        answer=f"PIM-LLM is {over[0]} times as fast as TPU-LLM at {first} tokens, {over[1]} times at {last}; beside as many "
+        f"multipliers that never idle, {even[0]} and {even[1]} times.",
+        sure="Such a unit is a bound; real ones wait.",
+        decides=f"PIM-LLM's own array: with such a unit for attention it leads {same[0]} and {same[1]} times.",
     )
 
 

@@ -14,10 +14,11 @@ from pimllm_lib.analysis.claims import published
 from pimllm_lib.analysis.robustness import BANDS, SIDES
 from pimllm_lib.analysis.standing import CELLS
 from pimllm_lib.analysis.uncertainty import Constant, constants
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, panels
 from pimllm_lib.report.numbers import frequency, known, listed, number, percent, span, with_unit
 from pimllm_lib.report.tables import Table, crossed, points
-from pimllm_lib.report.text import Sentence, escaped
+from pimllm_lib.report.text import Sentence
 
 
 def distributions(drawn: Sequence[Constant]) -> Table:
@@ -109,20 +110,20 @@ _TITLES = {"speedup": "Tokens/s of PIM-LLM over TPU-LLM", "energy_gain": "Tokens
 _SHOWN = 8
 
 
-def answer(ds: xr.Dataset) -> Sentence:
-    """Return what is certain and what is not: signs over all pairs, bands of the first model, claims that hold."""
-    pairs, first = ds.model.size * ds.context_len.size, ds.isel(model=0, context_len=0)
-    nine = first.sel(band=["5 %", "95 %"])
-    fast, saving = span(nine.speedup), span(1 + nine.energy_gain, ".2g")
-    held, faster = ds.holding_share.dropna("claim"), ds.faster_share.min()
+def box(ds: xr.Dataset) -> Box:
+    """Return the box of the page: which signs hold in the draws, how many claims do, and which factor decides."""
+    pairs, held, faster = ds.model.size * ds.context_len.size, ds.holding_share.dropna("claim"), ds.faster_share.min()
     always = "all" if faster == 1 else f"at least {frequency(faster)}"
     most, none = int((held >= 0.95).sum()), int((held == 0).sum())
-    return Sentence(
-        f"**For each of {pairs} pairs of model and context PIM-LLM as a whole machine decodes faster in {always} of the "
-        f"draws and takes less energy in {span(ds.thriftier_share, frequency)} of them ({_drawn()}).** For "
-        f"{escaped(first.model.item())} at {first.context_len.item()} tokens nine draws in ten give {fast} times the "
-        f"tokens/s and {saving} times the tokens/J of TPU-LLM. Of {held.size} published numbers {most} hold in 95 % of "
-        f"the draws or more and {none} in none; for the other {held.size - most - none} the constants decide."
+    total = ds.total_order.sel(output="energy_gain").mean("case")
+    most_of_it = str(total.factor.values[int(total.argmax("factor"))])
+    return Box(
+        question="What survives uncertain constants?",
+        answer=f"For {pairs} pairs of model and context a whole PIM-LLM decodes faster in {always} of the draws and takes "
+        f"less energy in {span(100 * ds.thriftier_share, '.2g')} %.",
+        sure=f"Ranges are no distributions. Of {held.size} published numbers {most} hold in nearly all, {none} in no draw.",
+        decides=f"For energy `{most_of_it}`; see [cells and what waits](17-standing-power.ipynb).",
+        more=f"Drawn are, among others, {_drawn()}.",
     )
 
 

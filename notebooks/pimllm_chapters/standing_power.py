@@ -8,6 +8,7 @@ import xarray as xr
 from pimllm_lib import catalog
 from pimllm_lib.analysis.standing import CELLS
 from pimllm_lib.core import joining
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import number, percent
 from pimllm_lib.report.tables import Table, crossed, points
@@ -108,23 +109,22 @@ def between(one: dict[str, xr.Dataset]) -> xr.Dataset:
     return joining.concat(list(one.values()), "state", join="exact").assign_coords(state=list(one))
 
 
-def standing_answer(ds: xr.Dataset) -> Sentence:
-    """Return the answer of the page: below which idle share PIM-LLM takes less energy, by cells."""
+def box(ds: xr.Dataset) -> Box:
+    """Return the box of the page: below which idle share PIM-LLM takes less energy, by cells."""
     at = ds.turning_idle_share.sel(woken="product")
     first, last = (at.isel(context_len=end) for end in (0, -1))
 
     def most(points: xr.DataArray, cells: str) -> str:
         worst = points.sel(cells=cells).fillna(0.0).min().item()
-        return percent(worst) if worst > 0 else "never for all"
+        return percent(worst) if worst > 0 else "never"
 
     told = "; ".join(f"{CELLS[str(c)]}, {most(first, str(c))} and {most(last, str(c))}" for c in ds.cells.values)
-    own = _share("value")
-    return Sentence(
-        "**The cells of SRAM, their temperature and what idle converters draw decide whether PIM-LLM takes less energy than "
-        "TPU-LLM as a whole machine.** For every model and temperature here it does where a waiting converter draws less of "
-        f"its power than, at {first.context_len.item()} and {last.context_len.item()} tokens: {told}. The catalog's "
-        f"{percent(own)} is an assumption with a range up to {percent(_share('high'))}; cells that leak little take "
-        "TPU-LLM's losses away, not those of the converters."
+    return Box(
+        question="Does PIM-LLM save energy, all counted?",
+        answer=f"In every case, if a waiting converter draws less of its power than, at {first.context_len.item()} and "
+        f"{last.context_len.item()} tokens, with SRAM for {told}.",
+        sure=f"The catalog's {percent(_share('value'))} is assumed; sources go up to {percent(_share('high'))}.",
+        decides="Cells of SRAM, temperature, idle converters.",
     )
 
 

@@ -7,10 +7,12 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from pimllm_lib.analysis import claims
 from pimllm_lib.analysis.claims import published
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, end_labels, label, log_ticks, note, panels
 from pimllm_lib.report.numbers import span
-from pimllm_lib.report.text import Sentence, where
+from pimllm_lib.report.text import Sentence, agreement, escaped, where
 
 
 def rates_and_speedup(compared: xr.Dataset, claims: pd.DataFrame) -> Figure:
@@ -91,4 +93,18 @@ def shape_effect(reshaped: xr.Dataset, hybrid: xr.Dataset) -> Sentence:
         f"For {where(best)}, the lead over the published shape is {rival / rates.isel(array_rows=0).item():.1f}. Over the "
         f"same PEs with {best.array_rows.item():.0f} row in place of {rates.array_rows.values[0]:.0f} it is "
         f"**{rival / best.item():.1f}**."
+    )
+
+
+def box(compared: xr.Dataset) -> Box:
+    """Return the box of the page: the range of speed-ups, and what the baseline's array is used for."""
+    speedup = compared.speedup.sel(system="pim-llm")
+    best, least = speedup.isel(speedup.argmax(...)), speedup.isel(speedup.argmin(...))
+    use = span(100 * compared.utilisation.sel(system="tpu-llm"), ".1f")
+    return Box(
+        question="How much faster does PIM-LLM decode than the all-digital TPU-LLM?",
+        answer=f"{least.item():.1f} times ({where(least)}) to {best.item():.1f} times ({where(best)}), counted "
+        f"{escaped(compared.attrs['conventions'])}.",
+        sure=f"{agreement(claims.check(compared))} No chip was measured.",
+        decides=f"The context, and the baseline: its array does useful work in {use} % of its multiplier cycles.",
     )

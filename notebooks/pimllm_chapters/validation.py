@@ -6,6 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analysis.validation import LAYER_SIDE, USUAL, efficiency
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, legend, note, panels, stacked
 from pimllm_lib.report.numbers import listed, number, span
 from pimllm_lib.report.tables import Table, points
@@ -175,21 +176,23 @@ def _bars(ax: Axes, one: xr.Dataset) -> None:
     ax.set_xlim(left=0)
 
 
-def validation_answer(peers: xr.Dataset, published: xr.Dataset, macros: xr.Dataset) -> Sentence:
-    """Return the answer of the page: what agrees, and by how much the hindcast misses."""
+def box(peers: xr.Dataset, published: xr.Dataset, macros: xr.Dataset) -> Box:
+    """Return the box of the page: what agrees, and by how much the hindcast misses."""
     equal, left = int((peers.simulated == peers.closed_form).sum()), int((unexplained(peers) != 0).sum())
-    known, total = peers.simulated.size - equal - left, peers.simulated.size
-    missed = ratios(macros).sel(converter=USUAL)
+    extra, total = peers.simulated.size - equal - left, peers.simulated.size
+    ratio = ratios(macros)
+    told = " and ".join(
+        f"{ratio.sel(macro=name, converter=USUAL).item():.2f} ({_called(name)})" for name in macros.macro.values
+    )
     parts = macros.mac_j.sel(converter=USUAL) / macros.measured_mac_j.where(macros.measured_mac_j > 0)
     worst = max(parts.max().item(), 1 / parts.where(parts > 0).min().item())
-    told = " and ".join(f"{missed.sel(macro=name).item():.2f} for {_called(name)}" for name in missed.macro.values)
-    source = listed(ratios(macros).sel(converter="as its source has it").values, ".3g")
-    return Sentence(
-        f"**Of {total} counts in SCALE-Sim's own reports, {equal} equal the closed form, {known} differ by a known extra "
-        f"and {left} otherwise. {agreeing_blocks(published)} of {published.model.size} published decoder blocks come out to "
-        f"the printed digit.** For fabricated macros, with nothing fitted and a conversion as the published numbers "
-        f"charge it, predicted over measured efficiency is **{told}** ({source} with a conversion as its source has it); "
-        f"single parts that the model has are off by up to a factor of {worst:.0f}."
+    moves = (ratio.max("converter") / ratio.min("converter")).max().item()
+    return Box(
+        question="Can the numbers be believed?",
+        answer=f"Of {total} counts of SCALE-Sim {equal} are equal, {extra} by a known extra, {left} otherwise; of published "
+        f"blocks {agreeing_blocks(published)} of {published.model.size}; measured chips: {told} times the efficiency.",
+        sure=f"Two chips are few; parts miss by up to {worst:.0f} times.",
+        decides=f"The energy of a conversion, which moves efficiency {moves:.0f}-fold.",
     )
 
 

@@ -19,10 +19,12 @@ from pimllm_lib.archive.cite import cite
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import BOOK, BUILD, DATA, EXECUTED, RESULTS, ROOT, checkout, slugs
-from pimllm_lib.report import pages, result_page
+from pimllm_lib.report import gallery, landing, pages, result_page
 from pimllm_lib.report.result_page import Result
 
 SOURCE = BUILD / "book"
+#: The picture that those show who link to the book.
+CARD = "_static/card.png"
 PAGE = BOOK / "_build" / "html" / "index.html"
 
 
@@ -52,17 +54,24 @@ def assemble() -> None:
     config = _config()
     prose = (path for path in BOOK.rglob("*") if path.is_file() and not {"_build", "__pycache__"} & set(path.parts))
     wanted = {path.relative_to(BOOK): path.read_bytes() for path in prose}
-    for slug in slugs():
-        executed = json.loads((EXECUTED / f"{slug}.ipynb").read_text(encoding="utf-8"))
-        content = files.read(RESULTS / f"{slug}.nc")
-        ds = dataset.decode(content, slug)
-        result = Result(slug, executed, ds, content, cite(DATA, slug), config["repository"]["url"])
+    results = [_result(slug, config["repository"]["url"]) for slug in slugs()]
+    for result in results:
         contents = {Path(path): content for path, (_, content) in result.downloads.items()}
         text = json.dumps(result_page.page(result), indent=1, sort_keys=True)
-        wanted |= {Path("results", f"{slug}.ipynb"): text.encode(), **contents}
+        wanted |= {Path("results", f"{result.slug}.ipynb"): text.encode(), **contents}
+    wanted |= {Path(path): content for path, content in gallery.pictures(results).items()}
+    wanted[Path("gallery.md")] = gallery.page(results).encode()
+    wanted[Path(CARD)] = landing.card(landing.rows(RESULTS))
     wanted[Path("CHANGELOG.md")] = (ROOT / "CHANGELOG.md").read_bytes()
     wanted[Path("_config.yml")] = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=10**6).encode()
     _sync(SOURCE, wanted)
+
+
+def _result(slug: str, repository: str) -> Result:
+    """Return what the page of a chapter is made of, from its executed notebook and the archive."""
+    executed = json.loads((EXECUTED / f"{slug}.ipynb").read_text(encoding="utf-8"))
+    content = files.read(RESULTS / f"{slug}.nc")
+    return Result(slug, executed, dataset.decode(content, slug), content, cite(DATA, slug), repository)
 
 
 def _config() -> dict[str, Any]:

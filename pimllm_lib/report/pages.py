@@ -15,14 +15,14 @@ from pimllm_lib.analog.noise import attention
 from pimllm_lib.analysis import claims, endurance, technologies
 from pimllm_lib.analysis.constants import TOOLS
 from pimllm_lib.analysis.flips import flip
-from pimllm_lib.archive import dataset, versions
+from pimllm_lib.archive import versions
 from pimllm_lib.catalog.gguf_models import FAMILIES as ARCHITECTURES
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.conventions import AS_PUBLISHED, CORRECTED, ORDER, PRESETS, SLIPS, SWITCHES, Conventions
 from pimllm_lib.core.parts import meanings, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS
 from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, wear
-from pimllm_lib.report import claims_page, constants, diagram, explorer, families, tables, text
+from pimllm_lib.report import claims_page, constants, diagram, explorer, families, landing, tables, text
 from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
 from pimllm_lib.system import metrics
@@ -33,14 +33,14 @@ from pimllm_lib.workload.decoder import Decoder
 
 def substitutions(results: Path) -> dict[str, str]:
     """Return the numbers and tables that the prose takes from the archive and the library."""
-    compared = metrics.compare(metrics.summary(dataset.load(results / "03-tokens-per-second.nc")))
-    every = claims.every()
+    every, answer = claims.every(), landing.rows(results)
     return {
         "version": __version__,
-        "speedup_answer": str(text.speedup_answer(compared)),
+        "last_version": next(name for name in reversed(versions.releases()) if name != __version__),
         "claims_answer": str(text.agreement(every)),
-        "bought_answer": str(text.bought_answer(dataset.load(results / "19-machines-one-can-buy.nc"))),
-        "speedup_table": text.rate_table(compared.speedup.sel(system="pim-llm"), "speed-up at context"),
+        "landing_lines": landing.lines(answer, results),
+        "landing_datasets": landing.datasets(),
+        "landing_figure": landing.figure(answer)._repr_html_().replace("\n", " "),
         "conventions_table": _conventions_table(),
         "convention_fields": _convention_fields(),
         "accounting_table": _accounting_table(),
@@ -55,16 +55,16 @@ def substitutions(results: Path) -> dict[str, str]:
         "parameters_table": tables.all_sources(),
         "constants_table": constants.compared(),
         "constants_counted": constants.counted(),
-        "constants_converters": _one_block(constants.converters()),
-        "constants_memories": _one_block(constants.memories()),
+        "constants_converters": tables.one_line(constants.converters()),
+        "constants_memories": tables.one_line(constants.memories()),
         "constants_tools": listed(TOOLS),
         "constants_without": constants.without(),
         "families_counted": families.counted(),
-        "families_read": _one_block(families.read()),
-        "models_table": _one_block(tables.all_models()),
-        "families_refused": _one_block(tables.refused_families()),
+        "families_read": tables.one_line(families.read()),
+        "models_table": tables.one_line(tables.all_models()),
+        "families_refused": tables.one_line(tables.refused_families()),
         "architectures": listed([f"`{name}`" for name in sorted(ARCHITECTURES)]),
-        "variables_table": _one_block(tables.variables()),
+        "variables_table": tables.one_line(tables.variables()),
         "versions_table": _versions_table(),
         "explorer": explorer.page(),
         "explorer_grid": explorer.grid(),
@@ -98,11 +98,6 @@ def _api_reference() -> str:
         names = ", ".join(str(p).split(":")[0].split(" =")[0] for p in signature(function).parameters.values())
         blocks.append(f"**`{name}({names})`**\n\n```text\n{getdoc(function)}\n```")
     return "\n\n".join(blocks)
-
-
-def _one_block(table: tables.Table) -> str:
-    """Return a table as HTML without line ends, so that Markdown leaves it alone."""
-    return table._repr_html_().replace("\n", "")
 
 
 def _grid(head: Iterable[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:

@@ -17,10 +17,34 @@ import xarray as xr
 from pimllm_lib.archive import code, dataset
 from pimllm_lib.archive.cite import Citation
 from pimllm_lib.archive.describe import listed
-from pimllm_lib.core import paths
+from pimllm_lib.core import files, paths
 from pimllm_lib.core.schema import DIMS, VARIABLES
 from pimllm_lib.report.text import escaped
 
+#: How fast prose with numbers is read.
+WORDS_A_MINUTE = 200
+#: Chapter -> those that go on from where it ends.
+NEXT = {
+    "01-operation-share": ("03-tokens-per-second", "14-other-models"),
+    "02-dataflows": ("09-routing", "10-long-context"),
+    "03-tokens-per-second": ("09-routing", "04-latency-breakdown"),
+    "04-latency-breakdown": ("10-long-context", "02-dataflows"),
+    "05-energy": ("07-accounting", "17-standing-power"),
+    "06-comparison": ("19-machines-one-can-buy", "08-validation"),
+    "07-accounting": ("17-standing-power", "13-sensitivity"),
+    "08-validation": ("13-sensitivity", "16-analog-engine"),
+    "09-routing": ("19-machines-one-can-buy", "15-design-space"),
+    "10-long-context": ("12-pim-attention", "15-design-space"),
+    "11-analog-noise": ("16-analog-engine", "12-pim-attention"),
+    "12-pim-attention": ("11-analog-noise", "15-design-space"),
+    "13-sensitivity": ("17-standing-power", "08-validation"),
+    "14-other-models": ("18-one-bit-models", "01-operation-share"),
+    "15-design-space": ("19-machines-one-can-buy", "11-analog-noise"),
+    "16-analog-engine": ("11-analog-noise", "08-validation"),
+    "17-standing-power": ("19-machines-one-can-buy", "13-sensitivity"),
+    "18-one-bit-models": ("19-machines-one-can-buy", "11-analog-noise"),
+    "19-machines-one-can-buy": ("10-long-context", "06-comparison"),
+}
 _FIGURE = re.compile(r'<figure class="pimllm-figure">(<svg.*?</svg>).*?</figure>', flags=re.DOTALL)
 
 
@@ -53,9 +77,9 @@ class Result:
 
 
 def page(result: Result) -> dict[str, Any]:
-    """Return a notebook as a page: the output of the cell tagged `answer` right below the introduction, the cell that
-    set the output folder left out, the code of cells that only show or save something closed; at the end the functions that
-    compute the dataset, and where it comes from.
+    """Return a notebook as a page: the output of the cell tagged `answer` right below the title, the cell that set the
+    output folder left out, the code of cells that only show or save something closed; at the end what to read next, the
+    functions that compute the dataset, and where it comes from.
     """
     shown = (cell for cell in result.executed["cells"] if "injected-parameters" not in _tags(cell))
     answers: list[dict[str, Any]] = []
@@ -63,13 +87,42 @@ def page(result: Result) -> dict[str, Any]:
     for cell in shown:
         if "answer" in _tags(cell):
             said = "\n\n".join("".join(output["data"]["text/markdown"]) for output in cell["outputs"])
-            name = f"{result.slug}-answer-{len(answers)}"
-            answers.append(_markdown(name, f":::{{div}} answer\n{said}\n:::"))
+            answers.append(_markdown(f"{result.slug}-answer-{len(answers)}", said))
         else:
             cells.append(_folded(cell) if _displays(cell) or _saves(cell) else cell)
-    last = {"functions": functions(result.executed), "provenance": box(result)}
-    ends = [_markdown(f"{result.slug}-{name}", text) for name, text in last.items() if text]
-    return result.executed | {"cells": [cells[0], *answers, *cells[1:], *ends]}
+    title, _, introduction = "".join(cells[0]["source"]).partition("\n\n")
+    parts = {
+        "title": title, "reading": reading(result.executed), "introduction": introduction, "next": following(result.slug),
+        "functions": functions(result.executed), "provenance": box(result),
+    }  # fmt: skip
+    made = {name: [_markdown(f"{result.slug}-{name}", text)] if text else [] for name, text in parts.items()}
+    opening = [*made["title"], *answers, *made["reading"], *made["introduction"]]
+    ending = [*made["next"], *made["functions"], *made["provenance"]]
+    return result.executed | {"cells": [*opening, *cells[1:], *ending]}
+
+
+def reading(executed: dict[str, Any]) -> str:
+    """Return how long a page takes to read: its words, and those of its sentences that are computed."""
+    texts = ["".join(cell["source"]) for cell in executed["cells"] if cell["cell_type"] == "markdown"]
+    outputs = [output.get("data", {}) for cell in executed["cells"] for output in cell.get("outputs", [])]
+    texts += ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]
+    words = sum(len(re.sub(r"<[^>]*>", " ", text).split()) for text in texts)
+    drawn = len(figures(executed))
+    shown = f", with {drawn} figure{'s' * (drawn > 1)}" if drawn else ""
+    minutes = max(1, round(words / WORDS_A_MINUTE))
+    return f":::{{div}} reading\nAbout {minutes} minute{'s' * (minutes > 1)} to read{shown}.\n:::"
+
+
+def following(slug: str) -> str:
+    """Return which chapters to read after one, by their questions, in Markdown; nothing after one that names none."""
+    links = [f"- [{question(name)}]({name}.ipynb)" for name in NEXT.get(slug, ())]
+    return "\n".join(["## What next", "", *links]) if links else ""
+
+
+def question(slug: str) -> str:
+    """Return the title of a chapter, which is its question."""
+    cells = files.from_json(files.read(paths.notebook(slug)))["cells"]
+    return "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
 
 
 def _displays(cell: dict[str, Any]) -> bool:

@@ -59,6 +59,11 @@ def boxed(table: str, title: str = "", rows: int | None = None) -> str:
     return f'<div class="{box}" tabindex="0" role="region" aria-label="{label}">{table}</div>'
 
 
+def one_line(table: Table) -> str:
+    """Return a table as HTML without line ends, so that Markdown leaves it alone."""
+    return table._repr_html_().replace("\n", "")
+
+
 def points(ds: Any, *dims: str) -> Iterator[tuple[Any, ...]]:
     """Yield the labels of each point along some dimensions, and the dataset or array there."""
     for labels in product(*(ds[dim].values.tolist() for dim in dims)):

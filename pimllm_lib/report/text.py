@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.analysis.beside import WHOLE, verdicts
+from pimllm_lib.analysis.beside import WHOLE
 from pimllm_lib.core.errors import one_line
 from pimllm_lib.report.numbers import percent
 
@@ -48,48 +48,24 @@ def what_stands(system: str = "pim-llm") -> str:
     )
 
 
-def bought_answer(ds: xr.Dataset) -> Sentence:
-    """Return how often a whole machine beats the best that one can buy, from the dataset of the chapter on these."""
-    won = verdicts(ds).sel(built=[name for name in WHOLE if name in ds.built.values])
+def most_won(verdicts: xr.DataArray) -> tuple[int, int, str]:
+    """Return in how many pairs of model and context the best way of building PIM-LLM wins, of how many, and its name.
 
-    def best(which: str) -> str:
-        table = won[which]
-        wins: xr.DataArray = (table == 1).sum(["model", "context_len"])
-        of, most = table.isel(built=0).notnull().sum().item(), wins.values.max()
-        name = str(wins.built.values[wins.values.argmax()])
-        return f"{most} of {of} pairs of model and context ({name})"
-
-    return Sentence(
-        "Beside machines that one can buy, with the same one-bit models, at best a whole PIM-LLM is faster than the fastest "
-        f"in {best('faster')}, and takes less energy than the thriftiest that was measured in {best('thriftier')}."
+    verdicts: one of `beside.verdicts`, along built, of which whole machines alone count.
+    """
+    whole = verdicts.sel(built=[name for name in WHOLE if name in verdicts.built.values])
+    wins = (whole == 1).sum(["model", "context_len"]).values
+    best = int(wins.argmax())
+    return (
+        int(wins[best]),
+        int(whole.isel(built=0).notnull().sum()),
+        str(whole.built.values[best]).removeprefix("whole, "),
     )
 
 
 def agreement(checked: pd.DataFrame) -> Sentence:
     """Return how many published numbers the computed ones equal."""
+    if checked.empty:
+        return Sentence("No published number is of these points.")
     agree = int((checked.verdict == "agrees").sum())
     return Sentence(f"{agree} of {len(checked)} published numbers come out as printed.")
-
-
-def rate_table(rates: xr.DataArray, corner: str) -> str:
-    """Return values as a Markdown table, a row a model, a column a context length."""
-    contexts = rates.context_len.values
-    head = f"| {corner} | " + " | ".join(f"{n}" for n in contexts) + " |\n|---|" + "--:|" * len(contexts)
-    rows = [
-        f"| {escaped(name)} | " + " | ".join(f"{float(value):.2f}" for value in rates.sel(model=name).values) + " |"
-        for name in rates.model.values
-    ]
-    return "\n".join([head, *rows])
-
-
-def speedup_answer(compared: xr.Dataset) -> Sentence:
-    """Return the answer of the speed-up page: the range of speed-ups, and what the baseline's array is used for."""
-    speedup = compared.speedup.sel(system="pim-llm")
-    use = 100 * compared.utilisation.sel(system="tpu-llm")
-    best, least = speedup.isel(speedup.argmax(...)), speedup.isel(speedup.argmin(...))
-    return Sentence(
-        f"**PIM-LLM decodes {least.item():.1f} times ({where(least)}) to {best.item():.1f} times ({where(best)}) as fast "
-        f"as TPU-LLM**, counted {escaped(compared.attrs['conventions'])}. The baseline does useful work in "
-        f"{use.min().item():.1f} to "
-        f"{use.max().item():.1f} % of its multiplier cycles."
-    )

@@ -14,8 +14,9 @@ from pimllm_lib.analog.noise.results import LEVELS, rises
 from pimllm_lib.analog.noise.study import KEYS
 from pimllm_lib.archive import dataset
 from pimllm_lib.hardware import Devices
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.numbers import listed, number, percent, rounded, span
-from pimllm_lib.report.tables import Table, crossed
+from pimllm_lib.report.tables import Table, crossed, one_line
 from pimllm_lib.report.text import Sentence, escaped
 from pimllm_lib.studies.noise_runs import agreement
 
@@ -47,20 +48,32 @@ def _of_models(at: xr.Dataset, scale: float = 1.0) -> str:
     return "" if np.isnan(low) else f"{rounded(low)} to {rounded(high)}"
 
 
-def answer(ds: xr.Dataset) -> Sentence:
-    """Return the page's answer."""
-    bits = ("4 sigma, sign-magnitude", "worst case, sign-magnitude", f"worst case, {_TWOS}")
-    sigma, worst, twos = (setting(ds, curve, LEVELS[0]) for curve in bits)
-    variation, on, off = (setting(ds, curve, LEVELS[0], 100, " %") for curve in ("variation", "stuck on", "stuck off"))
-    first, count = _of_models(ds.sel(curve_name="variation", level=LEVELS[0]), 100), int(ds.trials.min())
-    narrow = f" {count} models leave them too narrow: by Student's t the first is {first} %." if count > 1 else ""
-    what = "of 3 million weights, trained here on text read byte by byte" if shipped(ds) else "on this text"
-    return Sentence(
-        f"A conductance may vary by {variation}, or {on} of the cells be stuck on, or {off} stuck off, each by "
-        f"itself, before the perplexity rises by 1 %; converters by themselves need {sigma} bits over a range set "
-        f"from data, {worst} over that of all rows, and {twos} with two's complement in the place of sign and "
-        f"magnitude. That is for {count} ternary model{'s' * (count > 1)} {what}. Brackets are 95 % intervals over "
-        f"models, chips and text.{narrow}"
+#: Curve of the table below the box -> how it is called there, and what its settings are scaled by and end with.
+_FIRST = {
+    "variation": ("conductances vary by", 100, " %"), "stuck on": ("cells stuck on", 100, " %"),
+    "stuck off": ("cells stuck off", 100, " %"), "4 sigma, sign-magnitude": ("bits over a range set from data", 1, ""),
+    "worst case, sign-magnitude": ("bits over the range of all rows", 1, ""),
+    f"worst case, {_TWOS}": ("the same in two's complement", 1, ""),
+}  # fmt: skip
+
+
+def box(ds: xr.Dataset) -> Box:
+    """Return the box of the page, and below it what each departure may be by itself."""
+    rows = [
+        {"by itself": said}
+        | {f"perplexity rises {100 * level:g} % at": setting(ds, curve, level, scale, unit) for level in LEVELS}
+        for curve, (said, scale, unit) in _FIRST.items()
+    ]
+    alone = {curve: setting(ds, curve, LEVELS[0], *how[1:]).split(" (")[0] for curve, how in _FIRST.items()}
+    trained = ds.sel(case=ds.curve == "4 sigma, sign-magnitude").trials
+    what = "of 3 million weights, trained here" if shipped(ds) else "on this text"
+    return Box(
+        question="How far may cells and converters depart from ideal ones?",
+        answer=f"Conductances may vary by {alone['variation']} before a model's perplexity rises by 1 %.",
+        sure=f"Models: {int(trained.max())}, {what}; brackets in the table are 95 % intervals.",
+        decides=f"For converters the range: {alone['4 sigma, sign-magnitude']} bits where it is set from data, "
+        f"{alone['worst case, sign-magnitude']} where it holds all rows.",
+        more=one_line(Table(rows, title="What each departure may be by itself")),
     )
 
 

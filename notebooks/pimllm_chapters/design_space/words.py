@@ -12,6 +12,7 @@ import xarray as xr
 from pimllm_chapters.design_space.compute import MM2, better
 from pimllm_lib import catalog
 from pimllm_lib.core.units import si_unit
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.numbers import number, with_unit
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, escaped
@@ -77,21 +78,22 @@ def steps(study: points.Study, both: xr.Dataset) -> Table:
     return Table(rows, title="What each knob does alone, from the published design")
 
 
-def answer(front: xr.Dataset, both: xr.Dataset) -> Sentence:
-    """Return the answer of the page: whether the published design is on the front, and what beats it in everything."""
+def box(front: xr.Dataset, both: xr.Dataset) -> Box:
+    """Return the box of the page: whether the published design is on the front, and what beats it in everything."""
     home, above = both.sel(system="pim-llm"), better(front, both)
-    point = f"{escaped(front.model.values[0])} at {front.context_len.values[0]} tokens, the whole machine counted"
-    head = (
-        f"**Of {number(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
-        f"joule, power and area ({point})."
-    )
-    if not above.sizes["design"]:
-        return Sentence(f"{head} None of them beats PIM-LLM as published in everything.**")
-    gain = (above.tokens_per_s / home.tokens_per_s).max().item()
-    saved = (above.tokens_per_j / home.tokens_per_j).max().item()
-    return Sentence(
-        f"{head} {above.sizes['design']} of them beat PIM-LLM as published in all four, by up to {gain:.2g} times in rate "
-        f"or {saved:.2g} times in tokens per joule.**"
+    told = "none of which beats it in everything"
+    if above.sizes["design"]:
+        gain, saved = (((above[name] / home[name]).max().item()) for name in ("tokens_per_s", "tokens_per_j"))
+        told = (
+            f"of which {above.sizes['design']} beat it in all four, by up to {gain:.2g} times in rate, {saved:.2g} in "
+            "tokens per joule"
+        )
+    return Box(
+        question="How good is the published design?",
+        answer=f"Of {number(front.attrs['points'])} designs {front.sizes['design']} are Pareto-optimal in rate, tokens per "
+        f"joule, power and area, {told}.",
+        sure=f"For {escaped(front.model.values[0])} at {front.context_len.values[0]} tokens; accuracy is left out.",
+        decides="Shape and clock of the array; for energy, crossbars and converters.",
     )
 
 

@@ -14,6 +14,7 @@ from pimllm_chapters.long_context.compute import CONVENTIONS, RECOMMENDED, Setti
 from pimllm_lib import catalog
 from pimllm_lib.analysis import remedies
 from pimllm_lib.analysis.bounds import cache_floor
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.numbers import known, listed, number, span
 from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped
@@ -128,21 +129,18 @@ def turning(turned: xr.Dataset) -> Sentence:
     )
 
 
-def answer(designs: xr.Dataset, stacked: xr.Dataset, setting: Setting) -> Sentence:
-    """Return the answer of the page: the rate of the first model before and after, and what is left to the floor."""
+def box(designs: xr.Dataset, stacked: xr.Dataset, setting: Setting) -> Box:
+    """Return the box of the page: the rate of the first model before and after, and what is left to the floor."""
     model, best = str(stacked.model.values[0]), designs.isel(design=0)
     here = stacked.sel(model=model, context_len=setting.at).isel(put_on=0)
     before, after = here.stack_tokens_per_s.item(), best.design_tokens_per_s.sel(model=model).item()
-    floor = here.stack_floor_tokens_per_s.item()
-    dram = catalog.systems["pim-llm"].dram
-    assert dram is not None
-    return Sentence(
-        f"**At {setting.at} tokens of context PIM-LLM decodes {before:.3g} tokens/s of {escaped(model)}, and "
-        f"{after:.3g} once the "
-        f"rows of its array work apart, in the same area** (one change: {best.design.item()}; whole machine counted, one "
-        f"sequence, 8-bit cache, {dram.name}). Of the {1e3 / after:.0f} ms of a token, {1e3 / floor:.0f} are the reading "
-        f"of the cache, which no arrangement of multipliers shortens, and {1e3 / after - 1e3 / floor:.0f} are everything "
-        "else."
+    reading = 1e3 / here.stack_floor_tokens_per_s.item()
+    return Box(
+        question="How can PIM-LLM keep its rate at long contexts?",
+        answer=f"At {setting.at} tokens it decodes {before:.3g} tokens/s of {escaped(model)}, and {after:.3g} once rows of "
+        f"its array work apart, in the same area ({best.design.item()}).",
+        sure="All is counted; areas of ports are assumed.",
+        decides=f"The cache: {reading:.0f} of then {1e3 / after:.0f} ms a token read it, whatever the multipliers.",
     )
 
 

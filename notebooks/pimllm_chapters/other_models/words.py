@@ -11,6 +11,7 @@ import xarray as xr
 
 from pimllm_chapters.other_models.compute import COUNTED, counterparts, named, published_bits
 from pimllm_lib import catalog
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.numbers import known, span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
@@ -89,20 +90,22 @@ def _changes(here: xr.Dataset, groups: dict[str, list[Decoder]]) -> Iterator[tup
         yield f"{held.model.item()}, {most} against {bits} bits", held.sel(weight_bits=bits), held.sel(weight_bits=most)
 
 
-def answer(ds: xr.Dataset, groups: dict[str, list[Decoder]], found: pd.DataFrame) -> Sentence:
-    """Return the answer of the page: conclusions that hold in every family, and the range of both ratios."""
-    parts, names = [], named(groups)
+def box(ds: xr.Dataset, groups: dict[str, list[Decoder]], found: pd.DataFrame) -> Box:
+    """Return the box of the page: conclusions that hold in every family, and the range of both ratios."""
+    everywhere = []
     for counted in COUNTED:
         rows = found[found.counted == counted]
-        everywhere = int((rows[list(groups)].isin(["holds", ""])).all(axis=1).sum())
-        here = ds.sel(system="pim-llm", conventions=counted, model=names, weight_bits=published_bits(ds))
-        parts.append(
-            f"{everywhere} of {len(rows)} conclusions hold in every family counted {counted}, where PIM-LLM is "
-            f"{here.speedup.min().item():.2g} to {here.speedup.max().item():.3g} times as fast as TPU-LLM and takes less "
-            f"energy at {int((here.energy_gain > 0).sum())} of {int(here.energy_gain.count())} points"
-        )
-    kinds = "family" if len(groups) == 1 else "families"
-    return Sentence(f"**For {len(names)} models of {len(groups)} {kinds}, {parts[0]}; {parts[1]}.**")
+        everywhere.append(int((rows[list(groups)].isin(["holds", ""])).all(axis=1).sum()))
+    here = ds.sel(system="pim-llm", conventions="full-system", model=named(groups), weight_bits=published_bits(ds))
+    won, speedup = int((here.energy_gain > 0).sum()), span(here.speedup, ".2g")
+    return Box(
+        question="Are the models of the study special?",
+        answer=f"Of {len(rows)} conclusions {everywhere[0]} hold in all {len(groups)} families put right, {everywhere[1]} "
+        f"as [whole machines](17-standing-power.ipynb), which are {speedup} times as fast, with less energy at {won} of "
+        f"{int(here.energy_gain.count())} points.",
+        sure="Shapes are the models' own; their quality is not judged.",
+        decides="The output head, static power, and windows, which bound attention.",
+    )
 
 
 def more_bits(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Sentence:

@@ -13,8 +13,9 @@ from pimllm_chapters.pim_attention.compute import ENGINES_ALONE, cell_j
 from pimllm_lib import catalog
 from pimllm_lib.analysis import technologies
 from pimllm_lib.core.units import HOUR, YEAR
+from pimllm_lib.report.box import Box
 from pimllm_lib.report.numbers import known, listed, number, percent, rounded
-from pimllm_lib.report.tables import Table, points, source_row
+from pimllm_lib.report.tables import Table, one_line, points, source_row
 from pimllm_lib.report.text import Sentence, escaped
 
 #: Uses that tables show: at full rate, and on a phone.
@@ -159,25 +160,34 @@ def _lasting(rows: xr.Dataset, context: int, population: str, lasting: float) ->
     return lasts, fails
 
 
-def answer(rows: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int], lasting: float) -> Sentence:
-    """Return the answer of the page: rates, what writing takes, and whose cells wear out."""
-    machines = machines.sel(context_len=list(contexts))
-    model, rate = str(machines.model.values[0]), machines.tokens_per_s.isel(model=0)
-    held, hybrid = (listed(rate.sel(machine=name).values, ".3g") for name in ("in memory", "improved"))
-    share = rows.technology_write_share.isel(model=0).sel(context_len=contexts[0], estimate="median")
-    dear = str(share.technology.values[int(share.argmax("technology"))])
-    told = []
-    for population, said in _TOLD.items():
-        _, fails = _lasting(rows, contexts[0], population, lasting)
-        told.append(f"by the median endurance {said} {', '.join(map(escaped, fails)) or 'none'}")
-    gains = machines.tokens_per_j.sel(machine="in memory") / machines.tokens_per_j.sel(machine="improved")
-    efficiency = [f"{escaped(name)} {listed(gain.values, '.3g')}" for name, gain in points(gains, "model")]
-    return Sentence(
-        f"**In memory {escaped(model)} decodes {held} tokens/s at {contexts[0]} and {contexts[1]} tokens, where the "
-        f"best hybrid of chapter 10 has {hybrid}; the energy of writing is at most {100 * share.max().item():.2g} % of "
-        f"a token's ({escaped(dear)}); what speaks against it is endurance: within {lasting:g} years of answers "
-        f"without pause one in a hundred cells has failed, {'; '.join(told)}.** Tokens/J are, at these contexts, so "
-        f"many times those of the best hybrid: {'; '.join(efficiency)}."
+def box(rows: xr.Dataset, machines: xr.Dataset, contexts: tuple[int, int], lasting: float) -> Box:
+    """Return the box of the page: the rate, and whose cells wear out; below it rate and energy at both contexts."""
+    machines = machines.sel(context_len=list(contexts), machine=["in memory", "improved"])
+    model, first = str(machines.model.values[0]), machines.isel(model=0, context_len=0)
+    held, hybrid = (f"{rate:.3g}" for rate in first.tokens_per_s.values)
+    share = rows.technology_write_share.isel(model=0).sel(context_len=contexts[0], estimate="median").max().item()
+    worn = {said: _lasting(rows, contexts[0], population, lasting)[1] for population, said in _TOLD.items()}
+    ratio = machines.sel(machine="in memory") / machines.sel(machine="improved")
+    table = [
+        {"model": name, "context": n, "tokens/s in memory": f"{at.tokens_per_s.sel(machine='in memory').item():.3g}",
+         "tokens/s, best hybrid": f"{at.tokens_per_s.sel(machine='improved').item():.3g}",
+         "tokens/J over the hybrid's": f"{ratio.tokens_per_j.sel(model=name, context_len=n).item():.3g} x"}
+        for name, n, at in points(machines, "model", "context_len")
+    ]  # fmt: skip
+    failed = "; ".join(
+        f"by the median endurance {said}, {listed(map(escaped, names or ['none']))}" for said, names in worn.items()
+    )
+    worn_out = " or ".join(str(len(names)) for names in worn.values())
+    return Box(
+        question="Would attention in memory pay?",
+        answer=f"In memory {escaped(model)} decodes {held} tokens/s at {contexts[0]} tokens, where the best hybrid has "
+        f"{hybrid}, while the cells last.",
+        sure="Rates follow from sizes; endurances are few, and read second hand.",
+        decides=f"Endurance: of {rows.technology.size} technologies {worn_out} wear out within {lasting:g} years, by whose "
+        "endurances one takes.",
+        more=one_line(Table(table, title="Attention in memory beside the best hybrid of chapter 10"))
+        + f"\n\nAfter {lasting:g} years of answers without pause one in a hundred cells has failed of, {failed}. "
+        f"Writing takes at most {100 * share:.2g} % of the energy of a token.",
     )
 
 
