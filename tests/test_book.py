@@ -58,13 +58,16 @@ def test_commands_on_a_page_work(path, capsys):
 
 @checkout
 def test_the_parts_and_models_of_the_run_page_are_valid(tmp_path):
-    model, array, system = fences(paths.BOOK / "run.md", "toml")
+    model, rival, array, system = fences(paths.BOOK / "run.md", "toml")
+    assert rival in fences(paths.ROOT / "README.md", "toml")
+    (tmp_path / "rival.toml").write_text(rival)
     (tmp_path / "model.toml").write_text(model)
     (tmp_path / "mine-64x16.toml").write_text(array)
     (tmp_path / "system.toml").write_text(system)
     argv = ["evaluate", "--model", str(tmp_path / "model.toml"), "--array", str(tmp_path / "mine-64x16.toml")]
     assert main(argv) == 0
-    assert main(["evaluate", "--model", "opt-1.3b", "--system", str(tmp_path / "system.toml")]) == 0
+    for system in ("system", "rival"):
+        assert main(["evaluate", "--model", "opt-1.3b", "--system", str(tmp_path / f"{system}.toml")]) == 0
 
 
 @checkout
@@ -212,7 +215,7 @@ def test_figures_describe_themselves_and_follow_the_theme():
     compared = pl.metrics.compare(pl.metrics.summary(pl.evaluate(conventions="as-published", **two)))
     figures = [tokens_per_second.rates_and_speedup(compared, claims.check(compared)) for _ in range(2)]
     assert figures[0].svg == figures[1].svg
-    assert 'role="img" aria-label="Left: tokens per second of both systems' in figures[0].svg
+    assert 'role="img" aria-label="Left: tokens per second of tpu-llm and pim-llm' in figures[0].svg
     assert "currentColor" in figures[0].svg
     assert "#010203" not in figures[0].svg
     assert len(figures[0].svg) < 60_000

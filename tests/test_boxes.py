@@ -41,7 +41,9 @@ def boxed(slug):
     cells = [cell for cell in json.loads(paths.notebook(slug).read_text())["cells"] if cell["cell_type"] == "code"]
     (answer,) = ("".join(cell["source"]) for cell in cells if cell["metadata"].get("tags") == ["answer"])
     ds = dataset.load(DATA / "results" / f"{slug}.nc")
-    names = {"ds": ds} | dataset.parameters(ds)
+    names = {"ds": ds}
+    exec("".join(cells[1]["source"]), names)  # parameters that are younger than the file, at their defaults
+    names |= dataset.parameters(ds)
     exec("".join(cells[0]["source"]) + "\n" + ARGUMENTS.get(slug, ""), names)
     return eval(ast.unparse(ast.parse(answer).body[-1]), names)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pimllm_lib import catalog
+from pimllm_lib.catalog.departures import departures
 from pimllm_lib.catalog.quantities import STATUSES
-from pimllm_lib.core.parts import fingerprint
+from pimllm_lib.core.parts import fingerprint, with_fields
 from pimllm_lib.core.units import UNITS, si_unit
 
 BIBLIOGRAPHY = Path(__file__).parents[1] / "book" / "references.bib"
@@ -88,6 +89,65 @@ intra_bps = { value = 1, unit = "Gbit/s", source = "us", status = "assumed" }
     (tmp_path / "c.toml").write_text('base = "./c.toml"\n')
     with pytest.raises(ValueError, match=r"c\.toml names itself, through 1 file"):
         catalog.preset(tmp_path / "c.toml")
+
+
+ASSUMED = 'unit = "1", source = "us", status = "assumed" }'
+
+
+def test_a_part_takes_from_its_base_what_it_does_not_say_and_from_a_file_beside_it_too(tmp_path):
+    (tmp_path / "near.toml").write_text(f'base = "adc-8bit"\nbits = {{ value = 7, {ASSUMED}\n')
+    far = tmp_path / "far"
+    far.mkdir()
+    (far / "mine.toml").write_text(f'base = "../near.toml"\nidle_share = {{ value = 0.5, {ASSUMED}\n')
+    mine, known = catalog.part(far / "mine.toml"), catalog.parts["adc-8bit"]
+    assert fingerprint(mine) == fingerprint(replace(known, name="mine", bits=7, idle_share=0.5))
+
+
+def test_a_system_changes_parts_of_its_base_in_place_and_files_it_names_lie_beside_it(tmp_path):
+    (tmp_path / "adc.toml").write_text(f'base = "adc-8bit"\nbits = {{ value = 7, {ASSUMED}\n')
+    (tmp_path / "first.toml").write_text(
+        'base = "pim-llm"\nsram = "sram-8mb-lstp"\npim.tile.crossbar.adc = "adc.toml"\n'
+    )
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "second.toml").write_text(
+        'base = "../first.toml"\n'
+        f"pim.tile.crossbar.adc.per_crossbar = {{ value = 64, {ASSUMED}\n"
+        f"pim.gated_share = {{ value = 0.2, {ASSUMED}\n"
+    )
+    known, made = catalog.systems["pim-llm"], catalog.system(tmp_path / "away" / "second.toml")
+    adc = replace(known.pim.tile.crossbar.adc, name="adc", bits=7, per_crossbar=64)
+    wanted = {"name": "second", "sram": catalog.parts["sram-8mb-lstp"], "pim.gated_share": 0.2,
+              "pim.tile.crossbar.adc": adc}  # fmt: skip
+    assert fingerprint(made) == fingerprint(with_fields(known, wanted))
+    assert departures(made).keys() == {
+        "second.routing", "second: pim-published.gated_share", *(f"second: adc.{f}" for f in adc.__dataclass_fields__)
+    } - {"second: adc.name"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('base = "pim-lm"', "s.toml: unknown base 'pim-lm', did you mean 'pim-llm'"),
+        ("base = 3", "s.toml: unknown base 3"),
+        ('base = "s.toml"', r"s\.toml names itself, through 1 file"),
+        ('base = "t.toml"', r"s\.toml names itself, through 2 file"),
+        ('base = "gone.toml"', r"gone\.toml cannot be read"),
+        ('base = "pim-llm"\npim.tile.crossbar.adc.bits = 6', r"^\S*s.toml: adc-8bit.bits is 6; wanted \{ value"),
+        ('base = "pim-llm"\npim.tile.crossbar.adc.bits = { unit = "1" }', "adc-8bit.bits has no value; wanted one"),
+        ('base = "pim-llm"\npim.tile.crossbar.acd = "adc-6bit"', "unknown field of crossbar-256 'acd', did you mean 'dac'"),
+        ('base = "pim-llm"\npim.tile.crossbar.adc = "dac-1bit"', "adc is 'dac-1bit', a Dac; wanted a Adc"),
+        ('base = "pim-llm"\npim.tile.crossbar.adc.base = "adc-6"', "unknown base 'adc-6', did you mean 'adc-6bit'"),
+        ('base = "pim-llm"\narray.part = "Adc"', "unknown field of edge-32x32"),
+        ('base = "tpu-llm"\npim.tile.pes = 4', "s.toml: pim has neither base nor part"),
+        ('base = "pim-llm"\nsram = { value = 4 }', "s.sram is {'value': 4}; wanted the name or path of a Sram"),
+    ],
+)  # fmt: skip
+def test_a_base_that_is_none_is_refused_with_what_is_nearest(tmp_path, text, words):
+    (tmp_path / "s.toml").write_text(text)
+    (tmp_path / "t.toml").write_text('base = "./s.toml"')
+    with pytest.raises(ValueError, match=words) as error:
+        catalog.system(tmp_path / "s.toml")
+    assert "\n" not in str(error.value)
 
 
 def test_conventions_cannot_wear_the_name_of_a_preset(tmp_path):

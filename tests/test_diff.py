@@ -64,6 +64,16 @@ def test_each_way_to_differ_has_its_words(result, change, words):
     assert any(words in str(line) for line in diff.results(SLUG, result, change(result)))
 
 
+def test_a_parameter_that_a_notebook_has_gained_since_counts_where_it_is_not_at_its_default(result):
+    def said(**more):
+        record = dataset.record(result)
+        return result.assign_attrs(provenance=json.dumps(record | {"parameters": record["parameters"] | more}))
+
+    assert diff.results(SLUG, result, said(systems=["tpu-llm", "pim-llm"])) == []
+    (change,) = diff.results(SLUG, result, said(systems=["tpu-llm", "pim-llm-lop"]))
+    assert "parameter absent -> ['tpu-llm', 'pim-llm-lop']" in str(change)
+
+
 def test_labels_that_both_have_are_compared(result):
     fewer = result.isel(context_len=[1])
     changes = diff.results(SLUG, result, fewer.assign(latency_s=fewer.latency_s * 2))

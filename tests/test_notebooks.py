@@ -1,6 +1,7 @@
 """Notebooks: they run with small parameters, keep to their budget, and a refused parameter is said in one line."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,26 +14,37 @@ from pimllm_lib.archive import dataset, notebooks, parameters, verify
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 
+README = paths.ROOT / "README.md"
 #: Small parameters for each notebook.
 SMALL = {
-    "03-tokens-per-second": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "03-tokens-per-second": {
+        "models": "['opt-125m', 'llama-3-8b']",
+        "context_len": "[8, 16]",
+        "systems": "['pim-llm', 'tpu-llm-lop', 'pim-llm-groups', 'pim-attention', 'pim-llm-lop', 'pim-llm-lstp']",
+    },
     "01-operation-share": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "02-dataflows": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
-    "04-latency-breakdown": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
-    "05-energy": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "04-latency-breakdown": {
+        "models": "['opt-125m', 'llama-3-8b']",
+        "context_len": "[8, 16]",
+        "systems": "['pim-llm-groups', 'tpu-llm-lop']",
+    },
+    "05-energy": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]", "systems": "['tpu-llm-lop']"},
     "06-comparison": {
         "models": "['opt-125m', 'llama-3-8b']",
         "context_len": "[8, 16]",
         "candidates": "['opt-6.7b', 'llama-7b']",
+        "systems": "['pim-llm', 'tpu-llm-lop', 'pim-llm-groups']",
     },
     "07-accounting": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
     "08-validation": {"models": "['opt-1.3b']", "macros": "['neurram']"},
-    "15-design-space": {"model": "opt-125m", "thin": "4", "mm2": "[1000.0, 10000.0]"},
+    "15-design-space": {"model": "opt-125m", "thin": "4", "mm2": "[1000.0, 10000.0]", "systems": "['tpu-llm-lop']"},
     "09-routing": {"model": "llama-3-8b", "context_len": "[8, 16]"},
     "14-other-models": {
         "models": "['opt-125m', 'llama-3-8b']",
         "context_len": "[8, 16]",
         "weight_bits": "[2, 4]",
+        "systems": "['pim-llm', 'pim-llm-groups']",
     },
     "16-analog-engine": {"fan_in": "[256]", "device_seeds": "2", "tokens": "32", "outputs": "32", "windows": "4"},
     "11-analog-noise": {"widths": "[256, 512]", "model": "opt-125m", "context_len": "16"},
@@ -51,13 +63,22 @@ SMALL = {
         "prompt": "8",
         "new_tokens": "2",
     },
-    "17-standing-power": {"models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
+    "17-standing-power": {
+        "models": "['opt-125m', 'llama-3-8b']",
+        "context_len": "[8, 16]",
+        "systems": "['tpu-llm', 'pim-llm-groups']",
+    },
     "19-machines-one-can-buy": {
         "models": "['bonsai-1.7b-1bit']",
         "shown": "bonsai-1.7b-1bit",
         "context_len": "[8, 16]",
+        "systems": "['tpu-llm', 'pim-llm-groups']",
     },
-    "18-one-bit-models": {"models": "['opt-125m', 'bonsai-1.7b-ternary']", "context_len": "[8, 16]"},
+    "18-one-bit-models": {
+        "models": "['opt-125m', 'bonsai-1.7b-ternary']",
+        "context_len": "[8, 16]",
+        "systems": "['pim-llm', 'tpu-llm', 'pim-llm-groups']",
+    },
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 
@@ -198,6 +219,35 @@ def test_a_value_the_notebook_refuses_is_one_line_and_status_2(capfd, tmp_path, 
     assert len(said) == 1
     assert "did you mean 'opt-6.7b'?" in said[0]
     assert not Path(tmp_path, "out").exists()
+
+
+def test_a_rival_design_as_the_readme_has_it_answers_a_chapter_anew(tmp_path, monkeypatch, in_process):
+    monkeypatch.chdir(tmp_path)
+    Path("rival.toml").write_text(re.search(r"^```toml\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)[1])
+    small = ["-p", "models", "['opt-125m']", "-p", "context_len", "[8, 16]"]
+    assert main(["run", "05", "-p", "systems", '["pim-llm", "rival.toml"]', *small, "--into", "out"]) == 0
+    ds = dataset.load(Path("out/05-energy.nc"))
+    assert ds.system.values.tolist() == ["pim-llm", "rival"]
+    assert ds.attrs["title"].endswith("under three accountings; systems: pim-llm, rival.toml")
+    changed = dataset.record(ds)["user_values"]
+    assert {name for name in changed if "routing" not in name} == {"rival: adc-8bit.bits", "rival: adc-8bit.power_w"}
+    assert "What is computed on this page is of pim-llm and rival" in Path("out/05-energy.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("03 -p adc 4", "systems takes a TOML file with base = \"pim-llm\" and pim.tile.crossbar.adc = ..., and 'pimllm "
+                        "evaluate --set pim.tile.crossbar.adc VALUE' tries one value"),
+        ("01 -p array.rows 4", "01-operation-share has no parameter 'array.rows', but a machine has: 'pimllm evaluate"),
+        ("03 -p system pim-llm", "unknown parameter of 03-tokens-per-second 'system', did you mean 'systems'"),
+        ("03 -p systems pim-llm", "parameter systems is 'pim-llm'; wanted list[str], like"),
+    ],
+)  # fmt: skip
+def test_a_machine_that_is_given_otherwise_than_as_systems_is_told_how(words, said, capsys, tmp_path):
+    assert main(["run", *words.split(), "--into", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(capsys, tmp_path):

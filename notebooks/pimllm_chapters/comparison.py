@@ -10,10 +10,11 @@ from pimllm_lib.analysis import claims
 from pimllm_lib.analysis.claims import SCALES, earlier, published
 from pimllm_lib.core import joining
 from pimllm_lib.report.box import Box
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, note, panels
+from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, legend, log_ticks, note, panels, system_colours
 from pimllm_lib.report.numbers import listed, number, span
+from pimllm_lib.report.rivals import of_published
 from pimllm_lib.report.tables import Table, points
-from pimllm_lib.report.text import Sentence, agreement, escaped
+from pimllm_lib.report.text import Sentence, agreement, escaped, where
 
 #: Quantity -> the unit it is printed in.
 UNITS = {"ops_per_s": "GOPS", "ops_per_j": "GOPS/W"}
@@ -41,7 +42,7 @@ def in_print(values: xr.DataArray) -> xr.DataArray:
 
 
 def operations(ops: xr.Dataset) -> Figure:
-    """Draw operations per second and per joule of both systems, a row for each model and context.
+    """Draw operations per second and per joule of all systems, a row for each model and context.
 
     Rings: printed values; diamonds: earlier accelerators.
     """
@@ -57,19 +58,24 @@ def operations(ops: xr.Dataset) -> Figure:
             ax.set(xlabel=unit, ylim=(len(places) - 0.5, -0.9))
             ax.grid(axis="y", color=_GREY, alpha=0.25, lw=0.6)
         axes[0].set_yticks(range(len(places)), [f"{model}, {n}" for model, n in places])
+        colours = system_colours(ops.system.values)
+        if len(colours) > 2:
+            legend(drawn, {name: {"marker": "o", "ls": "none", "color": colours[name]} for name in colours}, ncols=3)
     alt = (
-        f"GOPS and GOPS per watt of tpu-llm and pim-llm for {len(places)} pairs of model and context, on log axes. Rings "
+        f"GOPS and GOPS per watt of {listed(colours)} for {len(places)} pairs of model and context, on log axes. Rings "
         "are printed values of pim-llm, diamonds those printed for earlier accelerators."
     )
     return Figure(drawn, alt)
 
 
 def _dots(ax: Axes, values: xr.DataArray, places: list[tuple[str, int]]) -> None:
-    """Draw a dot a system and row, the first with the system's name above it, the smaller to its left."""
+    """Draw a dot a system and row; of two systems the first dots have their names above, the smaller's to its left."""
     ax.set_xscale("log")
-    for system, colour in SYSTEM_COLOURS.items():
+    for system, colour in system_colours(values.system.values).items():
         x = [values.sel(system=system, model=model, context_len=n).item() for model, n in places]
         ax.plot(x, range(len(places)), "o", color=colour, ms=5)
+        if values.sizes["system"] > 2:
+            continue
         side = "right" if x[0] == values.isel(model=0, context_len=0).min() else "left"
         note(ax, system, (x[0], 0), (0, 9), color=colour, fontweight="bold", ha=side)
 
@@ -166,6 +172,22 @@ def hypothesis(pairs: xr.DataArray) -> Sentence:
     return Sentence(text)
 
 
+def operations_said(ops: xr.Dataset) -> str:
+    """Return the range of each system, and its leads over what is printed for earlier accelerators."""
+    told = []
+    for name in ops.system.values:
+        rates = (span(in_print(ops[what].sel(system=name)), ".4g") for what in UNITS)
+        told.append("{} does {} GOPS and {} GOPS/W".format(escaped(name), *rates))
+    leads = [
+        f" For {where(lead)} that is, over the {row['value']} {row['unit']} printed{' as a bound' * bool(row['bound'])} for "
+        f"{row['accelerator']}, "
+        + listed(f"{one.item():.2f} times ({escaped(name)})" for name, one in points(lead, "system"))
+        for row in earlier().to_dict("records") if _there(ops, row) for lead in [_leads(ops, row)]
+    ]  # fmt: skip
+    return f"{'; '.join(told)}, counted {escaped(ops.attrs['conventions'])}.{''.join(f'{one}.' for one in leads)}"
+
+
+@of_published("How do these systems stand to earlier accelerators?", operations_said)
 def box(ops: xr.Dataset) -> Box:
     """Return the box of the page: both systems beside what is printed for earlier accelerators."""
     leads = [_lead(ops, row) for row in earlier().to_dict("records") if _there(ops, row)]
@@ -186,10 +208,15 @@ def _there(ops: xr.Dataset, row: dict[str, str]) -> bool:
 
 def _lead(ops: xr.Dataset, row: dict[str, str]) -> str:
     """Return how both systems stand to one printed number."""
-    lead = ops[f"{row['quantity']}_lead"].sel(model=row["model"], context_len=int(row["context_len"]))
+    lead = _leads(ops, row)
     bound = "over " if row["bound"] == "below" else ""
     fast, slow = lead.sel(system="pim-llm").item(), lead.sel(system="tpu-llm").item()
     return f"{bound}{fast:.2f} times the {row['unit']} printed for {row['accelerator']} (TPU-LLM {bound}{slow:.2f})"
+
+
+def _leads(ops: xr.Dataset, row: dict[str, str]) -> xr.DataArray:
+    """Return how all systems stand to one printed number."""
+    return ops[f"{row['quantity']}_lead"].sel(model=row["model"], context_len=int(row["context_len"]))
 
 
 def by_conventions(ops: xr.Dataset) -> Table:
@@ -202,6 +229,6 @@ def by_conventions(ops: xr.Dataset) -> Table:
             row = {"model": model, "context": n, "conventions": name}
             for quantity, unit in UNITS.items():
                 values = in_print(cell[quantity])
-                row |= {f"{system} {unit}": number(values.sel(system=system).item()) for system in SYSTEM_COLOURS}
+                row |= {f"{system} {unit}": number(values.sel(system=system).item()) for system in ops.system.values}
             rows.append(row)
     return Table(rows, title="Operations under each set of conventions")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
+from pimllm_lib import catalog
 from pimllm_lib.analysis import claims
+from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import LATENCY_PARTS
+from pimllm_lib.hardware import System
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, decades, end_labels, label, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import known, span
+from pimllm_lib.report.rivals import called, of_published
 from pimllm_lib.report.tables import Table, crossed, points
 from pimllm_lib.report.text import Sentence, agreement, escaped
 from pimllm_lib.system.metrics import by_part
@@ -23,9 +29,10 @@ _COLOURS = {
 _DRAWN, _LISTED = 0.05, 0.0005
 
 
-def shares(ds: xr.Dataset, system: str = "pim-llm") -> Figure:
-    """Draw how the time of a token divides, a panel a model, a stacked bar a context."""
-    percent = _percent(ds.sel(system=system), _DRAWN)
+def shares(ds: xr.Dataset) -> Figure:
+    """Draw how the time of a token of the last system divides, a panel a model, a stacked bar a context."""
+    ds = ds.isel(system=-1)
+    percent = _percent(ds, _DRAWN)
     count, columns = percent.model.size, min(4, percent.model.size)
     rows = -(-count // columns)
     places = np.arange(percent.context_len.size)
@@ -48,8 +55,8 @@ def shares(ds: xr.Dataset, system: str = "pim-llm") -> Figure:
         drawn.supxlabel(label(ds.context_len), fontsize=10)
         legend(drawn, grid.flat[0], "upper", columnspacing=1.2)
     alt = (
-        f"Shares of parts in the time of a {system} token, for {count} models over context length. The array takes "
-        f"{span(percent.sel(part='array'), '.0f')} %, more with longer context; the network most of the rest."
+        f"Shares of parts in the time of a {ds.system.item()} token, for {count} models over context length. The array "
+        f"takes {span(percent.sel(part='array'), '.0f')} %, more with longer context; the network most of the rest."
     )
     return Figure(drawn, alt)
 
@@ -85,15 +92,16 @@ def times(ds: xr.Dataset, found: xr.Dataset) -> Figure:
     return Figure(drawn, alt)
 
 
-def share_table(ds: xr.Dataset, system: str = "pim-llm") -> Table:
-    """Return the shares of all parts for one model in percent, a row a context."""
-    percent = _percent(ds.sel(system=system).squeeze("model", drop=True), _LISTED)
+def share_table(ds: xr.Dataset) -> Table:
+    """Return the shares of all parts for the last system and one model in percent, a row a context."""
+    ds = ds.isel(system=-1)
+    percent = _percent(ds.squeeze("model", drop=True), _LISTED)
     return crossed(
         percent.transpose("context_len", "part"),
         "{:.3f}".format,
         "{}",
         "context",
-        title="Shares of all parts of the latency, in percent",
+        title=f"Shares of all parts of the latency of {ds.system.item()}, in percent",
     )
 
 
@@ -108,6 +116,27 @@ def crossing_table(found: xr.Dataset) -> Table:
     )
 
 
+def quicker(name: str) -> list[System]:
+    """Return a system, and the same with one part made quicker at a time: ten times the rate of the network, buffers with
+    the time of their own table, ten times the clock of the array. Parts that it has not are left out.
+    """
+    machine = catalog.system(name)
+    made: dict[str, dict[str, Any]] = {}
+    if machine.pim is not None:
+        made["network x 10"] = {"pim.network_bps": 10 * machine.pim.network_bps}
+        made["quick buffers"] = {"pim.tile.buffer.fixed_s": None}
+    made["array x 10"] = {"array.rate_hz": 10 * machine.array.rate_hz}
+    return [machine, *(with_fields(machine, {"name": what, **fields}) for what, fields in made.items())]
+
+
+def halves_said(found: xr.Dataset, summary: xr.Dataset) -> str:
+    """Return from which context on attention takes half of the time of each system."""
+    half = found.attention_half_tokens
+    told = (f"in {escaped(name)} from {_contexts(half.sel(system=name))} on" for name in half.system.values)
+    return f"Attention takes half of the time {'; '.join(told)}, counted {escaped(summary.attrs['conventions'])}."
+
+
+@of_published("When does attention take half of a token's time?", halves_said)
 def box(found: xr.Dataset, summary: xr.Dataset) -> Box:
     """Return the box of the page: from which context on attention decides in either system, and what crossbars take."""
     half = {name: _contexts(found.attention_half_tokens.sel(system=name)) for name in ("pim-llm", "tpu-llm")}
@@ -122,16 +151,16 @@ def box(found: xr.Dataset, summary: xr.Dataset) -> Box:
 
 def halving(found: xr.Dataset, summary: xr.Dataset, reference: int) -> Sentence:
     """Return where the rates have halved, and what the last step in context still costs."""
-    half = {name: _contexts(found.rate_half_tokens.sel(system=name)) for name in ("pim-llm", "tpu-llm")}
-    last = summary.tokens_per_s.sel(system="pim-llm").isel(context_len=slice(-2, None))
-    text = (
-        f"Against the rate at {reference} tokens, PIM-LLM is at half from {half['pim-llm']} on, TPU-LLM from "
-        f"{half['tpu-llm']} on."
-    )
+    names = [str(name) for name in found.system.values[::-1]]
+    first, *others = (f"from {_contexts(found.rate_half_tokens.sel(system=name))} on" for name in names)
+    last = summary.tokens_per_s.isel(system=-1, context_len=slice(-2, None))
+    told = [f"{called(names[0])} is at half {first}", *map("{} {}".format, map(called, names[1:]), others)]
+    text = f"Against the rate at {reference} tokens, {', '.join(told)}."
     if last.context_len.size == 2:
         kept = 100 * last.isel(context_len=1, drop=True) / last.isel(context_len=0, drop=True)
         first, second = last.context_len.values
-        text += f" From {first} to {second} tokens the rate of PIM-LLM falls to {span(kept, '.1f')} % of what it was."
+        fallen = f"falls to {span(kept, '.1f')} % of what it was"
+        text += f" From {first} to {second} tokens the rate of {called(names[0])} {fallen}."
     return Sentence(text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,16 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib import catalog
-from pimllm_lib.analysis.beside import WHOLE, needed, verdicts
+from pimllm_lib.analysis.beside import BUILT, WHOLE, needed, verdicts
 from pimllm_lib.analysis.devices import FACTOR, METHODS
 from pimllm_lib.report.box import Box
-from pimllm_lib.report.figure import Figure, decades, legend, log_ticks, note, panels
+from pimllm_lib.report.figure import Figure, decades, legend, log_ticks, note, panels, system_colours
 from pimllm_lib.report.numbers import known, listed, number, percent, span, tokens
 from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped, most_won
 
+#: Of which ways of building PIM-LLM the break-even is asked.
+CHANGED = ("whole, low standby power", "whole, row groups")
 _PIM, _BOUGHT = "#D55E00", "#0072B2"
 #: Where words stand that would lie on others.
 _WORDS = {"slips put right": ((0, 7), "center"), "whole, row groups": ((-6, 5), "right")}
@@ -91,6 +93,7 @@ def measured_here(table: pd.DataFrame, rule: pd.DataFrame) -> Table:
 
 def box(ds: xr.Dataset, shown: str) -> Box:
     """Return the box of the page: in how many pairs of model and context PIM-LLM beats what one can buy, and by what."""
+    ds, others = _apart(ds)
     won = verdicts(ds)
     (fast, of, name), (thrifty, measured, _), (both, *_) = (
         most_won(won[key]) for key in ("faster", "thriftier", "both")
@@ -101,8 +104,33 @@ def box(ds: xr.Dataset, shown: str) -> Box:
         f"and context, thriftier than the thriftiest measured in {thrifty} of {measured}, and both in {both or 'none'}.",
         sure="Machines were measured by others; [converters that wait](17-standing-power.ipynb) are assumed.",
         decides="First the array: how many of its rows work.",
-        more=f"{_phones(ds)} {_change(ds, shown)}".strip(),
+        more=f"{_phones(ds)} {_change(ds, shown)}{_rivals(others)}".strip(),
     )
+
+
+def _apart(ds: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the ways of building PIM-LLM, and systems of a reader's own."""
+    own = [name in BUILT for name in ds.built.values]
+    return ds.isel(built=own), ds.isel(built=[not one for one in own])
+
+
+def _rivals(ds: xr.Dataset) -> str:
+    """Return in how many pairs of model and context systems of a reader's own beat what one can buy."""
+    if not ds.sizes["built"]:
+        return ""
+    won = verdicts(ds)
+    told = (
+        f"{escaped(name)} is faster in {int((at.faster == 1).sum())} of {int(at.faster.notnull().sum())}, takes less energy "
+        f"in {int((at.thriftier == 1).sum())} of {int(at.thriftier.notnull().sum())}, and does both in "
+        f"{int((at.both == 1).sum())}"
+        for name, at in points(won, "built")
+    )
+    return f"\n\nAs a whole machine, too, {'; '.join(told)}. The text of this page was written without it."
+
+
+def _whole(ds: xr.Dataset) -> list[str]:
+    """Return what is made of whole parts: ways of building PIM-LLM, and systems of a reader's own."""
+    return [str(name) for name in ds.built.values if name in WHOLE or name not in BUILT]
 
 
 def _phones(ds: xr.Dataset) -> str:
@@ -153,7 +181,10 @@ def beside(ds: xr.Dataset, table: pd.DataFrame, model: str, contexts: list[int])
             log_ticks(ax, "x", decades(1))
             log_ticks(ax, "y", decades(1, 2, 5))
         axes[0][0].set_ylabel("Tokens a second")
-        looks: dict[str, Any] = {"PIM-LLM": {"marker": "o", "ls": "none", "color": _PIM}}
+        own = system_colours(name for name in ds.built.values if name not in BUILT)
+        looks: dict[str, Any] = {
+            name: {"marker": "o", "ls": "none", "color": colour} for name, colour in ({"PIM-LLM": _PIM} | own).items()
+        }
         looks |= {
             how if how == "estimated" else f"measured: {how}": {"ls": "none", **_look(how)}
             for how in METHODS if how in set(mine.method)
@@ -178,17 +209,18 @@ def _look(how: str) -> dict[str, Any]:
 
 def _hybrids(ax: Axes, at: xr.Dataset) -> None:
     cells = [name for name in WHOLE if name in at.built.values and "groups" not in name]
+    colours = dict.fromkeys(BUILT, _PIM) | system_colours(name for name in at.built.values if name not in BUILT)
     if cells:
         ax.plot(at.energy_j.sel(built=cells), at.tokens_per_s.sel(built=cells), color=_PIM, lw=1)
     for name in map(str, at.built.values):
         one = at.sel(built=name)
         joules = one.energy_j.item()
         bar = [[joules - one.energy_least_j.item()], [one.energy_most_j.item() - joules]]
-        ax.errorbar(joules, one.tokens_per_s.item(), xerr=bar, fmt="o", color=_PIM, ms=5, lw=0.8)
-        if name not in cells[1:]:
+        ax.errorbar(joules, one.tokens_per_s.item(), xerr=bar, fmt="o", color=colours[name], ms=5, lw=0.8)
+        if name in BUILT and name not in cells[1:]:
             word = "whole machine" if name in cells else name.removeprefix("whole, ")
             by, side = _WORDS.get(name, ((0, -13), "center"))
-            note(ax, word, (joules, one.tokens_per_s.item()), by, color=_PIM, fontsize=7.5, ha=side)
+            note(ax, word, (joules, one.tokens_per_s.item()), by, color=colours[name], fontsize=7.5, ha=side)
 
 
 def _devices(ax: Axes, at: xr.Dataset, mine: pd.DataFrame) -> None:
@@ -213,7 +245,7 @@ def _devices(ax: Axes, at: xr.Dataset, mine: pd.DataFrame) -> None:
 
 def best_table(ds: xr.Dataset) -> Table:
     """Return the best of whole machines and the best that one can buy, in rate and in energy: a row a model and context."""
-    whole = ds.sel(built=[name for name in WHOLE if name in ds.built.values])
+    whole = ds.sel(built=_whole(ds))
     rows = []
     for model, context, at in points(whole, "model", "context_len"):
         rate, joules = at.bought_tokens_per_s, at.bought_energy_j
@@ -221,9 +253,9 @@ def best_table(ds: xr.Dataset) -> Table:
             {
                 "model": model,
                 "context": f"{context}",
-                "PIM-LLM, tokens/s": _best(at.tokens_per_s, "built", least=False),
+                "whole machines, tokens/s": _best(at.tokens_per_s, "built", least=False),
                 "bought, tokens/s": _best(rate, "device", least=False),
-                "PIM-LLM, J": _best(at.energy_j, "built", least=True),
+                "whole machines, J": _best(at.energy_j, "built", least=True),
                 "bought, J measured": _best(joules, "device", least=True),
                 "bought, J estimated": _best(at.bought_estimated_j, "device", least=True),
             }
@@ -239,12 +271,12 @@ def _best(values: xr.DataArray, dim: str, *, least: bool) -> str:
     return f"{number(at.item())} ({at[dim].item()})"
 
 
-def break_even(ds: xr.Dataset, context_len: int, kinds: Mapping[str, str]) -> Table:
+def break_even(ds: xr.Dataset, context_len: int, kinds: Mapping[str, str], systems: Sequence[str]) -> Table:
     """Return what a whole machine would have to become to reach the best of each kind of machine, each change alone.
 
-    kinds: kind of device -> how it is called. A row a model, way of building and kind.
+    kinds: kind of device -> how it is called; systems: a reader's own in the dataset. A row a model, machine and kind.
     """
-    rows = []
+    rows, ds = [], ds.sel(built=[name for name in _whole(ds) if name in CHANGED or name not in BUILT])
     for model, built, at in points(ds.sel(context_len=context_len), "model", "built"):
         for kind, said in kinds.items():
             mine = at.sel(device=ds.device_kind == kind)
@@ -253,9 +285,10 @@ def break_even(ds: xr.Dataset, context_len: int, kinds: Mapping[str, str]) -> Ta
             if not np.isfinite(rate):
                 continue
             goal = joules if np.isfinite(joules) else at.energy_j.item()
-            found = needed(model=model, context_len=context_len, tokens_per_s=rate, energy_j=goal, built=built)
+            found = needed(model=model, context_len=context_len, tokens_per_s=rate, energy_j=goal, built=built,
+                           systems=systems)  # fmt: skip
             rows.append(
-                {"model": model, "PIM-LLM": built, "beside": said, **_changes(found, has_energy=np.isfinite(joules))}
+                {"model": model, "machine": built, "beside": said, **_changes(found, has_energy=np.isfinite(joules))}
             )
     return Table(rows, long=True, title="What a whole machine would have to become, each change alone")
 
@@ -279,7 +312,7 @@ def areas(ds: xr.Dataset) -> Table:
     """Return the area of each way of building PIM-LLM beside known dies of machines that one can buy."""
     rows = [
         {
-            "machine": f"PIM-LLM {name}, {model}",
+            "machine": f"{'PIM-LLM ' * (name in BUILT)}{name}, {model}",
             "area (mm2)": number(1e6 * at.area_m2.item()),
             "of": "crossbars, array, memory",
         }

@@ -10,10 +10,12 @@ import xarray as xr
 from pimllm_lib import catalog
 from pimllm_lib.analysis.scales import CONVERTERS, WAYS
 from pimllm_lib.report.box import Box
-from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, label, legend, log_ticks, panels
+from pimllm_lib.report.figure import Figure, decades, label, legend, log_ticks, panels, system_colours
 from pimllm_lib.report.numbers import listed, number, percent, span
-from pimllm_lib.report.tables import Table
+from pimllm_lib.report.rivals import called, written_about
+from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped, what_stands
+from pimllm_lib.system.metrics import rivals
 from pimllm_lib.workload.decoder import FEW, Decoder
 from pimllm_lib.workload.products import stored_bytes
 from pimllm_lib.workload.shapes import parameter_count
@@ -36,11 +38,12 @@ def times(ds: xr.Dataset, name: str, **at: Any) -> xr.DataArray:
     return (ds[name] / ds[name].sel(_NONE)).sel(at)
 
 
-def box(ds: xr.Dataset, model: str, group: float) -> Box:
+def box(ds: xr.Dataset, model: str, group: float, system: str = "pim-llm") -> Box:
     """Return the box of the page: what scales of groups take over one a matrix, as published and as a whole machine."""
     at: dict[str, Any] = {"scale_group": group, "way": WAYS[0], "converter": CONVERTERS[0]}
     more = {form: percent(times(ds, "energy_j", **at, conventions=form).item() - 1) for form in COUNTED}
     area = percent(times(ds, "area_m2", **at, conventions="full-system").item() - 1)
+    name = catalog.system(system).name
     reads = span(times(ds, "conversions", **at).values, ".3g")
     joules = ds.energy_j.sel(conventions="as-published", scale_group=group, way=WAYS[0])
     saved = 1 - (joules.sel(converter=CONVERTERS[1]) / joules.sel(converter=CONVERTERS[0])).item()
@@ -51,7 +54,7 @@ def box(ds: xr.Dataset, model: str, group: float) -> Box:
         f"more energy as published, {more['full-system']} with [what waits](17-standing-power.ipynb), {area} more area.",
         sure="The multiplier's width and area are assumed.",
         decides=f"Rows read together: sums of {group:g} rows need {bits:g} bits, which saves {percent(saved)}.",
-        more=_lower(ds),
+        more=f"{_lower(ds)}{'' if name == 'pim-llm' else written_about([name])}",
     )
 
 
@@ -118,7 +121,7 @@ def conversions(ds: xr.Dataset, form: str = "as-published") -> Table:
     return Table(rows, title="Conversions, converters and multipliers by scale group")
 
 
-def cells(held: xr.Dataset, zeros: xr.DataArray, binary: str) -> Sentence:
+def cells(held: xr.Dataset, zeros: xr.DataArray, binary: str, system: str = "pim-llm") -> Sentence:
     """Return what binary weights take in single cells over pairs, and how little the share of zeros moves."""
     ratio = held.sel(held="single") / held.sel(held="pair")
     moved = 1 - (zeros / zeros.isel(zeros=0)).isel(zeros=-1)
@@ -128,11 +131,11 @@ def cells(held: xr.Dataset, zeros: xr.DataArray, binary: str) -> Sentence:
         for form, said in COUNTED.items()
     )
     fallen = listed(f"{percent(moved.sel(conventions=form).item())} {said}" for form, said in COUNTED.items())
-    first, last = zeros.zeros.values[[0, -1]]
+    (first, last), stands = zeros.zeros.values[[0, -1]], what_stands(system)
     return Sentence(
-        f"{escaped(binary)} in single cells takes, over pairs, {single} ({what_stands()}): half of the cells go, and a "
+        f"{escaped(binary)} in single cells takes, over pairs, {single} ({stands}): half of the cells go, and a "
         f"column with a converter of its own comes. From {percent(first)} to {percent(last)} zeros the energy of a token "
-        f"falls by {fallen} ({what_stands()}): worth printing, as `pimllm describe` does, and not worth a model of its own."
+        f"falls by {fallen} ({stands}): worth printing, as `pimllm describe` does, and not worth a model of its own."
     )
 
 
@@ -161,50 +164,53 @@ def shapes(models: list[Decoder]) -> Table:
 
 
 def rates(ds: xr.Dataset, decoders: list[Decoder], context_len: int, form: str = "full-system") -> Figure:
-    """Draw tokens a second and a joule of both machines, a row a model, those with a head of few bits in bold."""
+    """Draw tokens a second and a joule of all systems, a row a model, those with a head of few bits in bold."""
     at = ds.sel(context_len=context_len, conventions=form)
     models = [str(name) for name in at.model.values]
-    places = np.arange(len(models))[::-1]
+    places, colours = np.arange(len(models))[::-1], system_colours(at.system.values)
     with panels(1, 2, figsize=(7.6, 1.2 + 0.27 * len(models)), sharey=True) as (drawn, axes):
         for ax, name in zip(axes, ("tokens_per_s", "tokens_per_j"), strict=True):
-            ends = [at[name].sel(system=system).values for system in SYSTEM_COLOURS]
-            ax.hlines(places, *ends, color="#999999", lw=1)
-            for colour, values in zip(SYSTEM_COLOURS.values(), ends, strict=True):
+            ends = [at[name].sel(system=system).values for system in colours]
+            ax.hlines(places, np.min(ends, axis=0), np.max(ends, axis=0), color="#999999", lw=1)
+            for colour, values in zip(colours.values(), ends, strict=True):
                 ax.plot(values, places, "o", color=colour, ms=5)
             ax.set(xscale="log", xlabel=label(at[name]))
             log_ticks(ax, "x", decades(1, 2, 5) if np.ptp(np.log10(np.concatenate(ends))) < 2 else decades(1))
         axes[0].set_yticks(places, models, fontsize=8.5)
         for text, decoder in zip(axes[0].get_yticklabels(), decoders, strict=True):
             text.set_fontweight("bold" if int(decoder.head_levels) <= FEW else "normal")
-        legend(drawn, {name: {"marker": "o", "ls": "none", "color": colour} for name, colour in SYSTEM_COLOURS.items()})
-    lead = at.speedup.sel(system="pim-llm")
+        legend(
+            drawn, {name: {"marker": "o", "ls": "none", "color": colour} for name, colour in colours.items()}, ncols=3
+        )
+    lead = rivals(at).speedup
     alt = (
-        f"Tokens per second and per joule of both machines at {context_len} tokens, counted {COUNTED[form]}, a row a model. "
-        f"The speed-up is {span(lead.values, '.3g')}. Names in bold have an output head of few bits, on crossbars."
+        f"Tokens per second and per joule of {listed(colours)} at {context_len} tokens, counted {COUNTED[form]}, a row a "
+        f"model. The speed-up is {span(lead.values, '.3g')}. Names in bold have an output head of few bits, on crossbars."
     )
     return Figure(drawn, alt)
 
 
 def leads(ds: xr.Dataset, context_len: int) -> Table:
-    """Return speed-up and tokens a joule over TPU-LLM, a row a model, two columns for each way of counting."""
-    at = ds.sel(context_len=context_len, system="pim-llm")
-    rows = []
-    for name in at.model.values:
-        row = {"model": str(name)}
+    """Return speed-up and tokens a joule over the first system, a row a model and other one, two columns for each way of
+    counting.
+    """
+    at, rows = rivals(ds.sel(context_len=context_len)), []
+    for model, system, here in points(at, "model", "system"):
+        row = {"model": model} | ({"system": system} if at.system.size > 1 else {})
         for form, said in COUNTED.items():
-            one = at.sel(model=name, conventions=form)
+            one = here.sel(conventions=form)
             row |= {
                 f"tokens/s, {said}": f"{one.speedup.item():.2f}",
                 f"tokens/J, {said}": f"{1 + one.energy_gain.item():.2f}",
             }
         rows.append(row)
-    return Table(rows, title="Speed-up and tokens a joule over TPU-LLM")
+    return Table(rows, title=f"Speed-up and tokens a joule over {called(ds.system.values[0])}")
 
 
 def head_sentence(ds: xr.Dataset, wide: xr.Dataset, model: str) -> Sentence:
     """Return what a head of few bits does: the same model with one of 8 bits beside it."""
-    at, context = {"system": "pim-llm", "conventions": "full-system"}, int(ds.context_len[0])
-    few, many = (one.speedup.sel(at).sel(context_len=context).item() for one in (ds.sel(model=model), wide))
+    at = {"conventions": "full-system", "context_len": (context := int(ds.context_len[0]))}
+    few, many = (one.speedup.isel(system=-1).sel(at).item() for one in (ds.sel(model=model), wide))
     return Sentence(
         "A head of few bits lies on crossbars, one of 8 bits runs on the array in both machines. As a whole machine at "
         f"{context} tokens {escaped(model)} is sped up {few:.3g} times; with a head of 8 bits it would be {many:.3g}."

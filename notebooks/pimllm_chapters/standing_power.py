@@ -6,8 +6,10 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib import catalog
-from pimllm_lib.analysis.standing import CELLS
+from pimllm_lib.analysis.standing import CELLS, with_cells
 from pimllm_lib.core import joining
+from pimllm_lib.core.parts import field_of, with_fields
+from pimllm_lib.hardware import System
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, legend, log_ticks, note, panels
 from pimllm_lib.report.numbers import number, percent
@@ -104,6 +106,12 @@ def pauses(ds: xr.Dataset) -> Table:
     return Table(rows, title="What each machine draws between answers, on average, and for a token")
 
 
+def celled(systems: list[str], kinds: tuple[str, ...] = ("lstp", "hp")) -> list[System]:
+    """Return systems with each kind of cells, named as the catalog names its own."""
+    each = [(catalog.system(one), cells) for cells in kinds for one in systems]
+    return [with_fields(with_cells(one, cells), {"name": f"{one.name}-{cells}"}) for one, cells in each]
+
+
 def between(one: dict[str, xr.Dataset]) -> xr.Dataset:
     """Return datasets of `standing.duty`, one for each state, along the state."""
     return joining.concat(list(one.values()), "state", join="exact").assign_coords(state=list(one))
@@ -128,13 +136,13 @@ def box(ds: xr.Dataset) -> Box:
     )
 
 
-def designer(ds: xr.Dataset) -> Sentence:
+def designer(ds: xr.Dataset, system: str = "pim-llm") -> Sentence:
     """Return what a design must reach to win in every pair of model and context, with cells that leak least."""
     best = str(ds.cells.values[-1])
     at = ds.turning_idle_share.sel(cells=best, woken="product").min("temperature_k").fillna(0.0)
     worst = at.where(at == at.min(), drop=True)
     model, context = (worst[dim].values[0] for dim in ("model", "context_len"))
-    share, watts = at.min().item(), catalog.parts["adc-8bit"].power_w
+    share, watts = at.min().item(), field_of(catalog.system(system), "pim.tile.crossbar.adc.power_w")
     return Sentence(
         f"With cells for {CELLS[best]} on both sides PIM-LLM has to have converters that wait at {percent(share)} of their "
         f"power, {number(1e6 * watts * share)} µW of {number(1e3 * watts)} mW, to take less energy as a whole machine in "

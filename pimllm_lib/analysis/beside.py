@@ -14,7 +14,7 @@ from pimllm_lib.analysis import devices
 from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.core.parts import with_fields
+from pimllm_lib.core.parts import field_of, with_fields
 from pimllm_lib.core.schema import SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.system.evaluation import evaluate
@@ -34,19 +34,21 @@ WHOLE = tuple(name for name, (_, conventions) in BUILT.items() if conventions ==
 CLOCKS = np.geomspace(1, 64, 145)
 
 
-def hybrids(*, model: Any, context_len: Any, built: Sequence[str] = tuple(BUILT)) -> xr.Dataset:
+def hybrids(
+    *, model: Any, context_len: Any, built: Sequence[str] = tuple(BUILT), systems: Sequence[Any] = ()
+) -> xr.Dataset:
     """Return tokens_per_s, energy_j and area_m2 of PIM-LLM along (built, model, context_len).
 
     energy_least_j, energy_most_j: with converters that draw as little and as much while they wait as the catalog's range
-    has it. Raises as `evaluate` does.
+    has it. systems: others, as whole machines under their own names. Raises as `evaluate` does, and for the name of a way
+    of building.
     """
-    rows, entry = [], catalog.parts.entries["adc-8bit"]["idle_share"]
-    idle = axis(idle_share=[entry["value"], *entry["range"]])
-    for name in built:
-        system, conventions = BUILT[name]
+    rows, machines = [], {name: BUILT[name] for name in built} | named(systems)
+    for item, conventions in machines.values():
+        system, idle = _waiting(catalog.system(item))
         ds = evaluate(
-            system=with_fields(catalog.system(system), {"pim.tile.crossbar.adc.idle_share": idle}), model=model,
-            context_len=context_len, conventions=conventions, variables=["latency_s", "energy_j", "area_m2"],
+            system=system, model=model, context_len=context_len, conventions=conventions,
+            variables=["latency_s", "energy_j", "area_m2"],
         ).squeeze("system", drop=True)  # fmt: skip
         joules = ds.energy_j.broadcast_like(idle).drop_vars("idle_share")
         ends = {"energy_j": 0, "energy_least_j": 1, "energy_most_j": 2}
@@ -55,7 +57,28 @@ def hybrids(*, model: Any, context_len: Any, built: Sequence[str] = tuple(BUILT)
                 area_m2=ds.area_m2, tokens_per_s=1 / ds.latency_s
             )
         )
-    return annotate(joining.concat(rows, "built", join="exact").assign_coords(built=list(built)))
+    return annotate(joining.concat(rows, "built", join="exact").assign_coords(built=list(machines)))
+
+
+def named(systems: Sequence[Any]) -> dict[str, tuple[Any, str]]:
+    """Return systems by name as `BUILT` has them. Raises BadInput for two of one name, or the name of a way of building."""
+    found = {one.name: (one, "full-system") for one in map(catalog.system, systems)}
+    if len(found) < len(systems) or (set(found) & set(BUILT)):
+        raise BadInput(
+            f"systems are named {clip(list(found))}; wanted distinct names, and others than {clip(list(BUILT))}"
+        )
+    return found
+
+
+def _waiting(system: Any) -> tuple[Any, xr.DataArray]:
+    """Return a system whose converters draw while they wait what they do, and the ends of the catalog's range."""
+    low, high = catalog.parts.entries["adc-8bit"]["idle_share"]["range"]
+    idle, path = axis(idle_share=[0, 1, 2]), "pim.tile.crossbar.adc.idle_share"
+    if getattr(system, "pim", None) is None:
+        return system, idle
+    own = field_of(system, path)
+    idle = idle.copy(data=[own, min(own, low), max(own, high)])
+    return with_fields(system, {path: idle}), idle
 
 
 def bought(*, model: Sequence[Any], context_len: Sequence[int], table: pd.DataFrame | None = None) -> xr.Dataset:
@@ -101,15 +124,18 @@ def verdicts(ds: xr.Dataset) -> xr.Dataset:
     )
 
 
-def needed(*, model: Any, context_len: int, tokens_per_s: float, energy_j: float, built: str) -> dict[str, float]:
-    """Return what PIM-LLM would have to be to decode as fast and with as little energy, each change alone.
+def needed(
+    *, model: Any, context_len: int, tokens_per_s: float, energy_j: float, built: str, systems: Sequence[Any] = ()
+) -> dict[str, float]:
+    """Return what PIM-LLM would have to be to decode as fast and with as little energy, each change alone; or, where
+    `built` is the name of one of `systems`, that one.
 
     clock: that of the array over its own, NaN where none of `CLOCKS` is enough; row_groups: of the array, 1 where those that
     it has are enough, NaN where its rows are not; converter_power, leakage: what is left of them, 1 where all may stay,
     NaN where even none would be too much. Energy is linear in both. Raises as `evaluate` does.
     """
-    name, conventions = BUILT[built]
-    system, args = catalog.system(name), {"model": model, "context_len": context_len, "conventions": conventions}
+    item, conventions = (BUILT | named(systems))[built]
+    system, args = catalog.system(item), {"model": model, "context_len": context_len, "conventions": conventions}
     fast = with_fields(system, {"array.rate_hz": system.array.rate_hz * axis(clock=CLOCKS.tolist())})
     more = [1 << n for n in range(int(np.log2(system.array.rows)) + 1) if 1 << n > system.array.row_groups]
     groups = [int(system.array.row_groups), *more]

@@ -30,6 +30,9 @@ BOUNDS: dict[str, Callable[[float, float], bool]] = {"at least": operator.ge, "b
 
 #: Unit of print -> how many of it make one of the variable's own unit. Any other unit in print is the variable's own.
 SCALES = {"%": 100.0, "GOPS": 1e-9, "GOPS/W": 1e-9}
+#: What the paper holds its machine against, and what a ratio of a machine to itself is.
+BASELINE = "tpu-llm"
+_RATIOS = {"speedup": 1.0, "energy_gain": 0.0}
 
 
 def published() -> pd.DataFrame:
@@ -103,11 +106,18 @@ def _answers(ds: xr.Dataset, claim: dict[str, str]) -> bool:
         and claim["model"] in ds.model.values
         and int(claim["context_len"]) in ds.context_len.values
         and set(ds[claim["quantity"]].dims) <= {"system", "model", "context_len"}
-        and all(_is_the_catalogs(ds, claim[kind]) for kind in ("system", "model"))
+        and all(is_the_catalogs(ds, claim[kind]) for kind in ("system", "model"))
+        and (claim["quantity"] not in _RATIOS or _against_published(ds, claim["quantity"]))
     )
 
 
-def _is_the_catalogs(ds: xr.Dataset, name: str) -> bool:
+def _against_published(ds: xr.Dataset, ratio: str) -> bool:
+    """Return whether a ratio is to the published baseline, which then is what it is to itself."""
+    there = BASELINE in ds.system.values and is_the_catalogs(ds, BASELINE)
+    return there and bool((ds[ratio].sel(system=BASELINE) == _RATIOS[ratio]).all())
+
+
+def is_the_catalogs(ds: xr.Dataset, name: str) -> bool:
     """Return whether what bears a name in a dataset is what the catalog has under it, as far as the dataset tells."""
     printed = [item for item in joining.entries(ds.attrs) if item.startswith(f"{name}=")]
     registry = catalog.systems if name in catalog.systems else catalog.models

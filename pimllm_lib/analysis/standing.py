@@ -54,18 +54,22 @@ def with_temperature(system: System, kelvin: Any) -> System:
 
 def gains(
     *, model: Any, context_len: Any, cells: Sequence[str] = tuple(CELLS), temperature_k: Sequence[float] = (300, 360),
-    idle_share: Sequence[float] = (0.0, 0.01, 0.2), woken: Sequence[str] = WOKEN,
+    idle_share: Sequence[float] = (0.0, 0.01, 0.2), woken: Sequence[str] = WOKEN, system: Sequence[Any] = _BOTH,
 ) -> xr.Dataset:  # fmt: skip
     """Return by how much PIM-LLM decodes more tokens a joule than TPU-LLM as a whole machine, both with the same cells.
 
+    system: in their places a baseline, and one with crossbars, whose converters and tiles are those that wait.
     idle_share: what a waiting converter draws of its power; woken: which tiles wake together, see `hardware.Pim`.
     energy_gain along all of these; turning_idle_share, at which it is none, without its own: energy is linear in it. It is
-    NaN where PIM-LLM takes more even with converters that draw nothing. Raises as `evaluate` does.
+    NaN where PIM-LLM takes more even with converters that draw nothing. Raises as `evaluate` does, and BadInput for other
+    than two systems, or one without crossbars where they are needed.
     """
+    if len(system) != 2 or getattr(catalog.system(system[-1]), "pim", None) is None:
+        raise BadInput(f"systems are {clip(list(system))}; wanted two, a baseline and then one with crossbars")
     heat, idle = axis(temperature_k=temperature_k), axis(idle_share=np.unique([0.0, 1.0, *idle_share]))
     rows = []
     for name in cells:
-        tpu, pim = (with_temperature(with_cells(system, name), heat) for system in _BOTH)
+        tpu, pim = (with_temperature(with_cells(one, name), heat) for one in system)
         waking = [with_fields(pim, {"name": how, "pim.woken": how, _IDLE: idle}) for how in woken]
         ds = evaluate(
             system=[tpu, *waking], model=model, context_len=context_len, conventions="full-system",

@@ -34,6 +34,8 @@ _KINDS = "biufOSUTMm"
 _SMALL = 32 << 20
 #: What the provenance of every result has.
 _RECORD = {"result": str, "pimllm": str, "source_hash": str, "parameters": dict, "user_values": dict, "packages": dict}
+#: What notebooks have for `systems` where nobody asked for others.
+_PUBLISHED = ([], ["tpu-llm", "pim-llm"])
 #: What every result says of itself.
 ATTRIBUTES = ("title", "licence", "Conventions", "source", "schema_version", "tolerance", "provenance")
 
@@ -58,10 +60,16 @@ def save(
     record = provenance.record(slug, parameters, ds.attrs, source)
     final = ds.drop_attrs(deep=False).assign_attrs(
         {key: value for key, value in ds.attrs.items() if key not in CARRIED},
-        title=title, licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}",
+        title=_titled(title, parameters), licence=LICENCE, Conventions=CONVENTIONS, source=f"pimllm {__version__}",
         tolerance=agreement.tolerance(slug, parameters), provenance=record,
     )  # fmt: skip
     return write(final, Path(into) / f"{slug}.nc")
+
+
+def _titled(title: str, parameters: dict[str, Any]) -> str:
+    """Return a title that names the systems of a result where its notebook was given others than the published ones."""
+    systems = parameters.get("systems", [])
+    return title if systems in _PUBLISHED else f"{title}; systems: {', '.join(map(str, systems))}"
 
 
 def write(ds: xr.Dataset, path: Path) -> Path:

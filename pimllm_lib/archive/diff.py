@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.archive import agreement, dataset
+from pimllm_lib.archive import agreement, dataset, parameters
 from pimllm_lib.archive.describe import few
 from pimllm_lib.core.errors import clip, one_line
 
@@ -82,10 +82,12 @@ def results(name: str, old: xr.Dataset, new: xr.Dataset) -> list[Change]:
 
 
 def _parameters(name: str, old: xr.Dataset, new: xr.Dataset) -> Iterable[Change]:
+    """Yield parameters that differ. One that a notebook has gained since counts where it is not at its default."""
     before, after = dataset.parameters(old), dataset.parameters(new)
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key, "absent"), after.get(key, "absent")
-        if was != now:
+        gained = "absent" in (was, now) and parameters.default(name, key) in (was, now)
+        if was != now and not gained:
             yield Change(name, "parameters", key, f"parameter {was} -> {now}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pimllm_lib.archive.provenance import code_cells
-from pimllm_lib.core import files
+from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.paths import notebook
 from pimllm_lib.core.plain import require_plain
@@ -75,15 +75,37 @@ def check(slug: str, given: Mapping[str, Any]) -> dict[str, Any]:
     known = of(slug)
     for name in given:
         if name not in known or name == "into":
-            raise unknown(f"parameter of {slug}", name, known.keys() - {"into"})
+            raise _of_a_machine(slug, name, known) or unknown(f"parameter of {slug}", name, known.keys() - {"into"})
     declared = {name: (known[name]["inferred_type_name"], known[name]["default"]) for name in given}
     return {name: _typed(name, *declared[name], value) for name, value in given.items()}
+
+
+def _of_a_machine(slug: str, name: str, known: Mapping[str, Any]) -> BadInput | None:
+    """Return what to do instead where a name is not of a parameter but of a part of a machine, or of a field of one."""
+    from pimllm_lib import catalog
+    from pimllm_lib.core.parts import places
+
+    inside = list(places(catalog.systems["pim-llm"]))
+    every = [path for path, _ in inside]
+    every += [f"{path}.{field}" for path, part in inside for field in part.__dataclass_fields__ if field != "name"]
+    path = next((path for path in every if f".{path}".endswith(f".{name}")), None)
+    if path is None:
+        return None
+    file = f'systems takes a TOML file with base = "pim-llm" and {path} = ..., and ' if "systems" in known else ""
+    tried = f"{file}'pimllm evaluate --set {path} VALUE' tries one value"
+    return BadInput(f"{slug} has no parameter {clip(name)}, but a machine has: {tried}")
 
 
 def changed(slug: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the checked values that are not the notebook's own defaults."""
     known = of(slug) if values else {}
     return {name: value for name, value in values.items() if value != _literal(known[name]["default"])}
+
+
+def default(result: str, name: str) -> Any:
+    """Return what a parameter of one of the project's notebooks is where it is not given, "absent" where it has none."""
+    found = _annotated(paths.notebook(result)) if result in paths.slugs() else {}
+    return _literal(found[name]["default"]) if name in found else "absent"
 
 
 def from_file(path: Path) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pimllm_lib import hardware
+from pimllm_lib.catalog.bases import is_inside, name_inside, on_base, opened
 from pimllm_lib.catalog.models import from_path, from_table
-from pimllm_lib.catalog.quantities import build, name_of, on_base, read_toml, require_known
+from pimllm_lib.catalog.quantities import build, name_of, read_toml, require_known
 from pimllm_lib.core.conventions import PRESETS, Conventions
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import fingerprint
@@ -62,17 +63,23 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def _part(name: str, table: Mapping[str, Any], where: str, open_files: tuple[str, ...] = ()) -> Any:
-    table = on_base(table, parts.entries, where)
-    kind = table.get("part")
+    table = on_base(table, parts.entries, where, open_files)
+    if (kind := table.get("part")) is None:
+        raise BadInput(f"{where}: {name} has neither base nor part; wanted the part it changes, or the class it is of")
     if not isinstance(kind, str) or kind not in _PARTS:
         raise BadInput(f"{where}: {unknown(f'part class of {name}', kind, _PARTS)}")
-    return build(
-        _PARTS[kind], name, table, where, lambda item: part(item, near=Path(where).parent, open_files=open_files)
-    )
+    return build(_PARTS[kind], name, table, where, lambda item, field: _of_field(item, field, where, open_files))
 
 
-def _system(name: str, table: Mapping[str, Any], where: str) -> System:
-    table = on_base(table, systems.entries, where)
+def _of_field(item: Any, field: str, where: str, open_files: tuple[str, ...] = ()) -> Any:
+    """Return the part that a field of an entry names, or describes in place as what it changes of its base."""
+    if is_inside(item):
+        return _part(name_inside(item, field), item, where, open_files)
+    return part(item, near=Path(where).parent, open_files=open_files)
+
+
+def _system(name: str, table: Mapping[str, Any], where: str, open_files: tuple[str, ...] = ()) -> System:
+    table = on_base(table, systems.entries, where, open_files)
     require_known(where, f"field of {name}", table, ("name", "summary", "routing", *classes(System)))
     if "array" not in table:
         raise BadInput(f"{where}: {name}.array is missing; wanted the name or path of a SystolicArray")
@@ -80,12 +87,13 @@ def _system(name: str, table: Mapping[str, Any], where: str) -> System:
     if routing is not None and not isinstance(routing, dict):
         raise BadInput(f"{where}: {name}.routing is {clip(routing)}; wanted a table of kind = engine")
     given: dict[str, Any] = {} if routing is None else {"routing": routing}
+    inside = {key: _of_field(table[key], key, where) for key in classes(System) if is_inside(table.get(key))}
     try:
         for key, wanted in classes(System).items():
-            if not isinstance(item := table.get(key, ""), str):
+            if not isinstance(item := table.get(key, ""), str) and key not in inside:
                 raise BadInput(f"{name}.{key} is {clip(item)}; wanted the name or path of a {wanted.__name__}")
             if key in table:
-                given[key] = part(item, wanted, near)
+                given[key] = part(inside.get(key, item), wanted, near)
         return System(name=name, **given)
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
@@ -117,7 +125,7 @@ def part(item: Any, wanted: type[Any] = object, near: Path | None = None, open_f
             found = parts[str(item)]
         else:
             table = read_toml(path)
-            found = _part(name_of(table, path), table, str(path), _opened(path, open_files))
+            found = _part(name_of(table, path), table, str(path), opened(path, open_files))
     if not isinstance(found, wanted if wanted is not object else tuple(_PARTS.values())):
         raise BadInput(f"{clip(item)} is a {type(found).__name__}; wanted a {wanted.__name__}")
     return found
@@ -142,7 +150,7 @@ def system(item: Any) -> Any:
     if not _is_path("system", item, systems):
         return systems[str(item)]
     table = read_toml(Path(item))
-    return _system(name_of(table, Path(item)), table, str(item))
+    return _system(name_of(table, Path(item)), table, str(item), opened(Path(item), ()))
 
 
 def preset(item: Conventions | str | Path, open_files: tuple[str, ...] = ()) -> Conventions:
@@ -163,24 +171,16 @@ def preset(item: Conventions | str | Path, open_files: tuple[str, ...] = ()) -> 
 
 
 def _conventions_from(path: Path, open_files: tuple[str, ...]) -> Conventions:
-    opened, table = _opened(path, open_files), read_toml(path)
+    table, files = read_toml(path), opened(path, open_files)
     base = table.pop("base", "corrected")
     if _is_path("base", base, PRESETS):
         base = path.parent / base
     table["name"] = name_of(table, path)
     require_known(str(path), "convention", table, Conventions.__dataclass_fields__)
     try:
-        return replace(preset(base, opened), **table)
+        return replace(preset(base, files), **table)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-
-
-def _opened(path: Path, open_files: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the files being read with one more. Raises BadInput when it is among them already."""
-    here = str(path.resolve())
-    if here in open_files:
-        raise BadInput(f"{path} names itself, through {len(open_files)} file(s); wanted parts that end somewhere")
-    return (*open_files, here)
 
 
 def _is_path(what: str, item: object, names: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
+from functools import partial
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -67,20 +68,6 @@ def name_of(table: Mapping[str, Any], path: Path) -> str:
     return name
 
 
-def on_base(table: Mapping[str, Any], entries: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return a table with all that it does not say itself from the entry it names as its `base`, and so on.
-
-    Raises BadInput for a base that is none of the entries.
-    """
-    whole, base = dict(table), table.get("base")
-    while base is not None:
-        if not isinstance(base, str) or base not in entries:
-            raise BadInput(f"{where}: {unknown('base', base, entries)}")
-        whole, base = dict(entries[base]) | whole, entries[base].get("base")
-    whole.pop("base", None)
-    return whole
-
-
 def require_known(where: str, what: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise BadInput, naming the file, for the first key of a table that is not among the known ones."""
     for key in given:
@@ -88,8 +75,8 @@ def require_known(where: str, what: str, given: Iterable[str], known: Iterable[s
             raise BadInput(f"{where}: {unknown(what, key, known)}")
 
 
-def build(cls: Any, name: str, table: Mapping[str, Any], where: str, find: Callable[[str], Any]) -> Any:
-    """Return the part of class `cls` that a table of quantities describes; `find` gives the part a field names.
+def build(cls: Any, name: str, table: Mapping[str, Any], where: str, find: Callable[[Any, str], Any]) -> Any:
+    """Return the part of class `cls` that a table of quantities describes; `find` gives the part of a field of it.
 
     Raises BadInput, naming the file and the field, for one that is missing, unknown, without source or of a wrong unit.
     """
@@ -101,7 +88,7 @@ def build(cls: Any, name: str, table: Mapping[str, Any], where: str, find: Calla
             raise BadInput(f"{where}: {name}.{key} is missing; wanted a value with unit, source and status")
     inner = classes(cls)
     values = {
-        key: _inner(f"{where}: {name}.{key}", inner[key], entry, find)
+        key: _inner(f"{where}: {name}.{key}", inner[key], entry, partial(find, entry, key))
         if key in inner
         else quantity(f"{where}: {name}.{key}", key, entry, str(known[key].type))
         for key, entry in given.items()
@@ -112,13 +99,13 @@ def build(cls: Any, name: str, table: Mapping[str, Any], where: str, find: Calla
         raise BadInput(f"{where}: {error}") from None
 
 
-def _inner(where: str, cls: Any, entry: Any, find: Callable[[str], Any]) -> Any:
-    """Return the part that a field names. Raises BadInput when it is none, or one of another class."""
-    if not isinstance(entry, str):
-        raise BadInput(f"{where} is {clip(entry)}; wanted the name of a {cls.__name__}")
-    found = find(entry)
+def _inner(where: str, cls: Any, entry: Any, find: Callable[[], Any]) -> Any:
+    """Return the part that a field names or describes. Raises BadInput when it is none, or one of another class."""
+    if not isinstance(entry, str | dict) or "value" in entry:
+        raise BadInput(f"{where} is {clip(entry)}; wanted the name of a {cls.__name__}, or what of it changes")
+    found = find()
     if not isinstance(found, cls):
-        raise BadInput(f"{where} is {entry!r}, a {type(found).__name__}; wanted a {cls.__name__}")
+        raise BadInput(f"{where} is {clip(entry)}, a {type(found).__name__}; wanted a {cls.__name__}")
     return found
 
 

@@ -14,15 +14,22 @@ from pimllm_lib.core.errors import BadInput, clip
     "what a result holds",
     "show 03-tokens-per-second",
     option("result", metavar="RESULT", help="such as 03-tokens-per-second"),
+    option("--figures", metavar="DIR", help="write the figures of its run into a folder instead, as SVG"),
     ARCHIVE,
     JSON,
 )
 def show(args: argparse.Namespace) -> None:
-    """Print what a result holds: variables, units and ranges, labels, parameters, provenance."""
+    """Print what a result holds: variables, units and ranges, labels, parameters, provenance; or write its figures."""
     from pimllm_lib.archive.describe import describe, lines
     from pimllm_lib.core import paths
 
-    said = describe(paths.archive(args.archive), args.result)
+    folder = paths.archive(args.archive)
+    if args.figures is not None:
+        from pimllm_lib.report.result_page import write_figures
+
+        say(*write_figures(folder / f"{args.result}.ipynb", paths.for_results(args.figures)))
+        return
+    said = describe(folder, args.result)
     print(json_text(said)) if args.json else say(*lines(said))
 
 

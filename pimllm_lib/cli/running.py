@@ -24,7 +24,7 @@ def jobs(what: str) -> Option:
 @command(
     "execute notebooks, with parameters of your own",
     "run 03-tokens-per-second -p context_len '[8192, 16384]' --into mine",
-    option("notebooks", nargs="+", metavar="NOTEBOOK", help="such as 03-tokens-per-second, a file.ipynb, or 'all'"),
+    option("notebooks", nargs="+", metavar="NOTEBOOK", help="such as 03-tokens-per-second or 03, a file.ipynb, or 'all'"),
     option("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter"),
     option("-f", metavar="FILE.yaml", help="set parameters from a file; -p comes after it"),
     jobs("run N notebooks"),
@@ -67,7 +67,9 @@ def _names(args: argparse.Namespace) -> list[str]:
     """Return the notebooks that are meant. Raises BadInput for two of one name, and for what an archive cannot hold."""
     from pimllm_lib.core import paths
 
-    names = paths.slugs() if args.notebooks == ["all"] else list(dict.fromkeys(args.notebooks))
+    numbers = {slug[:2]: slug for slug in paths.slugs()}
+    asked = numbers.values() if args.notebooks == ["all"] else (numbers.get(name, name) for name in args.notebooks)
+    names = list(dict.fromkeys(asked))
     if "all" in names:
         raise BadInput("'all' stands beside other notebooks; wanted 'all' alone, or names")
     stems = [paths.notebook(name).stem for name in names]

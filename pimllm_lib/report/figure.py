@@ -22,8 +22,12 @@ from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from pimllm_lib.core.errors import BadInput
+
 #: One colour per system throughout (Okabe and Ito's palette: distinct to colour-blind readers and in grey).
 SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
+#: For systems of a reader's own, in their order: what the palette has left.
+_OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3294", "#777777")
 #: Digits -> the same as exponents.
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Widths of a figure for phones in inches: of panels below each other, and of one that was wide alone.
@@ -38,6 +42,16 @@ _STYLE = {
     "lines.linewidth": 1.8, "figure.constrained_layout.use": True,
     "text.parse_math": False,  # a name with two dollars is a name
 }  # fmt: skip
+
+
+def system_colours(names: Iterable[object]) -> dict[str, str]:
+    """Return the colour of each system, its own for one that has one. Raises BadInput where there are more than colours."""
+    systems = list(dict.fromkeys(map(str, names)))
+    others = [name for name in systems if name not in SYSTEM_COLOURS]
+    if len(others) > len(_OTHERS):
+        raise BadInput(f"there are {len(others)} systems beside the published ones; wanted at most {len(_OTHERS)}")
+    colours = SYSTEM_COLOURS | dict(zip(others, _OTHERS, strict=False))
+    return {name: colours[name] for name in systems}
 
 
 class Figure:

@@ -18,6 +18,7 @@ from pimllm_lib.archive import code, dataset
 from pimllm_lib.archive.cite import Citation
 from pimllm_lib.archive.describe import listed
 from pimllm_lib.core import files, paths
+from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.schema import DIMS, VARIABLES
 from pimllm_lib.report.text import escaped
 
@@ -205,6 +206,20 @@ def figures(executed: dict[str, Any]) -> list[str]:
     """Return the figures of an executed notebook as SVG files."""
     outputs = (output for cell in executed["cells"] for output in cell.get("outputs", []))
     return [svg for output in outputs for svg in _FIGURE.findall("".join(output.get("data", {}).get("text/html", "")))]
+
+
+def write_figures(copy: Path, into: Path) -> list[Path]:
+    """Write the figures of an executed notebook as `NAME-1.svg` and so on; return the paths.
+
+    Raises BadInput for a file that is none or has none, and for a folder that cannot be written.
+    """
+    try:
+        drawn = figures(files.from_json(files.read(copy)))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        drawn = []
+    if not drawn:
+        raise BadInput(f"{copy} has no figures; wanted the folder of a 'pimllm run' as --archive")
+    return [files.write(into / f"{copy.stem}-{i}.svg", svg.encode()) for i, svg in enumerate(drawn, 1)]
 
 
 def table(ds: xr.Dataset) -> str:

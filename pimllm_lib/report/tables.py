@@ -119,7 +119,11 @@ def shapes(names: list[str], conventions: str) -> Table:
 
 
 def grid(values: xr.DataArray, decimals: int) -> Table:
-    """Return a result that varies by model and context only, rounded for reading."""
+    """Return a result that varies by model, context and system only, rounded for reading: a row a system and model."""
+    if values.sizes.get("system", 1) > 1:
+        each = {name: grid(one, decimals) for name, one in points(values, "system")}
+        frame = pd.concat([table.frame.assign(system=name) for name, table in each.items()])
+        return Table(frame[["system", *frame.columns.drop("system")]], title=next(iter(each.values())).title)
     table = values.squeeze([d for d in values.dims if d not in ("model", "context_len")])
     return crossed(table.transpose("model", "context_len"), f"{{:.{decimals}f}}".format)
 

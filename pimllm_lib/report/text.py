@@ -26,6 +26,10 @@ def escaped(name: object) -> str:
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", one_line(str(name)))
 
 
+#: What the buffers of the published machine are.
+_BUFFERS = "buffers of the published table, which are fast cells"
+
+
 class Sentence(str):
     """Text that notebooks and pages show as Markdown."""
 
@@ -40,10 +44,11 @@ def where(point: xr.DataArray) -> str:
 
 def what_stands(system: str = "pim-llm") -> str:
     """Return what the energy of a whole machine holds for: cells and temperature of SRAM, and what converters draw idle."""
-    machine: Any = catalog.systems[system]
+    machine: Any = catalog.system(system)
     buffer, adc = machine.pim.tile.buffer, machine.pim.tile.crossbar.adc
     return (
-        f"buffers of the published table, which are fast cells at {buffer.temperature_k:g} K, SRAM that leaks "
+        f"{_BUFFERS if buffer.name == 'buffer-90nm' else f'buffers {escaped(buffer.name)}'} at "
+        f"{buffer.temperature_k:g} K, SRAM that leaks "
         f"{machine.sram.leaking_w:g} W, converters that draw {percent(adc.idle_share)} idle"
     )
 

@@ -82,6 +82,11 @@ def compare(ds: xr.Dataset, baseline: str = "tpu-llm") -> xr.Dataset:
     )
 
 
+def rivals(ds: xr.Dataset) -> xr.Dataset:
+    """Return a dataset without its first system, which the others are held against; whole where there is no other."""
+    return ds.isel(system=slice(1, None)) if ds.sizes["system"] > 1 else ds
+
+
 def operations(ds: xr.Dataset) -> xr.Dataset:
     """Return a summary with operations per second and per joule, one operation being one multiply-accumulate.
 

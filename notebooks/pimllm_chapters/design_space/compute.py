@@ -88,10 +88,10 @@ def explore(study: points.Study) -> xr.Dataset:
     return front.assign_attrs(points=study.space.size)
 
 
-def published(model: str, context_len: int) -> xr.Dataset:
-    """Return both published machines at the same point, whole machine counted."""
+def published(model: str, context_len: int, systems: Sequence[str] = ()) -> xr.Dataset:
+    """Return both published machines, and others beside them, at the same point, whole machine counted."""
     ds = evaluate(
-        system=["tpu-llm", "pim-llm"], model=model, context_len=context_len, conventions="full-system",
+        system=["tpu-llm", "pim-llm", *systems], model=model, context_len=context_len, conventions="full-system",
         variables=["latency_s", "energy_j", "area_m2"],
     )  # fmt: skip
     both = summary(ds).squeeze(["model", "context_len"])
@@ -121,9 +121,9 @@ def best_within(front: xr.Dataset, watts: Sequence[float], mm2: Sequence[float])
     return annotate(xr.Dataset({"budget_tokens_per_s": (dims, fastest)}, coords=coords))
 
 
-def better(front: xr.Dataset, both: xr.Dataset) -> xr.Dataset:
-    """Return the designs of a front that are at least as good as the published one in everything."""
-    home = both.sel(system="pim-llm")
+def better(front: xr.Dataset, both: xr.Dataset, system: str = "pim-llm") -> xr.Dataset:
+    """Return the designs of a front that are at least as good as a system, the published one, in everything."""
+    home = both.sel(system=system)
     ok = np.ones(front.sizes["design"], dtype=bool)
     for name, sense in OBJECTIVES.items():
         ok &= (front[name].values >= home[name].item()) if sense == "max" else (front[name].values <= home[name].item())

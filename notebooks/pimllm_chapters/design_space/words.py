@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pimllm_chapters.design_space.compute import MM2, better
+from pimllm_chapters.design_space.compute import MM2, OBJECTIVES, better
 from pimllm_lib import catalog
+from pimllm_lib.analysis.uncertainty import SYSTEMS
 from pimllm_lib.core.units import si_unit
+from pimllm_lib.report import tables
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.numbers import number, with_unit
 from pimllm_lib.report.tables import Table
@@ -94,7 +96,22 @@ def box(front: xr.Dataset, both: xr.Dataset) -> Box:
         f"joule, power and area, {told}.",
         sure=f"For {escaped(front.model.values[0])} at {front.context_len.values[0]} tokens; accuracy is left out.",
         decides="Shape and clock of the array; for energy, crossbars and converters.",
+        more=_rivals(front, both),
     )
+
+
+def _rivals(front: xr.Dataset, both: xr.Dataset) -> str:
+    """Return how many designs beat each system of a reader's own in everything, and how it stands to the published one."""
+    home, told = both.sel(system="pim-llm"), []
+    for name, here in tables.points(both.drop_sel(system=list(SYSTEMS)), "system"):
+        over = (here[what].item() / home[what].item() for what in OBJECTIVES)
+        told.append(
+            "{} beat {}, which has {:.3g} times the rate of PIM-LLM as published, {:.3g} times its tokens per joule, {:.3g} "
+            "times its power and {:.3g} times its area".format(
+                better(front, both, name).sizes["design"] or "none", escaped(name), *over
+            )
+        )
+    return f"Of the same designs, in all four, {'; '.join(told)}." if told else ""
 
 
 def smallest(study: points.Study, front: xr.Dataset) -> Sentence:

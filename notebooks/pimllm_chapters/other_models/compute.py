@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -14,7 +14,7 @@ import xarray as xr
 from pimllm_lib import catalog
 from pimllm_lib.core import joining
 from pimllm_lib.core.axes import axis
-from pimllm_lib.core.errors import BadInput
+from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import with_field
 from pimllm_lib.core.schema import annotate
 from pimllm_lib.hardware import System
@@ -24,6 +24,8 @@ from pimllm_lib.system.metrics import compare, summary
 from pimllm_lib.workload.decoder import Decoder, kinds
 from pimllm_lib.workload.shapes import parameter_count
 
+#: What is evaluated where nothing else is asked for.
+SYSTEMS = ("tpu-llm", "pim-llm")
 #: Both ways to count, the slips of the study left out of each, and their colours.
 COUNTED = {"corrected": "#D55E00", "full-system": "#0072B2"}
 #: Bits of the published machine's weights: a sign and one of magnitude, ternary.
@@ -93,14 +95,21 @@ def _with(one: Decoder, **changed: Any) -> Decoder:
     return replace(one, blocks=blocks, **changed)
 
 
-def machines(weight_bits: list[int]) -> list[System]:
-    """Return TPU-LLM and PIM-LLM with weights of each number of bits, along an axis, on a grid that holds any block here."""
-    wide = with_field(catalog.systems["pim-llm"], "pim.grid_side", GRID_SIDE)
+def machines(weight_bits: list[int], systems: Sequence[str] = SYSTEMS) -> list[System]:
+    """Return two systems, a baseline and a rival, with weights of each number of bits, along an axis, on grids that hold any
+    block here. Raises BadInput for other than two.
+    """
+    if len(systems) != 2:
+        raise BadInput(f"systems are {clip(list(systems))}; wanted two, a baseline and a rival")
     bits = axis(weight_bits=weight_bits) if len(weight_bits) > 1 else weight_bits[0]
-    return [with_weight_bits(system, bits) for system in (catalog.systems["tpu-llm"], wide)]
+    found = (catalog.system(name) for name in systems)
+    wide = (one if one.pim is None else with_field(one, "pim.grid_side", GRID_SIDE) for one in found)
+    return [with_weight_bits(system, bits) for system in wide]
 
 
-def evaluated(groups: dict[str, list[Decoder]], context_len: list[int], weight_bits: list[int]) -> xr.Dataset:
+def evaluated(
+    groups: dict[str, list[Decoder]], context_len: list[int], weight_bits: list[int], systems: Sequence[str] = SYSTEMS
+) -> xr.Dataset:
     """Return both machines on every model and counterpart, context and number of weight bits.
 
     Dimensions: system, model, conventions, context_len and weight_bits. NaN where memory does not hold weights and cache of
@@ -109,7 +118,9 @@ def evaluated(groups: dict[str, list[Decoder]], context_len: list[int], weight_b
     models = [model for members in groups.values() for model in members]
     models += [without for without, _ in counterparts(groups).values()]
     tables = [
-        joining.concat([_of_model(model, context_len, weight_bits, counted) for counted in COUNTED], "conventions")
+        joining.concat(
+            [_of_model(model, context_len, weight_bits, counted, systems) for counted in COUNTED], "conventions"
+        )
         for model in models
     ]
     whole = joining.concat(tables, "model")
@@ -117,13 +128,15 @@ def evaluated(groups: dict[str, list[Decoder]], context_len: list[int], weight_b
     return annotate(whole.transpose("system", "model", "conventions", "context_len", "weight_bits"))
 
 
-def _of_model(model: Decoder, context_len: list[int], weight_bits: list[int], counted: str) -> xr.Dataset:
+def _of_model(
+    model: Decoder, context_len: list[int], weight_bits: list[int], counted: str, systems: Sequence[str]
+) -> xr.Dataset:
     """Return everything at once where memory holds it, else point by point."""
-    whole = _held(model, context_len, weight_bits, counted)
+    whole = _held(model, context_len, weight_bits, counted, systems)
     if whole is None:
         whole = xr.Dataset(coords={"context_len": context_len, "weight_bits": weight_bits})
         for context, bits in product(context_len, weight_bits):
-            if (point := _held(model, [context], [bits], counted)) is not None:
+            if (point := _held(model, [context], [bits], counted, systems)) is not None:
                 attrs = joining.united([whole.attrs, point.attrs])
                 whole = whole.combine_first(point).assign_attrs(attrs)
     if "speedup" not in whole:
@@ -131,17 +144,19 @@ def _of_model(model: Decoder, context_len: list[int], weight_bits: list[int], co
     return whole
 
 
-def _held(model: Decoder, context_len: list[int], weight_bits: list[int], counted: str) -> xr.Dataset | None:
+def _held(
+    model: Decoder, context_len: list[int], weight_bits: list[int], counted: str, systems: Sequence[str]
+) -> xr.Dataset | None:
     """Return the results, None where memory does not hold weights and cache of every point."""
     try:
         asked: dict[str, Any] = {"model": model, "context_len": context_len, "conventions": [counted]}
-        ds = evaluate(system=machines(weight_bits), detail="component", **asked)
+        ds = evaluate(system=machines(weight_bits, systems), detail="component", **asked)
     except BadInput as error:
         if "weights and key-value cache need" in str(error):
             return None
         raise
     bits = xr.DataArray(weight_bits, dims="weight_bits", coords={"weight_bits": weight_bits})
-    kept = compare(summary(ds))[list(_KEPT)]
+    kept = compare(summary(ds), str(ds.system.values[0]))[list(_KEPT)]
     return kept.broadcast_like(bits) if len(weight_bits) > 1 else kept.expand_dims(weight_bits=weight_bits)
 
 
@@ -222,7 +237,7 @@ def verdicts(ds: xr.Dataset, groups: dict[str, list[Decoder]], weight_bits: int 
 
 def _pim(ds: xr.Dataset, counted: str, models: list[Decoder], weight_bits: int) -> xr.Dataset:
     """Return PIM-LLM's results of some models under one way to count, where all of them are known, with their sizes."""
-    at = {"system": "pim-llm", "conventions": counted, "model": [model.name for model in models]}
-    here = ds.sel(at, drop=True).sel(weight_bits=weight_bits).drop_vars("weight_bits")
+    at = {"conventions": counted, "model": [model.name for model in models]}
+    here = ds.isel(system=-1, drop=True).sel(at, drop=True).sel(weight_bits=weight_bits).drop_vars("weight_bits")
     sizes = ("model", [float(parameter_count(model)) for model in models])
     return here.dropna("context_len", subset=["speedup"]).assign(parameters=sizes)

@@ -15,7 +15,7 @@ from pimllm_lib.workload.decoder import Decoder
 def lead_by_model(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
     """Draw speed-up and tokens/J over TPU-LLM for every model, from the shortest context (filled) to the longest (open)."""
     rows = [row for name, members in groups.items() for row in (name, *(model.name for model in members))]
-    here = ds.sel(system="pim-llm", weight_bits=published_bits(ds))
+    here = ds.isel(system=-1).sel(weight_bits=published_bits(ds))
     ratios = {"Speed-up of PIM-LLM": here.speedup, "Tokens/J of PIM-LLM over TPU-LLM": here.energy_gain + 1}
     first, last = (here.context_len.values[i] for i in (0, -1))
     with panels(1, 2, figsize=(7.6, 1.2 + 0.29 * len(rows)), sharey=True) as (drawn, axes):
@@ -49,7 +49,7 @@ def by_bits(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Figure:
 
     A line for one model of each family: the largest that memory holds with the most bits.
     """
-    here, drawn_ends = ds.isel(context_len=0).sel(system="pim-llm"), []
+    here, drawn_ends = ds.isel(context_len=0, system=-1), []
     with panels(1, 2, figsize=(7.6, 3.3), sharey=True) as (drawn, axes):
         chosen = _most_held(here.energy_gain.sel(conventions="full-system"), groups)
         for ax, counted in zip(axes, COUNTED, strict=True):

@@ -53,9 +53,9 @@ def _each(model: Decoder, said: Callable[[Decoder], str]) -> str:
 
 
 _COLUMNS = {
-    "TPU-LLM tokens/s": ("tpu-llm", "tokens_per_s"), "PIM-LLM tokens/s": ("pim-llm", "tokens_per_s"),
-    "TPU-LLM tokens/J": ("tpu-llm", "tokens_per_j"), "PIM-LLM tokens/J": ("pim-llm", "tokens_per_j"),
-    "tiles": ("pim-llm", "tiles"), "cache": ("pim-llm", "kv_bytes"),
+    "TPU-LLM tokens/s": (0, "tokens_per_s"), "PIM-LLM tokens/s": (1, "tokens_per_s"),
+    "TPU-LLM tokens/J": (0, "tokens_per_j"), "PIM-LLM tokens/J": (1, "tokens_per_j"),
+    "tiles": (1, "tiles"), "cache": (1, "kv_bytes"),
 }  # fmt: skip
 
 
@@ -69,8 +69,8 @@ def effects(ds: xr.Dataset, groups: dict[str, list[Decoder]], context_len: int) 
         for counted in COUNTED:
             row = {"change": change, "counted": counted}
             for column, (system, variable) in _COLUMNS.items():
-                at = {"system": system, "conventions": counted}
-                ratio = float(after[variable].sel(at)) / float(before[variable].sel(at) or np.nan)
+                now, was = (ds[variable].isel(system=system).sel(conventions=counted) for ds in (after, before))
+                ratio = float(now) / float(was or np.nan)
                 row[column] = known(ratio, ".3g", unit=" x")
             rows.append(row)
     return Table(rows, long=True, title="What each change alone moves, as factors")
@@ -84,7 +84,7 @@ def _changes(here: xr.Dataset, groups: dict[str, list[Decoder]]) -> Iterator[tup
         yield f"{one.name}, against {what}", found.sel(model=without.name), found.sel(model=one.name)
     most = int(here.weight_bits.max())
     sizes: Any = {model.name: parameter_count(model) for members in groups.values() for model in members}
-    full = here.speedup.sel(model=list(sizes), weight_bits=most, system="pim-llm").notnull().all("conventions")
+    full = here.speedup.isel(system=-1).sel(model=list(sizes), weight_bits=most).notnull().all("conventions")
     if most > bits and full.any():
         held = here.sel(model=max(full.model.values[full.values], key=sizes.get))
         yield f"{held.model.item()}, {most} against {bits} bits", held.sel(weight_bits=bits), held.sel(weight_bits=most)
@@ -96,7 +96,7 @@ def box(ds: xr.Dataset, groups: dict[str, list[Decoder]], found: pd.DataFrame) -
     for counted in COUNTED:
         rows = found[found.counted == counted]
         everywhere.append(int((rows[list(groups)].isin(["holds", ""])).all(axis=1).sum()))
-    here = ds.sel(system="pim-llm", conventions="full-system", model=named(groups), weight_bits=published_bits(ds))
+    here = ds.isel(system=-1).sel(conventions="full-system", model=named(groups), weight_bits=published_bits(ds))
     won, speedup = int((here.energy_gain > 0).sum()), span(here.speedup, ".2g")
     return Box(
         question="Are the models of the study special?",
@@ -110,7 +110,7 @@ def box(ds: xr.Dataset, groups: dict[str, list[Decoder]], found: pd.DataFrame) -
 
 def more_bits(ds: xr.Dataset, groups: dict[str, list[Decoder]]) -> Sentence:
     """Return what the most bits do to rate and energy of PIM-LLM, as a range over all models that memory holds."""
-    here = ds.sel(system="pim-llm", model=named(groups)).isel(context_len=0)
+    here = ds.sel(model=named(groups)).isel(context_len=0, system=-1)
     few, most = published_bits(ds), int(ds.weight_bits.max())
     told = []
     for counted in COUNTED:
