@@ -10,15 +10,16 @@ The same code runs on numpy arrays and, through the array API, on torch tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
 from pimllm_lib.analog.crossbar import popcount
-from pimllm_lib.analog.crossbar.cells import Line, Programmed, generator
+from pimllm_lib.analog.crossbar.cells import Line, Programmed
+from pimllm_lib.analog.crossbar.draws import generators
 from pimllm_lib.analog.crossbar.readout import Converter, converter, largest_sum, require_held, weights_and_passes
 from pimllm_lib.core.errors import BadInput, unknown
 
@@ -27,6 +28,8 @@ ENGINES = ("auto", "folded", "per-plane")
 NOISE_BLOCK = 32
 #: Sums converted at a time: what a core's cache holds. Rows of a product that is as fast as a tall one.
 BLOCK, TALL = 1 << 18, 512
+#: Tokens, inputs and outputs of a product: what of it is asked for.
+Part: TypeAlias = tuple[slice, slice, slice]
 #: float32 holds every whole number up to here.
 WHOLE = 1 << 24
 
@@ -56,6 +59,46 @@ def multiply(
     return out
 
 
+def combine(
+    ons: Sequence[Programmed], weights: Sequence[float], x: np.ndarray, *, act_bits: int, parts: Sequence[Part]
+) -> np.ndarray:
+    """Return the sum of what `multiply` gives for several matrices, each times a weight: float32 (tokens, fan_out).
+
+    Where nothing is converted by itself, matrices are added before they are multiplied: sums are rounded in another order.
+
+    ons: matrices in pairs, of one shape and setting, without groups of inputs, such as the bits of whole numbers; parts:
+    what is asked for, of each the inputs that are not 0 for its tokens; outputs that are in none need not be right.
+    Raises BadInput as `multiply` does.
+    """
+    on, by = ons[0], np.float32([weight * on.gain for weight, on in zip(weights, ons, strict=True)])
+    _check(on, x, act_bits, "auto")
+    adc, quiet = converter(on, act_bits, None), on.exact and not on.devices.output_noise
+    if adc is not None and not quiet and (on.devices.reading or on.devices.output_noise or on.readout.dnl):
+        return np.asarray(sum(w * multiply(one, x, act_bits=act_bits) for w, one in zip(weights, ons, strict=True)))
+    sure = np.full(len(x), adc is None) if adc is None or not quiet else _kept(on, x, act_bits, adc)
+    out = np.zeros((len(x), on.ideal.shape[1]), dtype=np.float32)
+    if sure.any():
+        for number, line in enumerate(on.lines):
+            joint = np.tensordot(by, np.stack([one.lines[number].weights for one in ons]), 1)
+            out += line.sign * (x.astype(np.float32, copy=False) @ joint)
+        if on.devices.reading or on.devices.output_noise:
+            _add_noise(out, ons, by, x, act_bits)
+    for tokens, rows, cols in () if sure.all() else parts:
+        codes = _read(_beside(ons, rows, cols), x[tokens, rows], act_bits, adc, "per-plane", 0)
+        read = by @ codes.reshape(len(codes), len(ons), -1)
+        out[tokens, cols] = np.where(sure[tokens, None], out[tokens, cols], read)
+    return out
+
+
+def _beside(ons: Sequence[Programmed], rows: slice, cols: slice) -> Programmed:
+    """Return part of several matrices as one, beside each other."""
+    lines = tuple(
+        Line(np.concatenate([on.lines[number].weights[rows, cols] for on in ons], axis=1), line.sign)
+        for number, line in enumerate(ons[0].lines)
+    )
+    return replace(ons[0], ideal=np.concatenate([on.ideal[rows, cols] for on in ons], axis=1), lines=lines, gain=1.0)
+
+
 def _read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: str, first: int) -> Any:
     """Return the product of inputs that are summed as they are."""
     quiet = on.exact and not on.devices.output_noise
@@ -74,6 +117,18 @@ def _read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: 
         xp = array_namespace(x)
         out += on.input_gain * xp.sum(xp.astype(x, xp.float32), axis=1, keepdims=True)
     return out
+
+
+def _kept(on: Programmed, x: np.ndarray, act_bits: int, adc: Converter) -> np.ndarray:
+    """Return of which tokens no whole sum is changed by conversion, as so few pulses cannot leave the range."""
+    if not adc.is_lossless(1) or adc.is_lossless(largest_sum(on, act_bits)):
+        return np.full(len(x), adc.is_lossless(1))
+    starts = range(0, x.shape[1], on.crossbar.rows)
+    _, passes = weights_and_passes(on, x, act_bits)
+    most = np.zeros(len(x))
+    for share in passes:
+        most = np.maximum(most, np.add.reduceat(np.abs(share), starts, axis=1, dtype=np.int32).max(axis=1))
+    return most <= adc.lsb * (min(-adc.low, adc.high) if adc.low < 0 else adc.high)
 
 
 def moved(on: Programmed, like: Any) -> Programmed:
@@ -113,18 +168,45 @@ def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
 
 def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, number: int) -> Any:
     """Return one draw for all reads of a line: variances of passes and tiles add, each by the square of its weight."""
-    xp, half, fan_out = array_namespace(x), 1 << (act_bits - 1), line.weights.shape[1]
+    power, floor = _variances(on, x, act_bits)
+    xp, fan_out = array_namespace(x), line.weights.shape[1]
+    draw = next(_noises([on], "folded", (fan_out,), first, len(x), number))
+    return _deviation(on, line, power, floor) * xp.asarray(draw, device=device(x))
+
+
+def _add_noise(out: np.ndarray, ons: Sequence[Programmed], by: np.ndarray, x: np.ndarray, act_bits: int) -> None:
+    """Add what `_joint_noise` gives each of several matrices, times a number of its own."""
+    power, floor = _variances(ons[0], x, act_bits)
+    for number, line in enumerate(ons[0].lines):
+        draws = _noises(ons, "folded", out.shape[1:], 0, len(x), number)
+        for on, w, draw in zip(ons, by, draws, strict=True):
+            draw *= _deviation(on, on.lines[number], power, floor)
+            draw *= w * np.float32(line.sign)
+            out += draw
+
+
+def _variances(on: Programmed, x: Any, act_bits: int) -> tuple[Any, float]:
+    """Return what activations multiply the squares of conductances with, and the variance of converters' own noise."""
+    xp, half = array_namespace(x), 1 << (act_bits - 1)
     weights, passes = weights_and_passes(on, np.arange(-half, half), act_bits)  # of every activation, the lowest first
     tiles = -(-on.ideal.shape[0] // on.crossbar.rows)
-    variance: Any = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
-    if on.devices.reading:
-        squares = sum(w * w * np.square(p, dtype=np.float64) for w, p in zip(weights, passes, strict=True))
-        place = xp.reshape(xp.astype(x, xp.int64) + half, (-1,))
-        power = xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape)
-        variance = variance + on.devices.reading**2 * xp.matmul(power, line.squares)
-    blocks = _blocks(first, len(x))
-    draw = np.concatenate([_noise(on, "folded", (fan_out,), block, take, number) for block, take, _ in blocks])
-    return variance**0.5 * xp.asarray(draw, device=device(x))
+    floor = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
+    if not on.devices.reading:
+        return None, floor
+    squares = sum(w * w * np.square(p, dtype=np.float64) for w, p in zip(weights, passes, strict=True))
+    place = xp.reshape(xp.astype(x, xp.int64) + half, (-1,))
+    return xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape), floor
+
+
+def _deviation(on: Programmed, line: Line, power: Any, floor: float) -> Any:
+    """Return the standard deviation of what a line carries."""
+    if power is None:
+        return floor**0.5
+    xp = array_namespace(power)
+    variance = xp.matmul(power, line.squares)
+    variance *= on.devices.reading**2
+    variance += floor
+    return np.sqrt(variance, out=variance) if is_numpy_array(variance) else xp.sqrt(variance)
 
 
 def _blocks(first: int, count: int, length: int = NOISE_BLOCK) -> Iterator[tuple[int, slice, slice]]:
@@ -135,9 +217,20 @@ def _blocks(first: int, count: int, length: int = NOISE_BLOCK) -> Iterator[tuple
         yield block, slice(start - origin, stop - origin), slice(start - first, stop - first)
 
 
-def _noise(on: Programmed, purpose: str, shape: tuple[int, ...], block: int, take: slice, *where: int) -> np.ndarray:
-    source = generator(on.seed, on.layer, purpose, block, *where)
-    return source.standard_normal((NOISE_BLOCK, *shape), dtype=np.float32)[take]
+def _noises(
+    ons: Sequence[Programmed], purpose: str, shape: tuple[int, ...], first: int, count: int, *where: int
+) -> Iterator[np.ndarray]:
+    """Yield the noise of each matrix, float32 (count, *shape), for tokens from the first on; the last is overwritten."""
+    blocks, found = list(_blocks(first, count)), np.empty((count, *shape), dtype=np.float32)
+    places, layers = [(block, *where) for block, _, _ in blocks], [on.layer for on in ons]
+    sources = iter(generators(ons[0].seed, layers, purpose, places))
+    for _ in ons:
+        for (_, take, place), source in zip(blocks, sources, strict=False):
+            if take == slice(0, NOISE_BLOCK):
+                source.standard_normal(dtype=np.float32, out=found[place])
+            else:
+                found[place] = source.standard_normal((NOISE_BLOCK, *shape), dtype=np.float32)[take]
+        yield found
 
 
 def _counted(on: Programmed, held: tuple[np.ndarray, np.ndarray], x: np.ndarray, act_bits: int, adc: Converter) -> Any:
@@ -223,6 +316,7 @@ def _read_noise(
     if on.devices.reading:
         variance = variance + on.devices.reading**2 * xp.matmul(stacked[:, rows] ** 2, line.squares[rows, cols])
     tokens, outputs = take.stop - take.start, cols.stop - cols.start
-    noise = _noise(on, "read", (len(stacked) // tokens, outputs), block, take, number, tile)
+    shape, first = (len(stacked) // tokens, outputs), block * NOISE_BLOCK + take.start
+    noise = next(_noises([on], "read", shape, first, tokens, number, tile))
     noise = np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(len(stacked), outputs)
     return variance**0.5 * xp.asarray(noise, device=device(stacked))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
-from pimllm_lib.analog.crossbar.cells import Programmed, generator
+from pimllm_lib.analog.crossbar.cells import Programmed
+from pimllm_lib.analog.crossbar.draws import generator
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.rules import MAX_BITS

@@ -17,8 +17,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pimllm_lib.analog.crossbar.cells import program
-from pimllm_lib.analog.crossbar.product import multiply
+from pimllm_lib.analog.crossbar.cells import program_each
+from pimllm_lib.analog.crossbar.product import Part, combine
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm.layers import Attend, causal, quantised
 from pimllm_lib.core.errors import BadInput, clip
@@ -26,6 +26,8 @@ from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Most bits of a key or value: those that the published machine computes attention with.
 MOST_BITS = 8
+#: Queries for which the same keys and values are read.
+STEP = 32
 
 
 def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: int = 0) -> Attend:
@@ -37,27 +39,33 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
     bits, softmax_bits = int(crossbar.weight_bits), int(readout.softmax_bits)
     ternary, most = replace(crossbar, weight_bits=2), (1 << softmax_bits) - 1
 
-    def read(x: np.ndarray, whole: np.ndarray, place: str, window: str, act_bits: int) -> np.ndarray:
+    def read(
+        x: np.ndarray, whole: np.ndarray, place: str, window: str, act_bits: int, parts: list[Part]
+    ) -> np.ndarray:
         """Return inputs (n, k) times whole numbers (k, m), slice by slice; every window is written to the same cells."""
-        out = np.zeros((len(x), whole.shape[1]), dtype=np.float32)
-        for order, part in enumerate(slices(whole, bits)):
-            on = program(
-                part, crossbar=ternary, devices=devices, readout=readout, seed=seed,
-                layer=f"{place}.{order}{window}", place=f"{place}.{order}",
-            )  # fmt: skip
-            out += np.float32(1 << order) * multiply(on, x, act_bits=act_bits)
-        return out
+        places = [f"{place}.{order}" for order in range(bits - 1)]
+        ons = program_each(
+            np.stack(list(slices(whole, bits))), crossbar=ternary, devices=devices, readout=readout, seed=seed,
+            layers=[f"{each}{window}" for each in places], places=places,
+        )  # fmt: skip
+        return combine(ons, [1 << order for order in range(bits - 1)], x, act_bits=act_bits, parts=parts)
 
     def seen(q: np.ndarray, k: np.ndarray, v: np.ndarray, head: str, window: str) -> np.ndarray:
         """Return weighted values (group, length, head_dim) of one head and window."""
         group, length, width = q.shape
+        past = [(slice(g * length + at, g * length + end), slice(0, end)) for g in range(group) for at, end in steps(length)]
         (keys, key_scale), (values, value_scale) = quantised(k, bits), quantised(v, bits)
         asked, scale = quantised(q.reshape(-1, width), ACT_BITS)
-        scores = read(asked, keys.T, f"{head}.k", window, ACT_BITS) / (scale * key_scale.T)
-        shares = causal(scores.reshape(group, length, length)).reshape(-1, length) / value_scale.T
+        scores = read(asked, keys.T, f"{head}.k", window, ACT_BITS, [(now, slice(None), seen) for now, seen in past])
+        scores /= scale * key_scale.T
+        shares = causal(scores.reshape(group, length, length)).reshape(-1, length)
+        shares /= value_scale.T
         step = np.maximum(shares.max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / most
-        found = read(np.rint(shares / step), values, f"{head}.v", window, softmax_bits + 1)
-        return np.asarray((found * step).reshape(q.shape))
+        shares /= step
+        applied = np.rint(shares, out=shares)
+        found = read(applied, values, f"{head}.v", window, softmax_bits + 1, [(now, seen, slice(None)) for now, seen in past])
+        found *= step
+        return np.asarray(found.reshape(q.shape))
 
     def attend(layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int) -> np.ndarray:
         found = np.empty_like(q)
@@ -80,6 +88,11 @@ def require_cacheable(crossbar: Crossbar, readout: Readout) -> None:
         why = "crossbars of keys and values are written anew with every text"
         what = f"{readout.name} has the range {readout.range!r}, which comes from data"
         raise BadInput(f"{what}; wanted ideal, fixed or worst-case: {why}")
+
+
+def steps(length: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of queries that are read at a time, so that keys and values after them are left out."""
+    return ((at, min(at + STEP, length)) for at in range(0, length, STEP))
 
 
 def slices(whole: np.ndarray, bits: int) -> Iterator[np.ndarray]:
