@@ -135,7 +135,7 @@ def program_each(
         on = np.stack([weights > 0, weights < 0] if pair else [weights > 0], axis=1)
         group = None if scales is None else weights.shape[1] // len(scales)
         if ideal:
-            cells = _of(np.array([off, 1], dtype=np.float32), on)
+            cells = np.where(on, np.float32(1), np.float32(off))
         else:
             cells, gains = _departed(on, crossbar, devices, seed, layers, places, group)
     lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
@@ -203,8 +203,8 @@ def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
     return bool(polarity == 2)
 
 
-#: What draws some purpose's numbers for a tile of cells: a generator for each matrix and side.
-_Draw = Callable[[str], list[np.random.Generator]]
+#: What draws some purpose's numbers for a tile of cells.
+_Draw = Callable[[str], np.random.Generator]
 
 
 def _departed(
@@ -215,26 +215,35 @@ def _departed(
 
     on: which cells are asked to be, of each matrix and side (matrices, sides, fan_in, fan_out).
     """
-    cells, sums = np.empty(on.shape, dtype=np.float32), []
-    for row, col, tile in tiles(on.shape[2:], crossbar, group):
-        where = [(side, row, col) for side in range(on.shape[1])]
-
-        def draw(purpose: str, where: list[tuple[int, int, int]] = where) -> list[np.random.Generator]:
-            return generators(seed, places if purpose in _OF_CELLS else layers, purpose, where)
-
-        part = (..., *tile)
-        written = _written(on[part], crossbar, devices, draw)
-        cells[part] = aged = _aged(written, devices, draw)
-        if devices.compensated:
-            sums.append([[[float(side.sum(dtype=np.float64)) for side in of] for of in all] for all in (written, aged)])
+    cells, sums = np.empty(on.shape, dtype=np.float32), np.zeros((2, len(on)))
+    all_tiles = list(tiles(on.shape[2:], crossbar, group))
+    where = [(side, row, col) for side in range(on.shape[1]) for row, col, _ in all_tiles]
+    drawn = {
+        purpose: iter(generators(seed, places if purpose in _OF_CELLS else layers, purpose, where))
+        for purpose in _purposes(devices)
+    }
+    for number, side in np.ndindex(on.shape[:2]):
+        for _, _, tile in all_tiles:  # a tile at a time, which a core's cache holds
+            at = (number, side, *tile)
+            written = _written(on[at], crossbar, devices, lambda purpose: next(drawn[purpose]))
+            aged = _aged(written, devices, lambda purpose: next(drawn[purpose]))
+            cells[at] = aged
+            if devices.compensated:
+                sums[:, number] += written.sum(dtype=np.float64), aged.sum(dtype=np.float64)
     if devices.wire_ohm or devices.word_ohm:
         for sides in cells:
             _wire(sides, crossbar, devices, group)
-    if not sums:
-        return cells, [1.0] * len(on)
-    # side by side and tile by tile
-    before, after = np.array(sums).transpose(1, 2, 3, 0).reshape(2, len(on), -1).cumsum(axis=-1)[..., -1].tolist()
-    return cells, [b / a if a else 1.0 for b, a in zip(before, after, strict=True)]
+    return cells, [before / after if after else 1.0 for before, after in sums.T.tolist()]
+
+
+def _purposes(devices: Devices) -> Iterator[str]:
+    """Yield what numbers are drawn for."""
+    if devices.variation or devices.curve_siemens:
+        yield "program"
+    if devices.stuck_off or devices.stuck_on:
+        yield from ("stuck", "spares")
+    if devices.drift_spread:
+        yield "drift"
 
 
 def _wire(sides: np.ndarray, crossbar: Crossbar, devices: Devices, group: int | None) -> None:
@@ -255,55 +264,35 @@ def _wire(sides: np.ndarray, crossbar: Crossbar, devices: Devices, group: int | 
 
 
 def _written(on: np.ndarray, crossbar: Crossbar, devices: Devices, draw: _Draw) -> np.ndarray:
-    """Return conductances after programming, over that of an on-cell."""
+    """Return conductances after programming, over that of an on-cell, of cells (rows, columns) that are asked to be on."""
     levels = np.array([crossbar.cell.low_ohm / crossbar.cell.high_ohm, 1], dtype=np.float32)
-    cells = _of(levels, on)
+    place = on.astype(np.intp)  # in `levels`, which is sooner looked up than `np.where` guesses at each cell
+    cells = np.take(levels, place, mode="clip")
     if devices.variation or devices.curve_siemens:
-        noise = _normal(draw("program"), on.shape)
+        noise = draw("program").standard_normal(on.shape, dtype=np.float32)
         published = sum(c / devices.full_siemens * levels**power for power, c in enumerate(devices.curve_siemens))
         spread = np.sqrt((devices.variation * levels) ** 2 + np.maximum(published, 0) ** 2)
         if devices.law == "lognormal":
             width = np.sqrt(np.log1p((spread / levels) ** 2))
-            by = _of(width, on)
+            by = np.take(width, place, mode="clip")
             by *= noise
-            by -= _of(width**2 / 2, on)
+            by -= np.take(width**2 / 2, place, mode="clip")
             np.exp(by, out=by)
             by *= cells
         else:
-            by = _of(spread, on)
+            by = np.take(spread, place, mode="clip")
             by *= noise
             by += cells
             np.maximum(by, 0, out=by)
         cells = by.astype(np.float32, copy=False)
     if devices.stuck_off or devices.stuck_on:
-        chance = _uniform(draw("stuck"), on.shape)
+        chance = draw("stuck").random(on.shape, dtype=np.float32)
         if devices.spares:
-            spares = _uniform(draw("spares"), (*on.shape[:-1], int(devices.spares)))
-            for at in np.ndindex(on.shape[:2]):
-                chance[at] = _spared(chance[at], spares[at], on[at], devices)
+            spare = draw("spares").random((len(on), int(devices.spares)), dtype=np.float32)
+            chance = _spared(chance, spare, on, devices)
         np.copyto(cells, levels[0], where=chance < devices.stuck_off)
-        np.copyto(cells, np.float32(1), where=chance >= 1 - devices.stuck_on)
+        np.copyto(cells, levels[1], where=chance >= 1 - devices.stuck_on)
     return cells
-
-
-def _of(levels: np.ndarray, on: np.ndarray) -> np.ndarray:
-    """Return for each cell the number that off-cells have, or the one that on-cells have."""
-    return np.take(levels, on.view(np.int8), mode="clip")  # sooner done than `np.where`, which guesses at each cell
-
-
-def _normal(sources: list[np.random.Generator], shape: tuple[int, ...]) -> np.ndarray:
-    """Return normal numbers, float32, of which each matrix and side gets its own."""
-    found = np.empty((len(sources), *shape[2:]), dtype=np.float32)
-    for source, out in zip(sources, found, strict=True):
-        source.standard_normal(dtype=np.float32, out=out)
-    return found.reshape(shape)
-
-
-def _uniform(sources: list[np.random.Generator], shape: tuple[int, ...]) -> np.ndarray:
-    found = np.empty((len(sources), *shape[2:]), dtype=np.float32)
-    for source, out in zip(sources, found, strict=True):
-        source.random(dtype=np.float32, out=out)
-    return found.reshape(shape)
 
 
 def _spared(chance: np.ndarray, spare: np.ndarray, on: np.ndarray, devices: Devices) -> np.ndarray:
@@ -327,7 +316,7 @@ def _spared(chance: np.ndarray, spare: np.ndarray, on: np.ndarray, devices: Devi
 def _aged(cells: np.ndarray, devices: Devices, draw: _Draw) -> np.ndarray:
     if devices.drift_time == 1 or not (devices.drift or devices.drift_spread):
         return cells
-    noise = _normal(draw("drift"), cells.shape) if devices.drift_spread else np.float32(0)
+    noise = draw("drift").standard_normal(cells.shape, dtype=np.float32) if devices.drift_spread else np.float32(0)
     exponent = np.maximum(devices.drift + devices.drift_spread * noise, 0)
     return np.asarray(cells * np.float32(devices.drift_time) ** -exponent, dtype=np.float32)
 

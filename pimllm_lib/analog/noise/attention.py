@@ -12,13 +12,14 @@ cells beside those written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
-from pimllm_lib.analog.crossbar.cells import program_each
-from pimllm_lib.analog.crossbar.product import Part, combine
+from pimllm_lib.analog.crossbar.cells import Programmed, program_each
+from pimllm_lib.analog.crossbar.product import combine
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm.layers import Attend, causal, quantised
 from pimllm_lib.core.errors import BadInput, clip
@@ -26,6 +27,8 @@ from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Most bits of a key or value: those that the published machine computes attention with.
 MOST_BITS = 8
+#: Slices of the keys or values of one head and window in cells, lowest first, and the scale of each token (length, 1).
+Held: TypeAlias = tuple[Sequence[Programmed], np.ndarray]
 #: Queries for which the same keys and values are read.
 STEP = 32
 
@@ -38,39 +41,47 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
     require_cacheable(crossbar, readout)
     bits, softmax_bits = int(crossbar.weight_bits), int(readout.softmax_bits)
     ternary, most = replace(crossbar, weight_bits=2), (1 << softmax_bits) - 1
+    orders = [1 << order for order in range(bits - 1)]
 
-    def read(
-        x: np.ndarray, whole: np.ndarray, place: str, window: str, act_bits: int, parts: list[Part]
-    ) -> np.ndarray:
-        """Return inputs (n, k) times whole numbers (k, m), slice by slice; every window is written to the same cells."""
-        places = [f"{place}.{order}" for order in range(bits - 1)]
-        ons = program_each(
-            np.stack(list(slices(whole, bits))), crossbar=ternary, devices=devices, readout=readout, seed=seed,
-            layers=[f"{each}{window}" for each in places], places=places,
+    def written(whole: np.ndarray, layer: int, kind: str, first: int) -> np.ndarray:
+        """Return the slices of whole numbers (windows, heads, k, m) in cells: (windows, heads, slices), of `Programmed`.
+
+        Every window is written to the same cells.
+        """
+        windows, heads = whole.shape[:2]
+        named = np.ndindex(windows, heads, bits - 1)
+        places = [(f"{layer}.{head}.{kind}.{order}", f".{first + window}") for window, head, order in named]
+        on = program_each(
+            np.moveaxis(slices(whole, bits), 0, 2).reshape(-1, *whole.shape[2:]), crossbar=ternary, devices=devices,
+            readout=readout, seed=seed, layers=[place + window for place, window in places],
+            places=[place for place, _ in places],
         )  # fmt: skip
-        return combine(ons, [1 << order for order in range(bits - 1)], x, act_bits=act_bits, parts=parts)
+        return np.array(on, dtype=object).reshape(windows, heads, -1)
 
-    def seen(q: np.ndarray, k: np.ndarray, v: np.ndarray, head: str, window: str) -> np.ndarray:
+    def seen(q: np.ndarray, q_scale: np.ndarray, keys: Held, values: Held) -> np.ndarray:
         """Return weighted values (group, length, head_dim) of one head and window."""
         group, length, width = q.shape
-        past = [(slice(g * length + at, g * length + end), slice(0, end)) for g in range(group) for at, end in steps(length)]
-        (keys, key_scale), (values, value_scale) = quantised(k, bits), quantised(v, bits)
-        asked, scale = quantised(q.reshape(-1, width), ACT_BITS)
-        scores = read(asked, keys.T, f"{head}.k", window, ACT_BITS, [(now, slice(None), seen) for now, seen in past])
-        scores /= scale * key_scale.T
+        past = list(steps(group, length))
+        parts = [(tokens, slice(None), until) for tokens, until in past]
+        scores = combine(keys[0], orders, q.reshape(-1, width), act_bits=ACT_BITS, parts=parts)
+        scores /= q_scale.reshape(-1, 1) * keys[1].T
         shares = causal(scores.reshape(group, length, length)).reshape(-1, length)
-        shares /= value_scale.T
+        shares /= values[1].T
         step = np.maximum(shares.max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / most
         shares /= step
-        applied = np.rint(shares, out=shares)
-        found = read(applied, values, f"{head}.v", window, softmax_bits + 1, [(now, seen, slice(None)) for now, seen in past])
+        parts = [(tokens, until, slice(None)) for tokens, until in past]
+        found = combine(values[0], orders, np.rint(shares, out=shares), act_bits=softmax_bits + 1, parts=parts)
         found *= step
-        return np.asarray(found.reshape(q.shape))
+        return found.reshape(q.shape)
 
     def attend(layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int) -> np.ndarray:
+        (keys, key_scale), (values, value_scale), (asked, scale) = quantised(k, bits), quantised(v, bits), quantised(q, ACT_BITS)
+        key_cells = written(keys.swapaxes(-1, -2), layer, "k", first)
+        value_cells = written(values, layer, "v", first)
         found = np.empty_like(q)
         for at in np.ndindex(k.shape[:2]):
-            found[at] = seen(q[at], k[at], v[at], f"{layer}.{at[1]}", f".{first + at[0]}")
+            held = (key_cells[at], key_scale[at]), (value_cells[at], value_scale[at])
+            found[at] = seen(asked[at], scale[at], *held)
         return found
 
     return attend
@@ -90,13 +101,18 @@ def require_cacheable(crossbar: Crossbar, readout: Readout) -> None:
         raise BadInput(f"{what}; wanted ideal, fixed or worst-case: {why}")
 
 
-def steps(length: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of queries that are read at a time, so that keys and values after them are left out."""
-    return ((at, min(at + STEP, length)) for at in range(0, length, STEP))
+def steps(group: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """Yield queries that are read at a time, of all (group x length), and the keys and values that they may see."""
+    for start in range(0, group * length, length):
+        for at in range(0, length, STEP):
+            end = min(at + STEP, length)
+            yield slice(start + at, start + end), slice(0, end)
 
 
-def slices(whole: np.ndarray, bits: int) -> Iterator[np.ndarray]:
-    """Yield the bits of whole numbers' magnitudes, the lowest first, with the number's sign: -1, 0 or 1, int8."""
-    magnitude, sign = np.abs(whole).astype(np.int16), np.sign(whole).astype(np.int8)
-    for place in range(bits - 1):
-        yield ((magnitude >> place) & 1).astype(np.int8) * sign
+def slices(whole: np.ndarray, bits: int) -> np.ndarray:
+    """Return the bits of whole numbers' magnitudes, the lowest first, with the number's sign: -1, 0 or 1, int8."""
+    number = np.ascontiguousarray(whole, dtype=np.int16)
+    found = np.abs(number) >> np.arange(bits - 1, dtype=np.int16).reshape(-1, *[1] * whole.ndim)
+    found &= 1
+    found *= np.sign(number)
+    return found.astype(np.int8)
