@@ -12,8 +12,9 @@ from conftest import checkout
 from pimllm_lib import catalog
 from pimllm_lib.analog.lm import checkpoint, corpus, docstrings, recipes, source, trained
 from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, expected_losses, on_crossbars
-from pimllm_lib.analog.lm.language import logits, losses
-from pimllm_lib.analog.lm.layers import exact, zeroed
+from pimllm_lib.analog.lm.language import every_loss, logits, losses
+from pimllm_lib.analog.lm.layers import attend, exact, zeroed
+from pimllm_lib.analog.noise.attention import in_cells
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
@@ -267,6 +268,35 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path):
     assert np.median(np.abs(ours - theirs)) < 0.02 * theirs.std()  # half precision turns some 8-bit roundings
     with pytest.raises(BadInput, match="is of another recipe"):
         training.fit(replace(recipe, rate=2e-3), text, tmp_path / "b.pt")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["docstrings-0", "generated-full"])
+@pytest.mark.parametrize("way", ["exact", "zeroed", "crossbars", "keys and values"])
+def test_a_text_reads_on_torch_as_on_numpy(name, way):
+    torch, like = pytest.importorskip("torch"), checkpoint.read(CHECKPOINTS / name)
+    cells, ideal = Devices(name="varied", variation=0.2, read_noise=0.02), Readout(name="ideal")
+    prepare = {"crossbars": on_crossbars(BAR, cells, ideal), "zeroed": zeroed}.get(way, exact)
+    held = in_cells(replace(BAR, weight_bits=4), replace(cells, read_noise=0.0), ideal)
+    tokens = np.random.default_rng(0).integers(0, like.decoder.vocab_size, size=(16, 96))
+
+    def every(to):
+        attention = held if way == "keys and values" else attend
+        return every_loss(like, tokens, [(prepare, (False, True))], attention=attention, like=to)[0]
+
+    (here, nudged), (there, _) = every(None), every(torch.zeros(1))
+    assert there.shape == here.shape == (16, 95)
+    # rounding turns 8-bit activations here and there, as that of embeddings does: no more than five times as much
+    turned = np.abs(nudged - here)
+    assert np.abs(there - here).max() <= 5 * turned.max() + 1e-5
+    assert abs(there.mean() - here.mean()) <= 5 * np.linalg.norm((nudged - here).sum(axis=1)) / here.size + 1e-6
+    if way in ("exact", "zeroed"):
+        assert (
+            np.median(
+                np.abs(logits(like, tokens[:2], prepare, like=torch.zeros(1)) - logits(like, tokens[:2], prepare))
+            )
+            < 0.01
+        )
 
 
 def test_training_says_what_it_lacks(tmp_path, monkeypatch):

@@ -108,7 +108,14 @@ def program(
     places = [layer if place is None else place]
     each = weights[None]
     return program_each(
-        each, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layers=[layer], places=places, scales=scales
+        each,
+        crossbar=crossbar,
+        devices=devices,
+        readout=readout,
+        seed=seed,
+        layers=[layer],
+        places=places,
+        scales=scales,
     )[0]
 
 

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from array_api_compat import is_numpy_array
 
 from pimllm_lib.analog.crossbar.cells import Programmed, program_each
 from pimllm_lib.analog.crossbar.product import combine
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
+from pimllm_lib.analog.lm.arrays import beside, to_numpy
 from pimllm_lib.analog.lm.layers import Attend, causal, quantised
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
@@ -74,8 +76,14 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
         found *= step
         return found.reshape(q.shape)
 
-    def attend(layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int) -> np.ndarray:
-        (keys, key_scale), (values, value_scale), (asked, scale) = quantised(k, bits), quantised(v, bits), quantised(q, ACT_BITS)
+    def attend(layer: int, q: Any, k: Any, v: Any, first: int) -> Any:
+        if not is_numpy_array(q):  # cells are numpy's
+            return beside(attend(layer, to_numpy(q), to_numpy(k), to_numpy(v), first), q)
+        (keys, key_scale), (values, value_scale), (asked, scale) = (
+            quantised(k, bits),
+            quantised(v, bits),
+            quantised(q, ACT_BITS),
+        )
         key_cells = written(keys.swapaxes(-1, -2), layer, "k", first)
         value_cells = written(values, layer, "v", first)
         found = np.empty_like(q)
