@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
@@ -43,7 +44,7 @@ def generators(
     entropy[2] = np.array([name >> 32 for name in names])[:, None]
     entropy[3:] = places.T[:, None]
     states = _states(entropy.reshape(len(entropy), -1))
-    return [np.random.Generator(np.random.SFC64(_Mixed(state))) for state in states]
+    return [np.random.Generator(np.random.SFC64(_Mixed(state))) for state in states]  # type: ignore[arg-type]
 
 
 def _named(layer: str, purpose: str) -> int:
@@ -56,7 +57,7 @@ class _Mixed(ISeedSequence):
     def __init__(self, words: np.ndarray) -> None:
         self.words = words
 
-    def generate_state(self, n_words: int, dtype: type = np.uint64) -> np.ndarray:
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
         """Return the words that SFC64 asks for."""
         return self.words
 
@@ -78,15 +79,13 @@ def _states(entropy: np.ndarray) -> np.ndarray:
 
 
 def _hashed(value: np.ndarray, step: np.ndarray) -> np.ndarray:
-    value = (value ^ step[0]) * step[1]
-    value ^= value >> _SHIFT
-    return value
+    value = np.asarray((value ^ step[0]) * step[1])
+    return np.asarray(value ^ (value >> _SHIFT))
 
 
 def _mixed(into: np.ndarray, value: np.ndarray, step: np.ndarray) -> np.ndarray:
-    value = _LEFT * into - _RIGHT * _hashed(value, step)
-    value ^= value >> _SHIFT
-    return value
+    value = np.asarray(_LEFT * into - _RIGHT * _hashed(value, step), dtype=np.uint32)
+    return np.asarray(value ^ (value >> _SHIFT))
 
 
 @lru_cache

@@ -60,43 +60,48 @@ def multiply(
 
 
 def combine(
-    ons: Sequence[Programmed], weights: Sequence[float], x: np.ndarray, *, act_bits: int, parts: Sequence[Part]
+    several: Sequence[Programmed], weights: Sequence[float], x: np.ndarray, *, act_bits: int, parts: Sequence[Part]
 ) -> np.ndarray:
     """Return the sum of what `multiply` gives for several matrices, each times a weight: float32 (tokens, fan_out).
 
     Where nothing is converted by itself, matrices are added before they are multiplied: sums are rounded in another order.
 
-    ons: matrices in pairs, of one shape and setting, without groups of inputs, such as the bits of whole numbers; parts:
+    several: matrices in pairs, of one shape and setting, without groups of inputs, such as the bits of whole numbers; parts:
     what is asked for, of each the inputs that are not 0 for its tokens; outputs that are in none need not be right.
     Raises BadInput as `multiply` does.
     """
-    on, by = ons[0], np.float32([weight * on.gain for weight, on in zip(weights, ons, strict=True)])
+    on, by = (
+        several[0],
+        np.array([weight * on.gain for weight, on in zip(weights, several, strict=True)], dtype=np.float32),
+    )
     _check(on, x, act_bits, "auto")
     adc, quiet = converter(on, act_bits, None), on.exact and not on.devices.output_noise
     if adc is not None and not quiet and (on.devices.reading or on.devices.output_noise or on.readout.dnl):
-        return np.asarray(sum(w * multiply(one, x, act_bits=act_bits) for w, one in zip(weights, ons, strict=True)))
+        return np.asarray(sum(w * multiply(one, x, act_bits=act_bits) for w, one in zip(weights, several, strict=True)))
     sure = np.full(len(x), adc is None) if adc is None or not quiet else _kept(on, x, act_bits, adc)
     out = np.zeros((len(x), on.ideal.shape[1]), dtype=np.float32)
     if sure.any():
         for number, line in enumerate(on.lines):
-            joint = np.tensordot(by, np.stack([one.lines[number].weights for one in ons]), 1)
+            joint = np.tensordot(by, np.stack([one.lines[number].weights for one in several]), 1)
             out += line.sign * (x.astype(np.float32, copy=False) @ joint)
         if on.devices.reading or on.devices.output_noise:
-            _add_noise(out, ons, by, x, act_bits)
+            _add_noise(out, several, by, x, act_bits)
     for tokens, rows, cols in () if sure.all() else parts:
-        codes = _read(_beside(ons, rows, cols), x[tokens, rows], act_bits, adc, "per-plane", 0)
-        read = by @ codes.reshape(len(codes), len(ons), -1)
+        codes = _read(_beside(several, rows, cols), x[tokens, rows], act_bits, adc, "per-plane", 0)
+        read = by @ codes.reshape(len(codes), len(several), -1)
         out[tokens, cols] = np.where(sure[tokens, None], out[tokens, cols], read)
     return out
 
 
-def _beside(ons: Sequence[Programmed], rows: slice, cols: slice) -> Programmed:
+def _beside(several: Sequence[Programmed], rows: slice, cols: slice) -> Programmed:
     """Return part of several matrices as one, beside each other."""
     lines = tuple(
-        Line(np.concatenate([on.lines[number].weights[rows, cols] for on in ons], axis=1), line.sign)
-        for number, line in enumerate(ons[0].lines)
+        Line(np.concatenate([on.lines[number].weights[rows, cols] for on in several], axis=1), line.sign)
+        for number, line in enumerate(several[0].lines)
     )
-    return replace(ons[0], ideal=np.concatenate([on.ideal[rows, cols] for on in ons], axis=1), lines=lines, gain=1.0)
+    return replace(
+        several[0], ideal=np.concatenate([on.ideal[rows, cols] for on in several], axis=1), lines=lines, gain=1.0
+    )
 
 
 def _read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: str, first: int) -> Any:
@@ -174,12 +179,12 @@ def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, 
     return _deviation(on, line, power, floor) * xp.asarray(draw, device=device(x))
 
 
-def _add_noise(out: np.ndarray, ons: Sequence[Programmed], by: np.ndarray, x: np.ndarray, act_bits: int) -> None:
+def _add_noise(out: np.ndarray, several: Sequence[Programmed], by: np.ndarray, x: np.ndarray, act_bits: int) -> None:
     """Add what `_joint_noise` gives each of several matrices, times a number of its own."""
-    power, floor = _variances(ons[0], x, act_bits)
-    for number, line in enumerate(ons[0].lines):
-        draws = _noises(ons, "folded", out.shape[1:], 0, len(x), number)
-        for on, w, draw in zip(ons, by, draws, strict=True):
+    power, floor = _variances(several[0], x, act_bits)
+    for number, line in enumerate(several[0].lines):
+        draws = _noises(several, "folded", out.shape[1:], 0, len(x), number)
+        for on, w, draw in zip(several, by, draws, strict=True):
             draw *= _deviation(on, on.lines[number], power, floor)
             draw *= w * np.float32(line.sign)
             out += draw
@@ -218,13 +223,13 @@ def _blocks(first: int, count: int, length: int = NOISE_BLOCK) -> Iterator[tuple
 
 
 def _noises(
-    ons: Sequence[Programmed], purpose: str, shape: tuple[int, ...], first: int, count: int, *where: int
+    several: Sequence[Programmed], purpose: str, shape: tuple[int, ...], first: int, count: int, *where: int
 ) -> Iterator[np.ndarray]:
     """Yield the noise of each matrix, float32 (count, *shape), for tokens from the first on; the last is overwritten."""
     blocks, found = list(_blocks(first, count)), np.empty((count, *shape), dtype=np.float32)
-    places, layers = [(block, *where) for block, _, _ in blocks], [on.layer for on in ons]
-    sources = iter(generators(ons[0].seed, layers, purpose, places))
-    for _ in ons:
+    places, layers = [(block, *where) for block, _, _ in blocks], [on.layer for on in several]
+    sources = iter(generators(several[0].seed, layers, purpose, places))
+    for _ in several:
         for (_, take, place), source in zip(blocks, sources, strict=False):
             if take == slice(0, NOISE_BLOCK):
                 source.standard_normal(dtype=np.float32, out=found[place])

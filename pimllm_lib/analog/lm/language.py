@@ -206,7 +206,7 @@ def _embedded(checkpoint: Checkpoint, tokens: np.ndarray) -> np.ndarray:
     got = int(tokens.min() if tokens.min() < 0 else tokens.max())
     if not 0 <= got < vocabulary:
         raise BadInput(f"a token is {got}; wanted 0 to {vocabulary - 1}, the vocabulary of {checkpoint.name}")
-    return checkpoint.embedding(tokens) * np.float32(checkpoint.embedding_scale)
+    return np.asarray(checkpoint.embedding(tokens) * np.float32(checkpoint.embedding_scale))
 
 
 def _nudged(stream: np.ndarray) -> np.ndarray:
@@ -223,7 +223,7 @@ def looked_at(checkpoint: Checkpoint, tokens: np.ndarray, look: Callable[[str, M
     def prepare(name: str, matrix: Matrix) -> Product:
         product = exact(name, matrix)
 
-        def watched(x: np.ndarray, first: int) -> np.ndarray:
+        def watched(x: Any, first: int) -> Any:
             if name not in found:
                 found[name] = look(name, matrix, x)
             return product(x, first)

@@ -30,7 +30,7 @@ from pimllm_lib.hardware import Crossbar, Devices, Readout
 #: Most bits of a key or value: those that the published machine computes attention with.
 MOST_BITS = 8
 #: Slices of the keys or values of one head and window in cells, lowest first, and the scale of each token (length, 1).
-Held: TypeAlias = tuple[Sequence[Programmed], np.ndarray]
+Held: TypeAlias = tuple[Sequence[Programmed], Any]
 #: Queries for which the same keys and values are read.
 STEP = 32
 
@@ -45,22 +45,16 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
     ternary, most = replace(crossbar, weight_bits=2), (1 << softmax_bits) - 1
     orders = [1 << order for order in range(bits - 1)]
 
-    def written(whole: np.ndarray, layer: int, kind: str, first: int) -> np.ndarray:
-        """Return the slices of whole numbers (windows, heads, k, m) in cells: (windows, heads, slices), of `Programmed`.
-
-        Every window is written to the same cells.
-        """
-        windows, heads = whole.shape[:2]
-        named = np.ndindex(windows, heads, bits - 1)
-        places = [(f"{layer}.{head}.{kind}.{order}", f".{first + window}") for window, head, order in named]
-        on = program_each(
-            np.moveaxis(slices(whole, bits), 0, 2).reshape(-1, *whole.shape[2:]), crossbar=ternary, devices=devices,
-            readout=readout, seed=seed, layers=[place + window for place, window in places],
-            places=[place for place, _ in places],
+    def written(whole: np.ndarray, place: str, window: str) -> list[list[Programmed]]:
+        """Return the slices of each head's whole numbers (heads, k, m) in cells; every window is written to the same."""
+        places = [f"{place.format(head)}.{order}" for head in range(len(whole)) for order in range(bits - 1)]
+        found = program_each(
+            slices(whole, bits).swapaxes(0, 1).reshape(-1, *whole.shape[1:]), crossbar=ternary, devices=devices,
+            readout=readout, seed=seed, layers=[f"{each}{window}" for each in places], places=places,
         )  # fmt: skip
-        return np.array(on, dtype=object).reshape(windows, heads, -1)
+        return [found[at : at + bits - 1] for at in range(0, len(found), bits - 1)]
 
-    def seen(q: np.ndarray, q_scale: np.ndarray, keys: Held, values: Held) -> np.ndarray:
+    def seen(q: np.ndarray, q_scale: np.ndarray, keys: Held, values: Held) -> Any:
         """Return weighted values (group, length, head_dim) of one head and window."""
         group, length, width = q.shape
         past = list(steps(group, length))
@@ -79,17 +73,16 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
     def attend(layer: int, q: Any, k: Any, v: Any, first: int) -> Any:
         if not is_numpy_array(q):  # cells are numpy's
             return beside(attend(layer, to_numpy(q), to_numpy(k), to_numpy(v), first), q)
-        (keys, key_scale), (values, value_scale), (asked, scale) = (
-            quantised(k, bits),
-            quantised(v, bits),
-            quantised(q, ACT_BITS),
-        )
-        key_cells = written(keys.swapaxes(-1, -2), layer, "k", first)
-        value_cells = written(values, layer, "v", first)
-        found = np.empty_like(q)
-        for at in np.ndindex(k.shape[:2]):
-            held = (key_cells[at], key_scale[at]), (value_cells[at], value_scale[at])
-            found[at] = seen(asked[at], scale[at], *held)
+        (keys, key_scale), (values, value_scale) = quantised(k, bits), quantised(v, bits)
+        (asked, scale), found = quantised(q, ACT_BITS), np.empty_like(q)
+        for window in range(len(k)):
+            name = f".{first + window}"
+            key_cells = written(keys[window].swapaxes(-1, -2), f"{layer}.{{}}.k", name)
+            value_cells = written(values[window], f"{layer}.{{}}.v", name)
+            for head in range(k.shape[1]):
+                at = window, head
+                held = (key_cells[head], key_scale[at]), (value_cells[head], value_scale[at])
+                found[at] = seen(asked[at], scale[at], *held)
         return found
 
     return attend
