@@ -70,10 +70,8 @@ def combine(
     what is asked for, of each the inputs that are not 0 for its tokens; outputs that are in none need not be right.
     Raises BadInput as `multiply` does.
     """
-    on, by = (
-        several[0],
-        np.array([weight * on.gain for weight, on in zip(weights, several, strict=True)], dtype=np.float32),
-    )
+    on, gains = several[0], [each.gain for each in several]
+    by = np.array(weights, dtype=np.float32) * np.array(gains, dtype=np.float32)
     _check(on, x, act_bits, "auto")
     adc, quiet = converter(on, act_bits, None), on.exact and not on.devices.output_noise
     if adc is not None and not quiet and (on.devices.reading or on.devices.output_noise or on.readout.dnl):
@@ -86,10 +84,13 @@ def combine(
             out += line.sign * (x.astype(np.float32, copy=False) @ joint)
         if on.devices.reading or on.devices.output_noise:
             _add_noise(out, several, by, x, act_bits)
+    if sure.any():  # the few that are left
+        parts = [(slice(None), slice(None), slice(None))]
     for tokens, rows, cols in () if sure.all() else parts:
-        codes = _read(_beside(several, rows, cols), x[tokens, rows], act_bits, adc, "per-plane", 0)
-        read = by @ codes.reshape(len(codes), len(several), -1)
-        out[tokens, cols] = np.where(sure[tokens, None], out[tokens, cols], read)
+        left = np.arange(len(x))[tokens][~sure[tokens]]
+        if left.size:
+            codes = _read(_beside(several, rows, cols), x[left, rows], act_bits, adc, "per-plane", 0)
+            out[left, cols] = by @ codes.reshape(left.size, len(several), -1)
     return out
 
 
@@ -176,7 +177,7 @@ def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, 
     power, floor = _variances(on, x, act_bits)
     xp, fan_out = array_namespace(x), line.weights.shape[1]
     draw = next(_noises([on], "folded", (fan_out,), first, len(x), number))
-    return _deviation(on, line, power, floor) * xp.asarray(draw, device=device(x))
+    return _deviation(on, line.squares, power, floor) * xp.asarray(draw, device=device(x))
 
 
 def _add_noise(out: np.ndarray, several: Sequence[Programmed], by: np.ndarray, x: np.ndarray, act_bits: int) -> None:
@@ -185,7 +186,7 @@ def _add_noise(out: np.ndarray, several: Sequence[Programmed], by: np.ndarray, x
     for number, line in enumerate(several[0].lines):
         draws = _noises(several, "folded", out.shape[1:], 0, len(x), number)
         for on, w, draw in zip(several, by, draws, strict=True):
-            draw *= _deviation(on, on.lines[number], power, floor)
+            draw *= _deviation(on, on.lines[number].squares, power, floor)
             draw *= w * np.float32(line.sign)
             out += draw
 
@@ -203,12 +204,12 @@ def _variances(on: Programmed, x: Any, act_bits: int) -> tuple[Any, float]:
     return xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape), floor
 
 
-def _deviation(on: Programmed, line: Line, power: Any, floor: float) -> Any:
-    """Return the standard deviation of what a line carries."""
+def _deviation(on: Programmed, squares: Any, power: Any, floor: float) -> Any:
+    """Return the standard deviation of currents whose inputs have such squares of conductances."""
     if power is None:
         return floor**0.5
     xp = array_namespace(power)
-    variance = xp.matmul(power, line.squares)
+    variance = xp.matmul(power, squares)
     variance *= on.devices.reading**2
     variance += floor
     return np.sqrt(variance, out=variance) if is_numpy_array(variance) else xp.sqrt(variance)
@@ -317,11 +318,9 @@ def _read_noise(
 ) -> Any:
     """Return the noise of one tile's currents, of its own in each pass."""
     xp, (block, take, number) = array_namespace(stacked), draw
-    variance: Any = on.devices.output_noise**2
-    if on.devices.reading:
-        variance = variance + on.devices.reading**2 * xp.matmul(stacked[:, rows] ** 2, line.squares[rows, cols])
     tokens, outputs = take.stop - take.start, cols.stop - cols.start
     shape, first = (len(stacked) // tokens, outputs), block * NOISE_BLOCK + take.start
     noise = next(_noises([on], "read", shape, first, tokens, number, tile))
     noise = np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(len(stacked), outputs)
-    return variance**0.5 * xp.asarray(noise, device=device(stacked))
+    power, squares = (stacked[:, rows] ** 2, line.squares[rows, cols]) if on.devices.reading else (None, None)
+    return _deviation(on, squares, power, on.devices.output_noise**2) * xp.asarray(noise, device=device(stacked))

@@ -118,8 +118,10 @@ class Converter:
         """
         xp, codes = array_namespace(current), current
         place = current if is_numpy_array(current) else None
-        if clip:
-            codes = xp.clip(current, float(self.low), float(self.high), out=place)
+        if clip and place is not None:
+            np.clip(current, self.low, self.high, out=place)
+        elif clip:
+            codes = xp.clip(current, float(self.low), float(self.high))
         codes = xp.round(codes) if place is None else np.rint(codes, out=codes)
         if self.levels is None:
             return codes

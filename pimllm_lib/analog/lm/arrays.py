@@ -37,3 +37,10 @@ def to_numpy(array: Any) -> np.ndarray:
 def into(array: Any) -> dict[str, Any]:
     """Return the keywords with which a function of numpy overwrites an array; other libraries make another."""
     return {"out": array} if is_numpy_array(array) else {}
+
+
+def clipped(array: Any, low: float | None, high: float | None) -> Any:
+    """Return an array within bounds; numpy's is overwritten, in one pass."""
+    if is_numpy_array(array):
+        return np.clip(array, low, high, out=array)
+    return array_namespace(array).clip(array, low, high)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
-from pimllm_lib.analog.lm.arrays import beside, into, kept
+from pimllm_lib.analog.lm.arrays import beside, clipped, into, kept
 from pimllm_lib.analog.lm.checkpoint import Block, Checkpoint, Matrix
 
 #: What a matrix does to whole activations (tokens, fan_in), of which the first has the number given.
@@ -74,10 +74,10 @@ def causal(scores: Any) -> Any:
 def quantised(x: Any, bits: int) -> tuple[Any, Any]:
     """Return whole numbers of so many bits, float32 (..., n), and what each row was multiplied with, (..., 1)."""
     xp, largest = array_namespace(x), (1 << (bits - 1)) - 1
-    scale = largest / xp.clip(xp.max(xp.abs(x), axis=-1, keepdims=True), 1e-5, None)
+    scale = largest / clipped(xp.max(xp.abs(x), axis=-1, keepdims=True), 1e-5, None)
     whole = x * scale
     whole = xp.round(whole, **into(whole))
-    return xp.clip(whole, -largest - 1, largest, **into(whole)), scale
+    return clipped(whole, -largest - 1, largest), scale
 
 
 def project(matrices: list[Matrix], products: list[Product], x: Any, first: int, act_bits: int) -> list[Any]:
@@ -106,7 +106,7 @@ class Layer:
         x = x + by * self._project(("o",), self._norm("attention", seen), first)[0]
         gate, up = self._project(("gate", "up"), self._norm("post", x), first)
         xp = array_namespace(x)
-        active = xp.clip(gate, 0, None) ** 2 if self.checkpoint.activation == "relu2" else gate / (1 + xp.exp(-gate))
+        active = clipped(gate, 0, None) ** 2 if self.checkpoint.activation == "relu2" else gate / (1 + xp.exp(-gate))
         return x + by * self._project(("down",), self._norm("ffn", active * up), first)[0]
 
     def _norm(self, name: str, x: Any) -> Any:
