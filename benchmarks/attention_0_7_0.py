@@ -1,5 +1,7 @@
-"""Attention in cells as version 0.7.0 had it, slice by slice and head by head, which that of the library is timed and compared
-against. What programs cells and multiplies is the library's of today."""
+"""Attention in cells as version 0.7.0 had it, which that of `analog.noise.attention` is timed and compared against.
+
+What programs cells and multiplies is the library's of today.
+"""
 
 from dataclasses import replace
 
