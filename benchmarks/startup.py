@@ -21,8 +21,10 @@ print(time.process_time() - start)
 """,
     "compiled counting of bits": """
 import time
+import numba
 import numpy as np
 from pimllm_lib.analog.crossbar.popcount_numba import count
+numba.njit(lambda: 0)()  # what numba loads, and each process takes whatever it compiles
 word = np.ones((1, 1, 1, 1), dtype=np.uint64)
 start = time.process_time()
 count(word, word[:0], word[0], word[0], np.zeros(257, dtype=np.float32), np.ones(1, dtype=np.float32))
