@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -105,18 +105,11 @@ def program(
     """
     if weights.ndim != 2 or not weights.size:
         raise BadInput(f"weights have the shape {weights.shape}; wanted fan_in x fan_out")
-    places = [layer if place is None else place]
-    each = weights[None]
-    return program_each(
-        each,
-        crossbar=crossbar,
-        devices=devices,
-        readout=readout,
-        seed=seed,
-        layers=[layer],
-        places=places,
-        scales=scales,
-    )[0]
+    (found,) = program_each(
+        weights[None], crossbar=crossbar, devices=devices, readout=readout, seed=seed, layers=[layer],
+        places=[layer if place is None else place], scales=scales,
+    )  # fmt: skip
+    return found
 
 
 def program_each(
@@ -125,7 +118,7 @@ def program_each(
 ) -> list[Programmed]:  # fmt: skip
     """Return several matrices of one shape, (matrices, fan_in, fan_out), each as `program` gives it by itself.
 
-    layers, places: of each matrix. Many small ones take half of the time at once.
+    layers, places: of each matrix. Many small ones take less time at once.
     """
     pair = _is_pair(weights, crossbar)
     if scales is not None:
@@ -148,10 +141,10 @@ def program_each(
     lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
     return [
         Programmed(
-            ideal=ideal_weights.astype(np.int8, copy=False), lines=own, gain=gain, input_gain=0.0 if pair else -1.0,
+            ideal=held.astype(np.int8, copy=False), lines=own, gain=gain, input_gain=0.0 if pair else -1.0,
             exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer, scales=scales,
         )
-        for ideal_weights, own, gain, layer in zip(weights, lines, gains, layers, strict=True)
+        for held, own, gain, layer in zip(weights, lines, gains, layers, strict=True)
     ]  # fmt: skip
 
 
@@ -210,8 +203,8 @@ def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
     return bool(polarity == 2)
 
 
-#: What draws some purpose's numbers for a tile of cells.
-_Draw = Callable[[str], np.random.Generator]
+#: What draws numbers for a purpose: at each call for the tile of cells that comes next.
+_Draw: TypeAlias = Callable[[str], np.random.Generator]
 
 
 def _departed(
@@ -223,34 +216,25 @@ def _departed(
     on: which cells are asked to be, of each matrix and side (matrices, sides, fan_in, fan_out).
     """
     cells, sums = np.empty(on.shape, dtype=np.float32), np.zeros((2, len(on)))
-    all_tiles = list(tiles(on.shape[2:], crossbar, group))
-    where = [(side, row, col) for side in range(on.shape[1]) for row, col, _ in all_tiles]
-    drawn = {
-        purpose: iter(generators(seed, places if purpose in _OF_CELLS else layers, purpose, where))
-        for purpose in _purposes(devices)
-    }
+    parts, drawn = list(tiles(on.shape[2:], crossbar, group)), dict[str, Iterator[np.random.Generator]]()
+    where = [(side, row, col) for side in range(on.shape[1]) for row, col, _ in parts]
+
+    def draw(purpose: str) -> np.random.Generator:
+        if purpose not in drawn:
+            drawn[purpose] = iter(generators(seed, places if purpose in _OF_CELLS else layers, purpose, where))
+        return next(drawn[purpose])
+
     for number, side in np.ndindex(on.shape[:2]):
-        for _, _, tile in all_tiles:  # a tile at a time, which a core's cache holds
+        for _, _, tile in parts:  # one at a time, which a core's cache holds
             at = (number, side, *tile)
-            written = _written(on[at], crossbar, devices, lambda purpose: next(drawn[purpose]))
-            aged = _aged(written, devices, lambda purpose: next(drawn[purpose]))
-            cells[at] = aged
+            written = _written(on[at], crossbar, devices, draw)
+            cells[at] = aged = _aged(written, devices, draw)
             if devices.compensated:
                 sums[:, number] += written.sum(dtype=np.float64), aged.sum(dtype=np.float64)
     if devices.wire_ohm or devices.word_ohm:
         for sides in cells:
             _wire(sides, crossbar, devices, group)
     return cells, [before / after if after else 1.0 for before, after in sums.T.tolist()]
-
-
-def _purposes(devices: Devices) -> Iterator[str]:
-    """Yield what numbers are drawn for."""
-    if devices.variation or devices.curve_siemens:
-        yield "program"
-    if devices.stuck_off or devices.stuck_on:
-        yield from ("stuck", "spares")
-    if devices.drift_spread:
-        yield "drift"
 
 
 def _wire(sides: np.ndarray, crossbar: Crossbar, devices: Devices, group: int | None) -> None:
