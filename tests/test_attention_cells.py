@@ -68,6 +68,7 @@ REORDERED, SAME = True, False
         ({"output_noise": 0.3}, IDEAL, REORDERED),
         ({"read_noise": 0.05, "output_noise": 0.3}, UNIT, SAME),
         ({"variation": 0.1}, replace(UNIT, dnl=0.1), SAME),
+        ({}, replace(UNIT, dnl=0.1), SAME),
         ({"variation": 0.1}, replace(UNIT, sensing="column"), REORDERED),
         ({"drift": 0.05, "drift_spread": 0.01, "drift_time": 1e4, "compensated": True}, IDEAL, REORDERED),
     ],

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
@@ -28,8 +28,6 @@ ENGINES = ("auto", "folded", "per-plane")
 NOISE_BLOCK = 32
 #: Sums converted at a time: what a core's cache holds. Rows of a product that is as fast as a tall one.
 BLOCK, TALL = 1 << 18, 512
-#: Tokens, inputs and outputs of a product: what of it is asked for.
-Part: TypeAlias = tuple[slice, slice, slice]
 #: float32 holds every whole number up to here.
 WHOLE = 1 << 24
 
@@ -48,64 +46,18 @@ def multiply(
     Raises BadInput for another shape, an activation of too many bits, more inputs than float32 sums hold, and for
     "folded" where conversion is not ideal.
     """
-    _check(on, x, act_bits, engine)
+    check(on, x, act_bits, engine)
     adc = converter(on, act_bits, reach)
     if on.scales is None:
-        return _read(on, x, act_bits, adc, engine, first)
+        return read(on, x, act_bits, adc, engine, first)
     xp = array_namespace(x)
     out = xp.zeros((len(x), on.ideal.shape[1]), dtype=xp.float32, device=device(x))
     for number, (rows, group) in enumerate(on.groups):
-        out += on.scales[number] * _read(group, x[:, rows], act_bits, adc, engine, first)
+        out += on.scales[number] * read(group, x[:, rows], act_bits, adc, engine, first)
     return out
 
 
-def combine(
-    several: Sequence[Programmed], weights: Sequence[float], x: np.ndarray, *, act_bits: int, parts: Sequence[Part]
-) -> np.ndarray:
-    """Return the sum of what `multiply` gives for several matrices, each times a weight: float32 (tokens, fan_out).
-
-    Where nothing is converted by itself, matrices are added before they are multiplied: sums are rounded in another order.
-
-    several: matrices in pairs, of one shape and setting, without groups of inputs, such as the bits of whole numbers; parts:
-    what is asked for, of each the inputs that are not 0 for its tokens; outputs that are in none need not be right.
-    Raises BadInput as `multiply` does.
-    """
-    on, gains = several[0], [each.gain for each in several]
-    by = np.array(weights, dtype=np.float32) * np.array(gains, dtype=np.float32)
-    _check(on, x, act_bits, "auto")
-    adc, quiet = converter(on, act_bits, None), on.exact and not on.devices.output_noise
-    if adc is not None and not quiet and (on.devices.reading or on.devices.output_noise or on.readout.dnl):
-        return np.asarray(sum(w * multiply(one, x, act_bits=act_bits) for w, one in zip(weights, several, strict=True)))
-    sure = np.full(len(x), adc is None) if adc is None or not quiet else _kept(on, x, act_bits, adc)
-    out = np.zeros((len(x), on.ideal.shape[1]), dtype=np.float32)
-    if sure.any():
-        for number, line in enumerate(on.lines):
-            joint = np.tensordot(by, np.stack([one.lines[number].weights for one in several]), 1)
-            out += line.sign * (x.astype(np.float32, copy=False) @ joint)
-        if on.devices.reading or on.devices.output_noise:
-            _add_noise(out, several, by, x, act_bits)
-    if sure.any():  # the few that are left
-        parts = [(slice(None), slice(None), slice(None))]
-    for tokens, rows, cols in () if sure.all() else parts:
-        left = np.arange(len(x))[tokens][~sure[tokens]]
-        if left.size:
-            codes = _read(_beside(several, rows, cols), x[left, rows], act_bits, adc, "per-plane", 0)
-            out[left, cols] = by @ codes.reshape(left.size, len(several), -1)
-    return out
-
-
-def _beside(several: Sequence[Programmed], rows: slice, cols: slice) -> Programmed:
-    """Return part of several matrices as one, beside each other."""
-    lines = tuple(
-        Line(np.concatenate([on.lines[number].weights[rows, cols] for on in several], axis=1), line.sign)
-        for number, line in enumerate(several[0].lines)
-    )
-    return replace(
-        several[0], ideal=np.concatenate([on.ideal[rows, cols] for on in several], axis=1), lines=lines, gain=1.0
-    )
-
-
-def _read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: str, first: int) -> Any:
+def read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: str, first: int) -> Any:
     """Return the product of inputs that are summed as they are."""
     quiet = on.exact and not on.devices.output_noise
     plain = adc is None or (quiet and adc.is_lossless(largest_sum(on, act_bits)))
@@ -125,18 +77,6 @@ def _read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: 
     return out
 
 
-def _kept(on: Programmed, x: np.ndarray, act_bits: int, adc: Converter) -> np.ndarray:
-    """Return of which tokens no whole sum is changed by conversion, as so few pulses cannot leave the range."""
-    if not adc.is_lossless(1) or adc.is_lossless(largest_sum(on, act_bits)):
-        return np.full(len(x), adc.is_lossless(1))
-    starts = range(0, x.shape[1], on.crossbar.rows)
-    _, passes = weights_and_passes(on, x, act_bits)
-    most = np.zeros(len(x))
-    for share in passes:
-        most = np.maximum(most, np.add.reduceat(np.abs(share), starts, axis=1, dtype=np.int32).max(axis=1))
-    return most <= adc.lsb * (min(-adc.low, adc.high) if adc.low < 0 else adc.high)
-
-
 def moved(on: Programmed, like: Any) -> Programmed:
     """Return a programmed matrix in the namespace and on the device of another array."""
     xp, where = array_namespace(like), device(like)
@@ -148,7 +88,8 @@ def moved(on: Programmed, like: Any) -> Programmed:
     return replace(on, ideal=move(on.ideal), lines=lines, scales=move(on.scales))
 
 
-def _check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
+def check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
+    """Raise BadInput for what `multiply` refuses."""
     fan_in = on.ideal.shape[0]
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -174,24 +115,13 @@ def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
 
 def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, number: int) -> Any:
     """Return one draw for all reads of a line: variances of passes and tiles add, each by the square of its weight."""
-    power, floor = _variances(on, x, act_bits)
+    power, floor = variances(on, x, act_bits)
     xp, fan_out = array_namespace(x), line.weights.shape[1]
-    draw = next(_noises([on], "folded", (fan_out,), first, len(x), number))
-    return _deviation(on, line.squares, power, floor) * xp.asarray(draw, device=device(x))
+    draw = next(noises([on], "folded", (fan_out,), first, len(x), number))
+    return deviation(on, line.squares, power, floor) * xp.asarray(draw, device=device(x))
 
 
-def _add_noise(out: np.ndarray, several: Sequence[Programmed], by: np.ndarray, x: np.ndarray, act_bits: int) -> None:
-    """Add what `_joint_noise` gives each of several matrices, times a number of its own."""
-    power, floor = _variances(several[0], x, act_bits)
-    for number, line in enumerate(several[0].lines):
-        draws = _noises(several, "folded", out.shape[1:], 0, len(x), number)
-        for on, w, draw in zip(several, by, draws, strict=True):
-            draw *= _deviation(on, on.lines[number].squares, power, floor)
-            draw *= w * np.float32(line.sign)
-            out += draw
-
-
-def _variances(on: Programmed, x: Any, act_bits: int) -> tuple[Any, float]:
+def variances(on: Programmed, x: Any, act_bits: int) -> tuple[Any, float]:
     """Return what activations multiply the squares of conductances with, and the variance of converters' own noise."""
     xp, half = array_namespace(x), 1 << (act_bits - 1)
     weights, passes = weights_and_passes(on, np.arange(-half, half), act_bits)  # of every activation, the lowest first
@@ -204,7 +134,7 @@ def _variances(on: Programmed, x: Any, act_bits: int) -> tuple[Any, float]:
     return xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape), floor
 
 
-def _deviation(on: Programmed, squares: Any, power: Any, floor: float) -> Any:
+def deviation(on: Programmed, squares: Any, power: Any, floor: float) -> Any:
     """Return the standard deviation of currents whose inputs have such squares of conductances."""
     if power is None:
         return floor**0.5
@@ -223,7 +153,7 @@ def _blocks(first: int, count: int, length: int = NOISE_BLOCK) -> Iterator[tuple
         yield block, slice(start - origin, stop - origin), slice(start - first, stop - first)
 
 
-def _noises(
+def noises(
     several: Sequence[Programmed], purpose: str, shape: tuple[int, ...], first: int, count: int, *where: int
 ) -> Iterator[np.ndarray]:
     """Yield the noise of each matrix, float32 (count, *shape), for tokens from the first on; the last is overwritten."""
@@ -320,7 +250,7 @@ def _read_noise(
     xp, (block, take, number) = array_namespace(stacked), draw
     tokens, outputs = take.stop - take.start, cols.stop - cols.start
     shape, first = (len(stacked) // tokens, outputs), block * NOISE_BLOCK + take.start
-    noise = next(_noises([on], "read", shape, first, tokens, number, tile))
+    noise = next(noises([on], "read", shape, first, tokens, number, tile))
     noise = np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(len(stacked), outputs)
     power, squares = (stacked[:, rows] ** 2, line.squares[rows, cols]) if on.devices.reading else (None, None)
-    return _deviation(on, squares, power, on.devices.output_noise**2) * xp.asarray(noise, device=device(stacked))
+    return deviation(on, squares, power, on.devices.output_noise**2) * xp.asarray(noise, device=device(stacked))

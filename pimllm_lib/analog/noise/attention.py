@@ -20,7 +20,7 @@ import numpy as np
 from array_api_compat import is_numpy_array
 
 from pimllm_lib.analog.crossbar.cells import Programmed, program_each
-from pimllm_lib.analog.crossbar.product import combine
+from pimllm_lib.analog.crossbar.combined import combine
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm.arrays import beside, to_numpy
 from pimllm_lib.analog.lm.layers import Attend, causal, quantised
