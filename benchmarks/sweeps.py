@@ -24,8 +24,8 @@ def evaluated(study, pool):
 
 
 @contextmanager
-def cluster():
-    """Start a scheduler and two workers on this machine; give the address, the workers and the scheduler."""
+def cluster(count=2):
+    """Start a scheduler and so many workers on this machine; give the address, the workers and the scheduler."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -36,7 +36,7 @@ def cluster():
         return subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     scheduler = start("scheduler", "--port", str(port))
-    workers = [start("worker", address, "--nthreads", "1", "--no-nanny") for _ in range(2)]
+    workers = [start("worker", address, "--nthreads", "1", "--no-nanny") for _ in range(count)]
     try:
         yield address, workers, scheduler
     finally:

@@ -12,7 +12,7 @@ from pimllm_lib.core.schema import COMPONENTS
 from pimllm_lib.costs import crossbar, memory, systolic, wear
 from pimllm_lib.engines import surroundings
 from pimllm_lib.report.explain import MERITS
-from pimllm_lib.system.standing import Standing
+from pimllm_lib.system.standing import Spent
 from pimllm_lib.workload.products import products
 
 PIM = pl.catalog.systems["pim-llm"]
@@ -258,9 +258,10 @@ def standing(component):
         watts, gated, work, rest, even = rng.uniform(0, 1, 5)
         awake, woken, token = work + rest, some(rng, 1, 9), rng.uniform(2, 9)
         machine = with_fields(PIM, {"pim.gated_share": gated, "pim.break_even_s": even})
-        known = Standing({}, {("q", "adc"): (watts * work, watts * awake, watts * woken)})
+        turn = (watts * work, watts * awake, watts * woken)
         step = SimpleNamespace(counting=pl.catalog.preset("full-system"), pim=SimpleNamespace(n_layers=some(rng, 1, 9)))
-        spent = dict(known._spent("q", "adc", watts, token, machine, step))
+        entries = list(Spent(machine, step, token, 0.0).by("q", "adc", watts, turn))
+        spent = {name: all_token_w * token + joules for name, all_token_w, joules in entries}
         names = {"gated_share": gated, "static power": watts, "time of the token": token, "time awake": awake,
                  "time at work": work, "times woken": woken, "break_even_s": even}  # fmt: skip
         names = {name: value for name, value in names.items() if name in COMPONENTS[component].joules}

@@ -33,7 +33,7 @@ class Ledger:
 
     def __init__(self, frame: Frame, detail: str, wanted: set[str]) -> None:
         """Open an empty book for the wanted variables."""
-        self.frame, self.split, self.wanted = frame, DETAILS[detail], wanted
+        self.frame, self.detail, self.split, self.wanted = frame, detail, DETAILS[detail], wanted
         self._sums: dict[str, dict[tuple[str, str], dict[Any, Any]]] = defaultdict(lambda: defaultdict(dict))
 
     def add(self, variable: str, op: str, component: str, value: Any) -> None:
@@ -46,7 +46,14 @@ class Ledger:
             raise next(unknown(what, name, _KNOWN[what]) for what, name in given.items() if name not in _KNOWN[what])
         if variable not in self.wanted:
             return
-        cell = (op if "op" in self.split else "", component if "component" in self.split else "")
+        self._put(variable, (op if "op" in self.split else "", component if "component" in self.split else ""), value)
+
+    def take(self, variable: str, book: Ledger, times: Any) -> None:
+        """Add what another book of this detail holds of a variable, so many times."""
+        for cell, by_shape in book._sums[variable].items():
+            self._put(variable, cell, book._sum(by_shape) * times)
+
+    def _put(self, variable: str, cell: tuple[str, str], value: Any) -> None:
         by_shape, shape = self._sums[variable][cell], np.shape(value)
         by_shape[shape] = by_shape[shape] + value if shape in by_shape else value
 

@@ -50,27 +50,72 @@ class Standing:
         longest = float(np.max(np.asarray(self.waking_s)))
         require(self.waking_s <= rest, "the time that tiles take to wake, in seconds,", longest,
                 "no more than the rest of a token's, or tiles that are never woken")  # fmt: skip
+        lasting = Ledger(ledger.frame, ledger.detail, {"energy_j"})
+        spent = Spent(system, step, token_s, self.crossbars_s)
         for op, parts in self.standing_w.items():
             for component, watts in parts.items():
-                for name, joules in self._spent(op, component, watts, token_s, system, step):
+                turn = self.turns.get((op, component), (0.0, 0.0, 0.0))
+                for name, all_token_w, joules in spent.by(op, component, watts, turn):
+                    lasting.add("energy_j", "block", name, all_token_w)
                     ledger.add("energy_j", "block", name, joules)
+        ledger.take("energy_j", lasting, token_s)
 
-    def _spent(
-        self, op: str, component: str, watts: Value, token_s: Value, system: System, step: Step
-    ) -> Iterator[tuple[str, Value]]:
-        """Yield what the static power of a component takes, by the component that it is charged to."""
-        full_j, row = watts * token_s, COMPONENTS[component]
-        working_j, turn_j, woken_w = self.turns.get((op, component), (0.0, 0.0, 0.0))
-        share, awake_j, break_even_s = 1.0, full_j, 0.0
-        if row.subsystem == "pim" and step.counting.power_gating:
-            tiles: Any = getattr(system, system.engine(op))
-            share, break_even_s = tiles.gated_share, tiles.break_even_s
-            least = {"product": turn_j, "block": np.maximum(turn_j, full_j / step.pim.n_layers), "never": full_j}
-            awake_j = np.minimum(least[tiles.woken], full_j)
-        elif component in ("stream", "sram") and step.counting.power_gating:
-            share = (system.array if component == "stream" else system.sram).gated_share  # type: ignore[union-attr]
-            awake_j = full_j - watts * self.crossbars_s * np.not_equal(share, 1)
-        yield component if row.energy == "static" else "leakage", awake_j - working_j
-        yield "asleep", share * (full_j - awake_j)
-        if np.any(np.asarray(break_even_s)):
-            yield "wake", (1 - share) * woken_w * (awake_j < full_j) * break_even_s
+
+@dataclass
+class Spent:
+    """What static power takes in a step whose time is known. Only the time varies along every axis of a large sweep: it is
+    multiplied once, by a sum of powers, wherever energy grows in proportion to it.
+    """
+
+    system: System
+    step: Step
+    token_s: Value
+    crossbars_s: Value
+    _least: dict[tuple[int, ...], Value] = field(default_factory=dict)
+
+    def by(self, op: str, component: str, watts: Value, turn: tuple[Value, ...]) -> Iterator[tuple[str, Value, Value]]:
+        """Yield what the static power of a component takes: what it is charged to, the power, in watts, that it takes all
+        the time, and what it takes besides, in joules. turn: the sums of its turns.
+        """
+        row, (working_j, *_) = COMPONENTS[component], turn
+        name = component if row.energy == "static" else "leakage"
+        if row.subsystem == "pim" and self.step.counting.power_gating:
+            tiles: Any = getattr(self.system, self.system.engine(op))
+            if tiles.woken != "never":
+                yield from self._woken(name, tiles, watts, turn)
+                return
+        if component in ("stream", "sram") and self.step.counting.power_gating:
+            share = (self.system.array if component == "stream" else self.system.sram).gated_share  # type: ignore[union-attr]
+            gated_j = watts * self.crossbars_s * np.not_equal(share, 1)
+            yield name, watts, -gated_j - working_j
+            yield "asleep", 0.0, share * gated_j
+        else:
+            yield name, watts, -working_j
+
+    def _woken(
+        self, name: str, tiles: Any, watts: Value, turn: tuple[Value, ...]
+    ) -> Iterator[tuple[str, Value, Value]]:
+        """Yield the same of tiles that are awake in their turn, or in that of their block, and no longer than the step."""
+        working_j, turn_j, woken_w = turn
+        share, sleeps = tiles.gated_share, 1.0
+        if tiles.woken == "product" and self._shorter(turn_j, watts):
+            yield name, 0.0, turn_j - working_j
+            yield "asleep", share * watts, -share * turn_j
+        else:
+            full_j = watts * self.token_s
+            least_j = turn_j if tiles.woken == "product" else np.maximum(turn_j, full_j / self.step.pim.n_layers)
+            awake_j = np.minimum(least_j, full_j)
+            sleeps = awake_j < full_j
+            yield name, 0.0, awake_j - working_j
+            yield "asleep", 0.0, share * (full_j - awake_j)
+        if np.any(np.asarray(tiles.break_even_s)):
+            yield "wake", 0.0, (1 - share) * woken_w * sleeps * tiles.break_even_s
+
+    def _shorter(self, turn_j: Value, watts: Value) -> bool:
+        """Return whether a turn is clearly shorter than the step wherever it is not 0."""
+        shape = np.shape(turn_j)
+        if shape not in self._least:  # the least time along every axis on which the turn does not depend
+            token_s = np.asarray(self.token_s)
+            over = tuple(i for i, n in enumerate(shape or token_s.shape) if n == 1 or not shape)
+            self._least[shape] = token_s.min(axis=over, keepdims=True)
+        return bool(np.all((turn_j < (1 - 1e-9) * watts * self._least[shape]) | np.equal(turn_j, 0)))
