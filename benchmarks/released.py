@@ -24,11 +24,29 @@ _CORPUS = """
 start = process_time()
 corpus.named("docstrings")
 """
+_ATTENTION = """
+from dataclasses import replace
+import numpy as np
+from pimllm_lib import catalog
+from pimllm_lib.hardware import Devices
+rng, bar = np.random.default_rng(0), replace(catalog.part("crossbar-256"), weight_bits=8)
+q = rng.standard_normal((8, 2, 2, 128, 64), dtype=np.float32) / 8
+k, v = rng.standard_normal((2, 8, 2, 128, 64), dtype=np.float32)
+attend = in_cells(bar, Devices(name="these", variation={}), catalog.part("{}"))
+attend(0, q, k, v, 0)
+start = process_time()
+attend(0, q, k, v, 0)
+"""
+_ATTENDING = tuple(f"from pimllm_lib.analog.{of}attention import in_cells" for of in ("noise.", ""))
 _OLD = "from pimllm_lib import sweep as points; from pimllm_lib.report.chapters import design_space as compute"
 _NEW = "from pimllm_lib.sweep import points; from pimllm_chapters.design_space import compute"
 _CORPORA = "from pimllm_lib.analog.lm import corpus", "from pimllm_lib.analog import corpus"
 WORK = {
     "an eighth of 11.9 M full designs with a front": (_NEW + _SWEEP, _OLD + _SWEEP),
+    "attention in ideal cells, converters of 8 bits": tuple(
+        name + _ATTENTION.format(0, "readout-unit") for name in _ATTENDING
+    ),
+    "attention in cells that vary": tuple(name + _ATTENTION.format(0.1, "readout-ideal") for name in _ATTENDING),
     "the corpus of docstrings, in a process of its own": tuple(name + _CORPUS for name in _CORPORA),
 }
 

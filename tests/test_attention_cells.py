@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import attention_0_7_0
 from pimllm_lib import catalog
-from pimllm_lib.analog.crossbar.cells import program
+from pimllm_lib.analog.crossbar import draws
+from pimllm_lib.analog.crossbar.cells import program, program_each
 from pimllm_lib.analog.lm import checkpoint, language, layers
 from pimllm_lib.analog.noise import attention
 from pimllm_lib.analog.noise.attention import in_cells, slices
@@ -45,6 +47,66 @@ def test_slices_of_one_bit_add_up_to_the_number(bits, seed):
     assert len(parts) == bits - 1
     assert all(np.isin(part, (-1, 0, 1)).all() for part in parts)
     assert (sum((1 << i) * part.astype(int) for i, part in enumerate(parts)) == whole).all()
+
+
+UNIT = Readout(name="unit", range="fixed", lsb=1.0)
+#: Whether sums that are no whole numbers are added in another order, which turns 8-bit shares of the softmax here and there.
+REORDERED, SAME = True, False
+
+
+@pytest.mark.parametrize(
+    ("fields", "readout", "reordered"),
+    [
+        ({}, IDEAL, SAME),
+        ({}, UNIT, SAME),
+        ({}, replace(UNIT, lsb=2.0, encoding="twos-complement"), SAME),
+        ({}, Readout(name="worst", range="worst-case"), SAME),
+        ({"variation": 0.1}, IDEAL, REORDERED),
+        ({"variation": 0.1}, UNIT, REORDERED),
+        ({"variation": 0.1, "stuck_off": 0.05, "stuck_on": 0.01, "spares": 3}, replace(UNIT, inl=0.5), REORDERED),
+        ({"variation": 0.1, "read_noise": 0.05}, IDEAL, REORDERED),
+        ({"output_noise": 0.3}, IDEAL, REORDERED),
+        ({"read_noise": 0.05, "output_noise": 0.3}, UNIT, SAME),
+        ({"variation": 0.1}, replace(UNIT, dnl=0.1), SAME),
+        ({}, replace(UNIT, dnl=0.1), SAME),
+        ({"variation": 0.1}, replace(UNIT, sensing="column"), REORDERED),
+        ({"drift": 0.05, "drift_spread": 0.01, "drift_time": 1e4, "compensated": True}, IDEAL, REORDERED),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("length", [40, 300])
+def test_attention_is_that_of_version_0_7_0(fields, readout, reordered, length):
+    parts = heads(windows=2 if length < 100 else 1, length=length)
+    bar, devices = replace(BAR, weight_bits=5, adc=replace(BAR.adc, bits=7)), Devices(name="mine", **fields)
+    new, old = (made(bar, devices, readout, seed=3)(1, *parts, 2) for made in (in_cells, attention_0_7_0.in_cells))
+    if reordered:
+        assert np.sqrt(np.square(new - old).mean() / np.square(old).mean()) < 2e-4
+    else:
+        np.testing.assert_array_equal(new, old)
+
+
+@pytest.mark.parametrize("fields", [{"variation": 0.1}, {"stuck_on": 0.1, "spares": 2}, {"wire_ohm": 2.0}], ids=str)
+def test_matrices_programmed_at_once_are_those_programmed_one_by_one(fields):
+    weights, names = np.random.default_rng(0).integers(-1, 2, (3, 300, 40)).astype(np.int8), ["a", "b", "c"]
+    parts = {"crossbar": replace(BAR, weight_bits=2), "devices": Devices(name="mine", **fields), "readout": IDEAL}
+    places = ["here", "there", "here"]
+    found = program_each(weights, layers=names, places=places, **parts)
+    for own, matrix, layer, place in zip(found, weights, names, places, strict=True):
+        alone = program(matrix, layer=layer, place=place, **parts)
+        np.testing.assert_array_equal(own.lines[0].weights, alone.lines[0].weights)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**34), st.lists(st.text(max_size=5), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 2**33), st.integers(0, 3)), min_size=1, max_size=5),
+)  # fmt: skip
+def test_generators_made_at_once_are_those_of_numpy(seed, layers, places):
+    found = draws.generators(seed, layers, "read", places)
+    alone = [draws.generator(seed, layer, "read", *place) for layer in layers for place in places]
+    assert [one.bit_generator.random_raw(3).tolist() for one in found] == [
+        one.bit_generator.random_raw(3).tolist() for one in alone
+    ]
 
 
 def test_ideal_cells_give_what_rounding_alone_gives():

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from conftest import checkout
 
+from benchmarks import device_trials
 from pimllm_lib import catalog
 from pimllm_lib.analog.lm import checkpoint, corpus, docstrings, recipes, source, trained
 from pimllm_lib.analog.lm.evaluation import bits_per_byte, calibrate, expected_losses, on_crossbars
-from pimllm_lib.analog.lm.language import logits, losses
-from pimllm_lib.analog.lm.layers import exact, zeroed
+from pimllm_lib.analog.lm.language import every_loss, logits, losses
+from pimllm_lib.analog.lm.layers import attend, exact, zeroed
+from pimllm_lib.analog.noise.attention import in_cells
+from pimllm_lib.archive.agreement import STUDIES
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout
@@ -267,6 +270,57 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path):
     assert np.median(np.abs(ours - theirs)) < 0.02 * theirs.std()  # half precision turns some 8-bit roundings
     with pytest.raises(BadInput, match="is of another recipe"):
         training.fit(replace(recipe, rate=2e-3), text, tmp_path / "b.pt")
+
+
+def test_trials_an_hour_are_measured_where_numpy_computes():
+    first, *rows = device_trials.report("numpy", windows=2, minutes=0.001)
+    assert "2 windows of 128 tokens, numpy on this processor" in first
+    assert len(rows) == len(device_trials.CASES)
+    for row in rows:
+        *_, hourly, off = row.split()
+        assert float(hourly) > 0
+        assert float(off) == 0
+
+
+@pytest.mark.torch
+def test_trials_on_torch_agree_with_those_of_numpy(monkeypatch):
+    first, *rows = device_trials.report("cpu", windows=8, minutes=0.001)
+    assert "torch on cpu" in first
+    assert all(0 < float(row.split()[-1]) <= STUDIES for row in rows)
+    monkeypatch.setattr(device_trials, "STUDIES", 0)
+    with pytest.raises(SystemExit, match=r"on torch on cpu and \d.\d+ by numpy alone"):
+        list(device_trials.report("cpu", windows=8, minutes=0.001))
+    with pytest.raises(SystemExit, match="device nowhere: "):
+        device_trials.computing("nowhere")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["docstrings-0", "generated-full"])
+@pytest.mark.parametrize("way", ["exact", "zeroed", "crossbars", "keys and values"])
+def test_a_text_reads_on_torch_as_on_numpy(name, way):
+    torch, like = pytest.importorskip("torch"), checkpoint.read(CHECKPOINTS / name)
+    cells, ideal = Devices(name="varied", variation=0.2, read_noise=0.02), Readout(name="ideal")
+    prepare = {"crossbars": on_crossbars(BAR, cells, ideal), "zeroed": zeroed}.get(way, exact)
+    held = in_cells(replace(BAR, weight_bits=4), replace(cells, read_noise=0.0), ideal)
+    tokens = np.random.default_rng(0).integers(0, like.decoder.vocab_size, size=(16, 96))
+
+    def every(to):
+        attention = held if way == "keys and values" else attend
+        return every_loss(like, tokens, [(prepare, (False, True))], attention=attention, like=to)[0]
+
+    (here, nudged), (there, _) = every(None), every(torch.zeros(1))
+    assert there.shape == here.shape == (16, 95)
+    # rounding turns 8-bit activations here and there, as that of embeddings does: no more than five times as much
+    turned = np.abs(nudged - here)
+    assert np.abs(there - here).max() <= 5 * turned.max() + 1e-5
+    assert abs(there.mean() - here.mean()) <= 5 * np.linalg.norm((nudged - here).sum(axis=1)) / here.size + 1e-6
+    if way in ("exact", "zeroed"):
+        assert (
+            np.median(
+                np.abs(logits(like, tokens[:2], prepare, like=torch.zeros(1)) - logits(like, tokens[:2], prepare))
+            )
+            < 0.01
+        )
 
 
 def test_training_says_what_it_lacks(tmp_path, monkeypatch):

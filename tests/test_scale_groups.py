@@ -225,6 +225,11 @@ def test_groups_on_torch_are_those_on_numpy():
     on = program(weights, crossbar=crossbar(), devices=devices(), readout=UNIT, scales=some_scales(2, 30))
     there = multiply(moved(on, torch.zeros(1)), torch.asarray(x))
     assert same_sums(there.numpy(), multiply(on, x), terms(weights, x))
+    model = checkpoint.read(CHECKPOINTS / "docstrings-0")
+    grouped = replace(model, source=Grouped(model.source))
+    tokens = np.random.default_rng(0).integers(0, model.decoder.vocab_size, (4, 40))
+    clean = language.losses(grouped, tokens)
+    assert language.losses(grouped, tokens, like=torch.zeros(1)).mean() == pytest.approx(clean.mean(), rel=1e-3)
 
 
 PIM_LLM = pl.catalog.systems["pim-llm"]

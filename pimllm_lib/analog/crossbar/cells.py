@@ -1,20 +1,20 @@
 """Program weights into cells that depart from ideal ones: what each column then carries, in currents of one on-cell.
 
-Draws are keyed by seed, layer, tile and purpose, never by their order: the same seed gives the same cells however the work
-is split, and a new kind of departure leaves the draws of the others as they were.
+Draws (`draws`) are keyed by seed, layer, tile and purpose: the same seed gives the same cells however the work is split,
+and a new kind of departure leaves the draws of the others as they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from pimllm_lib.analog.crossbar import popcount, wires
+from pimllm_lib.analog.crossbar.draws import generators
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.hardware import Crossbar, Devices, Readout
@@ -103,9 +103,26 @@ def program(
     whose own departures are neglected. Raises BadInput for other weights, and for a crossbar that cuts a weight into
     several cells, for a seed below 0, and for groups that do not divide the inputs.
     """
+    if weights.ndim != 2 or not weights.size:
+        raise BadInput(f"weights have the shape {weights.shape}; wanted fan_in x fan_out")
+    (found,) = program_each(
+        weights[None], crossbar=crossbar, devices=devices, readout=readout, seed=seed, layers=[layer],
+        places=[layer if place is None else place], scales=scales,
+    )  # fmt: skip
+    return found
+
+
+def program_each(
+    weights: np.ndarray, *, crossbar: Crossbar, devices: Devices, readout: Readout, layers: Sequence[str],
+    places: Sequence[str], seed: int = 0, scales: np.ndarray | None = None,
+) -> list[Programmed]:  # fmt: skip
+    """Return several matrices of one shape, (matrices, fan_in, fan_out), each as `program` gives it by itself.
+
+    layers, places: of each matrix. Many small ones take less time at once.
+    """
     pair = _is_pair(weights, crossbar)
     if scales is not None:
-        scales = _fitting(scales, weights)
+        scales = _fitting(scales, weights[0])
     off = crossbar.cell.low_ohm / crossbar.cell.high_ohm
     require(seed >= 0, "a device seed", seed, "a whole number of at least 0")
     if off == 1:
@@ -113,19 +130,22 @@ def program(
         raise BadInput(f"{what}; wanted one above 1, or no weight can be told from another")
     ideal = not any(vars(devices)[name] for name in _DEPARTURES)
     exact = ideal and not devices.reading and not (pair and readout.sensing == "column")
-    cells: list[np.ndarray] = []
-    gain = 1.0
+    cells, gains = np.empty(0), [1.0] * len(weights)
     if not exact:  # else currents are the weights themselves: no cell is looked at
-        cells = [np.where(weights * sign > 0, np.float32(1), np.float32(off)) for sign in ((1, -1) if pair else (1,))]
-    if not ideal:
-        group = None if scales is None else len(weights) // len(scales)
-        cells, gain = _departed(cells, crossbar, devices, seed, layer, layer if place is None else place, group)
-    return Programmed(
-        ideal=weights.astype(np.int8, copy=False),
-        lines=_lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal),
-        gain=gain, input_gain=0.0 if pair else -1.0,
-        exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer, scales=scales,
-    )  # fmt: skip
+        on = np.stack([weights > 0, weights < 0] if pair else [weights > 0], axis=1)
+        group = None if scales is None else weights.shape[1] // len(scales)
+        if ideal:
+            cells = np.where(on, np.float32(1), np.float32(off))
+        else:
+            cells, gains = _departed(on, crossbar, devices, seed, layers, places, group)
+    lines = _lines(weights, cells, np.float32(off), pair, devices, readout, whole=ideal)
+    return [
+        Programmed(
+            ideal=held.astype(np.int8, copy=False), lines=own, gain=gain, input_gain=0.0 if pair else -1.0,
+            exact=exact, crossbar=crossbar, devices=devices, readout=readout, seed=seed, layer=layer, scales=scales,
+        )
+        for held, own, gain, layer in zip(weights, lines, gains, layers, strict=True)
+    ]  # fmt: skip
 
 
 def _fitting(scales: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -140,19 +160,28 @@ def _fitting(scales: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _lines(
-    weights: np.ndarray, cells: list[np.ndarray], off: np.float32, pair: bool, devices: Devices, readout: Readout, *,
+    weights: np.ndarray, cells: np.ndarray, off: np.float32, pair: bool, devices: Devices, readout: Readout, *,
     whole: bool,
-) -> tuple[Line, ...]:  # fmt: skip
-    """Return the converted currents of cells; `whole` keeps those of ideal cells free of rounding."""
+) -> list[tuple[Line, ...]]:  # fmt: skip
+    """Return the converted currents of each matrix's cells (matrices, sides, fan_in, fan_out).
+
+    `whole` keeps those of ideal cells free of rounding.
+    """
     span = 1 - off
 
     def squares(*sides: np.ndarray) -> Any:
-        return sum((side / span) ** 2 for side in sides) if devices.reading else None
+        return sum((side / span) ** 2 for side in sides) if devices.reading else [None] * len(weights)
 
     if pair and readout.sensing == "column":
-        return tuple(Line(side / span, sign, squares(side)) for side, sign in zip(cells, (1.0, -1.0), strict=True))
-    held = (weights if pair else weights > 0) if whole else (cells[0] - (cells[1] if pair else off)) / span
-    return (Line(held.astype(np.float32), 1.0 if pair else 2.0, squares(*cells)),)
+        plus, minus = (zip(cells[:, at] / span, squares(cells[:, at]), strict=True) for at in (0, 1))
+        return [(Line(p, 1.0, a), Line(m, -1.0, b)) for (p, a), (m, b) in zip(plus, minus, strict=True)]
+    if whole:
+        held = (weights if pair else weights > 0).astype(np.float32)
+    else:
+        held = cells[:, 0] - (cells[:, 1] if pair else off)
+        held /= span
+    sides = [cells[:, at] for at in range(cells.shape[1])] if devices.reading else []
+    return [(Line(w, 1.0 if pair else 2.0, q),) for w, q in zip(held, squares(*sides), strict=True)]
 
 
 #: Fields of `Devices` that change what a cell holds; draws that belong to cells, and not to what is written to them.
@@ -162,8 +191,6 @@ _OF_CELLS = ("stuck", "spares")
 
 def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
     """Return whether weights lie in pairs. Raises BadInput where the crossbar cannot hold them."""
-    if weights.ndim != 2 or not weights.size:
-        raise BadInput(f"weights have the shape {weights.shape}; wanted fan_in x fan_out")
     bits, polarity = crossbar.weight_bits, crossbar.polarity
     if (bits, polarity) not in ((2, 2), (1, 1)):
         what = f"{crossbar.name} holds weights of {clip(bits)} bits with polarity {clip(polarity)}"
@@ -176,29 +203,41 @@ def _is_pair(weights: np.ndarray, crossbar: Crossbar) -> bool:
     return bool(polarity == 2)
 
 
+#: What draws numbers for a purpose: at each call for the tile of cells that comes next.
+_Draw: TypeAlias = Callable[[str], np.random.Generator]
+
+
 def _departed(
-    asked: list[np.ndarray], crossbar: Crossbar, devices: Devices, seed: int, layer: str, place: str, group: int | None
-) -> tuple[list[np.ndarray], float]:
-    """Return the cells' conductances over that of an on-cell, and the gain that makes up for drift where asked for."""
-    sides, before, after = [], 0.0, 0.0
-    for side, target in enumerate(asked):
-        cells = np.empty_like(target)
-        for row, col, tile in tiles(target.shape, crossbar, group):
+    on: np.ndarray, crossbar: Crossbar, devices: Devices, seed: int, layers: Sequence[str], places: Sequence[str],
+    group: int | None,
+) -> tuple[np.ndarray, list[float]]:  # fmt: skip
+    """Return the cells' conductances over that of an on-cell, and the gains that make up for drift where asked for.
 
-            def draw(purpose: str, where: tuple[int, int, int] = (side, row, col)) -> np.random.Generator:
-                return generator(seed, place if purpose in _OF_CELLS else layer, purpose, *where)
+    on: which cells are asked to be, of each matrix and side (matrices, sides, fan_in, fan_out).
+    """
+    cells, sums = np.empty(on.shape, dtype=np.float32), np.zeros((2, len(on)))
+    parts, drawn = list(tiles(on.shape[2:], crossbar, group)), dict[str, Iterator[np.random.Generator]]()
+    where = [(side, row, col) for side in range(on.shape[1]) for row, col, _ in parts]
 
-            written = _written(target[tile], crossbar, devices, draw)
-            aged = _aged(written, devices, draw)
-            before, after = before + float(written.sum(dtype=np.float64)), after + float(aged.sum(dtype=np.float64))
-            cells[tile] = aged
-        sides.append(cells)
+    def draw(purpose: str) -> np.random.Generator:
+        if purpose not in drawn:
+            drawn[purpose] = iter(generators(seed, places if purpose in _OF_CELLS else layers, purpose, where))
+        return next(drawn[purpose])
+
+    for number, side in np.ndindex(on.shape[:2]):
+        for _, _, tile in parts:  # one at a time, which a core's cache holds
+            at = (number, side, *tile)
+            written = _written(on[at], crossbar, devices, draw)
+            cells[at] = aged = _aged(written, devices, draw)
+            if devices.compensated:
+                sums[:, number] += written.sum(dtype=np.float64), aged.sum(dtype=np.float64)
     if devices.wire_ohm or devices.word_ohm:
-        _wire(sides, crossbar, devices, group)
-    return sides, before / after if devices.compensated and after else 1.0
+        for sides in cells:
+            _wire(sides, crossbar, devices, group)
+    return cells, [before / after if after else 1.0 for before, after in sums.T.tolist()]
 
 
-def _wire(sides: list[np.ndarray], crossbar: Crossbar, devices: Devices, group: int | None) -> None:
+def _wire(sides: np.ndarray, crossbar: Crossbar, devices: Devices, group: int | None) -> None:
     """Put in the place of cells what each row gives the foot of each column, through all wires and cells.
 
     Rows of groups that are not read are driven to zero.
@@ -215,29 +254,36 @@ def _wire(sides: list[np.ndarray], crossbar: Crossbar, devices: Devices, group: 
                 side[rows, cols] = current[:, number::joint]
 
 
-def _written(
-    target: np.ndarray, crossbar: Crossbar, devices: Devices, draw: Callable[[str], np.random.Generator]
-) -> np.ndarray:
-    """Return conductances after programming, over that of an on-cell."""
-    cells, curve = target, devices.curve_siemens
-    if devices.variation or curve:
-        noise = draw("program").standard_normal(target.shape, dtype=np.float32)
-        published = sum(c / devices.full_siemens * target**power for power, c in enumerate(curve))
-        spread = np.sqrt((devices.variation * target) ** 2 + np.maximum(published, 0) ** 2)
+def _written(on: np.ndarray, crossbar: Crossbar, devices: Devices, draw: _Draw) -> np.ndarray:
+    """Return conductances after programming, over that of an on-cell, of cells (rows, columns) that are asked to be on."""
+    levels = np.array([crossbar.cell.low_ohm / crossbar.cell.high_ohm, 1], dtype=np.float32)
+    place = on.astype(np.intp)  # in `levels`, which is sooner looked up than `np.where` guesses at each cell
+    cells = np.take(levels, place, mode="clip")
+    if devices.variation or devices.curve_siemens:
+        noise = draw("program").standard_normal(on.shape, dtype=np.float32)
+        published = sum(c / devices.full_siemens * levels**power for power, c in enumerate(devices.curve_siemens))
+        spread = np.sqrt((devices.variation * levels) ** 2 + np.maximum(published, 0) ** 2)
         if devices.law == "lognormal":
-            width = np.sqrt(np.log1p((spread / target) ** 2))
-            cells = target * np.exp(width * noise - width**2 / 2)
+            width = np.sqrt(np.log1p((spread / levels) ** 2))
+            by = np.take(width, place, mode="clip")
+            by *= noise
+            by -= np.take(width**2 / 2, place, mode="clip")
+            np.exp(by, out=by)
+            by *= cells
         else:
-            cells = np.maximum(target + spread * noise, 0)
+            by = np.take(spread, place, mode="clip")
+            by *= noise
+            by += cells
+            np.maximum(by, 0, out=by)
+        cells = by.astype(np.float32, copy=False)
     if devices.stuck_off or devices.stuck_on:
-        chance = draw("stuck").random(target.shape, dtype=np.float32)
+        chance = draw("stuck").random(on.shape, dtype=np.float32)
         if devices.spares:
-            spare = draw("spares").random((len(target), int(devices.spares)), dtype=np.float32)
-            chance = _spared(chance, spare, target == 1, devices)
-        off = np.float32(crossbar.cell.low_ohm / crossbar.cell.high_ohm)
-        cells = np.where(chance < devices.stuck_off, off, cells)
-        cells = np.where(chance >= 1 - devices.stuck_on, np.float32(1), cells)
-    return cells.astype(np.float32, copy=False)
+            spare = draw("spares").random((len(on), int(devices.spares)), dtype=np.float32)
+            chance = _spared(chance, spare, on, devices)
+        np.copyto(cells, levels[0], where=chance < devices.stuck_off)
+        np.copyto(cells, levels[1], where=chance >= 1 - devices.stuck_on)
+    return cells
 
 
 def _spared(chance: np.ndarray, spare: np.ndarray, on: np.ndarray, devices: Devices) -> np.ndarray:
@@ -258,7 +304,7 @@ def _spared(chance: np.ndarray, spare: np.ndarray, on: np.ndarray, devices: Devi
     return found
 
 
-def _aged(cells: np.ndarray, devices: Devices, draw: Callable[[str], np.random.Generator]) -> np.ndarray:
+def _aged(cells: np.ndarray, devices: Devices, draw: _Draw) -> np.ndarray:
     if devices.drift_time == 1 or not (devices.drift or devices.drift_spread):
         return cells
     noise = draw("drift").standard_normal(cells.shape, dtype=np.float32) if devices.drift_spread else np.float32(0)
@@ -284,9 +330,3 @@ def spans(fan_in: int, rows: int, group: int | None = None) -> Iterator[slice]:
     step = rows if group is None or group > rows else rows // group * group
     for start in range(0, fan_in, whole):
         yield from (slice(top, min(top + step, start + whole)) for top in range(start, start + whole, step))
-
-
-def generator(seed: int, layer: str, purpose: str, *where: int) -> np.random.Generator:
-    """Return a generator of its own for one purpose at one place."""
-    name = int.from_bytes(sha256(f"{layer}/{purpose}".encode()).digest()[:8], "little")
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, name, *where])))

@@ -10,7 +10,7 @@ The same code runs on numpy arrays and, through the array API, on torch tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,8 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
 from pimllm_lib.analog.crossbar import popcount
-from pimllm_lib.analog.crossbar.cells import Line, Programmed, generator
+from pimllm_lib.analog.crossbar.cells import Line, Programmed
+from pimllm_lib.analog.crossbar.draws import generators
 from pimllm_lib.analog.crossbar.readout import Converter, converter, largest_sum, require_held, weights_and_passes
 from pimllm_lib.core.errors import BadInput, unknown
 
@@ -45,18 +46,18 @@ def multiply(
     Raises BadInput for another shape, an activation of too many bits, more inputs than float32 sums hold, and for
     "folded" where conversion is not ideal.
     """
-    _check(on, x, act_bits, engine)
+    check(on, x, act_bits, engine)
     adc = converter(on, act_bits, reach)
     if on.scales is None:
-        return _read(on, x, act_bits, adc, engine, first)
+        return read(on, x, act_bits, adc, engine, first)
     xp = array_namespace(x)
     out = xp.zeros((len(x), on.ideal.shape[1]), dtype=xp.float32, device=device(x))
     for number, (rows, group) in enumerate(on.groups):
-        out += on.scales[number] * _read(group, x[:, rows], act_bits, adc, engine, first)
+        out += on.scales[number] * read(group, x[:, rows], act_bits, adc, engine, first)
     return out
 
 
-def _read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: str, first: int) -> Any:
+def read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: str, first: int) -> Any:
     """Return the product of inputs that are summed as they are."""
     quiet = on.exact and not on.devices.output_noise
     plain = adc is None or (quiet and adc.is_lossless(largest_sum(on, act_bits)))
@@ -87,7 +88,8 @@ def moved(on: Programmed, like: Any) -> Programmed:
     return replace(on, ideal=move(on.ideal), lines=lines, scales=move(on.scales))
 
 
-def _check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
+def check(on: Programmed, x: Any, act_bits: int, engine: str) -> None:
+    """Raise BadInput for what `multiply` refuses."""
     fan_in = on.ideal.shape[0]
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
@@ -113,18 +115,34 @@ def _folded(on: Programmed, x: Any, act_bits: int, first: int) -> Any:
 
 def _joint_noise(on: Programmed, line: Line, x: Any, act_bits: int, first: int, number: int) -> Any:
     """Return one draw for all reads of a line: variances of passes and tiles add, each by the square of its weight."""
-    xp, half, fan_out = array_namespace(x), 1 << (act_bits - 1), line.weights.shape[1]
+    power, floor = variances(on, x, act_bits)
+    xp, fan_out = array_namespace(x), line.weights.shape[1]
+    draw = next(noises([on], "folded", (fan_out,), first, len(x), number))
+    return deviation(on, line.squares, power, floor) * xp.asarray(draw, device=device(x))
+
+
+def variances(on: Programmed, x: Any, act_bits: int) -> tuple[Any, float]:
+    """Return what activations multiply the squares of conductances with, and the variance of converters' own noise."""
+    xp, half = array_namespace(x), 1 << (act_bits - 1)
     weights, passes = weights_and_passes(on, np.arange(-half, half), act_bits)  # of every activation, the lowest first
     tiles = -(-on.ideal.shape[0] // on.crossbar.rows)
-    variance: Any = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
-    if on.devices.reading:
-        squares = sum(w * w * np.square(p, dtype=np.float64) for w, p in zip(weights, passes, strict=True))
-        place = xp.reshape(xp.astype(x, xp.int64) + half, (-1,))
-        power = xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape)
-        variance = variance + on.devices.reading**2 * xp.matmul(power, line.squares)
-    blocks = _blocks(first, len(x))
-    draw = np.concatenate([_noise(on, "folded", (fan_out,), block, take, number) for block, take, _ in blocks])
-    return variance**0.5 * xp.asarray(draw, device=device(x))
+    floor = on.devices.output_noise**2 * tiles * sum(w * w for w in weights)
+    if not on.devices.reading:
+        return None, floor
+    squares = sum(w * w * np.square(p, dtype=np.float64) for w, p in zip(weights, passes, strict=True))
+    place = xp.reshape(xp.astype(x, xp.int64) + half, (-1,))
+    return xp.reshape(xp.take(xp.asarray(np.float32(squares), device=device(x)), place), x.shape), floor
+
+
+def deviation(on: Programmed, squares: Any, power: Any, floor: float) -> Any:
+    """Return the standard deviation of currents whose inputs have such squares of conductances."""
+    if power is None:
+        return floor**0.5
+    xp = array_namespace(power)
+    variance = xp.matmul(power, squares)
+    variance *= on.devices.reading**2
+    variance += floor
+    return np.sqrt(variance, out=variance) if is_numpy_array(variance) else xp.sqrt(variance)
 
 
 def _blocks(first: int, count: int, length: int = NOISE_BLOCK) -> Iterator[tuple[int, slice, slice]]:
@@ -135,9 +153,20 @@ def _blocks(first: int, count: int, length: int = NOISE_BLOCK) -> Iterator[tuple
         yield block, slice(start - origin, stop - origin), slice(start - first, stop - first)
 
 
-def _noise(on: Programmed, purpose: str, shape: tuple[int, ...], block: int, take: slice, *where: int) -> np.ndarray:
-    source = generator(on.seed, on.layer, purpose, block, *where)
-    return source.standard_normal((NOISE_BLOCK, *shape), dtype=np.float32)[take]
+def noises(
+    several: Sequence[Programmed], purpose: str, shape: tuple[int, ...], first: int, count: int, *where: int
+) -> Iterator[np.ndarray]:
+    """Yield the noise of each matrix, float32 (count, *shape), for tokens from the first on; the last is overwritten."""
+    blocks, found = list(_blocks(first, count)), np.empty((count, *shape), dtype=np.float32)
+    places, layers = [(block, *where) for block, _, _ in blocks], [on.layer for on in several]
+    sources = iter(generators(several[0].seed, layers, purpose, places))
+    for _ in several:
+        for (_, take, place), source in zip(blocks, sources, strict=False):
+            if take == slice(0, NOISE_BLOCK):
+                source.standard_normal(dtype=np.float32, out=found[place])
+            else:
+                found[place] = source.standard_normal((NOISE_BLOCK, *shape), dtype=np.float32)[take]
+        yield found
 
 
 def _counted(on: Programmed, held: tuple[np.ndarray, np.ndarray], x: np.ndarray, act_bits: int, adc: Converter) -> Any:
@@ -219,10 +248,9 @@ def _read_noise(
 ) -> Any:
     """Return the noise of one tile's currents, of its own in each pass."""
     xp, (block, take, number) = array_namespace(stacked), draw
-    variance: Any = on.devices.output_noise**2
-    if on.devices.reading:
-        variance = variance + on.devices.reading**2 * xp.matmul(stacked[:, rows] ** 2, line.squares[rows, cols])
     tokens, outputs = take.stop - take.start, cols.stop - cols.start
-    noise = _noise(on, "read", (len(stacked) // tokens, outputs), block, take, number, tile)
+    shape, first = (len(stacked) // tokens, outputs), block * NOISE_BLOCK + take.start
+    noise = next(noises([on], "read", shape, first, tokens, number, tile))
     noise = np.ascontiguousarray(noise.transpose(1, 0, 2)).reshape(len(stacked), outputs)
-    return variance**0.5 * xp.asarray(noise, device=device(stacked))
+    power, squares = (stacked[:, rows] ** 2, line.squares[rows, cols]) if on.devices.reading else (None, None)
+    return deviation(on, squares, power, on.devices.output_noise**2) * xp.asarray(noise, device=device(stacked))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
 
-from pimllm_lib.analog.crossbar.cells import Programmed, generator
+from pimllm_lib.analog.crossbar.cells import Programmed
+from pimllm_lib.analog.crossbar.draws import generator
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.rules import MAX_BITS
@@ -117,8 +118,10 @@ class Converter:
         """
         xp, codes = array_namespace(current), current
         place = current if is_numpy_array(current) else None
-        if clip:
-            codes = xp.clip(current, float(self.low), float(self.high), out=place)
+        if clip and place is not None:
+            np.clip(current, self.low, self.high, out=place)
+        elif clip:
+            codes = xp.clip(current, float(self.low), float(self.high))
         codes = xp.round(codes) if place is None else np.rint(codes, out=codes)
         if self.levels is None:
             return codes

@@ -12,20 +12,27 @@ cells beside those written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
+from array_api_compat import is_numpy_array
 
-from pimllm_lib.analog.crossbar.cells import program
-from pimllm_lib.analog.crossbar.product import multiply
+from pimllm_lib.analog.crossbar.cells import Programmed, program_each
+from pimllm_lib.analog.crossbar.combined import combine
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
+from pimllm_lib.analog.lm.arrays import beside, to_numpy
 from pimllm_lib.analog.lm.layers import Attend, causal, quantised
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.hardware import Crossbar, Devices, Readout
 
 #: Most bits of a key or value: those that the published machine computes attention with.
 MOST_BITS = 8
+#: Slices of the keys or values of one head and window in cells, lowest first, and the scale of each token (length, 1).
+Held: TypeAlias = tuple[Sequence[Programmed], Any]
+#: Queries for which the same keys and values are read.
+STEP = 32
 
 
 def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: int = 0) -> Attend:
@@ -36,33 +43,46 @@ def in_cells(crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: in
     require_cacheable(crossbar, readout)
     bits, softmax_bits = int(crossbar.weight_bits), int(readout.softmax_bits)
     ternary, most = replace(crossbar, weight_bits=2), (1 << softmax_bits) - 1
+    orders = [1 << order for order in range(bits - 1)]
 
-    def read(x: np.ndarray, whole: np.ndarray, place: str, window: str, act_bits: int) -> np.ndarray:
-        """Return inputs (n, k) times whole numbers (k, m), slice by slice; every window is written to the same cells."""
-        out = np.zeros((len(x), whole.shape[1]), dtype=np.float32)
-        for order, part in enumerate(slices(whole, bits)):
-            on = program(
-                part, crossbar=ternary, devices=devices, readout=readout, seed=seed,
-                layer=f"{place}.{order}{window}", place=f"{place}.{order}",
-            )  # fmt: skip
-            out += np.float32(1 << order) * multiply(on, x, act_bits=act_bits)
-        return out
+    def written(whole: np.ndarray, place: str, window: str) -> list[list[Programmed]]:
+        """Return the slices of each head's whole numbers (heads, k, m) in cells; every window is written to the same."""
+        places = [f"{place.format(head)}.{order}" for head in range(len(whole)) for order in range(bits - 1)]
+        found = program_each(
+            slices(whole, bits).swapaxes(0, 1).reshape(-1, *whole.shape[1:]), crossbar=ternary, devices=devices,
+            readout=readout, seed=seed, layers=[f"{each}{window}" for each in places], places=places,
+        )  # fmt: skip
+        return [found[at : at + bits - 1] for at in range(0, len(found), bits - 1)]
 
-    def seen(q: np.ndarray, k: np.ndarray, v: np.ndarray, head: str, window: str) -> np.ndarray:
+    def seen(q: np.ndarray, q_scale: np.ndarray, keys: Held, values: Held) -> Any:
         """Return weighted values (group, length, head_dim) of one head and window."""
         group, length, width = q.shape
-        (keys, key_scale), (values, value_scale) = quantised(k, bits), quantised(v, bits)
-        asked, scale = quantised(q.reshape(-1, width), ACT_BITS)
-        scores = read(asked, keys.T, f"{head}.k", window, ACT_BITS) / (scale * key_scale.T)
-        shares = causal(scores.reshape(group, length, length)).reshape(-1, length) / value_scale.T
+        past = list(steps(group, length))
+        parts = [(tokens, slice(None), until) for tokens, until in past]
+        scores = combine(keys[0], orders, q.reshape(-1, width), act_bits=ACT_BITS, parts=parts)
+        scores /= q_scale.reshape(-1, 1) * keys[1].T
+        shares = causal(scores.reshape(group, length, length)).reshape(-1, length)
+        shares /= values[1].T
         step = np.maximum(shares.max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / most
-        found = read(np.rint(shares / step), values, f"{head}.v", window, softmax_bits + 1)
-        return np.asarray((found * step).reshape(q.shape))
+        shares /= step
+        parts = [(tokens, until, slice(None)) for tokens, until in past]
+        found = combine(values[0], orders, np.rint(shares, out=shares), act_bits=softmax_bits + 1, parts=parts)
+        found *= step
+        return found.reshape(q.shape)
 
-    def attend(layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int) -> np.ndarray:
-        found = np.empty_like(q)
-        for at in np.ndindex(k.shape[:2]):
-            found[at] = seen(q[at], k[at], v[at], f"{layer}.{at[1]}", f".{first + at[0]}")
+    def attend(layer: int, q: Any, k: Any, v: Any, first: int) -> Any:
+        if not is_numpy_array(q):  # cells are numpy's
+            return beside(attend(layer, to_numpy(q), to_numpy(k), to_numpy(v), first), q)
+        (keys, key_scale), (values, value_scale) = quantised(k, bits), quantised(v, bits)
+        (asked, scale), found = quantised(q, ACT_BITS), np.empty_like(q)
+        for window in range(len(k)):
+            name = f".{first + window}"
+            key_cells = written(keys[window].swapaxes(-1, -2), f"{layer}.{{}}.k", name)
+            value_cells = written(values[window], f"{layer}.{{}}.v", name)
+            for head in range(k.shape[1]):
+                at = window, head
+                held = (key_cells[head], key_scale[at]), (value_cells[head], value_scale[at])
+                found[at] = seen(asked[at], scale[at], *held)
         return found
 
     return attend
@@ -82,8 +102,18 @@ def require_cacheable(crossbar: Crossbar, readout: Readout) -> None:
         raise BadInput(f"{what}; wanted ideal, fixed or worst-case: {why}")
 
 
-def slices(whole: np.ndarray, bits: int) -> Iterator[np.ndarray]:
-    """Yield the bits of whole numbers' magnitudes, the lowest first, with the number's sign: -1, 0 or 1, int8."""
-    magnitude, sign = np.abs(whole).astype(np.int16), np.sign(whole).astype(np.int8)
-    for place in range(bits - 1):
-        yield ((magnitude >> place) & 1).astype(np.int8) * sign
+def steps(group: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """Yield queries that are read at a time, of all (group x length), and the keys and values that they may see."""
+    for start in range(0, group * length, length):
+        for at in range(0, length, STEP):
+            end = min(at + STEP, length)
+            yield slice(start + at, start + end), slice(0, end)
+
+
+def slices(whole: np.ndarray, bits: int) -> np.ndarray:
+    """Return the bits of whole numbers' magnitudes, the lowest first, with the number's sign: -1, 0 or 1, int8."""
+    number = np.ascontiguousarray(whole, dtype=np.int16)
+    found = np.abs(number) >> np.arange(bits - 1, dtype=np.int16).reshape(-1, *[1] * whole.ndim)
+    found &= 1
+    found *= np.sign(number)
+    return found.astype(np.int8)
