@@ -35,7 +35,7 @@ _SMALL = 32 << 20
 #: What the provenance of every result has.
 _RECORD = {"result": str, "pimllm": str, "source_hash": str, "parameters": dict, "user_values": dict, "packages": dict}
 #: What notebooks have for `systems` where nobody asked for others.
-_PUBLISHED = ([], ["tpu-llm", "pim-llm"])
+_PUBLISHED: tuple[list[str], ...] = ([], ["tpu-llm", "pim-llm"])
 #: What every result says of itself.
 ATTRIBUTES = ("title", "licence", "Conventions", "source", "schema_version", "tolerance", "provenance")
 
