@@ -28,7 +28,7 @@ _BROWSERS = (
 )  # fmt: skip
 #: What paper has no use for: scripts, drawings for phones, code that a reader would have to open, marks beside headings.
 _SCREEN = re.compile(
-    r'<script.*?</script>|<svg class="narrow".*?</svg>|<details class="admonition hide .*?</details>'
+    r'<script.*?</script>|<svg class="narrow".*?</svg>|<details.*?</details>'
     r'|<a class="headerlink".*?</a>|<fieldset.*?</fieldset>',
     flags=re.DOTALL,
 )
@@ -133,7 +133,7 @@ def _sheets() -> str:
 def _cover() -> str:
     """Return the title page: what the book asks, its version and date, and the sources it was made from."""
     logo = (paths.BOOK / "_static" / "logo.svg").read_text(encoding="utf-8")
-    asked = _words(re.search(r"<h1>(.*?)<a class", _read("index"), flags=re.DOTALL))
+    asked = _words(re.search(r"<h2>(.*?)</h2>", _article("index", ["index"]), flags=re.DOTALL))
     cited = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     who = ", ".join(author["name"] for author in cited["authors"])
     edition = f"{escape(who)}<br>Version {__version__}, {_date() or cited['date-released']}"
