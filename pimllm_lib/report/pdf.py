@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape, unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,11 @@ _BROWSERS = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )  # fmt: skip
+#: How the browser is told to print, without a profile of the user's.
+_OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer",
+    "--generate-pdf-document-outline",
+)  # fmt: skip
 #: What paper has no use for: scripts, drawings for phones, code that a reader would have to open, marks beside headings.
 _SCREEN = re.compile(
     r'<script.*?</script>|<svg class="narrow".*?</svg>|<details.*?</details>'
@@ -37,62 +43,66 @@ _NAMED = re.compile(r'\b(id|for|aria-labelledby|aria-describedby)="([^"]+)"')
 
 
 def build(pages: Sequence[str] | None = None, into: Path = PDF) -> Path:
-    """Print pages of the rendered book (all of them, in the book's order), and return the file.
+    """Print pages of the rendered book (all of them, in the book's order), link them to the file, and return it.
 
-    Raises BadInput where the book is not rendered, and where Chromium or pypdf is missing.
+    A first print says on which sheet each page begins, a second one has the numbers in its contents.
+    Raises BadInput as `tools` does, and where a page is not rendered or the browser prints nothing.
     """
-    program, reader = _browser(), _reader()
+    program, reader = tools()
     parts = [(caption, [one for one in names if pages is None or one in pages]) for caption, names in contents()]
-    parts = [(caption, names) for caption, names in parts if names]
+    document = _document([(caption, names) for caption, names in parts if names])
     with TemporaryDirectory() as scratch:
         source, printed = Path(scratch, "book.html"), Path(scratch, "book.pdf")
-        document = _document(parts)
         _print(program, document, source, printed)
-        found = {name[1:]: int(page) + 1 for name, page in _destinations(reader(printed))}
-        _print(program, _numbered(document, found), source, printed)
+        first = reader(printed)
+        places = first.named_destinations
+        begins = {key: first.get_destination_page_number(place) + 1 for key, place in places.items()}
+        _print(program, _numbered(document, begins), source, printed)
         shutil.move(printed, into)
+    if into == PDF:
+        _linked(len(first.pages))
     return into
+
+
+def tools() -> tuple[str, Any]:
+    """Return the browser that prints, and what reads its PDF. Raises BadInput where one is missing."""
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if program is None:
+        raise BadInput("no Chromium to print with; wanted version 131 or newer, on Debian: apt-get install chromium")
+    try:
+        from pypdf import PdfReader
+    except ImportError:
+        raise BadInput("pypdf is missing, which counts the sheets; wanted 'make pdf', or pip install pypdf") from None
+    return program, PdfReader
+
+
+def _linked(sheets: int) -> None:
+    """Put a link to the PDF where the landing page has a place for it, which is empty without one."""
+    size = f"{PDF.stat().st_size / 1e6:.0f} MB"
+    link = f'<span id="as-pdf"><a href="{PDF.name}">The whole book as a PDF</a> ({sheets} sheets, {size}).</span>'
+    book.PAGE.write_text(re.sub(r'<span id="as-pdf">.*?</span>', link, _read("index")), encoding="utf-8")
 
 
 def contents() -> list[tuple[str, list[str]]]:
     """Return the parts of the book in order: what each is called, and its pages; the first has the landing page alone."""
     toc = yaml.safe_load((paths.BOOK / "_toc.yml").read_text(encoding="utf-8"))
-    return [("", [toc["root"]])] + [(part["caption"], [one["file"] for one in part["chapters"]]) for part in toc["parts"]]
-
-
-def _browser() -> str:
-    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if program is None:
-        raise BadInput("no Chromium or Chrome is here to print with; wanted one, on Debian: apt-get install chromium")
-    return program
-
-
-def _reader() -> Any:
-    try:
-        from pypdf import PdfReader
-    except ImportError:
-        raise BadInput("pypdf is missing, which numbers the pages; wanted 'make pdf', or pip install pypdf") from None
-    return PdfReader
+    parts = [(part["caption"], [one["file"] for one in part["chapters"]]) for part in toc["parts"]]
+    return [("", [toc["root"]]), *parts]
 
 
 def _print(program: str, text: str, source: Path, into: Path) -> None:
     source.write_text(text, encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer",
-               "--generate-pdf-document-outline", f"--user-data-dir={source.parent / 'profile'}"]  # fmt: skip
-    done = subprocess.run([program, *options, f"--print-to-pdf={into}", source.as_uri()], capture_output=True, text=True, check=False)
+    command = [program, *_OPTIONS, f"--user-data-dir={source.parent / 'profile'}", f"--print-to-pdf={into}"]
+    done = subprocess.run([*command, source.as_uri()], capture_output=True, text=True, check=False)
     if not into.is_file():
         said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise BadInput(f"{program} printed no PDF and said: {said}")
-
-
-def _destinations(printed: Any) -> Iterator[tuple[str, int]]:
-    for name, place in printed.named_destinations.items():
-        yield name, printed.get_destination_page_number(place)
+        raise BadInput(f"{program} printed nothing, and said: {said}")
 
 
 def _numbered(document: str, pages: dict[str, int]) -> str:
     """Return the document whose contents say on which page a chapter begins."""
-    return re.sub(r'(<a href="#([^"]+)">.*?<b>)000(</b>)', lambda m: f"{m[1]}{pages[m[2]]}{m[3]}", document)
+    entry = r'(<li><a href="#([^"]+)">.*?<b>)000(?=</b>)'
+    return re.sub(entry, lambda found: f"{found[1]}{pages[f'/{found[2]}']}", document)
 
 
 def _document(parts: list[tuple[str, list[str]]]) -> str:
@@ -139,7 +149,8 @@ def _cover() -> str:
     edition = f"{escape(who)}<br>Version {__version__}, {_date() or cited['date-released']}"
     return (
         f'<div class="cover">{logo}<p class="title">pimllm</p><p class="question">{asked}</p>'
-        f'<p class="edition">{edition}</p><p class="stamp">{escape(book.stamp())}</p></div>'
+        f'<p class="edition">{edition}</p><p class="stamp">{escape(book.stamp())}<br>'
+        "Code that a page keeps closed, and what computes while it is read, are on the pages alone.</p></div>"
     )
 
 
@@ -154,7 +165,8 @@ def _date() -> str:
 
 def _article(name: str, names: list[str]) -> str:
     """Return the text of a page: its names made distinct from those of other pages, its headings one level lower."""
-    text = re.search(r'<article class="bd-article">(.*?)</article>', _read(name), flags=re.DOTALL)[1]
+    _, _, rest = _read(name).partition('<article class="bd-article">')
+    text, _, _ = rest.partition("</article>")
     text = _TAG.sub(lambda tag: _retagged(tag[0], name, names), _SCREEN.sub("", text))
     return re.sub(r"(</?h)([1-5])\b", lambda found: f"{found[1]}{int(found[2]) + 1}", text)
 
@@ -167,13 +179,12 @@ def _retagged(tag: str, name: str, names: list[str]) -> str:
 
 
 def _link(attribute: str, target: str, name: str, names: list[str]) -> str:
-    if "://" in target or target.startswith("mailto:"):
+    """Return where a link leads within the document; nothing for one to a file or to a page that is not printed."""
+    if re.match(r"[a-z]+:", target):
         return f' {attribute}="{target}"'
     place, _, anchor = target.partition("#")
-    page = name
-    if place:
-        page = (HTML / name).parent.joinpath(unquote(place)).resolve().relative_to(HTML.resolve()).with_suffix("").as_posix()
-    if page not in names or (place and not place.endswith(".html")):
+    page = os.path.normpath(f"{name}/../{unquote(place)}").removesuffix(".html") if place else name
+    if page not in names:
         return ""
     return f' {attribute}="#{_key(page)}{"--" + anchor if anchor else ""}"'
 
