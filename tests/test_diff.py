@@ -64,6 +64,16 @@ def test_each_way_to_differ_has_its_words(result, change, words):
     assert any(words in str(line) for line in diff.results(SLUG, result, change(result)))
 
 
+def test_labels_that_differ_by_rounding_are_the_same_and_their_attributes_are_compared(result):
+    swept = result.expand_dims(joules=[1e-11, 2.5e-11])
+    fresh = swept.assign_coords(joules=[1e-11, float(np.nextafter(2.5e-11, 1.0))])
+    assert diff.results(SLUG, swept, fresh) == []
+    fresh.joules.attrs["long_name"] = "energy"
+    assert {change.kind for change in diff.results(SLUG, swept, fresh)} == {"attributes"}
+    apart = swept.assign_coords(joules=[1e-11, 2.5e-11 * (1 + 1e-9)])
+    assert {change.kind for change in diff.results(SLUG, swept, apart)} == {"labels"}
+
+
 def test_labels_that_both_have_are_compared(result):
     fewer = result.isel(context_len=[1])
     changes = diff.results(SLUG, result, fewer.assign(latency_s=fewer.latency_s * 2))
