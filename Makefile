@@ -26,7 +26,7 @@ endif
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env book archive test train bench wheel check format clean lock another
+.PHONY: help env book pdf archive test train bench wheel check format clean lock another
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ $(READY): requirements.lock pyproject.toml $(ANOTHER)
 
 book: env  ## execute stale notebooks, compare with the archive, render the report
 	@$(BIN)/pimllm book --jobs 2
+
+pdf: env  ## the same, and print the book as one PDF with Chromium
+	@$(BIN)/uv pip install --no-config --quiet --python $(BIN)/python --require-hashes -r requirements-pdf.lock
+	@$(BIN)/pimllm book --jobs 2 --pdf
 
 archive: env  ## execute all notebooks and renew the archive under data/, on purpose
 	@$(BIN)/pimllm run all --jobs 2 --archive
@@ -117,5 +121,5 @@ lock: env  # renew the locks, for maintainers
 	@$(LOCKING) --group aihwkit -c requirements.lock -o requirements-aihwkit.lock --override \
 	  <(printf "%s ; python_version < '3'\n" torch torchvision cmake scikit-build scikit-learn pybind11 protobuf requests mypy)
 	@$(subst 3.11,3.12,$(LOCKING)) --group constants -o requirements-constants.lock
-	@for name in browser $(PEERS); do $(LOCKING) --group $$name -o requirements-$$name.lock \
+	@for name in pdf browser $(PEERS); do $(LOCKING) --group $$name -o requirements-$$name.lock \
 	  --override <(echo "pycairo ; python_version < '3'"); done  # badcrossbar draws with it, and solves without

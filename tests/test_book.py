@@ -23,7 +23,7 @@ from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.parts import fingerprint
-from pimllm_lib.report import gallery, landing, pages, result_page, tables
+from pimllm_lib.report import book, gallery, landing, pages, result_page, tables
 from pimllm_lib.report.numbers import number
 from pimllm_lib.studies import study_file
 from pimllm_lib.workload.decoder import Decoder
@@ -108,6 +108,20 @@ def test_every_number_the_prose_takes_from_the_archive_is_there():
     known = pages.substitutions(DATA / "results")
     used = {name for path in PAGES for name in re.findall(r"\{\{ (\w+) \}\}", path.read_text())}
     assert used <= known.keys()
+
+
+@checkout
+def test_a_book_whose_sources_and_pages_stayed_is_not_made_again_and_one_changed_file_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "EXECUTED", tmp_path / "executed")
+    monkeypatch.setattr(book, "MADE_OF", tmp_path / "made")
+    monkeypatch.setattr(book.batch, "run", lambda *_, **__: pytest.fail("looked for what is stale"))
+    monkeypatch.setattr(book.notebooks, "stale", lambda *_: False)
+    (tmp_path / "executed").mkdir()
+    book.MADE_OF.write_text(book._made_of())
+    assert book.build() == []
+    (tmp_path / "executed" / "new.nc").write_bytes(b"1")
+    with pytest.raises(pytest.fail.Exception, match="looked"):
+        book.build()
 
 
 def a_result(slug, executed, repository=""):

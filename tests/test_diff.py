@@ -74,6 +74,16 @@ def test_a_parameter_that_a_notebook_has_gained_since_counts_where_it_is_not_at_
     assert "parameter absent -> ['tpu-llm', 'pim-llm-lop']" in str(change)
 
 
+def test_labels_that_differ_by_rounding_are_the_same_and_their_attributes_are_compared(result):
+    swept = result.expand_dims(joules=[1e-11, 2.5e-11])
+    fresh = swept.assign_coords(joules=[1e-11, float(np.nextafter(2.5e-11, 1.0))])
+    assert diff.results(SLUG, swept, fresh) == []
+    fresh.joules.attrs["long_name"] = "energy"
+    assert {change.kind for change in diff.results(SLUG, swept, fresh)} == {"attributes"}
+    apart = swept.assign_coords(joules=[1e-11, 2.5e-11 * (1 + 1e-9)])
+    assert {change.kind for change in diff.results(SLUG, swept, apart)} == {"labels"}
+
+
 def test_labels_that_both_have_are_compared(result):
     fewer = result.isel(context_len=[1])
     changes = diff.results(SLUG, result, fewer.assign(latency_s=fewer.latency_s * 2))

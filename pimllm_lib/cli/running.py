@@ -107,18 +107,27 @@ def new_study(args: argparse.Namespace) -> None:
     say(write(args.name, system=args.system, model=args.model, folder=users(".")))
 
 
-@command("execute what is stale, compare with the archive, render the report", "book --jobs 2", jobs("run N notebooks"))
+@command(
+    "execute what is stale, compare with the archive, render the report",
+    "book --jobs 2",
+    jobs("run N notebooks"),
+    option("--pdf", action="store_true", help="print the book as one PDF too; needs Chromium and pypdf (see make pdf)"),
+)
 def book(args: argparse.Namespace) -> int:
     """Execute stale notebooks, compare their results with the archive, render the report."""
     from pimllm_lib.archive import notebooks
-    from pimllm_lib.report import book
+    from pimllm_lib.report import book, pdf
 
+    if args.pdf:
+        pdf.tools()  # before minutes are spent
     try:
         problems = book.build(jobs=args.jobs, progress=sys.stderr.isatty())
     except notebooks.NotebookFailed as error:
         problems = [str(error)]
     if not problems:
         say(book.PAGE)
+        if args.pdf:
+            say(pdf.build())
     return print_problems(problems)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pimllm_lib.archive import jobs as batch
 from pimllm_lib.archive.cite import cite
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.core.paths import BOOK, BUILD, DATA, EXECUTED, RESULTS, ROOT, checkout, slugs
+from pimllm_lib.core.paths import BOOK, BUILD, DATA, EXECUTED, NOTEBOOKS, PACKAGE, RESULTS, ROOT, checkout, slugs
 from pimllm_lib.report import gallery, landing, pages, result_page
 from pimllm_lib.report.result_page import Result
 
@@ -26,6 +27,8 @@ SOURCE = BUILD / "book"
 #: The picture that those show who link to the book.
 CARD = "_static/card.png"
 PAGE = BOOK / "_build" / "html" / "index.html"
+#: What the rendered book was made of, as a hash: while that stays there is nothing to do.
+MADE_OF = BUILD / "book-made-of"
 
 
 def build(*, jobs: int = 1, progress: bool = False) -> list[str]:
@@ -37,6 +40,8 @@ def build(*, jobs: int = 1, progress: bool = False) -> list[str]:
     checkout()
     for folder in (EXECUTED, SOURCE, PAGE.parent):
         files.require_folder(folder)
+    if MADE_OF.is_file() and MADE_OF.read_text(encoding="utf-8") == _made_of():
+        return []
     todo: dict[str, dict[str, Any]] = {slug: {} for slug in slugs() if notebooks.stale(slug, EXECUTED)}
     list(batch.run(todo, EXECUTED, jobs, progress=progress))
     problems = []
@@ -46,7 +51,21 @@ def build(*, jobs: int = 1, progress: bool = False) -> list[str]:
     if problems:
         return problems
     assemble()
-    return render()
+    problems = render()
+    if not problems:
+        files.write(MADE_OF, _made_of().encode())
+    return problems
+
+
+def _made_of() -> str:
+    """Return a hash over every file that the book is made of, the versions that made it, and which pages there are."""
+    digest = sha256(json.dumps([commit(), sys.version, provenance.package_versions()]).encode())
+    own = (path for path in BOOK.iterdir() if path.name != "_build")
+    inside = [path for folder in (NOTEBOOKS, PACKAGE, DATA, EXECUTED, *own) for path in (folder, *folder.rglob("*"))]
+    for path in sorted(path for path in (*inside, *ROOT.glob("*.*")) if path.is_file() and path.suffix != ".pyc"):
+        digest.update(f"{path}\0{files.hash_of(path)}\0".encode())
+    digest.update("\0".join(sorted(str(page) for page in PAGE.parent.rglob("*.html"))).encode())
+    return digest.hexdigest()
 
 
 def assemble() -> None:
