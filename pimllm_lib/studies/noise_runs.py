@@ -12,9 +12,10 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.analog.noise import study as noise_study
-from pimllm_lib.analog.noise.law import law
+from pimllm_lib.analog.noise.law import FITTED, kappa_ends, law
 from pimllm_lib.analog.noise.remedies import effects
-from pimllm_lib.analog.noise.results import joined, summary, thresholds
+from pimllm_lib.analog.noise.results import joined, summary
+from pimllm_lib.analog.noise.thresholds import thresholds
 from pimllm_lib.archive import dataset, parameters
 from pimllm_lib.archive.agreement import STUDIES
 from pimllm_lib.archive.provenance import study_hash
@@ -108,9 +109,11 @@ def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
 def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Return what the studies say: a rise for each case, thresholds, the law, and remedies beside their controls."""
     specs_of = {name: dataset.parameters(ds) for name, ds in found.items()}
-    rises = joined(summary(ds, specs_of[name]) for name, ds in found.items())
+    each = {name: summary(ds, specs_of[name]) for name, ds in found.items()}
+    rises = joined(each.values())
     edges = joined(thresholds(found[name], specs_of[name]) for name in EDGES if name in found)
     parts = [rises, edges, law(rises), effects(found)]
+    parts += [kappa_ends(ds, found[name], specs_of[name]) for name, ds in each.items() if FITTED in ds.curve.values]
     labels = {"case": "what is tried", "curve_name": "curve", "level": "rise of the perplexity", "kind": "kind of matrix",
               "matrix": "layer and kind of matrix", "comparison": "remedy against its control"}  # fmt: skip
     ds = joining.merge(parts, compat="override", join="outer")
