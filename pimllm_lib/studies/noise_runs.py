@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.analog.noise import study as noise_study
+from pimllm_lib.analog.noise.cases import ALLOTTED
 from pimllm_lib.analog.noise.law import FITTED, kappa_ends, law
 from pimllm_lib.analog.noise.remedies import effects
 from pimllm_lib.analog.noise.results import joined, summary
@@ -72,13 +72,19 @@ def specs(
 ) -> dict[str, dict[str, Any]]:
     """Return the studies as tables, with another size, and other models and text where they are given.
 
-    Models of one's own have no tuned versions, so those curves are left out. 0 leaves a size as it is archived.
+    Models of one's own have no tuned versions, so those curves are left out. 0 leaves a size as it is archived; where one is
+    given, all curves have it, and every chip reads all of the text.
     """
     found = {}
     for name in names:
         spec = parameters.from_file(paths.STUDIES / f"{name}.yaml")
         sizes = {"windows": windows, "device_seeds": min(device_seeds, spec["noise"]["device_seeds"])}
         spec["noise"] |= {key: size for key, size in sizes.items() if size} | {"text": text}
+        if windows or device_seeds:
+            spec["noise"].pop("design", None)
+            for curve in spec["curves"].values():
+                for key in ALLOTTED:
+                    curve.pop(key, None)
         if checkpoints:
             spec["noise"]["checkpoints"] = list(checkpoints)
             spec["curves"] = {key: curve for key, curve in spec["curves"].items() if curve.get("field") != "tuned"}
@@ -165,7 +171,7 @@ def again(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
         study, first = noise_study.of(dataset.parameters(known[case])), {"case": [case], "training_seed": [0]}
         point = next(chunk for chunk in study.space.chunks() if study.space.labels(chunk) == first)
         losses[0, i] = known[case].held_out_loss.sel(case=case).isel(training_seed=0, device_seed=0).mean()
-        losses[1, i] = noise_study.compute(replace(study, device_seeds=1), point).held_out_loss.mean()
+        losses[1, i] = noise_study.compute(study, point, chips=1).held_out_loss.mean()
     data = {"archived_loss": ("again", losses[0]), "recomputed_loss": ("again", losses[1])}
     return annotate(xr.Dataset(data, coords={"again": list(names)}))
 

@@ -52,15 +52,16 @@ def half(tables: NDArray[Any]) -> NDArray[Any]:
     apart = np.square(rest).sum(axis=(-2, -1)) / max((rows - 1) * (columns - 1), 1)
     by_rows = columns * of_rows.var(axis=-1, ddof=1) if rows > 1 else np.zeros(tables.shape[:-2])
     by_columns = rows * of_columns.var(axis=-1, ddof=1) - apart if columns > 1 else np.zeros(tables.shape[:-2])
-    parts = [(by_rows, rows), (np.maximum(by_columns, 0.0), columns)]
-    whole = sum(part for part, _ in parts)
-    weighed = sum(part / quantile(count - 1) for part, count in parts if count > 1)
-    return np.asarray(np.sqrt(whole / (rows * columns)) * whole / np.where(whole > 0, weighed, 1.0))
+    size = rows * columns
+    return spanned(np.asarray(by_rows / size), np.asarray(np.maximum(by_columns, 0.0) / size), rows, columns)
 
 
-def quantile(freedom: float) -> float:
-    """Return what Student's t stays below, in magnitude, in 95 % of all samples with so many degrees of freedom."""
-    return float(stats.t.ppf((1 + INSIDE) / 2, freedom))
+def spanned(by_rows: NDArray[Any], by_columns: NDArray[Any], rows: Any, columns: Any) -> NDArray[Any]:
+    """Return half an interval for a variance of the mean in two parts, 0 of a single row or column: any arrays that fit."""
+    parts = ((by_rows, rows), (by_columns, columns))
+    weighed = sum(part / stats.t.ppf((1 + INSIDE) / 2, np.maximum(np.subtract(count, 1), 1)) for part, count in parts)
+    whole = by_rows + by_columns
+    return np.asarray(np.sqrt(whole) * whole / np.where(whole > 0, weighed, 1.0))
 
 
 def interval(found: NDArray[Any]) -> tuple[float, float]:
