@@ -7,6 +7,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import checkout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -218,13 +219,17 @@ def test_a_tuned_version_that_is_not_there_is_named():
         noise_study.of({"curves": {"exact": {"products": "exact", "tuned": "calm"}}})
 
 
-def test_what_nobody_says_is_three_models_on_docstrings():
+SEEDS = recipes.SEEDS["docstrings"]
+
+
+@checkout
+def test_what_nobody_says_is_all_models_of_docstrings():
     study = noise_study.of({"curves": {"exact": {"field": "tuned", "values": ["", "noise"], "products": "exact"}}})
-    assert (study.checkpoints, study.text) == (("docstrings-0", "docstrings-1", "docstrings-2"), "docstrings")
+    assert (study.checkpoints, study.text) == (tuple(f"docstrings-{seed}" for seed in SEEDS), "docstrings")
     assert [path.name for path in study.folders()] == [
-        f"docstrings-{seed}{end}" for end in ("", "-noise") for seed in range(3)
+        f"docstrings-{seed}{end}" for end in ("", "-noise") for seed in SEEDS
     ]
-    assert study.space.size == 6
+    assert study.space.size == 2 * len(SEEDS)
 
 
 def a_bad_study(folder, noise, more=""):
@@ -259,7 +264,9 @@ def test_a_bad_noise_study_is_one_line_and_status_2(noise, more, words, tmp_path
 @pytest.mark.parametrize(
     ("noise", "words"),
     [
-        ({"checkpoints": ["docstrings-full"]}, "weights in full precision; wanted ternary ones"),
+        pytest.param(
+            {"checkpoints": ["docstrings-full"]}, "weights in full precision; wanted ternary ones", marks=checkout
+        ),
         ({"checkpoints": ["generated-0"]}, "has a vocabulary of 192 and no tokenizer.json"),
         ({"text": "short.txt"}, "short.txt has 200 tokens; wanted at least 256: a window to calibrate, one to try"),
         ({"text": "shorter.txt"}, "has 100 tokens; wanted at least"),
@@ -602,7 +609,7 @@ def test_later_training_left_the_fingerprints_of_the_first_as_they_were(name):
 
 
 def test_tuned_recipes_say_what_they_begin_with_and_which_noise_they_get():
-    assert sorted(TUNED) == sorted(f"docstrings-{seed}-{way}" for seed in range(3) for way in ("control", "noise"))
+    assert sorted(TUNED) == sorted(f"docstrings-{seed}-{way}" for seed in SEEDS for way in ("control", "noise"))
     for name in TUNED:
         start, _, way = name.rpartition("-")
         recipe, said = recipes.recipe(name), recipes.recipe(name).described()
@@ -618,8 +625,9 @@ def test_tuned_recipes_say_what_they_begin_with_and_which_noise_they_get():
     assert json.dumps(both[0]) == json.dumps(both[1])  # nothing but the noise tells them apart
 
 
+@checkout
 def test_tuned_models_differ_from_their_start_and_from_each_other():
-    for seed in range(3):
+    for seed in SEEDS:
         three = [checkpoint.read(paths.CHECKPOINTS / f"docstrings-{seed}{end}") for end in ("", "-control", "-noise")]
         kept = [at.block(2).matrices["up"].values for at in three]
         for one, other in ((0, 1), (0, 2), (1, 2)):

@@ -108,7 +108,7 @@ def _cost(study: noise_study.Study, case: Case) -> Cost:
 def _row(name: str, curve: Curve, design: Design) -> dict[str, Any]:
     """Return what a curve is allotted, with the components of the case whose rise is nearest to `SHOWN`.
 
-    sd_*: standard deviations of a model, a chip, and of a window of text by itself, with the model and left, in % of the rise.
+    sd_*: standard deviations of a model, a chip, and a window of text by itself, with the model, and left, in % of the rise.
     """
     shown = min(curve.cases, key=lambda case: abs(np.log(max(np.expm1(case.rise), 1e-9) / SHOWN)))
     of = {key: value for key, value in asdict(shown).items() if key not in ("rise", "drawn")}

@@ -89,6 +89,21 @@ def band(at: xr.Dataset, name: str = "perplexity_rise") -> str:
     return f"{middle:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
+def tried(found: Mapping[str, xr.Dataset]) -> Sentence:
+    """Return how many models, chips and windows the studies have, at least and at most."""
+    sizes = {
+        "models": [ds.sizes["training_seed"] for ds in found.values()],
+        "chips where chips differ": [ds.sizes["device_seed"] for ds in found.values() if ds.sizes["device_seed"] > 1],
+        "windows of text": [int(ds.attrs["windows"]) for ds in found.values()],
+    }
+    told = (f"{what}: {span(np.array(counts), '.0f')}" for what, counts in sizes.items() if counts)
+    own = sum(dataset.parameters(ds)["noise"].get("design") == "nested" for ds in found.values())
+    how = {0: "every chip reads all of the text", len(found): "each chip reads text of its own"}
+    return Sentence(
+        f"What the studies have, of {'; '.join(told)}; {how.get(own, 'some chips read text of their own')}."
+    )
+
+
 def baseline(ds: xr.Dataset) -> Sentence:
     """Return how well the models read with exact products, and with crossbars that give nothing."""
     nothing = ds.sel(case="no crossbars")

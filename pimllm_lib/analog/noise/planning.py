@@ -4,9 +4,9 @@ The model and the two designs are those of `intervals`. A mean over M models, C 
 
     variance = (T + D/C + S/W) / M,  S = M B + TB + E,   seconds = M (p C + q W),
 
-p being what a chip takes to be prepared and q what a window takes to be read; crossed, chips read all windows, q W has a factor
-C, which lessens nothing but E. For a given variance v the least time follows from Lagrange's multiplier, as of two stages of
-sampling, clusters and units within them (Cochran 1977, chapter 10):
+p being what a chip takes to be prepared and q what a window takes to be read; crossed, chips read all windows, and q W has
+a factor C, which lessens nothing but E. For a given variance v the least time follows from Lagrange's multiplier, as of two
+stages of sampling, clusters and units within them (Cochran 1977, chapter 10):
 
     C = sqrt(D/p) K,  W = sqrt(S/q) K,  K = (sqrt(D p) + sqrt(S q)) / (M v - T).
 
@@ -14,8 +14,8 @@ Chips and blocks are whole, all curves of a study share its models and its text,
 interval has the quantile of its few models and blocks: so `allotted` looks at every whole design. Tests hold it against
 the formulas. What a study gains is the same factor at least for all of its intervals.
 
-Components come from the mean squared difference of two trials that share some of model, chip and block: half of it is the sum
-of the components of what they do not share. Of trials in which every chip reads every block these are the estimates of
+Components come from the mean squared difference of two trials that share some of model, chip and block: half of it is the
+sum of the components of what they do not share. Of trials in which every chip reads every block these are the estimates of
 the analysis of variance (Searle, Casella and McCulloch 1992), and they need no such balance. Negative ones count as 0.
 Neglected: windows of a block, spread over the text, are held independent, and chips of two models too; what is measured
 beside the losses takes no time.
@@ -39,7 +39,7 @@ BLOCKS, FEWEST = 16, 8
 
 @dataclass(frozen=True)
 class Parts:
-    """Variances of one trial, squared nats: of a model, a chip, and of a window of text, by itself, with the model, and left.
+    """Variances of one trial, squared nats: of a model, a chip, and a window of text, by itself, with the model, and left.
 
     rise: the mean, in nats; drawn: whether chips differ.
     """
@@ -97,8 +97,8 @@ class Design:
 def parts(found: NDArray[np.float64], windows: float, drawn: bool = True) -> Parts:
     """Return the components of trials (models, chips, blocks), NaN where there is none, with so many windows a block.
 
-    What the trials cannot tell apart counts as the first of: model, text, both; chip; rest. So a chip that is alone belongs to
-    its model, and what is left where no two chips read one block, to model and text.
+    What the trials cannot tell apart counts as the first of model, text and both. So a chip that is alone belongs to its
+    model, and what is left where no two chips of a model read one block, to model and text.
     """
     at = np.argwhere(np.isfinite(found))
     value = found[tuple(at.T)]

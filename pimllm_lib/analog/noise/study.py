@@ -17,6 +17,7 @@ from pimllm_lib.analog.lm.language import losses
 from pimllm_lib.analog.lm.layers import Prepare, Product
 from pimllm_lib.analog.noise.cases import Case, attending, cases, noise_to_signal, prepared, ranges
 from pimllm_lib.analog.noise.planning import BLOCKS
+from pimllm_lib.catalog.headers import require_model
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import require
@@ -26,7 +27,7 @@ from pimllm_lib.sweep.space import Axis, Chunk, Space
 
 #: Keys of a study beside name and curves, and what they are unless given.
 KEYS: dict[str, Any] = {
-    "checkpoints": [f"docstrings-{seed}" for seed in recipes.SEEDS], "text": "docstrings", "windows": 256,
+    "checkpoints": [f"docstrings-{seed}" for seed in recipes.SEEDS["docstrings"]], "text": "docstrings", "windows": 256,
     "device_seeds": 10, "design": "crossed",
 }  # fmt: skip
 #: Whether every chip reads all of the text, or each blocks of its own.
@@ -39,8 +40,8 @@ CALIBRATING, PROBING = 8, 2
 class Study:
     """What is tried. checkpoints: folders, one a training seed; text: held-out docstrings by name, or a UTF-8 file.
 
-    windows: of the text, `recipes.Recipe.window` tokens each; device_seeds: chips of each case whose chips differ; design: one
-    of `DESIGNS`.
+    windows: of the text, `recipes.Recipe.window` tokens each; device_seeds: chips of each case whose chips differ; design:
+    one of `DESIGNS`.
     """
 
     checkpoints: tuple[str, ...]
@@ -83,6 +84,7 @@ class Study:
         seeds = range(len(self.checkpoints))
         found = list(dict.fromkeys(self.folder(seed, case) for case in self.cases for seed in seeds))
         for folder in found:
+            require_model(folder)
             if not (folder / "model.safetensors").is_file():
                 known = [path.name for path in paths.CHECKPOINTS.glob("*") if path.is_dir()]
                 raise unknown("checkpoint", str(folder), known)
