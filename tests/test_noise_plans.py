@@ -181,7 +181,7 @@ def test_a_plan_of_a_study_without_an_archive_comes_from_a_pilot(tmp_path, capsy
     path = a_file(tmp_path, FEW)
     assert main(["sweep", str(path), "--plan", "--models", "10", "--minutes", "9", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["variances"] == "of a pilot: 2 models, 2 chips, 32 windows"
+    assert found["variances"] == "of a pilot (models 2, chips 2, windows 32)"
     assert found["minutes"] <= 9
     (row,) = found["rows"]
     assert row["curve"] == "variation"

@@ -99,7 +99,7 @@ def _show_plan(name: str, spec: dict[str, Any], args: argparse.Namespace) -> Non
     print_rows(found["rows"], as_json=False)
     times = f"{found['minutes']:.3g} minutes in one process, {found['minutes_now']:.3g} as the study is"
     say(
-        f"{found['models']} models, {times}; variances {found['variances']}; half: of the 95 % interval to expect, in %"
+        f"models: {found['models']}; {times}; variances {found['variances']}; half: of the 95 % interval to expect, in %"
     )
     say(
         f"noise: {json.dumps(found['noise'])}",

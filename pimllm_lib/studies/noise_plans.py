@@ -64,7 +64,7 @@ def _measured(name: str, spec: dict[str, Any], jobs: int) -> tuple[xr.Dataset, s
     sizes = {"checkpoints": listed, "windows": PILOT_WINDOWS, "device_seeds": PILOT_CHIPS, "design": "crossed"}
     pilot = {"name": name, "noise": given | sizes, "curves": _plain(spec)}
     (found,) = computed({name: pilot}, jobs=jobs).values()
-    return found, f"of a pilot: {len(listed)} models, {PILOT_CHIPS} chips, {PILOT_WINDOWS} windows"
+    return found, f"of a pilot (models {len(listed)}, chips {PILOT_CHIPS}, windows {PILOT_WINDOWS})"
 
 
 def _plain(spec: dict[str, Any]) -> dict[str, Any]:
