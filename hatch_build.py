@@ -10,8 +10,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 #: pimllm_lib/core/paths.py looks for them there.
 SHIPPED = "pimllm_lib/shipped"
+#: Of trained models the records, with their hashes; models of the first three seeds, for studies of a user's own, and those
+#: that go on from the first. Commands take no others unless told to, but for chapter 16, which also reads the twins.
+CHECKPOINTS = ("data/checkpoints/*/training.json", "data/checkpoints/*-[0-2]/*", "data/checkpoints/docstrings-0-*/*")
 CARRIED = (
-    "notebooks/*.ipynb", "data/**/*.csv", "data/versions.json", "data/attested.json", "data/checkpoints/*/*",
+    "notebooks/*.ipynb", "data/**/*.csv", "data/versions.json", "data/attested.json", *CHECKPOINTS,
     "data/studies/*.yaml", "data/studies/*.nc", "requirements.lock", "environment.yml", "CITATION.cff", "LICENSE",
     "README.md", "pyproject.toml", "hatch_build.py",
 )  # fmt: skip

@@ -65,6 +65,8 @@ def test_a_hundred_runs_killed_at_random_moments_leave_archives_that_verify_and_
 
 def test_the_wheel_runs_and_verifies_in_an_empty_environment(tmp_path):
     command(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=paths.ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 12e6
     uv, python = Path(sys.executable).with_name("uv"), tmp_path / "venv" / "bin" / "python"
     command(uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
     command(uv, "pip", "install", "--quiet", "--python", python, *tmp_path.glob("*.whl"))
@@ -81,6 +83,9 @@ def test_the_wheel_runs_and_verifies_in_an_empty_environment(tmp_path):
     assert "other sources" not in done.stdout  # the installed package has the sources that gave the archive
     command(pimllm, "export", "--archive", tmp_path / "archive", "--to", "x.zip", cwd=elsewhere, env=away)
     command(pimllm, "diff", "x.zip", tmp_path / "archive", cwd=elsewhere, env=away)
+    argv = [pimllm, "run", "16-analog-engine", "-p", "windows", "4", "--into", "DIR"]
+    lacking = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=elsewhere, env=away)
+    assert "wanted 'pimllm train docstrings-full --into" in lacking.stderr
     alone = subprocess.run([pimllm, "verify"], capture_output=True, text=True, check=False, cwd=elsewhere, env=away)
     assert (alone.returncode, alone.stderr.count("\n")) == (2, 1)
     assert "an installed package has no archive of its own; wanted --archive DIR" in alone.stderr

@@ -83,7 +83,7 @@ def test_a_study_enters_the_archive_with_its_result_and_a_second_time_nothing_is
         ("{root}/elsewhere.yaml --archive", "elsewhere.yaml is not in {root}/data/studies; wanted a study that is"),
         ("{root}/data/studies/other.yaml --archive", "other.yaml is named another; wanted the name of its file, other"),
         ("{root}/data/studies/small.yaml --into {root}/data/studies", "belongs to the archive; wanted another folder"),
-        ("{root}/data/studies/small.yaml", "wanted --into DIR, --archive or --check"),
+        ("{root}/data/studies/small.yaml", "wanted --into DIR, --archive, --check or --plan"),
         ("{root}/data/studies/small.yaml --archive --into out", "not allowed with argument"),
         ("{root}/data/studies/small.yaml --archive --check", "not allowed with argument"),
     ],

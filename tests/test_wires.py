@@ -15,7 +15,7 @@ from pimllm_lib.analog.crossbar import ratios, wires
 from pimllm_lib.analog.crossbar.cells import program
 from pimllm_lib.analog.crossbar.product import multiply
 from pimllm_lib.analog.crossbar.ratios import Probe
-from pimllm_lib.analog.noise.results import thresholds
+from pimllm_lib.analog.noise.thresholds import thresholds
 from pimllm_lib.archive import dataset
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import Devices, Readout

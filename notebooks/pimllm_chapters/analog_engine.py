@@ -35,7 +35,8 @@ def box(ds: xr.Dataset) -> Box:
     )
 
 
-def _seeds(ds: xr.Dataset) -> list[str]:
+def _seeds(ds: xr.Dataset | xr.DataArray) -> list[str]:
+    """Return the readers that are ternary models, each of its own training seed."""
     return [str(reader) for reader in ds.reader.values if str(reader).startswith("seed")]
 
 
@@ -113,9 +114,9 @@ def readers(ds: xr.Dataset) -> Table:
 
 def gap(ds: xr.Dataset) -> Sentence:
     """Return how far each model of the generated source stays above the floor."""
-    made = ds.perplexity.sel(corpus="generated")
+    made = ds.perplexity.sel(corpus="generated").dropna("reader")
     floor, blind = (np.log(float(made.sel(reader=name))) for name in ("floor", "best without the header"))
-    left = [np.log(float(made.sel(reader=reader))) - floor for reader in [*_seeds(ds), "full precision"]]
+    left = [np.log(float(made.sel(reader=reader))) - floor for reader in [*_seeds(made), "full precision"]]
     return Sentence(
         f"On the generated source the ternary models stay {span(left[:-1], '.3f')} nats above the exact entropy of "
         f"{floor:.3f}, and the twin {left[-1]:.3f}; who cannot see the header stays {blind - floor:.3f} above it."

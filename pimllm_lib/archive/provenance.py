@@ -25,9 +25,11 @@ from pimllm_lib.core.errors import BadInput, clip
 RUNNING = "PIMLLM_SOURCE_HASH"
 #: Packages whose version can change a number; the docstrings of the last two are read by language models.
 PACKAGES = ("numpy", "scipy", "SALib", "xarray", "h5netcdf", "h5py", "pandas", "matplotlib")
+#: The records of trained models, with the hashes that each is checked against: an installed package lacks some models.
+RECORDS = "checkpoints/*/training.json"
 #: A module -> what it reads beside the catalog: files of data/, by pattern.
 _READS = {
-    "analog/lm/checkpoint.py": ("checkpoints/*/*",),
+    "analog/lm/checkpoint.py": (RECORDS,),
     "analysis/claims.py": ("published.csv", "earlier.csv"),
     "analysis/constants.py": ("peers/*.csv",),
     "analysis/devices.py": ("machines.csv", "peers/llamacpp.csv"),
@@ -105,7 +107,7 @@ def sources_hash() -> str:
     Of the archived studies it has what they are of, not what came out: their results depend on it.
     """
     cells = ["\n".join(map(code.said, code_cells(path))) for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
-    read = [*paths.DATA.rglob("*.csv"), *paths.CHECKPOINTS.glob("*/*"), *paths.STUDIES.glob("*.yaml"), paths.LOCK]
+    read = [*paths.DATA.rglob("*.csv"), *paths.DATA.glob(RECORDS), *paths.STUDIES.glob("*.yaml"), paths.LOCK]
     return _hash("\n".join(cells), sorted([*paths.library(), *paths.chapters(), *read], key=paths.logical))
 
 

@@ -14,6 +14,8 @@ from pimllm_lib.catalog.quantities import read_text
 from pimllm_lib.core.errors import BadInput, clip, one_line
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+#: What lies beside a model that was trained here: how, and the SHA-256 of its files.
+RECORD = "training.json"
 #: Files that a checkpoint was kept in before, as Python objects.
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -29,6 +31,13 @@ class Tensor:
     start: int
 
 
+def require_model(folder: Path) -> None:
+    """Raise BadInput for a folder of which the record alone is here, as an installed package has most of them."""
+    if (folder / RECORD).is_file() and not (folder / SINGLE).is_file():
+        how = f"'pimllm train {folder.name} --into {folder.parent}', or the folder from data/checkpoints of a checkout"
+        raise BadInput(f"{folder} has the record of a model and no model, to keep packages small; wanted {how}")
+
+
 def find(folder: Path) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint by name, from the headers of its one file or of its shards.
 
@@ -38,6 +47,7 @@ def find(folder: Path) -> dict[str, Tensor]:
         return header(folder / SINGLE)
     if (folder / INDEX).is_file():
         return _sharded(folder / INDEX)
+    require_model(folder)
     for pickled in (path for pattern in PICKLES for path in sorted(folder.glob(pattern))):
         raise BadInput(f"{pickled} holds pickled weights, which can run code; wanted safetensors: {SINGLE}")
     raise BadInput(f"{folder} has no {SINGLE} and no {INDEX}; wanted one of them")

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pimllm_lib.cli.command import say
+from pimllm_lib.cli.command import json_text, print_rows, say, whole
 from pimllm_lib.cli.running import count
 from pimllm_lib.core.errors import BadInput, clip
 
@@ -27,6 +27,17 @@ def _add_sweep(commands: Any) -> None:
     what.add_argument("--into", metavar="DIR", help="folder for the chunks and the result")
     what.add_argument("--archive", action="store_true", help="renew a study of data/studies and its result, on purpose")
     what.add_argument("--check", action="store_true", help="say how many points, bytes and minutes, and stop")
+    what.add_argument(
+        "--plan", action="store_true", help="of a noise study: how models, chips and text are best allotted"
+    )
+    add("--models", type=whole(1, 1000), metavar="N", help="models of a plan (default: those that the study lists)")
+    add(
+        "--minutes",
+        type=whole(1, 10**6),
+        metavar="N",
+        help="of a plan, in one process (default: what the study takes now)",
+    )
+    add("--json", action="store_true", help="print a plan as JSON")
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--jobs", type=count, default=1, metavar="N", help="processes on this machine (default 1)")
     who.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a running Dask scheduler")
@@ -54,8 +65,14 @@ def sweep(args: argparse.Namespace) -> None:
     from pimllm_lib.sweep.cluster import Gone
 
     path = paths.users(args.study)
-    into = None if args.check else _target(args, path)
+    for name in ("models", "minutes", "json"):
+        if getattr(args, name) and not args.plan:
+            raise BadInput(f"--{name} stands without --plan; wanted both")
+    into = None if args.check or args.plan else _target(args, path)
     plan = study_file.read(path, strict=args.strict)
+    if args.plan:
+        _show_plan(plan.name, plan.spec, args)
+        return
     if into is None:
         print(json.dumps(folder.estimate(plan), indent=1))
         return
@@ -67,6 +84,27 @@ def sweep(args: argparse.Namespace) -> None:
     except Gone as error:
         raise BadInput(f"{error}; what is done is in {into}, and '{_again(args)}' goes on") from None
     say(*(jobs.keep(path, made, paths.DATA) if args.archive else [made]))
+
+
+def _show_plan(name: str, spec: dict[str, Any], args: argparse.Namespace) -> None:
+    """Print a row a curve, and what to write into the file."""
+    from pimllm_lib.studies.noise_plans import planned
+
+    if "curves" not in spec:
+        raise BadInput(f"{name} has no curves; wanted a noise study to plan")
+    found = planned(name, spec, models=args.models or 0, minutes=args.minutes, jobs=args.jobs)
+    if args.json:
+        print(json_text(found))
+        return
+    print_rows(found["rows"], as_json=False)
+    times = f"{found['minutes']:.3g} minutes in one process, {found['minutes_now']:.3g} as the study is"
+    say(
+        f"models: {found['models']}; {times}; variances {found['variances']}; half: of the 95 % interval to expect, in %"
+    )
+    say(
+        f"noise: {json.dumps(found['noise'])}",
+        *(f"  {curve}: {json.dumps(less)}" for curve, less in found["curves"].items()),
+    )
 
 
 def _again(args: argparse.Namespace) -> str:
@@ -89,7 +127,7 @@ def _target(args: argparse.Namespace, study: Path) -> Path:
         files.require_folder(paths.STUDIES)
         return files.require_folder(paths.BUILD / "studies" / study.stem)
     if args.into is None:
-        raise BadInput("a study needs a folder; wanted --into DIR, --archive or --check")
+        raise BadInput("a study needs a folder; wanted --into DIR, --archive, --check or --plan")
     return files.require_folder(paths.for_results(args.into))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,9 +11,11 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.analog.noise import study as noise_study
-from pimllm_lib.analog.noise.law import law
+from pimllm_lib.analog.noise.cases import ALLOTTED
+from pimllm_lib.analog.noise.law import FITTED, kappa_ends, law
 from pimllm_lib.analog.noise.remedies import effects
-from pimllm_lib.analog.noise.results import joined, summary, thresholds
+from pimllm_lib.analog.noise.results import joined, summary
+from pimllm_lib.analog.noise.thresholds import thresholds
 from pimllm_lib.archive import dataset, parameters
 from pimllm_lib.archive.agreement import STUDIES
 from pimllm_lib.archive.provenance import study_hash
@@ -71,13 +72,19 @@ def specs(
 ) -> dict[str, dict[str, Any]]:
     """Return the studies as tables, with another size, and other models and text where they are given.
 
-    Models of one's own have no tuned versions, so those curves are left out. 0 leaves a size as it is archived.
+    Models of one's own have no tuned versions, so those curves are left out. 0 leaves a size as it is archived; where one is
+    given, all curves have it, and every chip reads all of the text.
     """
     found = {}
     for name in names:
         spec = parameters.from_file(paths.STUDIES / f"{name}.yaml")
         sizes = {"windows": windows, "device_seeds": min(device_seeds, spec["noise"]["device_seeds"])}
         spec["noise"] |= {key: size for key, size in sizes.items() if size} | {"text": text}
+        if windows or device_seeds:
+            spec["noise"].pop("design", None)
+            for curve in spec["curves"].values():
+                for key in ALLOTTED:
+                    curve.pop(key, None)
         if checkpoints:
             spec["noise"]["checkpoints"] = list(checkpoints)
             spec["curves"] = {key: curve for key, curve in spec["curves"].items() if curve.get("field") != "tuned"}
@@ -108,9 +115,11 @@ def noise_plan(name: str, spec: dict[str, Any]) -> Plan:
 def results(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Return what the studies say: a rise for each case, thresholds, the law, and remedies beside their controls."""
     specs_of = {name: dataset.parameters(ds) for name, ds in found.items()}
-    rises = joined(summary(ds, specs_of[name]) for name, ds in found.items())
+    each = {name: summary(ds, specs_of[name]) for name, ds in found.items()}
+    rises = joined(each.values())
     edges = joined(thresholds(found[name], specs_of[name]) for name in EDGES if name in found)
     parts = [rises, edges, law(rises), effects(found)]
+    parts += [kappa_ends(ds, found[name], specs_of[name]) for name, ds in each.items() if FITTED in ds.curve.values]
     labels = {"case": "what is tried", "curve_name": "curve", "level": "rise of the perplexity", "kind": "kind of matrix",
               "matrix": "layer and kind of matrix", "comparison": "remedy against its control"}  # fmt: skip
     ds = joining.merge(parts, compat="override", join="outer")
@@ -159,12 +168,18 @@ def again(found: Mapping[str, xr.Dataset], names: Sequence[str]) -> xr.Dataset:
     require_known("case", names, known)
     losses = np.empty((2, len(names)))
     for i, case in enumerate(names):
-        study, first = noise_study.of(dataset.parameters(known[case])), {"case": [case], "training_seed": [0]}
+        study, first = noise_study.of(_of_one(dataset.parameters(known[case]))), {"case": [case], "training_seed": [0]}
         point = next(chunk for chunk in study.space.chunks() if study.space.labels(chunk) == first)
         losses[0, i] = known[case].held_out_loss.sel(case=case).isel(training_seed=0, device_seed=0).mean()
-        losses[1, i] = noise_study.compute(replace(study, device_seeds=1), point).held_out_loss.mean()
+        losses[1, i] = noise_study.compute(study, point, chips=1).held_out_loss.mean()
     data = {"archived_loss": ("again", losses[0]), "recomputed_loss": ("again", losses[1])}
     return annotate(xr.Dataset(data, coords={"again": list(names)}))
+
+
+def _of_one(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a study of its first model alone: an installed package need not have the others."""
+    given = spec.get("noise") or {}
+    return spec | {"noise": given | {"checkpoints": given.get("checkpoints", noise_study.KEYS["checkpoints"])[:1]}}
 
 
 def repeated(studies: Mapping[str, xr.Dataset]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pimllm_lib.analog.noise.law import FAMILIES, of_family
-from pimllm_lib.analog.noise.results import LEVELS
+from pimllm_lib.analog.noise.thresholds import LEVELS
 from pimllm_lib.report.figure import Figure, decades, log_ticks, panels, power
 
 #: Panel of a departure -> label of its axis, and its curves with the words beside them.

@@ -10,8 +10,9 @@ import xarray as xr
 
 from pimllm_lib import catalog
 from pimllm_lib.analog.noise.law import families
-from pimllm_lib.analog.noise.results import LEVELS, rises
+from pimllm_lib.analog.noise.results import means, rises
 from pimllm_lib.analog.noise.study import KEYS
+from pimllm_lib.analog.noise.thresholds import LEVELS
 from pimllm_lib.archive import dataset
 from pimllm_lib.hardware import Devices
 from pimllm_lib.report.box import Box
@@ -31,21 +32,13 @@ def setting(ds: xr.Dataset, curve: str, level: float, scale: float = 1.0, unit: 
     at = ds.sel(curve_name=curve, level=level)
     middle, *ends = (scale * float(at[name]) for name in ("threshold", "threshold_low", "threshold_high"))
     least, most = scale * float(at.least_setting), scale * float(at.most_setting)
-    if np.isnan(middle):
-        return f"between {rounded(ends[0])} and {rounded(ends[1])}{unit}"
     if np.isinf(middle):
         return f"above {rounded(most)}{unit}"
     if middle == 0:
         return f"{'at most' if curve.startswith(_CONVERTERS) else 'below'} {rounded(least)}{unit}"
     beyond = {0.0: f"below {rounded(least)}", np.inf: f"above {rounded(most)}"}
     low, high = (beyond.get(end) or rounded(end) for end in ends)
-    return f"{rounded(middle)}{unit} ({low} to {high})"
-
-
-def _of_models(at: xr.Dataset, scale: float = 1.0) -> str:
-    """Return the interval of a threshold by Student's t over models, nothing where there is none."""
-    low, high = (scale * float(at[f"models_threshold_{end}"]) for end in ("low", "high"))
-    return "" if np.isnan(low) else f"{rounded(low)} to {rounded(high)}"
+    return f"between {low} and {high}{unit}" if np.isnan(middle) else f"{rounded(middle)}{unit} ({low} to {high})"
 
 
 #: Curve of the table below the box -> how it is called there, and what its settings are scaled by and end with.
@@ -65,12 +58,12 @@ def box(ds: xr.Dataset) -> Box:
         for curve, (said, scale, unit) in _FIRST.items()
     ]
     alone = {curve: setting(ds, curve, LEVELS[0], *how[1:]).split(" (")[0] for curve, how in _FIRST.items()}
-    trained = ds.sel(case=ds.curve == "4 sigma, sign-magnitude").trials
+    trained = int(ds.trials.sel(case="no crossbars"))  # of a case without chips to draw: its models
     what = "of 3 million weights, trained here" if shipped(ds) else "on this text"
     return Box(
         question="How far may cells and converters depart from ideal ones?",
         answer=f"Conductances may vary by {alone['variation']} before a model's perplexity rises by 1 %.",
-        sure=f"Models: {int(trained.max())}, {what}; brackets in the table are 95 % intervals.",
+        sure=f"Models: {trained}, {what}; brackets in the table are 95 % intervals.",
         decides=f"For converters the range: {alone['4 sigma, sign-magnitude']} bits where it is set from data, "
         f"{alone['worst case, sign-magnitude']} where it holds all rows.",
         more=one_line(Table(rows, title="What each departure may be by itself")),
@@ -110,11 +103,19 @@ def band(at: xr.Dataset, name: str = "perplexity_rise") -> str:
     return f"{middle:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
-def by_models(at: xr.Dataset, name: str = "models_rise") -> str:
-    """Return an interval by Student's t over models, in %, nothing where there is none."""
-    low, high = (100 * float(at[f"{name}_{end}"]) for end in ("low", "high"))
-    digits = 1 if max(abs(low), abs(high)) >= 10 else 2
-    return "" if np.isnan(low) else f"{low:+.{digits}f} to {high:+.{digits}f}"
+def tried(found: Mapping[str, xr.Dataset]) -> Sentence:
+    """Return how many models, chips and windows the studies have, at least and at most."""
+    sizes = {
+        "models": [ds.sizes["training_seed"] for ds in found.values()],
+        "chips where chips differ": [ds.sizes["device_seed"] for ds in found.values() if ds.sizes["device_seed"] > 1],
+        "windows of text": [int(ds.attrs["windows"]) for ds in found.values()],
+    }
+    told = (f"{what}: {span(np.array(counts), '.0f')}" for what, counts in sizes.items() if counts)
+    own = sum(dataset.parameters(ds)["noise"].get("design") == "nested" for ds in found.values())
+    how = {0: "every chip reads all of the text", len(found): "each chip reads text of its own"}
+    return Sentence(
+        f"What the studies have, of {'; '.join(told)}; {how.get(own, 'some chips read text of their own')}."
+    )
 
 
 def baseline(ds: xr.Dataset) -> Sentence:
@@ -130,14 +131,13 @@ def baseline(ds: xr.Dataset) -> Sentence:
 
 
 def thresholds(ds: xr.Dataset) -> Table:
-    """Return each curve's thresholds with their intervals, by bootstrap and by models, and the trials behind its points."""
+    """Return each curve's thresholds with their intervals, and the trials behind its points."""
     rows = []
     for curve in map(str, ds.curve_name.values):
         at, mine = ds.sel(curve_name=curve), ds.sel(case=ds.curve == curve)
         row = {"departure": curve}
         for level in LEVELS:
             row[f"{100 * level:g} % at"] = setting(ds, curve, level)
-            row[f"{100 * level:g} %, by models"] = _of_models(at.sel(level=level))
         tried = f"{number(float(at.least_setting))} to {number(float(at.most_setting))}"
         rows.append(row | {"tried": tried, "trials a point": f"{float(mine.trials.max()):.0f}"})
     return Table(rows, long=True, title="Thresholds of each departure, with 95 % intervals")
@@ -188,8 +188,7 @@ def points(ds: xr.Dataset) -> Table:
         name = str(at.setting.item()) or "cells-mnsim"
         told.append((DEVICES.get(name, name), READINGS[str(at.curve.item())], at))
     rows = (
-        {"cells": cells, "reading": reading, "rise (%)": band(at), "by models": by_models(at),
-         "trials": f"{float(at.trials):.0f}"}
+        {"cells": cells, "reading": reading, "rise (%)": band(at), "trials": f"{float(at.trials):.0f}"}
         for cells, reading, at in told
     )  # fmt: skip
     return Table(rows, long=True, title="The published converter with ideal cells, and the published devices")
@@ -215,9 +214,8 @@ def additivity(found: Mapping[str, xr.Dataset]) -> Sentence:
     studies = (found[name] for name in ("noise-matrices", "noise-cells"))
     alone, together = (rises(study, dataset.parameters(study)) for study in studies)
     chips = slice(0, alone.sizes["device_seed"])
-    whole = float(together.sel(case="variation 0.4").isel(device_seed=chips).mean())
-    each = alone.mean("device_seed")
-    sums = [float(each.sel(case=each.curve == curve).sum("case").mean()) for curve in ("layer", "kind")]
+    whole = float(means(together.sel(case="variation 0.4").isel(device_seed=chips)))
+    sums = [float(means(alone.sel(case=alone.curve == curve)).sum("case")) for curve in ("layer", "kind")]
     return Sentence(
         f"Layers by themselves add up to {100 * sums[0] / whole:.0f} % of the rise that all of them have together on "
         f"the same chips, kinds of matrix to {100 * sums[1] / whole:.0f} %."
@@ -225,17 +223,16 @@ def additivity(found: Mapping[str, xr.Dataset]) -> Sentence:
 
 
 def remedies(ds: xr.Dataset) -> Table:
-    """Return each remedy beside its control: the change of the perplexity, paired, with its intervals, and the cost."""
-    rows, kinds = [], ("remedy_effect", "models_effect")
+    """Return each remedy beside its control: the change of the perplexity, paired, with its interval, and the cost."""
+    rows = []
     for place in range(ds.comparison.size):
         at = ds.isel(comparison=place)
-        low = float(np.nanmin([at[f"{kind}_low"] for kind in kinds]))
-        high = float(np.nanmax([at[f"{kind}_high"] for kind in kinds]))
+        low, high = (float(at[f"remedy_effect_{end}"]) for end in ("low", "high"))
         verdict = "helps" if high < 0 else "harms" if low > 0 else f"none above {percent(max(-low, high))}"
         case, _, control = str(at.comparison.item()).partition(" against ")
         rows.append({"remedy": str(at.remedy.item()), "case": case, "control": control,
-                     "perplexity (%)": band(at, "remedy_effect"), "by models": by_models(at, "models_effect"),
-                     "effect": verdict, "cost": str(at.cost.item())})  # fmt: skip
+                     "perplexity (%)": band(at, "remedy_effect"), "effect": verdict,
+                     "cost": str(at.cost.item())})  # fmt: skip
     return Table(rows, long=True, title="Each remedy beside its control")
 
 
@@ -314,9 +311,10 @@ def law_found(ds: xr.Dataset) -> Sentence:
     """Return kappa and what the families of departures make of it."""
     found = families(ds)
     cells, bits = found["cells that vary or are stuck"], found["converters"]
+    low, high = (float(ds[f"kappa_{end}"]) for end in ("low", "high"))
     return Sentence(
-        f"Kappa is {float(ds.kappa):.2f}, from the variation. Other cells that vary or are stuck have "
-        f"{cells.min():.2f} to {cells.max():.2f}, converters {bits.min():.2f} to {bits.max():.0f}."
+        f"Kappa is {float(ds.kappa):.2f} ({low:.2f} to {high:.2f}), from the variation. Other cells that vary or are stuck "
+        f"have {cells.min():.2f} to {cells.max():.2f}, converters {bits.min():.2f} to {bits.max():.0f}."
     )
 
 

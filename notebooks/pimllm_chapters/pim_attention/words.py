@@ -14,7 +14,7 @@ from pimllm_lib import catalog
 from pimllm_lib.analysis import technologies
 from pimllm_lib.core.units import HOUR, YEAR
 from pimllm_lib.report.box import Box
-from pimllm_lib.report.numbers import known, listed, number, percent, rounded
+from pimllm_lib.report.numbers import known, listed, number, rounded
 from pimllm_lib.report.tables import Table, one_line, points, source_row
 from pimllm_lib.report.text import Sentence, escaped
 
@@ -141,11 +141,10 @@ def sensitivity(found: xr.Dataset) -> Table:
 
 
 def accuracy(study: xr.Dataset) -> Table:
-    """Return the rise of the perplexity of every case, with its intervals and the trials behind it."""
+    """Return the rise of the perplexity of every case, with its interval and the trials behind it."""
     rows = (
         {"keys and values": str(here.curve.item()), "setting": str(here.setting.item()),
          "perplexity": f"{here.noisy_perplexity.item():.4g}", "rise (95 %)": rise(here),
-         "by models": f"{percent(here.models_rise_low.item())} to {percent(here.models_rise_high.item())}",
          "trials": f"{here.trials.item():.0f}"}
         for _, here in points(study, "case")
     )  # fmt: skip

@@ -103,6 +103,7 @@ def read(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         got = "is a file" if folder.exists() else "does not exist"
         raise BadInput(f"{folder} {got}; wanted a GGUF file, or a folder with config.json and {headers.SINGLE}")
+    headers.require_model(folder)
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder} has no config.json; wanted a checkpoint in the Hugging Face layout")
     found = settings.settings(folder / "config.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,14 @@ from pimllm_lib.analog.lm.checkpoint import Matrix
 from pimllm_lib.analog.lm.evaluation import expected_losses
 from pimllm_lib.analog.lm.language import looked_at, losses
 from pimllm_lib.analog.lm.layers import Prepare, exact, zeroed
+from pimllm_lib.catalog.headers import require_model
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
 
 #: Who reads -> what that is. Bounds are known for the generated source alone.
 READERS = {
-    "seed 0": "ternary model, first training seed",
-    "seed 1": "ternary model, second training seed",
-    "seed 2": "ternary model, third training seed",
+    **{f"seed {seed}": f"ternary model, training seed {seed}" for seed in sorted({*chain(*recipes.SEEDS.values())})},
     "full precision": "the first seed's twin in full precision, after as many steps",
     "no crossbars": "the first seed's model with every crossbar giving zero",
     "best without the header": "the best predictor that cannot see a document's header",
@@ -49,12 +49,14 @@ def read(folder: Path, *, windows: int) -> xr.Dataset:
     law = source.law(drawn) / source.TOTAL
     coords = {"corpus": ["docstrings", "generated"], "reader": list(READERS), "text_window": np.arange(windows)}
     loss = xr.DataArray(np.nan, coords, tuple(coords))
-    runs: dict[str, tuple[str, Prepare]] = {f"seed {seed}": (str(seed), exact) for seed in recipes.SEEDS}
-    runs |= {"full precision": ("full", exact), "no crossbars": ("0", zeroed)}
-    for reader, (name, prepare) in runs.items():
-        on_text, on_source = (checkpoint_of(folder / f"{of}-{name}") for of in ("docstrings", "generated"))
-        loss.loc["docstrings", reader] = losses(on_text, tokens, prepare).mean(axis=1)
-        loss.loc["generated", reader] = expected_losses(on_source, drawn, prepare)
+    for of, seeds in recipes.SEEDS.items():
+        runs: dict[str, tuple[str, Prepare]] = {f"seed {seed}": (str(seed), exact) for seed in seeds}
+        runs |= {"full precision": ("full", exact), "no crossbars": ("0", zeroed)}
+        for reader, (name, prepare) in runs.items():
+            model = checkpoint_of(folder / f"{of}-{name}")
+            on_text = of == "docstrings"
+            found = losses(model, tokens, prepare).mean(axis=1) if on_text else expected_losses(model, drawn, prepare)
+            loss.loc[of, reader] = found
     loss.loc["generated", "best without the header"] = source.cross_entropies(law, source.without_header(drawn))
     loss.loc["generated", "floor"] = source.cross_entropies(law, law)
     return xr.Dataset({"held_out_loss": loss, "perplexity": np.exp(loss.mean("text_window"))})
@@ -84,7 +86,8 @@ def carried_over(folder: Path, chosen: Mapping[str, Cause], *, windows: int = 2)
 
 
 def checkpoint_of(folder: Path) -> checkpoint.Checkpoint:
-    """Return a shipped checkpoint. Raises BadInput when it is not what its record says."""
+    """Return a shipped checkpoint. Raises BadInput when it is not here, or not what its record says."""
+    require_model(folder)
     for damage in trained.damaged(folder):
         raise BadInput(damage)
     return checkpoint.read(folder)

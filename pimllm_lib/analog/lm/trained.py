@@ -15,11 +15,12 @@ import numpy as np
 
 from pimllm_lib.analog.lm import checkpoint, corpus, docstrings, recipes
 from pimllm_lib.analog.lm.language import losses
+from pimllm_lib.catalog.headers import RECORD
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.pools import Pool
 
-NAME = "training.json"
+NAME = RECORD
 #: Held-out windows a record is about; steps over which it gives a mean loss.
 WINDOWS, SPAN = 512, 50
 

@@ -19,13 +19,15 @@ from pimllm_lib.analog.noise.attention import in_cells, require_cacheable
 from pimllm_lib.core.errors import BadInput, clip
 from pimllm_lib.core.parts import require, with_fields
 from pimllm_lib.hardware import Crossbar, Devices, Readout
-from pimllm_lib.sweep.entries import number, require_known
+from pimllm_lib.sweep.entries import number, require_known, whole
 
 #: Keys of a curve. PARTS name a part each; `field` is a path into one of them, a list of paths that take the same value, one
 #: of the parts, or one of WAYS.
 PARTS = {"crossbar": "crossbar-256", "devices": "cells-ideal", "readout": "readout-ideal"}
 WAYS = ("products", "only", "tuned", "shared")
-KEYS = ("field", "values", "set", *PARTS, *WAYS)
+#: What a curve has less of than its study, where that is enough.
+ALLOTTED = ("windows", "device_seeds")
+KEYS = ("field", "values", "set", *PARTS, *WAYS, *ALLOTTED)
 #: What products a case has: projections on crossbars, attention on crossbars ("cached"), both; exact ones, or none at all.
 PRODUCTS = ("crossbars", "cached", "both", "exact", "zeroed")
 #: Statistics that make two chips of one case differ.
@@ -38,7 +40,7 @@ class Case:
 
     products: one of `PRODUCTS`; only: layer or kind of the matrices that lie on crossbars, None for all; tuned: what follows
     the name of the checkpoint that is tried in the place of the first; shared: whether all matrices have one range of
-    converters, the largest that any needs.
+    converters, the largest that any needs; windows, device_seeds: text and chips of its own, 0 for those of the study.
     """
 
     curve: str
@@ -51,6 +53,8 @@ class Case:
     only: str | None = None
     tuned: str = ""
     shared: bool = False
+    windows: int = 0
+    device_seeds: int = 0
 
     @property
     def name(self) -> str:
@@ -86,6 +90,7 @@ def _curve(name: str, entry: Any) -> list[Case]:
     if ("field" in entry) != ("values" in entry):
         raise BadInput("it has one of field and values; wanted both, or neither")
     fixed = {key: entry[key] for key in (*PARTS, *WAYS) if key in entry}
+    fixed |= {key: whole(key, entry[key], 1) for key in ALLOTTED if key in entry}
     changes, values, field = entry.get("set", {}), entry.get("values", [""]), entry.get("field", "")
     require(isinstance(changes, Mapping), "set", changes, "a table of path: value")
     if not isinstance(values, list) or not values:
@@ -103,7 +108,7 @@ def _case(curve: str, value: Any, fixed: dict[str, Any], changes: dict[str, Any]
         key, _, field = str(path).partition(".")
         require_known("part", [key], parts)
         parts[key] = with_fields(parts[key], {field: tuple(to) if isinstance(to, list) else number(to)})
-    ways = {key: fixed[key] for key in WAYS if key in fixed}
+    ways = {key: fixed[key] for key in (*WAYS, *ALLOTTED) if key in fixed}
     require_known("products", [ways.get("products", "crossbars")], PRODUCTS)
     for key, kind, wanted in (("only", str, "a name"), ("tuned", str, "a name"), ("shared", bool, "true or false")):
         require(isinstance(ways.get(key, kind()), kind), key, ways.get(key), wanted)

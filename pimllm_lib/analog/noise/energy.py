@@ -40,7 +40,7 @@ RISES = ("perplexity_rise", "perplexity_rise_low", "perplexity_rise_high")
 def of(ds: xr.Dataset, *, model: str, context_len: int) -> xr.Dataset:
     """Return designs with the rises that a study found for their resolutions, see `designs` and `against`.
 
-    ds: `noise_results.summary` of cases. Raises BadInput as `designs` does.
+    ds: `results.summary` of cases. Raises BadInput as `designs` does.
     """
     curve = ds.sel(case=ds.curve == CURVE)
     bits = curve.value.values.astype(int)

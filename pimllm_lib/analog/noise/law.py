@@ -6,7 +6,7 @@ from studies that put one kind on crossbars alone. Ratios are those measured in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from pimllm_lib.analog.crossbar.ratios import Probe
 from pimllm_lib.analog.noise.cases import cases
+from pimllm_lib.analog.noise.intervals import interval
+from pimllm_lib.analog.noise.results import rises
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
 
@@ -50,11 +52,10 @@ WIDE: dict[str, dict[str, Any]] = {
 def law(ds: xr.Dataset) -> xr.Dataset:
     """Return kappa, and the rise of the loss in nats that it predicts for each case: by one kappa, and kind by kind.
 
-    ds: `noise_results.summary` of cases, whose noise_to_signal is (case, matrix).
+    ds: `results.summary` of cases, whose noise_to_signal is (case, matrix).
     """
     ratio, rise = ds.noise_to_signal.mean("matrix"), np.log1p(ds.perplexity_rise)
-    fitted = (ds.curve == FITTED) & (rise < SMALL) & (ratio > 0)
-    kappa = float((rise / ratio.where(fitted)).mean())
+    kappa = float((rise / ratio).where(_fitted(ds)).mean())
     # the mean ratio of each kind of matrix over the layers, and its rise where it lies on crossbars alone
     of_matrix = [str(name).rpartition(".")[2] for name in ds.matrix.values]
     means = ds.noise_to_signal.assign_coords(kind=("matrix", of_matrix)).groupby("kind").mean()
@@ -70,6 +71,27 @@ def law(ds: xr.Dataset) -> xr.Dataset:
         "loss_rise": rise, "law_rise": (kappa * ratio).where(about), "kinds_rise": of_kinds.sum("kind").where(about),
     }  # fmt: skip
     return annotate(xr.Dataset(data, coords={"kind": list(kinds)}).drop_vars("matrix", errors="ignore"))
+
+
+def _fitted(ds: xr.Dataset) -> xr.DataArray:
+    """Return which cases kappa is taken from."""
+    ratio, rise = ds.noise_to_signal.mean("matrix"), np.log1p(ds.perplexity_rise)
+    chosen: xr.DataArray = (ds.curve == FITTED) & (rise < SMALL) & (ratio > 0)
+    return chosen
+
+
+def kappa_ends(ds: xr.Dataset, study: xr.Dataset, spec: Mapping[str, Any]) -> xr.Dataset:
+    """Return both ends of kappa's interval over models, chips and text, from the study that it was taken from.
+
+    ds: `results.summary` of that study. A mean of quotients of means is, to first order, the mean of what each trial gives:
+    its rise less kappa times the ratio of its model, over the mean ratio.
+    """
+    rise = rises(study, spec).sel(case=ds.case[_fitted(ds).values])
+    ratio = study.noise_to_signal.mean("matrix").sel(case=rise.case)
+    middle = ratio.mean("training_seed")
+    kappas = np.log1p(ds.perplexity_rise.sel(case=rise.case)) / middle
+    low, high = interval(((rise - kappas * ratio) / middle + kappas).mean("case").values)
+    return annotate(xr.Dataset({"kappa_low": low, "kappa_high": high}))
 
 
 def of_family(ds: xr.Dataset, family: str) -> NDArray[np.bool_]:

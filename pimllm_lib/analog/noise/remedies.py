@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from pimllm_lib.analog.noise.results import RESAMPLES, by_models, interval, losses, weights
+from pimllm_lib.analog.noise.intervals import interval
+from pimllm_lib.analog.noise.results import means
 from pimllm_lib.core.schema import annotate
 
 
@@ -48,26 +49,22 @@ REMEDIES: dict[str, tuple[Remedy, ...]] = {
 }  # fmt: skip
 
 
-#: The effect, its interval over everything, and that by Student's t over models.
-_FOUND = ("remedy_effect", "remedy_effect_low", "remedy_effect_high", "models_effect_low", "models_effect_high")
+_FOUND = ("remedy_effect", "remedy_effect_low", "remedy_effect_high")
 
 
 def effects(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Return for each comparison the perplexity of the remedy over that of its control, less one: (remedy,).
 
-    Paired by model, chip and text. Comparisons that the studies do not have, of models of one's own for one, are left out.
+    Paired by model, chip and text, with the interval of a rise, see `intervals`. Comparisons that the studies do not have,
+    of models of one's own for one, are left out.
     """
     tried = {name: set(map(str, ds.case.values)) for name, ds in found.items()}
     every = ((name, item) for name, items in REMEDIES.items() for item in items)
     rows = [(name, item) for name, item in every if {item.control, item.case} <= tried[item.study]]
     values: list[list[float]] = []
     for _, item in rows:
-        loss = losses(found[item.study])
-        apart = loss.sel(case=item.case) - loss.sel(case=item.control)
-        chips, text = weights(*apart.shape, resamples=RESAMPLES, hold=False)
-        ends = interval(np.einsum("tdb,rtd,rb->r", apart.values, chips, text, optimize=True))
-        models = by_models(apart.mean(("device_seed", "text_block")).values)
-        values.append([float(apart.mean()), *map(float, ends), *map(float, models)])
+        apart = _of_chips(found[item.study], item.case) - _of_chips(found[item.study], item.control)
+        values.append([float(means(apart)), *interval(apart.values)])
     labels = {
         "comparison": [f"{item.case} against {item.control}" for _, item in rows],
         "remedy": ("comparison", [name for name, _ in rows]), "cost": ("comparison", [item.cost for _, item in rows]),
@@ -75,3 +72,12 @@ def effects(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     columns = np.expm1(np.array(values).reshape(len(rows), len(_FOUND)))
     data = {name: ("comparison", columns[:, i]) for i, name in enumerate(_FOUND)}
     return annotate(xr.Dataset(data, coords=labels))
+
+
+def _of_chips(ds: xr.Dataset, case: str) -> xr.DataArray:
+    """Return the loss of a case (training_seed, device_seed, text_block); a chip that was read alone stands for all."""
+    loss: xr.DataArray = ds.held_out_loss.sel(case=case, drop=True).transpose(
+        "training_seed", "device_seed", "text_block"
+    )
+    alone = bool(loss.isel(device_seed=slice(1, None)).isnull().all())
+    return loss.fillna(loss.isel(device_seed=0)) if alone else loss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,8 @@ from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.lm.language import losses
 from pimllm_lib.analog.lm.layers import Prepare, Product
 from pimllm_lib.analog.noise.cases import Case, attending, cases, noise_to_signal, prepared, ranges
+from pimllm_lib.analog.noise.planning import BLOCKS
+from pimllm_lib.catalog.headers import require_model
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
 from pimllm_lib.core.parts import require
@@ -25,19 +27,21 @@ from pimllm_lib.sweep.space import Axis, Chunk, Space
 
 #: Keys of a study beside name and curves, and what they are unless given.
 KEYS: dict[str, Any] = {
-    "checkpoints": [f"docstrings-{seed}" for seed in recipes.SEEDS], "text": "docstrings", "windows": 256,
-    "device_seeds": 10,
+    "checkpoints": [f"docstrings-{seed}" for seed in recipes.SEEDS["docstrings"]], "text": "docstrings", "windows": 256,
+    "device_seeds": 10, "design": "crossed",
 }  # fmt: skip
-#: Windows that ranges are chosen from, and those that noise-to-signal ratios are measured on; parts that a text is cut into.
-CALIBRATING, PROBING, BLOCKS = 8, 2, 16
+#: Whether every chip reads all of the text, or each blocks of its own.
+DESIGNS = ("crossed", "nested")
+#: Windows that ranges are chosen from, and those that noise-to-signal ratios are measured on.
+CALIBRATING, PROBING = 8, 2
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
     """What is tried. checkpoints: folders, one a training seed; text: held-out docstrings by name, or a UTF-8 file.
 
-    windows: of the text, `recipes.Recipe.window` tokens each, which every chip reads; device_seeds: chips of each case whose
-    chips differ.
+    windows: of the text, `recipes.Recipe.window` tokens each; device_seeds: chips of each case whose chips differ; design:
+    one of `DESIGNS`.
     """
 
     checkpoints: tuple[str, ...]
@@ -45,6 +49,17 @@ class Study:
     windows: int
     device_seeds: int
     cases: tuple[Case, ...]
+    design: str = "crossed"
+
+    def reading(self, case: Case, blocks: int) -> list[list[int]]:
+        """Return which of so many blocks of text each chip of a case reads. Raises BadInput where one would read none."""
+        chips = (case.device_seeds or self.device_seeds) if case.drawn else 1
+        read = corpus.spread(np.arange(blocks), _share(case, self.windows, blocks))
+        if self.design == "crossed":
+            return [read.tolist()] * chips
+        what = f"device_seeds of {case.curve}"
+        require(chips <= len(read), what, chips, f"at most {len(read)}: nested, a chip reads blocks of its own")
+        return [part.tolist() for part in np.array_split(read, chips)]
 
     @property
     def space(self) -> Space:
@@ -69,6 +84,7 @@ class Study:
         seeds = range(len(self.checkpoints))
         found = list(dict.fromkeys(self.folder(seed, case) for case in self.cases for seed in seeds))
         for folder in found:
+            require_model(folder)
             if not (folder / "model.safetensors").is_file():
                 known = [path.name for path in paths.CHECKPOINTS.glob("*") if path.is_dir()]
                 raise unknown("checkpoint", str(folder), known)
@@ -89,23 +105,46 @@ def of(spec: Mapping[str, Any]) -> Study:
         raise BadInput(f"checkpoints are {clip(folders)}; wanted a list of folders or names, one a training seed")
     if len(set(folders)) < len(folders):
         raise BadInput(f"checkpoints are {clip(folders)}; wanted no name twice")
-    study = Study(tuple(folders), text, **counts, cases=cases(spec.get("curves", {})))
+    require_known("design", [full["design"]], DESIGNS)
+    study = Study(tuple(folders), text, **counts, cases=cases(spec.get("curves", {})), design=full["design"])
+    for case in study.cases:
+        what = f"device_seeds of {case.curve}"
+        require(
+            case.device_seeds <= study.device_seeds,
+            what,
+            case.device_seeds,
+            f"at most the study's {study.device_seeds}",
+        )
+        study.reading(case, min(BLOCKS, study.windows))
     _require_tried(study)
     return study
 
 
-def compute(study: Study, chunk: Chunk) -> xr.Dataset:
-    """Return the losses of one case and training seed for each chip, block of text by block, and its noise to signal."""
+def _share(case: Case, windows: int, blocks: int) -> int:
+    """Return how many of a study's blocks a case reads. Raises BadInput where its windows are no whole number of them."""
+    read, left = divmod((case.windows or windows) * blocks, windows)
+    wanted = f"at most {windows}, the study's, and whole blocks of {windows / blocks:g}"
+    require(not left and read <= blocks, f"windows of {case.curve}", case.windows, wanted)
+    return read
+
+
+def compute(study: Study, chunk: Chunk, *, chips: int | None = None) -> xr.Dataset:
+    """Return the losses of one case and training seed for each chip, block of text by block, and its noise to signal.
+
+    chips: how many are tried, from the first; None for all.
+    """
     (_, at, _), (_, seed, _) = chunk.slices
     case = study.cases[at]
     model, tokens, calibrating, header = _setting(study.folder(seed, case), study.text, study.windows)
     scales = ranges(case, model, calibrating)
-    found = np.full((study.device_seeds, min(BLOCKS, len(tokens))), np.nan)
+    blocks = np.array_split(tokens, min(BLOCKS, len(tokens)))
+    found = np.full((study.device_seeds, len(blocks)), np.nan)
     first = _kept(prepared(case, scales, 0))
-    for chip in range(study.device_seeds if case.drawn else 1):
+    for chip, places in enumerate(study.reading(case, len(blocks))[:chips]):
         on, attention = prepared(case, scales, chip) if chip else first, attending(case, chip)
-        lost = losses(model, tokens, on, header=header, attention=attention).mean(axis=1)
-        found[chip] = [part.mean() for part in np.array_split(lost, found.shape[1])]
+        read = [blocks[place] for place in places]
+        lost = losses(model, np.concatenate(read), on, header=header, attention=attention).mean(axis=1)
+        found[chip, places] = [part.mean() for part in np.split(lost, np.cumsum([len(block) for block in read[:-1]]))]
     ratios = noise_to_signal(case, model, tokens[:PROBING], first)
     data = {
         "held_out_loss": (("case", "training_seed", "device_seed", "text_block"), found[None, None]),
@@ -113,6 +152,23 @@ def compute(study: Study, chunk: Chunk) -> xr.Dataset:
     }
     labels = {"device_seed": np.arange(study.device_seeds), "matrix": list(ratios)}
     return annotate(xr.Dataset(data, coords=study.space.labels(chunk) | labels))
+
+
+def reader(study: Study, case: Case) -> Callable[[int], np.ndarray]:
+    """Return what draws a case's first chip anew and reads so many windows with it and the first model, as trials do."""
+    model, tokens, calibrating, header = _setting(study.folder(0, case), study.text, study.windows)
+    scales = ranges(case, model, calibrating)
+
+    def read(windows: int) -> np.ndarray:
+        on, attention = prepared(case, scales, 0), attending(case, 0)
+        return losses(model, tokens[:windows], on, header=header, attention=attention)
+
+    return read
+
+
+def longest(study: Study) -> int:
+    """Return how many windows its text has."""
+    return len(_setting(study.folder(0, study.cases[0]), study.text, 1 << 30)[1])
 
 
 def _kept(prepare: Prepare) -> Prepare:
