@@ -74,8 +74,30 @@ def test_a_page_opens_without_errors_and_without_the_network(name, browser, addr
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_light(name):
-    assert (HTML / name).stat().st_size < 1_000_000
+def test_a_page_is_light_with_what_it_loads_of_ours(name):
+    loaded = re.findall(r'<(?:link|script|img)[^>]*?(?:href|src)="([^":?]+)', (HTML / name).read_text())
+    files = {(HTML / name).parent.joinpath(place).resolve() for place in loaded}
+    ours = {path.name for path in BOOK.joinpath("_static").iterdir()}
+    weights = {path.name: path.stat().st_size for path in files if path.name in ours}
+    assert "pimllm.css" in weights
+    assert (HTML / name).stat().st_size + sum(weights.values()) < 1_000_000
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", PAGES)
+def test_no_word_leaves_a_phone_and_a_table_there_is_no_column_of_single_words(name, browser, address):
+    page = browser.new_page(viewport={"width": 360, "height": 900})
+    page.goto(f"{address}/{name}", wait_until="load")
+    cut = page.evaluate("""() => [...document.querySelectorAll(".bd-article :is(p, li, dd, h1, h2, h3)")]
+        .filter(e => !e.closest(".table-box, .long-table, .cell_output, pre, .math-display, svg"))
+        .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display != "inline")
+        .map(e => e.innerText.slice(0, 60))""")
+    high = page.evaluate("""() => [...document.querySelectorAll(".bd-article table.dataframe td")]
+        .map(e => e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).lineHeight))
+        .filter(lines => lines > 15)""")
+    page.close()
+    assert cut == []
+    assert high == []
 
 
 @pytest.mark.browser
