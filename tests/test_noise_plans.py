@@ -169,9 +169,9 @@ def test_designs_that_cannot_be_are_refused(tmp_path):
             noise_study.of(spec(tmp_path, VARIATION | {"a": curve | own}, **noise))
 
 
-def a_file(folder, curves=FEW, windows=16):
+def a_file(folder, curves=FEW):
     (folder / "prose.txt").write_text(PROSE * 4)
-    noise = {"checkpoints": MODELS, "text": str(folder / "prose.txt"), "windows": windows, "device_seeds": 4}
+    noise = {"checkpoints": MODELS, "text": str(folder / "prose.txt"), "windows": 16, "device_seeds": 4}
     path = folder / "tiny.yaml"
     path.write_text(f"name: tiny\nnoise: {json.dumps(noise)}\ncurves:{curves}")
     return path
@@ -195,11 +195,12 @@ def test_a_plan_of_a_study_without_an_archive_comes_from_a_pilot(tmp_path, capsy
 
 
 def test_what_a_plan_cannot_be_of_is_refused(tmp_path, capsys):
-    path = a_file(tmp_path, windows=8)
+    path = a_file(tmp_path)
+    (tmp_path / "prose.txt").write_text(PROSE[:1500])
     few = tmp_path / "few.yaml"
     few.write_text("axes: {system.array.rate_hz: [1.0e+8, 2.0e+8]}\n")
     for args, said in (
-        (["--plan"], "windows is 8; wanted at least 16, for a plan"),
+        (["--plan"], "windows of the text is 10; wanted at least 16, for a plan"),
         (["--check", "--models", "3"], "--models stands without --plan; wanted both"),
         (["--plan", "--minutes", "0"], "got '0'; wanted a whole number from 1"),
     ):

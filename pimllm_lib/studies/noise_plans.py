@@ -37,7 +37,7 @@ def planned(name: str, spec: dict[str, Any], *, models: int, minutes: float | No
     if not any(case.products != "exact" for case in study.cases):
         raise BadInput("curves have exact products alone; wanted some on crossbars, whose rises vary")
     most = min(noise_study.longest(study), MOST)
-    require(min(most, study.windows) >= BLOCKS, "windows", min(most, study.windows), f"at least {BLOCKS}, for a plan")
+    require(most >= BLOCKS, "windows of the text", most, f"at least {BLOCKS}, for a plan")
     found, source = _measured(name, spec, jobs)
     curves = _curves(study, rises(found, dataset.parameters(found)), found.attrs["windows"])
     drawn = [name for name, curve in curves.items() if any(case.drawn for case in curve.cases)]
