@@ -10,7 +10,8 @@ from test_noise_study import FEW, MODELS, PROSE
 
 from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analog.noise.intervals import half
-from pimllm_lib.analog.noise.planning import BLOCKS, Cost, Curve, Design, Parts, allotted, parts
+from pimllm_lib.analog.noise.planning import Cost, Curve, Design, Parts, allotted, parts
+from pimllm_lib.analog.noise.study import BLOCKS
 from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput, UnknownName
 

@@ -31,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pimllm_lib.analog.noise.intervals import spanned
+from pimllm_lib.analog.noise.study import BLOCKS
 from pimllm_lib.core.errors import BadInput
 
-#: Parts that a text is cut into, and fewest of them that a curve reads: fewer tell too little of how text varies.
-BLOCKS, FEWEST = 16, 8
+#: Fewest parts of the text that a curve reads: fewer tell too little of how text varies.
+FEWEST = 8
 
 
 @dataclass(frozen=True)
