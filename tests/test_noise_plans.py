@@ -10,7 +10,8 @@ from test_noise_study import FEW, MODELS, PROSE
 
 from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analog.noise.intervals import half
-from pimllm_lib.analog.noise.planning import BLOCKS, Cost, Curve, Design, Parts, allotted, parts
+from pimllm_lib.analog.noise.planning import Cost, Curve, Design, Parts, allotted, parts
+from pimllm_lib.analog.noise.study import BLOCKS
 from pimllm_lib.cli.main import main
 from pimllm_lib.core.errors import BadInput, UnknownName
 
@@ -63,7 +64,7 @@ def test_what_cannot_be_told_apart_counts_as_the_first():
 
 
 @pytest.mark.parametrize("models", [3, 10])
-@pytest.mark.parametrize(("chips", "nested"), [(10, False), (4, True), (16, True)])
+@pytest.mark.parametrize(("chips", "nested"), [(10, False), (4, True), (11, True)])
 def test_a_plan_expects_the_intervals_that_come_out(models, chips, nested):
     for name in ("variation", "read noise", "4 bits"):
         squares = np.square(PARTS[name])
@@ -102,7 +103,8 @@ def test_an_allotment_takes_hardly_longer_than_the_closed_form(name, chip_s):
         ).values()
         assert curve.seconds(design) <= seconds
         rest = (of.both + of.rest) / design.windows
-        variance = (of.model + of.chip / design.chips + rest) / 10 + of.text / design.windows
+        shares = [len(part) / design.blocks for part in np.array_split(np.arange(design.blocks), design.chips)]
+        variance = (of.model + of.chip * np.square(shares).sum() + rest) / 10 + of.text / design.windows
         least = cochran(of, curve.cost, 10, variance)
         assert least * 0.999 <= curve.seconds(design)
         if 1 < design.chips < BLOCKS:  # where no whole number of chips is a limit
@@ -169,9 +171,9 @@ def test_designs_that_cannot_be_are_refused(tmp_path):
             noise_study.of(spec(tmp_path, VARIATION | {"a": curve | own}, **noise))
 
 
-def a_file(folder, curves=FEW, windows=16):
+def a_file(folder, curves=FEW):
     (folder / "prose.txt").write_text(PROSE * 4)
-    noise = {"checkpoints": MODELS, "text": str(folder / "prose.txt"), "windows": windows, "device_seeds": 4}
+    noise = {"checkpoints": MODELS, "text": str(folder / "prose.txt"), "windows": 16, "device_seeds": 4}
     path = folder / "tiny.yaml"
     path.write_text(f"name: tiny\nnoise: {json.dumps(noise)}\ncurves:{curves}")
     return path
@@ -195,11 +197,12 @@ def test_a_plan_of_a_study_without_an_archive_comes_from_a_pilot(tmp_path, capsy
 
 
 def test_what_a_plan_cannot_be_of_is_refused(tmp_path, capsys):
-    path = a_file(tmp_path, windows=8)
+    path = a_file(tmp_path)
+    (tmp_path / "prose.txt").write_text(PROSE[:1500])
     few = tmp_path / "few.yaml"
     few.write_text("axes: {system.array.rate_hz: [1.0e+8, 2.0e+8]}\n")
     for args, said in (
-        (["--plan"], "windows is 8; wanted at least 16, for a plan"),
+        (["--plan"], "windows of the text is 10; wanted at least 16, for a plan"),
         (["--check", "--models", "3"], "--models stands without --plan; wanted both"),
         (["--plan", "--minutes", "0"], "got '0'; wanted a whole number from 1"),
     ):

@@ -11,8 +11,9 @@ import xarray as xr
 
 from pimllm_lib.analog.noise import study as noise_study
 from pimllm_lib.analog.noise.cases import ALLOTTED, Case
-from pimllm_lib.analog.noise.planning import BLOCKS, Cost, Curve, Design, allotted, parts
+from pimllm_lib.analog.noise.planning import Cost, Curve, Design, allotted, parts
 from pimllm_lib.analog.noise.results import rises
+from pimllm_lib.analog.noise.study import BLOCKS
 from pimllm_lib.archive import dataset
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
@@ -37,8 +38,8 @@ def planned(name: str, spec: dict[str, Any], *, models: int, minutes: float | No
     if not any(case.products != "exact" for case in study.cases):
         raise BadInput("curves have exact products alone; wanted some on crossbars, whose rises vary")
     most = min(noise_study.longest(study), MOST)
-    require(min(most, study.windows) >= BLOCKS, "windows", min(most, study.windows), f"at least {BLOCKS}, for a plan")
-    found, source = _measured(name, spec, jobs)
+    require(most >= BLOCKS, "windows of the text", most, f"at least {BLOCKS}, for a plan")
+    found, source = _measured(name, spec, study, jobs)
     curves = _curves(study, rises(found, dataset.parameters(found)), found.attrs["windows"])
     drawn = [name for name, curve in curves.items() if any(case.drawn for case in curve.cases)]
     now = float(sum(curve.seconds(curve.design) for curve in curves.values()))
@@ -52,12 +53,17 @@ def planned(name: str, spec: dict[str, Any], *, models: int, minutes: float | No
     }  # fmt: skip
 
 
-def _measured(name: str, spec: dict[str, Any], jobs: int) -> tuple[xr.Dataset, str]:
-    """Return trials of a study's curves, and what they are: archived ones where they have the same, else a pilot's."""
+def _measured(name: str, spec: dict[str, Any], study: noise_study.Study, jobs: int) -> tuple[xr.Dataset, str]:
+    """Return trials of a study's curves, and what they are: archived ones of the same text and of some of the models, else
+    a pilot's.
+    """
     path = paths.STUDIES / f"{name}.nc"
     if path.is_file():
         archived = dataset.load(path)
-        if _plain(dataset.parameters(archived)) == _plain(spec):
+        theirs = archived.attrs["text"] == study.text and {*archived.attrs["checkpoints"].split()} & {
+            *study.checkpoints
+        }
+        if theirs and _plain(dataset.parameters(archived)) == _plain(spec):
             return archived, "of the archived study"
     given = spec.get("noise") or {}
     listed = given.get("checkpoints", noise_study.KEYS["checkpoints"])[:PILOT_MODELS]

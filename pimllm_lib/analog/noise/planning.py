@@ -31,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pimllm_lib.analog.noise.intervals import spanned
+from pimllm_lib.analog.noise.study import BLOCKS
 from pimllm_lib.core.errors import BadInput
 
-#: Parts that a text is cut into, and fewest of them that a curve reads: fewer tell too little of how text varies.
-BLOCKS, FEWEST = 16, 8
+#: Fewest parts of the text that a curve reads: fewer tell too little of how text varies.
+FEWEST = 8
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,20 @@ class Design:
         text, both, rest = (part / self.windows for part in (of.text, of.both, of.rest))
         rest = rest if self.nested else rest / chips
         if self.models > 1:
-            by_models = (of.model + of.chip / chips + both + rest) / self.models
+            by_models = (of.model + of.chip * self._share(chips) + both + rest) / self.models
             return spanned(by_models, np.asarray(text), self.models, self.blocks)
-        whole = np.asarray(of.chip / chips + text + both + rest)
+        whole = np.asarray(of.chip * self._share(chips) + text + both + rest)
         if self.nested:
             return spanned(np.zeros(()), whole, 1, np.where(np.greater(chips, 1), chips, self.blocks))
         alone = np.greater(chips, 1) * (of.chip / chips + rest)
         return spanned(np.asarray(alone), whole - alone, chips, self.blocks)
+
+    def _share(self, chips: Any) -> Any:
+        """Return the sum of squares of the shares of a mean that chips have: nested, some have a block more than others."""
+        if not self.nested:
+            return 1 / chips
+        each, more = np.divmod(self.blocks, chips)
+        return (chips * each**2 + more * (2 * each + 1)) / np.square(self.blocks)
 
 
 def parts(found: NDArray[np.float64], windows: float, drawn: bool = True) -> Parts:

@@ -16,7 +16,6 @@ from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.lm.language import losses
 from pimllm_lib.analog.lm.layers import Prepare, Product
 from pimllm_lib.analog.noise.cases import Case, attending, cases, noise_to_signal, prepared, ranges
-from pimllm_lib.analog.noise.planning import BLOCKS
 from pimllm_lib.catalog.headers import require_model
 from pimllm_lib.core import files, paths
 from pimllm_lib.core.errors import BadInput, clip, unknown
@@ -32,8 +31,8 @@ KEYS: dict[str, Any] = {
 }  # fmt: skip
 #: Whether every chip reads all of the text, or each blocks of its own.
 DESIGNS = ("crossed", "nested")
-#: Windows that ranges are chosen from, and those that noise-to-signal ratios are measured on.
-CALIBRATING, PROBING = 8, 2
+#: Windows that ranges are chosen from, and those that noise-to-signal ratios are measured on; parts that a text is cut into.
+CALIBRATING, PROBING, BLOCKS = 8, 2, 16
 
 
 @dataclass(frozen=True, eq=False)
