@@ -95,7 +95,7 @@ def parts(ds: xr.Dataset) -> Figure:
         axes.flat[-1].set_xlabel("Energy of a token (mJ), a scale for each panel")
         legend(drawn, axes.flat[0], ncols=min(8, len(names)), columnspacing=1.1, handlelength=1.2)
     sums = millijoules.sum("part")
-    told = [f"{name} {listed(sums.sel(conventions=name).values, '.3g')}" for name in ds.conventions.values]
+    told = [f"{name} {listed(map(number, sums.sel(conventions=name).values))}" for name in ds.conventions.values]
     alt = (
         f"Energy of a token by part for {ds.model.item()} at {ds.context_len.item()} tokens, in mJ for {listed(systems)}: "
         f"{'; '.join(told)}."
