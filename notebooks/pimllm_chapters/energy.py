@@ -208,7 +208,7 @@ def box(compared: xr.Dataset) -> Box:
     bare = gain.sel(conventions=[name for name in ahead if name != "full-system"])
     return Box(
         question="Does PIM-LLM take less energy?",
-        answer=f"In so many of {pairs} pairs of model and context: {told}.",
+        answer=f"Of {pairs} pairs of model and context, in {told}.",
         sure=f"Without what waits, gains are {span(100 * bare, '+.0f')} %. With it, an assumption decides.",
         decides="What is counted; then the [cells of SRAM and idle converters](17-standing-power.ipynb).",
     )
