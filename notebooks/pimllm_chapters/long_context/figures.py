@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure as MplFigure
 
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, legend, log_ticks, panels
-from pimllm_lib.report.numbers import listed, tokens
+from pimllm_lib.report.numbers import listed, number, tokens
 from pimllm_lib.report.tables import points
 
 _PUBLISHED, _IMPROVED, _ALL, _GREY = SYSTEM_COLOURS["pim-llm"], "#009E73", "#0072B2", "#777777"
@@ -47,7 +47,7 @@ def rates(stacked: xr.Dataset, exact: int, holds: dict[str, float]) -> Figure:
             ax.set(ylim=(mine[variable].min() / 1.5, 4 * mine[variable].max()))
         legend(drawn, _LINES, ncols=3)
     last = stacked.stack_tokens_per_s.isel(context_len=-1, put_on=[0, exact, -1])
-    told = "; ".join(f"{name}: {', '.join(f'{x:.2g}' for x in last.sel(model=name).values)}" for name in names)
+    told = "; ".join(f"{name}: {', '.join(number(x, 2) for x in last.sel(model=name).values)}" for name in names)
     alt = (
         f"Decoding rates and efficiency from {tokens(contexts[0])} to {tokens(contexts[-1])} tokens of context for "
         f"{len(names)} models, as published, improved, and with all remedies. In tokens per second at the longest, in this "
