@@ -14,6 +14,7 @@ from pimllm_lib.cli import command
 from pimllm_lib.cli.main import main
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput, one_line
+from pimllm_lib.report.box import PARTS, Box
 from pimllm_lib.report.figure import Figure
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence, escaped
@@ -168,9 +169,9 @@ def recorded(monkeypatch, kind):
 def test_a_model_named_with_markup_is_text_in_every_cell_of_a_page(slug, tmp_path, monkeypatch, in_process):
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(MODEL)
-    made = {kind: recorded(monkeypatch, kind) for kind in (Sentence, Table, Figure)}
+    made = {kind: recorded(monkeypatch, kind) for kind in (Sentence, Box, Table, Figure)}
     notebooks.run(slug, tmp_path / "out", with_models(slug))
-    sentences = [str(one) for one in made[Sentence]]
+    sentences = [*map(str, made[Sentence]), *(getattr(one, part) for one in made[Box] for part in PARTS)]
     html = [one._repr_html_() for one in (*made[Table], *made[Figure])]
     assert sentences
     named = any(escaped(MARKUP) in text for text in sentences) or any("&lt;b&gt;" in text for text in html)
