@@ -299,7 +299,7 @@ MORE_KERNELS = [
     "run 01-operation-share --into run",
     "verify 01-operation-share",
     "attest 01-operation-share --jobs 2",
-    "book",
+    "run all --into every",  # as `book` does where something changed
 ]
 
 
