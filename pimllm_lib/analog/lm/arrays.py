@@ -14,16 +14,16 @@ def beside(array: np.ndarray, like: Any) -> Any:
     return array if is_numpy_array(like) else array_namespace(like).asarray(array, device=device(like))
 
 
-def kept(array: np.ndarray) -> Callable[[Any], Any]:
-    """Return what gives an array of numpy `beside` another; to a device it is moved once."""
+def kept(held: Any, move: Callable[[Any, Any], Any] = beside) -> Callable[[Any], Any]:
+    """Return what gives something of numpy as it is needed beside another array; to a device it is moved once."""
     there: dict[Any, Any] = {}
 
     def given(like: Any) -> Any:
         if is_numpy_array(like):
-            return array
+            return held
         where = device(like)
         if where not in there:
-            there[where] = beside(array, like)
+            there[where] = move(held, like)
         return there[where]
 
     return given

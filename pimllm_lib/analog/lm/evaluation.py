@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from array_api_compat import device, is_numpy_array
 
 from pimllm_lib.analog.crossbar.calibration import full_scale
 from pimllm_lib.analog.crossbar.cells import Programmed, program
 from pimllm_lib.analog.crossbar.product import moved, multiply
 from pimllm_lib.analog.crossbar.readout import ACT_BITS, from_data
 from pimllm_lib.analog.lm import source
+from pimllm_lib.analog.lm.arrays import kept
 from pimllm_lib.analog.lm.checkpoint import Checkpoint, Matrix
 from pimllm_lib.analog.lm.language import logits, looked_at
 from pimllm_lib.analog.lm.layers import Prepare, Product, exact
@@ -34,15 +33,8 @@ def on_crossbars(
             return exact(name, matrix)
         on = _programmed(name, matrix, crossbar, devices, readout, seed)
         reach = (full_scales or {}).get(name)
-        there: dict[Any, Programmed] = {}
-
-        def product(x: Any, first: int) -> Any:
-            where = device(x)
-            if where not in there:
-                there[where] = on if is_numpy_array(x) else moved(on, x)
-            return multiply(there[where], x, act_bits=ACT_BITS, reach=reach, first=first)
-
-        return product
+        there = kept(on, moved)
+        return lambda x, first: multiply(there(x), x, act_bits=ACT_BITS, reach=reach, first=first)
 
     return prepare
 
