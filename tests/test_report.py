@@ -57,8 +57,9 @@ def test_points_are_all_there_in_order_and_a_crossed_table_has_their_values():
 
 def test_numbers_stand_on_the_right_also_with_their_thousands_apart():
     said = numbers.number(12345)
-    html = tables.Table([{"a": said, "b": "12 GB"}])._repr_html_()
+    html = tables.Table([{"a": said, "b": "12 GB", "c": f"{said} / 1.5"}])._repr_html_()
     assert f'<td class="number">{said}</td>' in html
+    assert f'<td class="number">{said} / 1.5</td>' in html
     assert "<td>12 GB</td>" in html
 
 

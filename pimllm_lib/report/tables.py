@@ -19,8 +19,9 @@ from pimllm_lib.report.numbers import number
 from pimllm_lib.workload.decoder import kinds
 from pimllm_lib.workload.shapes import as_published, parameter_count
 
-#: A cell that holds nothing but a number.
-_NUMBER = re.compile(r"<td>(-?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?)</td>")
+#: A number, and a cell that holds nothing but one, or several beside each other.
+_ONE = r"-?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?"
+_NUMBER = re.compile(rf"<td>({_ONE}(?: / {_ONE})*)</td>")
 
 
 class Table:
