@@ -124,9 +124,7 @@ def decode(content: bytes, where: object, most: int | None = _UNPACKED) -> xr.Da
         raise BadInput(f"{where} is not a netCDF-4 file: {said}") from None
 
 
-@lru_cache(
-    maxsize=64
-)  # pages, tables and claims read the same results, archived and new: each takes a tenth of a second
+@lru_cache(maxsize=64)  # pages, tables and claims read the same results, old and new: each takes a tenth of a second
 def _kept(content: bytes) -> xr.Dataset:
     return _decoded(content)
 

@@ -88,11 +88,8 @@ def _alike(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     labels = {}
     for dim in old.indexes.keys() & new.indexes.keys():
         was, now = old[dim].values, new[dim].values
-        if (
-            was.dtype.kind == now.dtype.kind == "f"
-            and was.shape == now.shape
-            and np.allclose(was, now, 1e-12, 0.0, True)
-        ):
+        numbers = was.dtype.kind == now.dtype.kind == "f" and was.shape == now.shape
+        if numbers and np.allclose(was, now, 1e-12, 0.0, True):
             labels[dim] = (dim, was, new[dim].attrs)
     return new.assign_coords(labels)
 

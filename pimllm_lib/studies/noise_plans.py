@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from pimllm_lib.analog.noise import study as noise_study
-from pimllm_lib.analog.noise.cases import ALLOTTED, Case
+from pimllm_lib.analog.noise.cases import Case
 from pimllm_lib.analog.noise.planning import Cost, Curve, Design, allotted, parts
 from pimllm_lib.analog.noise.results import rises
 from pimllm_lib.analog.noise.study import BLOCKS
@@ -18,7 +18,7 @@ from pimllm_lib.archive import dataset
 from pimllm_lib.core import paths
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import require
-from pimllm_lib.studies.noise_runs import computed
+from pimllm_lib.studies.noise_runs import computed, unallotted
 
 #: Models, chips and windows of a pilot; windows that are read to measure how long one takes.
 PILOT_MODELS, PILOT_CHIPS, PILOT_WINDOWS, TIMED = 3, 2, 32, 4
@@ -63,22 +63,14 @@ def _measured(name: str, spec: dict[str, Any], study: noise_study.Study, jobs: i
         theirs = archived.attrs["text"] == study.text and {*archived.attrs["checkpoints"].split()} & {
             *study.checkpoints
         }
-        if theirs and _plain(dataset.parameters(archived)) == _plain(spec):
+        if theirs and unallotted(dataset.parameters(archived)) == unallotted(spec):
             return archived, "of the archived study"
     given = spec.get("noise") or {}
     listed = given.get("checkpoints", noise_study.KEYS["checkpoints"])[:PILOT_MODELS]
     sizes = {"checkpoints": listed, "windows": PILOT_WINDOWS, "device_seeds": PILOT_CHIPS, "design": "crossed"}
-    pilot = {"name": name, "noise": given | sizes, "curves": _plain(spec)}
+    pilot = {"name": name, "noise": given | sizes, "curves": unallotted(spec)}
     (found,) = computed({name: pilot}, jobs=jobs).values()
     return found, f"of a pilot (models {len(listed)}, chips {PILOT_CHIPS}, windows {PILOT_WINDOWS})"
-
-
-def _plain(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the curves of a study, without what is allotted to them."""
-    return {
-        name: {key: value for key, value in curve.items() if key not in ALLOTTED}
-        for name, curve in spec["curves"].items()
-    }
 
 
 def _curves(study: noise_study.Study, rise: xr.DataArray, windows: int) -> dict[str, Curve]:

@@ -82,9 +82,7 @@ def specs(
         spec["noise"] |= {key: size for key, size in sizes.items() if size} | {"text": text}
         if windows or device_seeds:
             spec["noise"].pop("design", None)
-            for curve in spec["curves"].values():
-                for key in ALLOTTED:
-                    curve.pop(key, None)
+            spec["curves"] = unallotted(spec)
         if checkpoints:
             spec["noise"]["checkpoints"] = list(checkpoints)
             spec["curves"] = {key: curve for key, curve in spec["curves"].items() if curve.get("field") != "tuned"}
@@ -93,6 +91,12 @@ def specs(
                 spec["curves"]["layer"] |= {"values": [str(layer) for layer in range(noise_study.layers(checkpoints))]}
         found[name] = spec
     return found
+
+
+def unallotted(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the curves of a study, without what is allotted to them."""
+    curves = spec["curves"].items()
+    return {name: {key: value for key, value in curve.items() if key not in ALLOTTED} for name, curve in curves}
 
 
 def computed(wanted: Mapping[str, dict[str, Any]], *, jobs: int) -> dict[str, xr.Dataset]:

@@ -80,9 +80,7 @@ def refined(at: NDArray[Any], nats: NDArray[Any]) -> tuple[NDArray[Any], NDArray
     grid, found = [at[:1]], [band(nats[:1])]
     middle = np.expm1(nats.mean(axis=(1, 2)))
     for i in range(len(at) - 1):
-        if (
-            min(middle[i : i + 2]) <= 0
-        ):  # anywhere between the two: the upper end may rise at once, the lower one at last
+        if min(middle[i : i + 2]) <= 0:  # anywhere between: the upper end may rise at once, the lower one at last
             here, there = found[-1][-1], band(nats[i + 1])
             grid.append(at[i : i + 2])
             found.append(np.tile([np.nan, here[1], there[2]], (2, 1)))
