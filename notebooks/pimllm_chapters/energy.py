@@ -12,6 +12,7 @@ from pimllm_lib.core.parts import with_fields
 from pimllm_lib.core.schema import ENERGY_PARTS, SUBSYSTEMS
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import (
+    MOST_NAMES,
     Figure,
     end_labels,
     label,
@@ -35,8 +36,6 @@ _COLOURS = {
     "digital": "#CC79A7", "memory": "#56B4E9", "static": "#999999", "others": "#444444",
 }  # fmt: skip
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500)
-#: So many names of models fit beside the lines.
-_NAMED = 10
 #: How a gain is printed.
 _GAIN = {"form": "+.1f", "unit": " %"}
 #: The parts of a token's energy on the crossbar side.
@@ -64,7 +63,7 @@ def gains(compared: xr.Dataset) -> Figure:
         for i, side in ((0, "left"), (-1, "right")):
             end = ratio.isel(conventions=i, context_len=i)
             ends = [(float(end.sel(model=m, system=s)), m, colours[s]) for s, m in pairs]
-            if len(ends) <= _NAMED:
+            if len(ends) <= MOST_NAMES:
                 end_labels(axes[i], ends, contexts[i], side=side, gap=0.05)
         if len(colours) > 1:
             legend(drawn, {name: {"color": colour} for name, colour in colours.items()}, ncols=3)

@@ -18,6 +18,7 @@ from pimllm_lib.core.errors import BadInput
 from pimllm_lib.hardware import System
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import (
+    MOST_NAMES,
     SYSTEM_COLOURS,
     Figure,
     decades,
@@ -33,9 +34,6 @@ from pimllm_lib.report.numbers import listed, span
 from pimllm_lib.report.rivals import against_first, extremes, of_published
 from pimllm_lib.report.text import Sentence, agreement, escaped, where
 from pimllm_lib.system.metrics import rivals
-
-#: So many names of models fit beside the lines.
-_NAMED = 10
 
 
 def rates_and_speedup(compared: xr.Dataset, claims: pd.DataFrame) -> Figure:
@@ -62,7 +60,7 @@ def rates_and_speedup(compared: xr.Dataset, claims: pd.DataFrame) -> Figure:
             ax.tick_params(axis="x", labelrotation=45)
         left.margins(y=0.09)
         right.margins(x=0.02)
-        if len(ends) <= _NAMED:
+        if len(ends) <= MOST_NAMES:
             end_labels(right, ends, contexts[0], side="left")
     alt = (
         f"Left: tokens per second of {listed(names)} against context length for {fast.model.size} models. Right: speed-up "

@@ -28,6 +28,8 @@ from pimllm_lib.core.errors import BadInput
 SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
 #: For systems of a reader's own, in their order: what the palette has left.
 _OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3294", "#777777")
+#: So many names of lines fit beside their ends.
+MOST_NAMES = 10
 #: Digits -> the same as exponents.
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Widths of a figure for phones in inches: of panels below each other, and of one that was wide alone.
