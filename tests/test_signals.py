@@ -148,9 +148,12 @@ def whole(command, jobs, home):
 
 
 def made(program, home):
-    """Return what a program printed, less where it was, and the files it wrote."""
+    """Return the lines a program printed, less where it was, and the files it wrote.
+
+    Notebooks side by side are named as they end, which is in either order: the lines are sorted.
+    """
     found = {path.relative_to(home): path.read_bytes() for path in sorted((home / "out").rglob("*")) if path.is_file()}
-    return program.said.replace(str(home).encode(), b""), found
+    return sorted(program.said.replace(str(home).encode(), b"").splitlines()), found
 
 
 def forgotten(words, home):
