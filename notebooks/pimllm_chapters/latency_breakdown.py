@@ -39,7 +39,7 @@ def shares(ds: xr.Dataset) -> Figure:
     size = (7.6, 0.9 + 2.0 * rows)
     with panels(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False) as (drawn, grid):
         for ax in grid.flat[count:]:
-            ax.set_axis_off()
+            ax.set_visible(False)
         for ax, name in zip(grid.flat, percent.model.values, strict=False):
             bottom = np.zeros(places.size)
             for part, heights in points(percent.sel(model=name), "part"):

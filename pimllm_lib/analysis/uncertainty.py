@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.stats import qmc
 
 from pimllm_lib import catalog
 from pimllm_lib.catalog.quantities import quantity
@@ -180,6 +179,8 @@ def shares(count: int, *, draws: int, seed: int) -> Any:
     for what, value, low, high in (("draws", draws, 1, MOST), ("seed", seed, 0, 2**32 - 1)):
         if type(value) is not int or not low <= value <= high:
             raise BadInput(f"{what} is {clip(value)}; wanted a whole number from {low} to {high}")
+    from scipy.stats import qmc  # half a second, which chapters that draw nothing need not wait
+
     return qmc.LatinHypercube(count, rng=np.random.default_rng(seed)).random(draws)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
@@ -20,6 +21,8 @@ Name: TypeAlias = Any
 #: A column of numbers.
 Table: TypeAlias = tuple[float, ...]
 T = TypeVar("T")
+#: Axes of at most so many bytes are kept as text.
+_SHORT = 1 << 16
 
 
 def declare(rule: Rule, meaning: str, **default: Any) -> Any:
@@ -106,12 +109,20 @@ def _content(item: Any) -> str:
         told = [f"{f.name}={_content(value)}" for f, value in held if f.name not in since or not _is(value, f.default)]
         return f"{type(item).__name__}({', '.join(told)})"
     if hasattr(item, "dims"):
-        return f"axis({item.dims}, {np.asarray(item).tolist()})"
+        values = np.asarray(item)
+        short = values.nbytes <= _SHORT and not values.dtype.hasobject
+        listed = _listed(values.tobytes(), values.dtype, values.shape) if short else values.tolist()
+        return f"axis({item.dims}, {listed})"
     if type(item).__module__ not in ("builtins", "numpy") and hasattr(item, "__dict__"):
         return f"{type(item).__name__}({_content(vars(item))})"  # its own repr may hold an address
     if isinstance(item, dict):
         return repr(sorted((key, _content(value)) for key, value in item.items()))
     return repr(item)
+
+
+@lru_cache(maxsize=256)  # the axes that a study's systems share
+def _listed(content: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    return str(np.frombuffer(content, dtype).reshape(shape).tolist())
 
 
 def inside(item: Any) -> Iterator[Any]:

@@ -65,7 +65,7 @@ def read(on: Programmed, x: Any, act_bits: int, adc: Converter | None, engine: s
         raise BadInput("engine folded is exact for ideal conversion only; wanted per-plane or auto")
     if plain and engine != "per-plane":
         out = _folded(on, x, act_bits, first)
-    elif quiet and adc is not None and on.masks is not None and is_numpy_array(x) and popcount.pays(len(x)):
+    elif quiet and adc is not None and is_numpy_array(x) and popcount.pays(len(x)) and on.masks is not None:
         out = _counted(on, on.masks, x, act_bits, adc)
     else:
         out = _per_plane(on, x, act_bits, adc, first, quiet=quiet)

@@ -165,10 +165,11 @@ class Probe:
         """
         require(0 < density <= 1, "density", density, "a share above 0, up to 1")
         rng = np.random.default_rng([seed, fan_in])
-        weights = (rng.random((fan_in, outputs)) < density) * rng.choice(np.array([-1, 1]), (fan_in, outputs))
+        held = rng.random((fan_in, outputs)) < density
+        weights = np.where(rng.integers(0, 2, held.shape), held, -held.astype(np.int8))
         raw = rng.standard_normal((2 * tokens, fan_in))
         x = np.rint(raw * 127 / np.abs(raw).max(axis=1, keepdims=True)).astype(np.int32)
-        return cls(weights.astype(np.int8), x[:tokens], x[tokens:])
+        return cls(weights, x[:tokens], x[tokens:])
 
     def run(
         self, crossbar: Crossbar, devices: Devices, readout: Readout, *, seed: int = 0, layer: str = "probe"
