@@ -57,9 +57,9 @@ def test_points_are_all_there_in_order_and_a_crossed_table_has_their_values():
 
 def test_numbers_stand_on_the_right_also_with_their_thousands_apart():
     said = numbers.number(12345)
-    html = tables.Table([{"a": said, "b": "12 GB", "c": f"{said} / 1.5"}])._repr_html_()
-    assert f'<td class="number">{said}</td>' in html
-    assert f'<td class="number">{said} / 1.5</td>' in html
+    shown = [said, f"{said} / 1.5", "+3.5 %", f"{said} (4.8 x)"]
+    html = tables.Table([dict(enumerate([*shown, "12 GB"]))])._repr_html_()
+    assert all(f'<td class="number">{one}</td>' in html for one in shown)
     assert "<td>12 GB</td>" in html
 
 

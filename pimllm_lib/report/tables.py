@@ -19,9 +19,9 @@ from pimllm_lib.report.numbers import number
 from pimllm_lib.workload.decoder import kinds
 from pimllm_lib.workload.shapes import as_published, parameter_count
 
-#: A number, and a cell that holds nothing but one, or several beside each other.
-_ONE = r"-?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?"
-_NUMBER = re.compile(rf"<td>({_ONE}(?: / {_ONE})*)</td>")
+#: A number, a share or a ratio, and a cell that holds nothing but one, or several beside each other.
+_ONE = r"[-+]?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?(?: [%x])?"
+_NUMBER = re.compile(rf"<td>({_ONE}(?: / {_ONE})*(?: \({_ONE}\))?)</td>")
 
 
 class Table:
