@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from pimllm_lib.analysis.validation import LAYER_SIDE, USUAL, efficiency
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, legend, note, panels, stacked
-from pimllm_lib.report.numbers import listed, number, span
+from pimllm_lib.report.numbers import THIN, listed, number, span
 from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped
 
@@ -35,8 +35,8 @@ def peer_table(peers: xr.Dataset) -> Table:
     rows = [
         {
             "count": name.replace("_", " "),
-            "from": f"{at.simulated.min().item():.0f}",
-            "to": f"{at.simulated.max().item():.0f}",
+            "from": number(at.simulated.min().item()),
+            "to": number(at.simulated.max().item()),
             "equal": int(at.equal.sum()),
             "known extra": int((~at.equal & ~at.left).sum()),
             "different": int(at.left.sum()),
@@ -51,10 +51,10 @@ def block_table(ds: xr.Dataset) -> Table:
     rows = [
         {
             "model": name,
-            "published (ns)": f"{1e9 * point.published_block_s.item():.0f}",
-            "computed (ns)": f"{1e9 * point.block_s.item():.0f}",
-            "published (nJ)": f"{1e9 * point.published_block_j.item():.2f}",
-            "computed (nJ)": f"{1e9 * point.block_j.item():.2f}",
+            "published (ns)": number(1e9 * point.published_block_s.item()),
+            "computed (ns)": number(1e9 * point.block_s.item()),
+            "published (nJ)": f"{1e9 * point.published_block_j.item():,.2f}".replace(",", THIN),
+            "computed (nJ)": f"{1e9 * point.block_j.item():,.2f}".replace(",", THIN),
         }
         for name, point in points(ds, "model")
     ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from html import escape
+from math import isnan
 from typing import Any
 
 import pandas as pd
 
 from pimllm_lib.core.conventions import PRESETS
-from pimllm_lib.report.numbers import known
+from pimllm_lib.report.numbers import apart, rounded
 from pimllm_lib.report.tables import boxed
 
 #: Quantity of a claim -> the chapter that computes it.
@@ -44,7 +45,8 @@ def table(every: pd.DataFrame, quantities: dict[str, str]) -> str:
 def _row(name: str, row: Any, chapter: str) -> str:
     link = f'<a href="results/{chapter}.html">chapter {chapter[:2]}</a>'
     reason = f'<p class="reason">{escape(row.reason)}</p>' if row.reason else ""
-    cells = [escape(row.published), *(known(row[preset], ".4g") for preset in PRESETS), f"{row.ratio:.4f}"]
+    computed = ("" if isnan(row[preset]) else rounded(row[preset], 4) for preset in PRESETS)
+    cells = [escape(apart(row.published)), *computed, f"{row.ratio:.4f}"]
     numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
     return (
         f'<tr id="{name}" class="{row.verdict} {_number(chapter)}"><td>{row.verdict}</td>'

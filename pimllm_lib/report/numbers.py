@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,6 +31,15 @@ def rounded(value: float, digits: int = 2) -> str:
     ('9\\u202f600', '0.18')
     """
     return number(float(f"{value:.{digits}g}"), digits)
+
+
+def apart(printed: str) -> str:
+    """Return a number as somebody printed it, the thousands of a large one apart.
+
+    >>> apart("1600000"), apart("38.65")
+    ('1\\u202f600\\u202f000', '38.65')
+    """
+    return f"{int(printed):,}".replace(",", THIN) if re.fullmatch(r"[1-9]\d{4,}", printed) else printed
 
 
 def percent(share: float, unit: str = " %") -> str:

@@ -15,7 +15,7 @@ from pimllm_lib import catalog
 from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.report.numbers import number
+from pimllm_lib.report.numbers import apart, number, rounded
 from pimllm_lib.workload.decoder import kinds
 from pimllm_lib.workload.shapes import as_published, parameter_count
 
@@ -131,7 +131,10 @@ def grid(values: xr.DataArray, decimals: int) -> Table:
 
 def claims(checked: pd.DataFrame) -> Table:
     """Return checked claims for reading: the computed value with four digits, its ratio to the published one."""
-    shown = checked.assign(computed=checked.computed.map("{:.4g}".format), ratio=checked.ratio.map("{:.4f}".format))
+    shown = checked.assign(
+        published=checked.published.map(apart), computed=[rounded(value, 4) for value in checked.computed],
+        ratio=checked.ratio.map("{:.4f}".format),
+    )  # fmt: skip
     title = "Published numbers and computed ones"
     return Table(shown.rename(columns={"where": "in the paper"}), long=True, title=title)
 

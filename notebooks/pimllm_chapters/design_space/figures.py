@@ -7,7 +7,7 @@ import xarray as xr
 
 from pimllm_chapters.design_space.compute import MM2
 from pimllm_lib.report.figure import Figure, decades, label, log_ticks, note, panels, system_colours
-from pimllm_lib.report.numbers import span
+from pimllm_lib.report.numbers import number, span
 from pimllm_lib.report.tables import points
 
 _GREY = "#999999"
@@ -34,8 +34,8 @@ def map_of(front: xr.Dataset, both: xr.Dataset) -> Figure:
             log_ticks(ax, "y", decades())
         axes[0].set_ylabel(label(front.tokens_per_s))
     alt = (
-        f"Rate of {front.sizes['design']} Pareto-optimal designs of {front.attrs['points']} over mean power, left, and over "
-        f"area, right, from {span(front.tokens_per_s)} tokens/s. In tokens/s there are beside: "
+        f"Rate of {front.sizes['design']} Pareto-optimal designs of {number(front.attrs['points'])} over mean power, left, "
+        f"and over area, right, from {span(front.tokens_per_s)} tokens/s. In tokens/s there are beside: "
         f"{', '.join(f'{name} {here.tokens_per_s.item():.3g}' for name, here in points(both, 'system'))}."
     )
     return Figure(drawn, alt)
