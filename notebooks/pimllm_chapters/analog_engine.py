@@ -10,7 +10,7 @@ from matplotlib.ticker import MultipleLocator
 from pimllm_lib.analog.lm.readers import READERS
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, legend, panels
-from pimllm_lib.report.numbers import known, listed, span
+from pimllm_lib.report.numbers import listed, span
 from pimllm_lib.report.tables import Table
 from pimllm_lib.report.text import Sentence
 
@@ -97,17 +97,22 @@ def numbers(ds: xr.Dataset) -> Table:
 
 
 def readers(ds: xr.Dataset) -> Table:
-    """Return the perplexity of each reader on both corpora."""
+    """Return the perplexity of each reader on both corpora: of the ternary models the least and the greatest."""
 
-    def shown(corpus: str, reader: str) -> str:
-        return known(ds.perplexity.sel(corpus=corpus, reader=reader), ".3f")
+    def shown(corpus: str, names: list[str]) -> str:
+        found = ds.perplexity.sel(corpus=corpus, reader=names).dropna("reader")
+        return span(found, ".3f") + (f" ({found.size} models)" if names == seeds else "") if found.size else ""
 
+    seeds = _seeds(ds)
     rows = [
         {
-            "reader": reader, "what it is": READERS[reader], "docstrings, a byte": shown("docstrings", reader),
-            "generated, a symbol": shown("generated", reader),
+            "reader": reader, "what it is": what, "docstrings, a byte": shown("docstrings", names),
+            "generated, a symbol": shown("generated", names),
         }
-        for reader in map(str, ds.reader.values)
+        for reader, what, names in (
+            ("ternary models", "trained alike, each from a seed of its own", seeds),
+            *((reader, what, [reader]) for reader, what in READERS.items()),
+        )
     ]  # fmt: skip
     return Table(rows, title="Perplexity of each reader on both corpora")
 

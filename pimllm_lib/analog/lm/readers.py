@@ -21,11 +21,12 @@ from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.parts import require
 from pimllm_lib.core.schema import annotate
 
-#: Who reads -> what that is. Bounds are known for the generated source alone.
+#: The ternary models, by training seed.
+MODELS = [f"seed {seed}" for seed in sorted({*chain(*recipes.SEEDS.values())})]
+#: Who reads beside them -> what that is. Bounds are known for the generated source alone.
 READERS = {
-    **{f"seed {seed}": f"ternary model, training seed {seed}" for seed in sorted({*chain(*recipes.SEEDS.values())})},
-    "full precision": "the first seed's twin in full precision, after as many steps",
-    "no crossbars": "the first seed's model with every crossbar giving zero",
+    "full precision": "the twin of the first in full precision, after as many steps",
+    "no crossbars": "the first model with every crossbar giving zero",
     "best without the header": "the best predictor that cannot see a document's header",
     "floor": "the exponential of the source's exact entropy",
 }
@@ -47,7 +48,7 @@ def read(folder: Path, *, windows: int) -> xr.Dataset:
     """
     tokens, drawn = held_out(windows), source.documents(windows, source.PARTS["held_out"][1])
     law = source.law(drawn) / source.TOTAL
-    coords = {"corpus": ["docstrings", "generated"], "reader": list(READERS), "text_window": np.arange(windows)}
+    coords = {"corpus": ["docstrings", "generated"], "reader": [*MODELS, *READERS], "text_window": np.arange(windows)}
     loss = xr.DataArray(np.nan, coords, tuple(coords))
     for of, seeds in recipes.SEEDS.items():
         runs: dict[str, tuple[str, Prepare]] = {f"seed {seed}": (str(seed), exact) for seed in seeds}
