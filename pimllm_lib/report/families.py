@@ -30,22 +30,19 @@ def read() -> Table:
         cached = sum(int(count) * int(words.split(" @")[0]) for count, words in _parts(str(row.cache)))
         rows.append(
             {
-                "family": row.family, "blocks": _blocks(decoder), "parameters": _millions(row.parameters),
-                "projections, MACs a token": _millions(row.projections),
-                "cache, numbers a token": str(cached) if row.cache else "",
-                "state, numbers": "" if row.state in ("", 0, "0") else _millions(row.state),
+                "family": row.family, "blocks": _blocks(decoder),
+                "parameters (M)": number(float(row.parameters) / 1e6),
+                "projections, MACs a token (M)": number(float(row.projections) / 1e6),
+                "cache, numbers a token": number(cached) if row.cache else "",
+                "state, numbers": "" if row.state in ("", 0, "0") else number(float(row.state)),
                 "set": str(row.set).strip("{}").replace('"', ""),
             }
         )  # fmt: skip
-    return Table(rows, long=True)
+    return Table(rows, long=True, title="Families that are read")
 
 
 def _parts(cache: str) -> list[list[str]]:
     return [part.split(" x ") for part in cache.split("; ")] if cache else []
-
-
-def _millions(value: object) -> str:
-    return number(float(str(value)))
 
 
 def _blocks(decoder: Decoder) -> str:

@@ -149,7 +149,7 @@ def _additions_table() -> str:
     for case in cases:
         cell = both.sel(conventions=case.name)
         rates = [f"{rate:.2f}" for rate in cell.tokens_per_s.values]
-        energy = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in 1e3 * cell.energy_j.values]
+        energy = [number(value) for value in 1e3 * cell.energy_j.values]
         rows.append([case.name, *rates, *energy])
     return _grid(head, rows, "--:")
 
