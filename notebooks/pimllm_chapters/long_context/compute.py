@@ -17,7 +17,7 @@ from pimllm_lib.analysis.bounds import cache_floor, decode_bounds
 from pimllm_lib.analysis.crossing import crossings
 from pimllm_lib.core import joining
 from pimllm_lib.core.errors import BadInput, clip
-from pimllm_lib.core.parts import with_field
+from pimllm_lib.core.parts import fingerprint, with_field
 from pimllm_lib.core.schema import SUBSYSTEMS, annotate
 from pimllm_lib.hardware import System
 from pimllm_lib.system.evaluation import evaluate
@@ -131,15 +131,18 @@ def alone(setting: Setting, decoder: Decoder, exact: Sequence[str]) -> xr.Datase
     """
     names = ["none", *remedies.REMEDIES]
 
-    def point(put: Sequence[str], context: int) -> xr.Dataset:
-        return setting.measured(*setting.put(decoder, put, context), [context])
+    contexts = (setting.at, setting.far)
+
+    def points(put: Sequence[str]) -> xr.Dataset:
+        system, model = setting.put(decoder, put)
+        if system.kv is None:
+            return setting.measured(system, model, contexts)
+        each = [setting.measured(*setting.put(decoder, put, context), [context]) for context in contexts]
+        return joining.concat(each, "context_len")  # a store is as large as its context asks
 
     def on(under: Sequence[str]) -> xr.Dataset:
         tried = {"none": [*under]} | {name: [*under, name] for name in remedies.free(under)}
-        contexts = (setting.at, setting.far)
-        found = along("remedy", {
-            name: joining.concat([point(put, n) for n in contexts], "context_len") for name, put in tried.items()
-        })  # fmt: skip
+        found = along("remedy", {name: points(put) for name, put in tried.items()})
         more = found - found.sel(remedy="none", drop=True)
         gained = {f"more_{name}": more[name] for name in ("tokens_per_s", "area_m2", "power_w")}
         return found[["tokens_per_s", "tokens_per_j"]].assign(gained).reindex(remedy=names)
@@ -192,14 +195,13 @@ def order(setting: Setting, exact: Sequence[str]) -> list[str]:
 
 def _rate(setting: Setting, names: Sequence[str]) -> float:
     """Return the geometric mean of the models' rates at the far context."""
-    seconds = []
+    alike: dict[str, tuple[System, list[Decoder]]] = {}  # few remedies give each model a machine of its own
     for decoder in setting.decoders:
         system, model = setting.put(decoder, names)
-        ds = evaluate(
-            system=system, model=model, context_len=setting.far, conventions=CONVENTIONS, variables=["latency_s"]
-        )
-        seconds.append(float(ds.latency_s.item()))
-    return float(np.exp(-np.mean(np.log(seconds))))
+        alike.setdefault(fingerprint(system), (system, []))[1].append(model)
+    asked: Any = {"context_len": setting.far, "conventions": CONVENTIONS, "variables": ["latency_s"]}
+    seconds = [evaluate(system=system, model=models, **asked).latency_s.values for system, models in alike.values()]
+    return float(np.exp(-np.mean(np.log(np.concatenate(seconds, axis=1)))))
 
 
 @over_models
