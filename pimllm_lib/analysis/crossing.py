@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,36 +54,39 @@ def first_context(
     measure: from a dataset split by op, with the one variable latency_s, to one number a context, which must not fall with
     context. level: a number, or a DataArray along system and model.
     """
-    last, levels = contexts(longest)[0], xr.DataArray(level)
+    last = contexts(longest)[0]
     systems = [catalog.system(item) for item in listed(system)]
     models = [catalog.model(item) for item in listed(model)]
-    found = np.full((len(systems), len(models)), np.nan)
-    for i, machine in enumerate(systems):
-        for j, decoder in enumerate(models):
-            here = {"system": machine.name, "model": decoder.name}
-            wanted = float(levels.sel({dim: here[str(dim)] for dim in levels.dims}))
-            values = partial(_values, measure, {"system": machine, "model": decoder, "conventions": conventions})
-            found[i, j] = _search(values, wanted, last)
-    names = {"system": [s.name for s in systems], "model": [m.name for m in models]}
-    return xr.DataArray(found, names, ("system", "model"))
+    labels = {"system": [s.name for s in systems], "model": [m.name for m in models]}
+    wanted = xr.DataArray(level).broadcast_like(xr.Dataset(coords=labels)).transpose("system", "model").values
+
+    def reached(tried: Any) -> Any:
+        """Return where the measure is at its level: (system, model, context)."""
+        ds = evaluate(
+            system=systems,
+            model=models,
+            conventions=conventions,
+            context_len=tried,
+            detail="op",
+            variables=["latency_s"],
+        )
+        found = measure(ds).broadcast_like(ds.latency_s.isel(op=0, drop=True))
+        for dim in set(found.dims) - {*labels, "context_len"}:
+            raise BadInput(f"{dim} is an axis of a system or a model; wanted one value of each number")
+        return found.transpose(*labels, "context_len").values >= wanted[..., None]
+
+    ever = reached([last])[..., 0]
+    return xr.DataArray(np.where(ever, _first(reached, ever, last), np.nan), labels, tuple(labels))
 
 
-def _values(measure: Callable[[xr.Dataset], xr.DataArray], args: dict[str, Any], tried: Any) -> Any:
-    """Return a measure of one system and model at the contexts to try. Raises BadInput when one of them is swept."""
-    found = measure(evaluate(context_len=tried, detail="op", variables=["latency_s"], **args)).values.reshape(-1)
-    if found.size != len(tried):
-        raise BadInput(f"{args['system'].name} or {args['model'].name} has an axis; wanted one value of each number")
-    return found
-
-
-def _search(values: Callable[[Any], Any], level: float, last: int) -> float:
-    """Return the first of 1 ... last at which values reach a level: many at once, then between the two that enclose it."""
-    if values([last]) < level:
-        return float("nan")
-    low, high = 0, last  # below the level at low, if low is a context at all; not below it at high
-    while high - low > 1:
-        tried = np.unique(np.linspace(low, high, _TRIED + 2).round().astype(int))[1:-1]
-        above = tried[values(tried) >= level]
-        high = int(above[0]) if above.size else high
-        low = int(max([low, *tried[tried < high]]))
-    return float(high)
+def _first(reached: Callable[[Any], Any], ever: Any, last: int) -> Any:
+    """Return the first of 1 ... last that is reached: many at once for all, then between the two that enclose each."""
+    low, high = np.zeros(ever.shape, dtype=int), np.full(ever.shape, last)
+    while (open_ := ever & (high - low > 1)).any():
+        ends = set(zip(low[open_].tolist(), high[open_].tolist(), strict=True))
+        tried = np.unique([np.linspace(*pair, _TRIED + 2).round().astype(int) for pair in ends])
+        tried = tried[(tried > 0) & (tried < last)]
+        there = reached(tried)
+        high = np.minimum(high, np.where(there, tried, last).min(axis=-1))
+        low = np.maximum(low, np.where(there, 0, tried).max(axis=-1))
+    return high
