@@ -8,6 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.analog import ONE_THREAD
+
 VERSION = "0.7.0"
 HERE = Path(__file__).resolve().parents[1]
 
@@ -68,7 +70,7 @@ def released(into):
 def seconds(root, code):
     """Return the processor time that some code, from where it sets `start`, takes with the sources below a folder."""
     program = f"from time import process_time\n{code}\nprint(process_time() - start)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "notebooks")])}
+    environment = os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "notebooks")])}
     said = subprocess.run(
         [sys.executable, "-c", program], env=environment, cwd=root, capture_output=True, text=True, check=True
     )
