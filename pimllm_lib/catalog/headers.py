@@ -31,11 +31,13 @@ class Tensor:
     start: int
 
 
-def require_model(folder: Path) -> None:
-    """Raise BadInput for a folder of which the record alone is here, as an installed package has most of them."""
-    if (folder / RECORD).is_file() and not (folder / SINGLE).is_file():
-        how = f"'pimllm train {folder.name} --into {folder.parent}', or the folder from data/checkpoints of a checkout"
-        raise BadInput(f"{folder} has the record of a model and no model, to keep packages small; wanted {how}")
+def require_model(*folders: Path) -> None:
+    """Raise BadInput for folders of which the record alone is here, as an installed package has most of them."""
+    lacking = [at for at in folders if (at / RECORD).is_file() and not (at / SINGLE).is_file()]
+    if lacking:
+        first, names = lacking[0], " ".join(at.name for at in lacking)
+        how = f"'pimllm train {names} --into {first.parent}', or the folder from data/checkpoints of a checkout"
+        raise BadInput(f"{first} has the record of a model and no model, to keep packages small; wanted {how}")
 
 
 def find(folder: Path) -> dict[str, Tensor]:

@@ -46,6 +46,7 @@ def read(folder: Path, *, windows: int) -> xr.Dataset:
     folder: checkpoints by name; windows: of held-out text, spread over all of it, and as many documents of the generated
     source, of which the loss is that over the law. Raises BadInput for checkpoints that are not what their records say.
     """
+    require_model(*(folder / f"{of}-{name}" for of, seeds in recipes.SEEDS.items() for name in (*seeds, "full")))
     tokens, drawn = held_out(windows), source.documents(windows, source.PARTS["held_out"][1])
     law = source.law(drawn) / source.TOTAL
     coords = {"corpus": ["docstrings", "generated"], "reader": [*MODELS, *READERS], "text_window": np.arange(windows)}

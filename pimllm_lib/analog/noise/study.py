@@ -82,8 +82,8 @@ class Study:
         """Return every checkpoint that some case tries. Raises BadInput for one that is not there."""
         seeds = range(len(self.checkpoints))
         found = list(dict.fromkeys(self.folder(seed, case) for case in self.cases for seed in seeds))
+        require_model(*found)
         for folder in found:
-            require_model(folder)
             if not (folder / "model.safetensors").is_file():
                 known = [path.name for path in paths.CHECKPOINTS.glob("*") if path.is_dir()]
                 raise unknown("checkpoint", str(folder), known)
