@@ -4,6 +4,7 @@ import importlib.util
 import re
 from itertools import pairwise
 
+import matplotlib as mpl
 import pytest
 from conftest import DATA, checkout
 
@@ -73,6 +74,19 @@ def test_a_figure_has_its_panels_below_each_other_for_phones_and_shows_one_of_bo
     assert html.index(shown.svg) < html.index('class="narrow"')
     assert 'id="DejaVuSans' in shown.svg
     assert 'id="DejaVuSans' not in shown.narrow
+
+
+def test_a_figure_is_the_same_whatever_a_user_set_for_figures():
+    def drawn():
+        with figure.panels(1, 2, figsize=(7, 3)) as (panels, axes):
+            for ax in axes:
+                ax.plot([1, 2], [1, 2])
+        return figure.Figure(panels, "Two lines.")
+
+    with mpl.rc_context({"savefig.pad_inches": 3, "savefig.bbox": "tight", "font.size": 30}):
+        theirs = drawn()
+    ours = drawn()
+    assert (theirs.svg, theirs.narrow) == (ours.svg, ours.narrow)
 
 
 def test_a_log_axis_has_powers_of_ten_and_no_markup_and_labels_that_do_not_touch():

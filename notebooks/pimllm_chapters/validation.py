@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from pimllm_lib.analysis.validation import LAYER_SIDE, USUAL, efficiency
 from pimllm_lib.report.box import Box
 from pimllm_lib.report.figure import Figure, legend, note, panels, stacked
-from pimllm_lib.report.numbers import THIN, listed, number, span
+from pimllm_lib.report.numbers import apart, listed, number, span
 from pimllm_lib.report.tables import Table, points
 from pimllm_lib.report.text import Sentence, escaped
 
@@ -53,8 +53,8 @@ def block_table(ds: xr.Dataset) -> Table:
             "model": name,
             "published (ns)": number(1e9 * point.published_block_s.item()),
             "computed (ns)": number(1e9 * point.block_s.item()),
-            "published (nJ)": f"{1e9 * point.published_block_j.item():,.2f}".replace(",", THIN),
-            "computed (nJ)": f"{1e9 * point.block_j.item():,.2f}".replace(",", THIN),
+            "published (nJ)": apart(f"{1e9 * point.published_block_j.item():.2f}"),
+            "computed (nJ)": apart(f"{1e9 * point.block_j.item():.2f}"),
         }
         for name, point in points(ds, "model")
     ]

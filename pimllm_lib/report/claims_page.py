@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
-from math import isnan
 from typing import Any
 
 import pandas as pd
 
 from pimllm_lib.core.conventions import PRESETS
-from pimllm_lib.report.numbers import apart, rounded
+from pimllm_lib.report.numbers import apart, known, rounded
 from pimllm_lib.report.tables import boxed
 
 #: Quantity of a claim -> the chapter that computes it.
@@ -45,7 +45,7 @@ def table(every: pd.DataFrame, quantities: dict[str, str]) -> str:
 def _row(name: str, row: Any, chapter: str) -> str:
     link = f'<a href="results/{chapter}.html">chapter {chapter[:2]}</a>'
     reason = f'<p class="reason">{escape(row.reason)}</p>' if row.reason else ""
-    computed = ("" if isnan(row[preset]) else rounded(row[preset], 4) for preset in PRESETS)
+    computed = (known(row[preset], partial(rounded, digits=4)) for preset in PRESETS)
     cells = [escape(apart(row.published)), *computed, f"{row.ratio:.4f}"]
     numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
     return (

@@ -68,8 +68,8 @@ class Figure:
             warnings.filterwarnings("ignore", message="constrained_layout not applied")
             with _house_style():
                 _stack(drawn)
-            drawn.set_layout_engine("none")  # it stands: laying it out once more takes as long as drawing it
-            box = drawn.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+                drawn.set_layout_engine("none")  # it stands: laying it out once more takes as long as drawing it
+                box = drawn.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
             narrow = _inline(_saved(drawn, f"{alt} narrow", bbox_inches=box), alt)
         self.narrow = re.sub(r'<path id="DejaVuSans[^>]*/>\s*', "", narrow)  # the wide one beside it defines them
 

@@ -34,12 +34,13 @@ def rounded(value: float, digits: int = 2) -> str:
 
 
 def apart(printed: str) -> str:
-    """Return a number as somebody printed it, the thousands of a large one apart.
+    """Return a number with its digits as they are, the thousands of one from ten thousand on apart.
 
-    >>> apart("1600000"), apart("38.65")
-    ('1\\u202f600\\u202f000', '38.65')
+    >>> apart("1600000"), apart("38.65"), apart("10234.80")
+    ('1\\u202f600\\u202f000', '38.65', '10\\u202f234.80')
     """
-    return f"{int(printed):,}".replace(",", THIN) if re.fullmatch(r"[1-9]\d{4,}", printed) else printed
+    large = re.fullmatch(r"([1-9]\d{4,})(\.\d+)?", printed)
+    return f"{int(large[1]):,}".replace(",", THIN) + (large[2] or "") if large else printed
 
 
 def percent(share: float, unit: str = " %") -> str:
@@ -69,8 +70,7 @@ def span(values: Any, form: str | Callable[[float], str] = ".3g") -> str:
     >>> span([3.14159, 2.71828], ".1f"), span([1.0, 1.0])
     ('2.7 to 3.1', '1')
     """
-    ends = [float(end(values)) for end in (np.nanmin, np.nanmax)]
-    low, high = (form(end) if callable(form) else f"{end:{form}}" for end in ends)
+    low, high = (_in_form(float(end(values)), form) for end in (np.nanmin, np.nanmax))
     return low if low == high else f"{low} to {high}"
 
 
@@ -84,13 +84,17 @@ def listed(items: Iterable[Any], form: str = "") -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def known(value: Any, form: str = ".3g", unit: str = "", *, otherwise: str = "") -> str:
+def known(value: Any, form: str | Callable[[float], str] = ".3g", unit: str = "", *, otherwise: str = "") -> str:
     """Return a number, or other words where there is none.
 
     >>> known(0.5, ".2f", " x"), known(float("nan"), otherwise="never")
     ('0.50 x', 'never')
     """
-    return otherwise if np.isnan(value) else f"{float(value):{form}}{unit}"
+    return otherwise if np.isnan(value) else _in_form(float(value), form) + unit
+
+
+def _in_form(value: float, form: str | Callable[[float], str]) -> str:
+    return form(value) if callable(form) else f"{value:{form}}"
 
 
 def tokens(count: float) -> str:
