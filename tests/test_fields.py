@@ -2,7 +2,9 @@
 
 import importlib
 import pkgutil
+import re
 from dataclasses import fields, is_dataclass, replace
+from html import unescape
 from inspect import getdoc
 
 import numpy as np
@@ -198,13 +200,13 @@ def test_the_own_check_of_a_class_comes_after_its_rules():
 
 
 def test_the_book_and_explain_show_what_fields_mean(capsys):
-    conventions, reference = pages._convention_fields(), " ".join(pages._api_reference().split())
+    conventions, reference = pages._convention_fields(), unescape(pages._api_reference())
     for name in SWITCHES:
         assert f"`{name}`\n: {meanings(Conventions)[name]}" in conventions
     parameters = tables.all_sources()
     for cls in CATALOG:
         for name, meaning in meanings(cls).items():
-            assert f": {meaning}" in reference, name
+            assert re.search(rf"\n- {name}( \([^)]*\))?: {re.escape(meaning)}", reference), name
     assert "<td>read_v: voltage of a read</td>" in parameters
     assert main(["explain", "latency_s", "--model", "opt-1.3b"]) == 0
     assert "rram-mnsim.read_v = 0.15 V  [second_hand: mnsim2, default configuration]  voltage of a read" in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from inspect import getdoc, signature
@@ -25,6 +26,7 @@ from pimllm_lib.costs import crossbar, memory, nonlinear, placement, systolic, w
 from pimllm_lib.report import claims_page, constants, diagram, explorer, families, landing, tables, text
 from pimllm_lib.report.numbers import listed, number
 from pimllm_lib.report.result_page import plain
+from pimllm_lib.report.text import escaped
 from pimllm_lib.system import metrics
 from pimllm_lib.system.evaluation import evaluate
 from pimllm_lib.system.generation import generate
@@ -96,8 +98,27 @@ def _api_reference() -> str:
     blocks = []
     for name, function in named.items():
         names = ", ".join(str(p).split(":")[0].split(" =")[0] for p in signature(function).parameters.values())
-        blocks.append(f"**`{name}({names})`**\n\n```text\n{getdoc(function)}\n```")
+        blocks.append(f"**`{name}({names})`**\n\n{_prose(getdoc(function) or '')}")
     return "\n\n".join(blocks)
+
+
+def _prose(documented: str) -> str:
+    """Return a docstring in Markdown: paragraphs flow, fields below each other are a list, examples stay as they are."""
+    return "\n\n".join(map(_paragraph, documented.split("\n\n")))
+
+
+def _paragraph(said: str) -> str:
+    if said.startswith(">>>"):
+        return f"```python\n{said}\n```"
+    items = re.sub(r"\n {2,}", " ", said).split("\n")
+    if not all(re.match(r"\w+(?: \([^)]*\))?: ", item) for item in items):
+        return _escaped(" ".join(items))
+    return "\n".join(f"- {_escaped(item)}" for item in items)
+
+
+def _escaped(said: str) -> str:
+    """Return text as it is, with what stands in backticks as code."""
+    return "".join(f"`{part}`" if i % 2 else escaped(part) for i, part in enumerate(said.split("`")))
 
 
 def _grid(head: Iterable[str], rows: Iterable[Iterable[str]], rule: str = "---") -> str:

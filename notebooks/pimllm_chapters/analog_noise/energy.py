@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from pimllm_chapters.analog_noise.words import rise
+from pimllm_chapters.analog_noise.tables import rise
 from pimllm_lib.analog.noise import energy
 from pimllm_lib.analog.noise.energy import CONVENTIONS, HOME, cheapest_within, front, kept, knee
 from pimllm_lib.catalog.converters import PARTS, converters

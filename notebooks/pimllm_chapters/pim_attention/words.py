@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pimllm_chapters.analog_noise.words import rise
+from pimllm_chapters.analog_noise.tables import rise
 from pimllm_chapters.design_space.compute import MM2
 from pimllm_chapters.pim_attention.compute import ENGINES_ALONE, cell_j
 from pimllm_lib import catalog
