@@ -86,6 +86,13 @@ def test_a_page_is_light_with_what_it_loads_of_ours(name):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", PAGES)
+def test_every_table_says_what_it_is(name):
+    bare = re.findall(r'<table class="dataframe"[^>]*>\s*<(?!caption).*', (HTML / name).read_text())
+    assert bare == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", PAGES)
 def test_no_word_leaves_a_phone_and_a_table_there_is_no_column_of_single_words(name, browser, address):
     page = browser.new_page(viewport={"width": 360, "height": 900})
     page.goto(f"{address}/{name}", wait_until="load")
@@ -96,9 +103,13 @@ def test_no_word_leaves_a_phone_and_a_table_there_is_no_column_of_single_words(n
     high = page.evaluate("""() => [...document.querySelectorAll(".bd-article table.dataframe td")]
         .map(e => e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).lineHeight))
         .filter(lines => lines > 15)""")
+    one = page.evaluate("""() => [...document.querySelectorAll(".bd-article table.dataframe")]
+        .filter(e => e.querySelector("thead th:nth-child(2)")?.getBoundingClientRect().left > 300)
+        .map(e => e.innerText.slice(0, 60))""")
     page.close()
     assert cut == []
     assert high == []
+    assert one == [], "tables of which a phone shows the first column alone"
 
 
 @pytest.mark.browser

@@ -30,17 +30,18 @@ _DRAWN, _LISTED = 0.05, 0.0005
 
 
 def shares(ds: xr.Dataset) -> Figure:
-    """Draw how the time of a token of the last system divides, a panel a model, a stacked bar a context."""
+    """Draw how the time of a token of the last system divides, a panel a model down the columns, a stacked bar a context."""
     ds = ds.isel(system=-1)
     percent = _percent(ds, _DRAWN)
-    count, columns = percent.model.size, min(4, percent.model.size)
-    rows = -(-count // columns)
+    count = percent.model.size
+    rows = -(-count // 4)
     places = np.arange(percent.context_len.size)
     size = (7.6, 0.9 + 2.0 * rows)
-    with panels(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False) as (drawn, grid):
-        for ax in grid.flat[count:]:
+    with panels(rows, -(-count // rows), figsize=size, sharex=True, sharey=True, squeeze=False) as (drawn, grid):
+        spots = grid.T.flat
+        for ax in spots[count:]:
             ax.set_visible(False)
-        for ax, name in zip(grid.flat, percent.model.values, strict=False):
+        for ax, name in zip(spots, percent.model.values, strict=False):
             bottom = np.zeros(places.size)
             for part, heights in points(percent.sel(model=name), "part"):
                 ax.bar(places, heights.values, bottom=bottom, color=_COLOURS[part], label=part, width=0.8)
@@ -48,8 +49,7 @@ def shares(ds: xr.Dataset) -> Figure:
             ax.set_xticks(places, [str(n) for n in percent.context_len.values], rotation=60)
             ax.set_ylim(0, 100)
             ax.set_title(str(name), fontsize=10)
-        for ax in grid.flat[max(0, count - columns) : count]:
-            ax.tick_params(labelbottom=True)
+        spots[count - 1].tick_params(labelbottom=True)
         for ax in grid[:, 0]:
             ax.set_ylabel("Share of time (%)")
         drawn.supxlabel(label(ds.context_len), fontsize=10)

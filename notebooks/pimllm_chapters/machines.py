@@ -81,7 +81,7 @@ def measured_here(table: pd.DataFrame, rule: pd.DataFrame) -> Table:
     rule: the rows of others, whose median share on cores the rule takes of the bandwidth.
     """
     share = rule[rule.kind == "cpu"].share.median()
-    return Table(
+    rows = (
         {
             "model": row["model"], "format": row["format"], "context": f"{row['context']}",
             "tokens/s": number(row["tokens_per_s"]), "MB a token": number(row["bytes"] / 1e6),
@@ -89,6 +89,7 @@ def measured_here(table: pd.DataFrame, rule: pd.DataFrame) -> Table:
         }
         for row in table.to_dict("records")
     )  # fmt: skip
+    return Table(rows, long=True, title="What llama.cpp decodes here on one core")
 
 
 def box(ds: xr.Dataset, shown: str) -> Box:

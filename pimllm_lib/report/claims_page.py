@@ -21,7 +21,7 @@ CHAPTERS = {
     "ops_per_s": "06-comparison", "ops_per_j": "06-comparison",
     "ops_per_s_lead": "06-comparison", "ops_per_j_lead": "06-comparison",
 }  # fmt: skip
-_HEAD = ("verdict", "claim", "published", *PRESETS, "ratio")
+_WORDS, _NUMBERS = ("verdict", "claim"), ("published", *PRESETS, "ratio")
 
 
 def table(every: pd.DataFrame, quantities: dict[str, str]) -> str:
@@ -32,7 +32,9 @@ def table(every: pd.DataFrame, quantities: dict[str, str]) -> str:
     """
     ordered = every.sort_values("verdict", key=lambda verdict: verdict != "differs", kind="stable")
     rows = "".join(_row(str(i), row, CHAPTERS[quantities[str(i)]]) for i, row in ordered.iterrows())
-    head = "".join(f"<th>{name}</th>" for name in _HEAD)
+    head = "".join(f"<th>{name}</th>" for name in _WORDS) + "".join(
+        f'<th class="number">{name}</th>' for name in _NUMBERS
+    )
     shown = boxed(
         f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>',
         f"{len(every)} published numbers, those that differ first",

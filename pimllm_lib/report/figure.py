@@ -33,7 +33,7 @@ MOST_NAMES = 10
 #: Digits -> the same as exponents.
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Widths of a figure for phones in inches: of panels below each other, and of one that was wide alone.
-_PHONE, _ALONE = 3.8, 5.6
+_PHONE, _ALONE = 3.8, 4.4
 #: Drawn in place of the page's text colour, which only the page knows.
 _INK = "#010203"
 _STYLE = {

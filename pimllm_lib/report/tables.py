@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from html import escape
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import pandas as pd
@@ -19,9 +19,9 @@ from pimllm_lib.report.numbers import apart, number, rounded
 from pimllm_lib.workload.decoder import kinds
 from pimllm_lib.workload.shapes import as_published, parameter_count
 
-#: A number, a share or a ratio, and a cell that holds nothing but one, or several beside each other.
+#: A number, a share or a ratio, and a text that is nothing but one, or several beside each other.
 _ONE = r"[-+]?[\d.]+(?:\u202f\d{3})*(?:e[-+]?\d+)?(?: [%x])?"
-_NUMBER = re.compile(rf"<td>({_ONE}(?: / {_ONE})*(?: \({_ONE}\))?)</td>")
+_NUMBER = re.compile(rf"{_ONE}(?: / {_ONE})*(?: \({_ONE}\))?")
 
 
 class Table:
@@ -38,8 +38,11 @@ class Table:
         self.long, self.title = long, title
 
     def _repr_html_(self) -> str:
-        html: str = self.frame.astype(str).to_html(index=False, border=0, na_rep="")
-        html = _NUMBER.sub(r'<td class="number">\1</td>', html)
+        texts = self.frame.astype(str)
+        sides = cycle("" if _worded(column) else ' class="number"' for _, column in texts.items())
+        html = re.sub(
+            r"<t[hd](?=>)", lambda cell: cell[0] + next(sides), texts.to_html(index=False, border=0, na_rep="")
+        )
         return boxed(html, self.title, rows=len(self.frame) if self.long else None)
 
     def __repr__(self) -> str:
@@ -47,12 +50,18 @@ class Table:
         return str(self.frame.to_string(index=False))
 
 
+def _worded(column: pd.Series[str]) -> bool:
+    """Return whether a column of texts is words, which stand on the left: no more of it is numbers than is not."""
+    said = [text for text in column if text]
+    return sum(_NUMBER.fullmatch(text) is not None for text in said) <= len(said) / 2
+
+
 def boxed(table: str, title: str = "", rows: int | None = None) -> str:
     """Return a table in a box that scrolls, which the keyboard reaches: with its caption, headers that say what they head.
 
     rows: how many rows a long table has, which its caption says, since its box shows the first of them.
     """
-    table = re.sub(r"<th></th>", "<td></td>", table).replace("<th>", '<th scope="col">')
+    table = re.sub(r"<th(?=[ >])", '<th scope="col"', re.sub(r"<th[^>]*></th>", "<td></td>", table))
     said = ", ".join(part for part in (escape(title), "" if rows is None else f"{rows} rows") if part)
     if said:
         table = re.sub(r"(<table[^>]*>)", lambda start: f"{start[1]}<caption>{said}</caption>", table, count=1)
