@@ -34,8 +34,8 @@ def test_a_table_has_a_caption_scopes_no_empty_header_and_a_box_that_the_keyboar
     html = tables.Table([{"": "x", "a": "1"}, {"": "y", "a": "2"}], long=True, title="A < B")._repr_html_()
     assert html.startswith('<div class="long-table" tabindex="0" role="region" aria-label="A &lt; B, 2 rows">')
     assert "<caption>A &lt; B, 2 rows</caption>" in html
-    assert '<th scope="col">a</th>' in html
-    assert "<th></th>" not in html
+    assert '<th scope="col" class="number">a</th>' in html
+    assert "></th>" not in html
     assert "<th>" not in html
     plain = tables.Table([{"a": "1"}])._repr_html_()
     assert plain.startswith('<div class="table-box" tabindex="0" role="region" aria-label="Table">')
