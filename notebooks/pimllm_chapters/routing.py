@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import xarray as xr
 
 from pimllm_lib.analysis.baselines import VectorUnit
@@ -69,9 +71,9 @@ def lead_over_baselines(lead: xr.DataArray) -> Figure:
                 by, side = (7, "left") if value == max(pair) else (-7, "right")
                 note(ax, _times(value), (value, row), (by, 0), ha=side, va="center")
         ax.set(xscale="log", xlabel="Rate of pim-llm over that of the baseline", ylim=(len(names) - 0.5, -0.9))
-        ax.set_yticks(range(len(names)), names)
+        ax.set_yticks(range(len(names)), [fill(name, 24) for name in names])
         low, high = lead.min().item(), lead.max().item()
-        ax.set_xlim(low / (3000 if low < 0.1 else 30), high * 60)
+        ax.set_xlim(low / 10 ** (0.75 * len(_times(low))), high * 60)  # room for the longest ratio, on a phone too
         log_ticks(ax, "x", [tick for tick in decades(every=2) if tick > low / 3])
     first, last = (lead.isel(context_len=i) for i in (0, -1))
     told = "; ".join(f"{n}: {a:.3g} and {b:.3g}" for n, a, b in zip(names, first.values, last.values, strict=True))

@@ -32,8 +32,9 @@ _OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3294", "#777777")
 MOST_NAMES = 10
 #: Digits -> the same as exponents.
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-#: Widths of a figure for phones in inches: of panels below each other, and of one that was wide alone.
-_PHONE, _ALONE = 3.8, 4.4
+#: Widths of a figure for phones in inches: of panels below each other; of one that was wide alone, and of one whose names
+#: would leave it less than that share of the first.
+_PHONE, _ALONE, _NAMED, _LEAST = 3.8, 4.4, 5.6, 0.4
 #: Drawn in place of the page's text colour, which only the page knows.
 _INK = "#010203"
 _STYLE = {
@@ -86,17 +87,20 @@ def _plain_powers(drawn: MplFigure) -> None:
     """Write the powers of ten of log axes without the markup that the house style does not read."""
     for axis in (axis for ax in drawn.axes for axis in (ax.xaxis, ax.yaxis)):
         if isinstance(axis.get_major_formatter(), mpl.ticker.LogFormatter):
-            axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: power(value)))
+            axis.set_major_formatter(lambda value, _: power(value))
             axis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
 def power(value: float) -> str:
-    """Return a power of ten as an axis shows it.
+    """Return a digit and a power of ten as an axis shows it.
 
-    >>> power(1e-6), power(100.0)
-    ('10⁻⁶', '100')
+    >>> power(1e-6), power(2e-6), power(100.0)
+    ('10⁻⁶', '2·10⁻⁶', '100')
     """
-    return f"{value:g}" if 1e-3 <= value <= 1e4 else "10" + f"{np.log10(value):.0f}".translate(_RAISED)
+    if 1e-3 <= value <= 1e4:
+        return f"{value:g}"
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"{digit}·10".removeprefix("1·") + str(int(exponent)).translate(_RAISED)
 
 
 def _saved(drawn: MplFigure, salt: str, **asked: Any) -> str:
@@ -129,6 +133,9 @@ def _stack(drawn: MplFigure) -> None:
     for old in list(drawn.legends):
         _narrow_legend(drawn, old)
     drawn.draw_without_rendering()
+    if len(order) == 1 and order[0].get_position().width < _LEAST:
+        drawn.set_figwidth(min(width, _NAMED))
+        drawn.draw_without_rendering()
     for ax in order:
         _thin(ax)
 
@@ -267,10 +274,10 @@ def _widest(match: re.Match[str]) -> str:
 
 
 def log_ticks(ax: Any, which: str, ticks: Iterable[float]) -> None:
-    """Put plain numbers at the given places of a log axis, as far as it goes."""
+    """Put numbers at the given places of a log axis, as far as it goes: plain ones, where they are not too long."""
     axis = getattr(ax, f"{which}axis")
     axis.set_major_locator(mpl.ticker.FixedLocator(list(ticks)))
-    axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(lambda value, _: power(value) if "e" in (plain := f"{value:g}") else plain)
     axis.set_minor_locator(mpl.ticker.NullLocator())
 
 

@@ -79,11 +79,11 @@ def _curves(study: noise_study.Study, rise: xr.DataArray, windows: int) -> dict[
     for curve in dict.fromkeys(case.curve for case in study.cases if case.name in rise.case.values):
         mine = [case for case in study.cases if case.curve == curve and case.name in rise.case.values]
         of = [parts(rise.sel(case=case.name).values, windows / rise.sizes["text_block"], case.drawn) for case in mine]
-        found[curve] = Curve(of, _cost(study, mine[-1]), _design(study, mine[-1]))
+        found[curve] = Curve(of, cost_of(study, mine[-1]), design_of(study, mine[-1]))
     return found
 
 
-def _design(study: noise_study.Study, case: Case) -> Design:
+def design_of(study: noise_study.Study, case: Case) -> Design:
     """Return what a case has as the study stands."""
     blocks = min(BLOCKS, study.windows)
     reading = study.reading(case, blocks)
@@ -92,7 +92,7 @@ def _design(study: noise_study.Study, case: Case) -> Design:
     return Design(len(study.checkpoints), len(reading), study.windows * read // blocks, read, nested)
 
 
-def _cost(study: noise_study.Study, case: Case) -> Cost:
+def cost_of(study: noise_study.Study, case: Case) -> Cost:
     """Return the seconds that a case takes on this machine, in one process, from one window and a few."""
     taken, read = [], noise_study.reader(study, case)
     for count in (1, 1 + TIMED):
