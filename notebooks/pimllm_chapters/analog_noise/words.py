@@ -142,11 +142,11 @@ def _of_models(ds: xr.Dataset) -> xr.DataArray:
 def sameness(ds: xr.Dataset) -> Sentence:
     """Return what the off resistance of ideal cells does, and the smallest effect that would have been seen."""
     cases, near = ds.sel(case=ds.curve == "off resistance, ideal cells"), ds.sel(case="variation 0.1")
-    most = float(abs(cases.perplexity_rise).max())
+    most = _told(abs(cases.perplexity_rise).max())
     width = float(near.perplexity_rise_high - near.perplexity_rise_low) / 2
     return Sentence(
         "Currents of off-cells cancel in a pair by construction: down to an on/off ratio of 2 the perplexity of "
-        f"otherwise ideal cells changes by {100 * most:.1g} %. Where chips differ, at a variation of 0.1, an effect "
+        f"otherwise ideal cells changes by {most}. Where chips differ, at a variation of 0.1, an effect "
         f"below {100 * width:.2g} % would not be seen."
     )
 
@@ -173,11 +173,13 @@ def _edge(ds: xr.Dataset, curve: str) -> str:
     """Return the two neighbouring resolutions of a curve between which the rise changes most."""
     at = ds.sel(case=ds.curve == curve).sortby("value")
     place = int(np.argmax(np.diff(-np.log(np.maximum(at.perplexity_rise.values, 1e-3)))))
-    one, other = at.isel(case=place), at.isel(case=place + 1)
-    return (
-        f"{percent(float(one.perplexity_rise))} at {float(one.value):.0f} bits and "
-        f"{percent(float(other.perplexity_rise))} at {float(other.value):.0f} ({curve})"
-    )
+    (one, bits), (other, more) = ((_told(at.perplexity_rise[i]), at.value[i].item()) for i in (place, place + 1))
+    return f"{one} at {bits:.0f} bits and {other} at {more:.0f} ({curve})"
+
+
+def _told(rise: xr.DataArray) -> str:
+    """Return a rise in %, 0 where it is no more than rounding."""
+    return percent(round(float(rise), 8) + 0.0)
 
 
 def vanishing(ds: xr.Dataset) -> Sentence:
