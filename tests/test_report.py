@@ -61,7 +61,9 @@ def test_numbers_stand_on_the_right_also_with_their_thousands_apart():
     html = tables.Table([dict(enumerate([*shown, "12 GB"]))])._repr_html_()
     assert all(f'<td class="number">{one}</td>' in html for one in shown)
     assert "<td>12 GB</td>" in html
-    mixed = tables.Table([{"value": "0.01", "rise": "0.01"}, {"value": "2 mW", "rise": "-"}, {"rise": "3"}]).frame.fillna("")
+    mixed = tables.Table(
+        [{"value": "0.01", "rise": "0.01"}, {"value": "2 mW", "rise": "-"}, {"rise": "3"}]
+    ).frame.fillna("")
     html = tables.Table(mixed)._repr_html_()
     assert "<td>0.01</td>" in html, "a column of which half is words stands on the left"
     assert '<th scope="col" class="number">rise</th>' in html
