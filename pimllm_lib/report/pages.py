@@ -111,7 +111,7 @@ def _paragraph(said: str) -> str:
     if said.startswith(">>>"):
         return f"```python\n{said}\n```"
     items = re.sub(r"\n {2,}", " ", said).split("\n")
-    if not all(re.match(r"\w+(?: \([^)]*\))?: ", item) for item in items):
+    if len(items) == 1 or not all(re.match(r"\w+(?: \([^)]*\))?: ", item) for item in items):
         return _escaped(" ".join(items))
     return "\n".join(f"- {_escaped(item)}" for item in items)
 

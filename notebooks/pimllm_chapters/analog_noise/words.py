@@ -159,10 +159,11 @@ def failures(ds: xr.Dataset) -> Sentence:
         return Sentence("Too few rises above 0 to say how steep they are.")
     slope = float(np.polyfit(np.log(curve.value), np.log(np.log1p(curve.perplexity_rise)), 1)[0])
     steps = np.log1p(planes.perplexity_rise.values)
+    most = setting(ds, "4 sigma, sign-magnitude", LEVELS[0]).split(" (")[0]
     return Sentence(
         f"The rise grows with the power {slope:.1f} of the variation, from 1 % at "
         f"{setting(ds, 'variation', LEVELS[0])} to 10 % at {setting(ds, 'variation', LEVELS[1])}. Converters over a "
-        f"range set from data fail as smoothly: from {setting(ds, '4 sigma, sign-magnitude', LEVELS[0])} bits down, "
+        f"range set from data fail as smoothly: from {most} bits down, "
         f"each bit fewer multiplies the rise by {float((steps[0] / steps[2]) ** 0.5):.1f}. Over a fixed range they fail "
         "at an edge, where the step becomes coarser than one cell or the largest sums no longer fit: "
         f"{_edge(ds, 'worst case, sign-magnitude')}, {_edge(ds, 'unit step, ' + TWOS)}."
