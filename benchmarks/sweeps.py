@@ -6,13 +6,19 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 
-from benchmarks.timing import peak_bytes
+import numpy as np
+
+from benchmarks import front_0_7_0
+from benchmarks.timing import best, peak_bytes
 from pimllm_chapters.design_space import compute
 from pimllm_lib.sweep import points as sweep
+from pimllm_lib.sweep.fronts import front
 from pimllm_lib.sweep.pool import each, executor
+from pimllm_lib.sweep.reduction import SENSES, Reduction
 
 
 def evaluated(study, pool):
@@ -58,6 +64,22 @@ def report():
         yield from on_both(study, alone)
     chunk = next(study.space.chunks())
     yield f"peak for a chunk of {chunk.points} designs: {peak_bytes(partial(sweep.compute, study, chunk)) / 2**20:.0f} MiB"
+    yield from fronts(study, chunk)
+
+
+def fronts(study, chunk):
+    """Yield the front of a chunk's points over that of version 0.7.0, and over evaluating them, which is the limit."""
+    whole, asked = replace(study, reduction=Reduction()), study.reduction.objectives
+    for points in (40_000, 60_000):
+        ds = sweep.compute(whole, chunk)
+        costs = np.stack([SENSES[sense] * ds[name].values.ravel()[:points] for name, sense in asked.items()], axis=1)
+        taken = best(partial(front, costs), 3)
+        evaluating = best(partial(sweep.compute, whole, chunk), 3) * points / chunk.points
+        yield (
+            f"front of {points} points, {len(asked)} objectives: {1e3 * taken:.0f} ms, "
+            f"{best(partial(front_0_7_0.front, costs), 1) / taken:.1f} times as fast as version 0.7.0, "
+            f"{taken / evaluating:.1f} x evaluating them"
+        )
 
 
 def on_both(study, alone):
