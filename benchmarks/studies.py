@@ -23,7 +23,8 @@ def report():
             both = [dataset.load(root / "data" / "studies" / f"{name}.nc") for root in (HERE, Path(place))]
             specs = [dataset.parameters(ds) for ds in both]
             studies = [noise_study.of(spec) for spec in specs]
-            costs = {case.curve: cost_of(studies[0], case) for case in studies[0].cases}
+            curves = {case.curve: case for case in studies[0].cases}  # what a curve's last case takes, they all take
+            costs = {curve: cost_of(studies[0], case) for curve, case in curves.items()}
             taken, before = (
                 sum(design_of(study, case).seconds(costs[case.curve], case.drawn) for case in study.cases)
                 for study in studies
