@@ -49,6 +49,12 @@ def test_a_link_leads_into_the_document_or_to_another_host_or_nowhere(target, li
     assert pdf._link("href", target, "results/04-x", ["results/04-x", "claims"]) == link
 
 
+def test_a_picture_that_a_page_shows_is_found_from_the_document():
+    shown = pdf._retagged('<img alt="Figure 1.1" src="_static/figures/one%20two.svg">', "gallery", ["gallery"])
+    assert f'src="{(pdf.HTML / "_static" / "figures" / "one two.svg").as_uri()}"' in shown
+    assert pdf._retagged('<img src="data:x">', "gallery", ["gallery"]) == '<img src="data:x">'
+
+
 def test_a_book_that_is_not_rendered_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(pdf, "HTML", tmp_path)
     with pytest.raises(BadInput, match=r"index\.html does not exist; wanted a rendered book"):

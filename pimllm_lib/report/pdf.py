@@ -175,7 +175,13 @@ def _retagged(tag: str, name: str, names: list[str]) -> str:
     key = _key(name)
     tag = _NAMED.sub(lambda found: f'{found[1]}="{" ".join(f"{key}--{one}" for one in found[2].split())}"', tag)
     tag = re.sub(r"url\(#([^)]+)\)", rf"url(#{key}--\1)", tag)
+    tag = re.sub(r'\ssrc="(?![a-z]+:)([^"]+)"', lambda found: f' src="{_file(name, found[1])}"', tag)
     return re.sub(r'\s((?:xlink:)?href)="([^"]*)"', lambda found: _link(found[1], found[2], name, names), tag)
+
+
+def _file(name: str, target: str) -> str:
+    """Return the address of a file that a page shows."""
+    return (HTML / name).parent.joinpath(unquote(target)).absolute().as_uri()
 
 
 def _link(attribute: str, target: str, name: str, names: list[str]) -> str:
