@@ -94,7 +94,7 @@ $(VENV)-aihwkit/.ready: requirements-aihwkit.lock | $(READY)
 	  { echo "make: PyTorch or aihwkit did not install (details: $(VENV)-aihwkit/install.log)" >&2; exit 2; }
 	@touch $@
 
-bench: env $(VENV)-peer/.ready  ## measure speed as ratios within one run
+bench: env $(VENV)-peer/.ready $(VENV)-fast/.ready  ## measure speed as ratios within one run
 	@$(if $(AIHWKIT),$(MAKE) -s --no-print-directory $(AIHWKIT))
 	@$(BIN)/python -m compileall -q pimllm_lib
 	@$(BIN)/python -m benchmarks

@@ -7,8 +7,6 @@ bits of those by numpy alone.
 import json
 import os
 import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from pimllm_lib.core.paths import ROOT
@@ -22,13 +20,15 @@ ROWS = {
     "varied cells": ("bit by bit, ADC step 4, cells vary by 0.1", {}),
 }
 LARGEST_GIB = 2
+#: The interpreter of an environment that has numba.
+FAST = ROOT / ".venv-fast" / "bin" / "python"
 #: One thread, which must be said before numpy loads.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def child(*what):
     """Return what a process of its own measures."""
-    program = [sys.executable, "-m", "benchmarks.products", *what]
+    program = [FAST, "-m", "benchmarks.products", *what]
     done = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | ONE_THREAD)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -42,18 +42,14 @@ def verdict(value, largest):
 
 def report():
     """Yield one line for each measurement."""
-    rows, fast = child("numpy"), find_spec("numba") is not None
-    if fast:
-        rows += child("numba")
-        check(rows)
+    rows = child("numpy") + child("numba")
+    check(rows)
     yield "analog products 4096 x 4096: tokens, time over that of numpy's float32 matmul, target"
     for row in rows:
         words, targets = ROWS[row["what"]]
         words += f", {row['encoding']}" if row["encoding"] else ""
         yield f"  {words:<60}{row['tokens']:>4}{row['ratio']:7.2f}  {verdict(row['ratio'], targets.get(row['tokens']))}"
-    if not fast:
-        yield f"  {ROWS['bits by numba'][0]}: not measured, numba is not installed (extra fast)"
-    yield from memory(fast)
+    yield from memory()
 
 
 def check(rows):
@@ -64,12 +60,12 @@ def check(rows):
             raise SystemExit(f"bit by bit, {where}: numba and numpy give different results")
 
 
-def memory(fast):
+def memory():
     """Yield the most memory of a layer of 4096 x 16384 at 1024 tokens, bit by bit, its float weights included."""
     if not Path("/proc/self/status").exists():
         yield "  peak memory of a layer is measured on Linux only"
         return
-    for way, cells in (("numpy", "ideal"), *([("numba", "ideal")] if fast else []), ("numpy", "varied")):
+    for way, cells in (("numpy", "ideal"), ("numba", "ideal"), ("numpy", "varied")):
         gib = child(way, cells) / 2**30
         words = f"peak GiB of 4096 x 16384, 1024 tokens, {cells} cells, {way}"
         yield f"  {words:<64}{gib:7.2f}  {verdict(gib, LARGEST_GIB)}"

@@ -42,7 +42,7 @@ attend(0, q, k, v, 0)
 _ATTENDING = tuple(f"from pimllm_lib.analog.{of}attention import in_cells" for of in ("noise.", ""))
 _OLD = "from pimllm_lib import sweep as points; from pimllm_lib.report.chapters import design_space as compute"
 _NEW = "from pimllm_lib.sweep import points; from pimllm_chapters.design_space import compute"
-_CORPORA = "from pimllm_lib.analog.lm import corpus", "from pimllm_lib.analog import corpus"
+_CORPORA = tuple(f"from pimllm_lib.analog{at} import corpus, docstrings" for at in (".lm", ""))
 WORK = {
     "an eighth of 11.9 M full designs with a front": (_NEW + _SWEEP, _OLD + _SWEEP),
     "attention in ideal cells, converters of 8 bits": tuple(

@@ -1,6 +1,5 @@
 """Sweeps: designs a second on one core and on two, and a Dask cluster on this machine where Dask is installed."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from benchmarks import front_0_7_0
-from benchmarks.timing import best, peak_bytes
+from benchmarks.timing import ALL, all_cores, best, peak_bytes
 from pimllm_chapters.design_space import compute
 from pimllm_lib.sweep import points as sweep
 from pimllm_lib.sweep.fronts import front
@@ -82,20 +81,14 @@ def fronts(study, chunk):
 
 def on_both(study, alone):
     """Yield the same work in two processes and on a Dask cluster of two workers, their start not counted."""
-    if len(ALL) < 2 or not hasattr(os, "sched_setaffinity"):
+    if len(ALL) < 2:
         return
-    pinned = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, ALL)
-    with executor(2) as pool:
-        both, with_start = evaluated(study, pool), evaluated(study, pool)
-    yield f"  in two processes: {with_start:.2f} s, {alone / with_start:.2f} x one core ({both:.2f} s with their start)"
-    if find_spec("distributed"):
-        with cluster() as (address, *_), executor(scheduler=address) as pool:
-            evaluated(study, pool)
-            dask = evaluated(study, pool)
-        yield f"  on two Dask workers of this machine: {dask:.2f} s, {alone / dask:.2f} x one core"
-    os.sched_setaffinity(0, pinned)
-
-
-#: All cores of this machine, before anybody chose one.
-ALL = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+    with all_cores():
+        with executor(2) as pool:
+            both, with_start = evaluated(study, pool), evaluated(study, pool)
+        yield f"  in two processes: {with_start:.2f} s, {alone / with_start:.2f} x one core ({both:.2f} s with their start)"
+        if find_spec("distributed"):
+            with cluster() as (address, *_), executor(scheduler=address) as pool:
+                evaluated(study, pool)
+                dask = evaluated(study, pool)
+            yield f"  on two Dask workers of this machine: {dask:.2f} s, {alone / dask:.2f} x one core"

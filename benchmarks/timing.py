@@ -4,12 +4,30 @@ import os
 import resource
 import time
 import tracemalloc
+from contextlib import contextmanager
+
+#: All cores of this machine, before anybody chose one.
+ALL = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
 
 
 def pin():
     """Keep to one core, so that 'on one core' is true."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+@contextmanager
+def all_cores():
+    """Let what runs here use every core again, for as long."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    pinned = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, ALL)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, pinned)
 
 
 def best(work, repeats=5):
