@@ -11,7 +11,7 @@ from conftest import DATA, checkout
 from pimllm_lib.analysis import claims
 from pimllm_lib.archive import cite, dataset, manifest
 from pimllm_lib.core.paths import BOOK
-from pimllm_lib.report import claims_page, figure, tables
+from pimllm_lib.report import card, claims_page, figure, tables
 from pimllm_lib.report.diagram import machine
 
 KEYS = (
@@ -172,33 +172,40 @@ def test_terms_lead_to_the_glossary_at_their_first_use_and_not_within_others():
 
 @checkout
 def test_a_page_is_described_by_its_first_paragraph_in_whole_words():
-    glossary, nodes = extension("glossary"), pytest.importorskip("docutils.nodes")
+    described, nodes = extension("described"), pytest.importorskip("docutils.nodes")
     page = nodes.section("", nodes.paragraph(text="Short."), nodes.paragraph(text="word " * 80))
-    said = glossary.description(page)
+    said = described.description(page)
     assert len(said) <= 204
     assert set(said.split()) == {"word", "..."}
-    assert glossary.description(nodes.section()) == ""
+    assert described.description(nodes.section()) == ""
     boxed = nodes.section(
         "", *(nodes.paragraph(text=text) for text in ("Question Why?", "Answer So.", "How sure " * 9))
     )
-    assert glossary.description(boxed) == "So."
+    assert described.description(boxed) == "So."
 
 
 @checkout
-@pytest.mark.parametrize(
-    ("home", "card"),
-    [("", "../_static/card.png"), ("https://example.org/b/", "https://example.org/b/_static/card.png")],
-)
-def test_a_page_has_a_card_whose_address_is_whole_once_the_book_has_one(home, card):
-    glossary, nodes = extension("glossary"), pytest.importorskip("docutils.nodes")
-    app = type("App", (), {"config": type("Config", (), {"html_baseurl": home})})
-    context = {"title": "<em>Who</em> wins?"}
-    glossary._describe(app, "results/x", "", context, nodes.section("", nodes.paragraph(text="Answer 1 < 2.")))
+@pytest.mark.parametrize(("home", "before"), [("", "../"), ("https://example.org/b/", "https://example.org/b/")])
+def test_a_page_has_a_card_of_its_own_whose_address_is_whole_once_the_book_has_one(home, before, tmp_path):
+    described, nodes = extension("described"), pytest.importorskip("docutils.nodes")
+    app = type("App", (), {"outdir": tmp_path, "config": type("Config", (), {"html_baseurl": home})})
+    context = {"title": "<em>Who</em> &amp; what wins?"}
+    described._describe(app, "results/x", "", context, nodes.section("", nodes.paragraph(text="Answer 1 < 2.")))
     tags = dict(re.findall(r'<meta (?:name|property)="([^"]*)" content="([^"]*)">', context["metatags"]))
-    assert tags["og:image"] == card
-    assert tags["og:title"] == "Who wins?"
+    assert tags["og:image"] == f"{before}_static/cards/results-x.png"
+    assert tags["og:title"] == "Who &amp; what wins?"
     assert tags["description"] == tags["og:description"] == "1 &lt; 2."
     assert ("og:url" in tags) == bool(home)
+    drawn = (tmp_path / "_static" / "cards" / "results-x.png").read_bytes()
+    assert drawn == card.picture("Who & what wins?", "1 < 2.")
+
+
+@pytest.mark.parametrize("said", ["So.", "word " * 400, "$2 and $3"])
+def test_a_card_has_the_size_that_those_who_link_show_whatever_a_user_set(said):
+    with mpl.rc_context({"savefig.bbox": "tight", "figure.dpi": 50, "font.size": 40, "savefig.dpi": 30}):
+        drawn = card.picture("Who wins? " * 40, said)
+    assert drawn == card.picture("Who wins? " * 40, said)
+    assert [int.from_bytes(drawn[i : i + 4]) for i in (16, 20)] == [1200, 630]
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,13 @@
-"""Terms of the glossary lead there where a page first uses them; and each page says of itself what it is about."""
+"""Terms of the glossary lead there where a page first uses them."""
 
 from __future__ import annotations
 
 import re
-from html import escape
 from typing import Any
 
 from docutils import nodes
 
 _PAGE = "glossary"
-_CARD = "_static/card.png"
 
 
 def spots(text: str, terms: dict[str, Any]) -> list[tuple[int, int, str]]:
@@ -67,38 +65,7 @@ def _replace(text: Any, left: dict[str, tuple[str, str]], address: str) -> None:
         text.parent.replace(text, [*parts, nodes.Text(said[end:])])
 
 
-def description(doctree: Any, longest: int = 200) -> str:
-    """Return the answer of a page that begins with a box, else its first paragraph that says something, in whole words."""
-    texts = [" ".join(paragraph.astext().split()) for paragraph in doctree.findall(nodes.paragraph)]
-    answers = [text.removeprefix("Answer ") for text in texts if text.startswith("Answer ")]
-    for text in answers or texts:
-        if answers or len(text) > 60:
-            return text if len(text) <= longest else text[:longest].rsplit(" ", 1)[0] + " ..."
-    return ""
-
-
-def _describe(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Say what a page is about to search engines, and to those who link to it, with a picture.
-
-    The address of the picture is whole once the book has a `baseurl`; until then it is seen from the page.
-    """
-    said = escape(description(doctree)) if doctree is not None else ""
-    if said:
-        title = escape(re.sub(r"<[^>]*>", "", context.get("title", "")))
-        home = app.config.html_baseurl.rstrip("/")
-        card = f"{home or ('../' * page.count('/') or './').rstrip('/')}/{_CARD}"
-        tags = {'name="description"': said, 'property="og:title"': title, 'property="og:description"': said,
-                'property="og:type"': "article", 'property="og:site_name"': "pimllm", 'property="og:image"': card,
-                'property="og:image:width"': "1200", 'property="og:image:height"': "630",
-                'name="twitter:card"': "summary_large_image"}  # fmt: skip
-        tags |= {'property="og:url"': f"{home}/{page}.html"} if home else {}
-        context["metatags"] = context.get("metatags", "") + "".join(
-            f'<meta {name} content="{content}">' for name, content in tags.items()
-        )
-
-
 def setup(app: Any) -> dict[str, bool]:
-    """Link terms once pages are read, and describe each."""
+    """Link terms once pages are read."""
     app.connect("doctree-resolved", _link)
-    app.connect("html-page-context", _describe)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -24,8 +24,8 @@ from pimllm_lib.report import gallery, landing, pages, result_page
 from pimllm_lib.report.result_page import Result
 
 SOURCE = BUILD / "book"
-#: The picture that those show who link to the book.
-CARD = "_static/card.png"
+#: The picture that those show who link to the book's first page.
+CARD = "_static/cards/index.png"
 PAGE = BOOK / "_build" / "html" / "index.html"
 #: What the rendered book was made of, as a hash: while that stays there is nothing to do.
 MADE_OF = BUILD / "book-made-of"
