@@ -19,7 +19,7 @@ NEW = "from pimllm_lib.report import book\nproblems = book.build(jobs=2)"
 OLD = """
 from pimllm_lib.report import book, jobs, notebooks
 from pimllm_lib.report.paths import EXECUTED, slugs
-list(jobs.run({slug: {} for slug in slugs() if notebooks.stale(slug, EXECUTED)}, EXECUTED, 2))
+list(jobs.run({slug: {} for slug in slugs() if notebooks.stale(slug, EXECUTED)}, EXECUTED, 2, progress=False))
 [book._against_archive(slug) for slug in slugs()]
 book.assemble()
 problems = book.render()
@@ -37,7 +37,7 @@ def copied(into):
 def made(root, code):
     """Make the book of some sources, with a cache of its own; return processor time and wall time, in seconds."""
     paths = {"PYTHONPATH": os.pathsep.join([str(root), str(root / "notebooks")]), "XDG_CACHE_HOME": str(root / "cache")}
-    program = [sys.executable, "-c", f"{code}\nraise SystemExit(problems)"]
+    program = [sys.executable, "-c", f"{code}\nraise SystemExit(len(problems))"]
     run = partial(
         subprocess.run, program, check=True, capture_output=True, cwd=root, env=os.environ | ONE_THREAD | paths
     )

@@ -101,16 +101,17 @@ def readers(ds: xr.Dataset) -> Table:
 
     def shown(corpus: str, names: list[str]) -> str:
         found = ds.perplexity.sel(corpus=corpus, reader=names).dropna("reader")
-        return span(found, ".3f") + (f" ({found.size} models)" if names == seeds else "") if found.size else ""
+        return span(found, ".3f") if found.size else ""
 
     seeds = _seeds(ds)
+    counts = " and ".join(str(int(n)) for n in ds.perplexity.sel(reader=seeds).count("reader"))
     rows = [
         {
             "reader": reader, "what it is": what, "docstrings, a byte": shown("docstrings", names),
             "generated, a symbol": shown("generated", names),
         }
         for reader, what, names in (
-            ("ternary models", "trained alike, each from a seed of its own", seeds),
+            ("ternary models", f"{counts} trained alike, each from a seed of its own", seeds),
             *((reader, what, [reader]) for reader, what in READERS.items()),
         )
     ]  # fmt: skip

@@ -13,8 +13,8 @@ from pimllm_lib.report.figure import SYSTEM_COLOURS
 #: Width and height in inches of 100 pixels, as those who show cards expect them; from the left edge to the text.
 _WIDE, _HIGH, _MARGIN = 12.0, 6.3, 0.72
 #: Of the title and of what is said: letters a line, most lines, height of a line in inches, and its font.
-_TITLE = 36, 3, 0.7, {"fontsize": 36, "fontweight": "bold"}
-_SAID = 62, 6, 0.46, {"fontsize": 23}
+_TITLE = 33, 3, 0.7, {"fontsize": 36, "fontweight": "bold"}
+_SAID = 54, 4, 0.54, {"fontsize": 27}
 
 
 def picture(title: str, said: str) -> bytes:

@@ -23,6 +23,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from pimllm_lib.core.errors import BadInput
+from pimllm_lib.report.numbers import power
 
 #: One colour per system throughout (Okabe and Ito's palette: distinct to colour-blind readers and in grey).
 SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
@@ -30,8 +31,6 @@ SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
 _OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B3294", "#777777")
 #: So many names of lines fit beside their ends.
 MOST_NAMES = 10
-#: Digits -> the same as exponents.
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 #: Widths of a figure for phones in inches: of panels below each other; of one that was wide alone, and of one whose names
 #: would leave it less than that share of the first.
 _PHONE, _ALONE, _NAMED, _LEAST = 3.8, 4.4, 5.6, 0.4
@@ -89,18 +88,6 @@ def _plain_powers(drawn: MplFigure) -> None:
         if isinstance(axis.get_major_formatter(), mpl.ticker.LogFormatter):
             axis.set_major_formatter(lambda value, _: power(value))
             axis.set_minor_formatter(mpl.ticker.NullFormatter())
-
-
-def power(value: float) -> str:
-    """Return a digit and a power of ten as an axis shows it.
-
-    >>> power(1e-6), power(2e-6), power(100.0)
-    ('10⁻⁶', '2·10⁻⁶', '100')
-    """
-    if 1e-3 <= value <= 1e4:
-        return f"{value:g}"
-    digit, exponent = f"{value:.0e}".split("e")
-    return f"{digit}·10".removeprefix("1·") + str(int(exponent)).translate(_RAISED)
 
 
 def _saved(drawn: MplFigure, salt: str, **asked: Any) -> str:

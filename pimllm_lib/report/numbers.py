@@ -12,6 +12,8 @@ from pimllm_lib.core.units import UNITS, si_unit
 
 #: Between thousands: no line breaks there.
 THIN = "\N{NARROW NO-BREAK SPACE}"
+#: Digits -> the same as exponents.
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -31,6 +33,18 @@ def rounded(value: float, digits: int = 2) -> str:
     ('9\\u202f600', '0.18')
     """
     return number(float(f"{value:.{digits}g}"), digits)
+
+
+def power(value: float) -> str:
+    """Return a digit and a power of ten, or a number that needs none, as an axis shows it.
+
+    >>> power(1e-6), power(2e-6), power(100.0)
+    ('10⁻⁶', '2·10⁻⁶', '100')
+    """
+    if 1e-3 <= value <= 1e4:
+        return f"{value:g}"
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"{digit}·10".removeprefix("1·") + str(int(exponent)).translate(_RAISED)
 
 
 def apart(printed: str) -> str:

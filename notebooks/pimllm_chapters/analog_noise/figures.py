@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 
 from pimllm_lib.analog.noise.law import FAMILIES, of_family
 from pimllm_lib.analog.noise.thresholds import LEVELS
-from pimllm_lib.report.figure import Figure, decades, log_ticks, panels, power
+from pimllm_lib.report.figure import Figure, decades, log_ticks, panels
+from pimllm_lib.report.numbers import power
 
 #: Panel of a departure -> label of its axis, and its curves with the words beside them.
 PANELS: dict[str, tuple[str, dict[str, str]]] = {
