@@ -41,10 +41,18 @@ def power(value: float) -> str:
     >>> power(1e-6), power(2e-6), power(100.0)
     ('10⁻⁶', '2·10⁻⁶', '100')
     """
-    if 1e-3 <= value <= 1e4:
-        return f"{value:g}"
-    digit, exponent = f"{value:.0e}".split("e")
-    return f"{digit}·10".removeprefix("1·") + str(int(exponent)).translate(_RAISED)
+    return raised(f"{value:g}" if 1e-3 <= value <= 1e4 else f"{value:.0e}")
+
+
+def raised(printed: str) -> str:
+    """Return what a program prints with powers of ten, units of areas and the micro sign as a reader knows them.
+
+    >>> raised("5.1e-09"), raised("1e+06 um2"), raised("0.5 uW")
+    ('5.1·10⁻⁹', '10⁶ µm²', '0.5 µW')
+    """
+    digits = re.sub(r"(?<=\d)e([-+]?\d+)", lambda found: "·10" + str(int(found[1])).translate(_RAISED), printed)
+    units = re.sub(r" u(?=[A-Za-z])", " µ", re.sub(r"(?<=m)2\b", "²", digits))
+    return re.sub(r"(?<![\d.])1·10", "10", units)
 
 
 def apart(printed: str) -> str:

@@ -15,7 +15,7 @@ from pimllm_lib import catalog
 from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.report.numbers import apart, number, power, rounded
+from pimllm_lib.report.numbers import apart, number, power, raised, rounded
 from pimllm_lib.workload.decoder import kinds
 from pimllm_lib.workload.shapes import as_published, parameter_count
 
@@ -112,7 +112,7 @@ def _with_unit(entry: dict[str, Any]) -> str:
     value, unit = entry["value"], entry.get("unit", "1")
     items = value if isinstance(value, list) else [value]
     told = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
-    return told if unit == "1" else f"{told} {unit}"
+    return raised(told if unit == "1" else f"{told} {unit}")
 
 
 def shapes(names: list[str], conventions: str) -> Table:
@@ -179,11 +179,17 @@ def _one_part(name: str, table: Mapping[str, Any], users: list[str]) -> str:
     )
     made = f"Made of {inner}. " if inner else ""
     said = meanings(type((catalog.devices if bought else catalog.parts)[name]))
-    rows = [
-        source_row(field, entry) | {"quantity": f"{field}: {said[field].replace('`', '')}"}
-        for field, entry in _quantities(name)
-    ]
-    about = f"<p>{escape(table['summary'][:1].upper() + table['summary'][1:])}. {made}Used by {escape(used)}.</p>"
+    rows = []
+    for field, entry in _quantities(name):
+        row = source_row(field, entry)
+        ranged = f"; {row['range']}" if row["range"] else ""
+        how = f": {row['where or why']}" if row["where or why"] else ""
+        rows.append({
+            "quantity": f"{field}: {said[field].replace('`', '')}", "value; range": row["value"] + ranged,
+            "source": row["source"], "how known": row["status"] + how,
+        })  # fmt: skip
+    summary = escape(table["summary"][:1].upper() + table["summary"][1:])
+    about = f'<p class="about">{summary}. {made}Used by {escape(used)}.</p>'
     shown = Table(rows, title=f"Constants of {name}")._repr_html_() if rows else ""
     return f'<h3 id="{name}">{name}</h3>{about}{shown}'
 
@@ -213,7 +219,7 @@ def _names_a_part(field: str, value: Any) -> bool:
 
 def source_row(field: str, entry: dict[str, Any]) -> dict[str, str]:
     """Return a quantity of the catalog for reading: value, range and how many published values it spans, source."""
-    span = " to ".join(f"{x:g}" for x in entry.get("range", []))
+    span = raised(" to ".join(f"{x:g}" for x in entry.get("range", [])))
     return {
         "quantity": field,
         "value": _with_unit(entry),
