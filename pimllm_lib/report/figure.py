@@ -23,7 +23,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from pimllm_lib.core.errors import BadInput
-from pimllm_lib.report.numbers import power
+from pimllm_lib.report.numbers import power, raised
 
 #: One colour per system throughout (Okabe and Ito's palette: distinct to colour-blind readers and in grey).
 SYSTEM_COLOURS = {"tpu-llm": "#0072B2", "pim-llm": "#D55E00"}
@@ -61,7 +61,7 @@ class Figure:
 
     def __init__(self, drawn: MplFigure, alt: str) -> None:
         """Draw to SVG, the same bytes for the same figure; then with its panels below each other, `narrow`, for phones."""
-        self.alt = alt
+        self.alt = alt = raised(alt)
         _plain_powers(drawn)
         self.svg = _inline(_saved(drawn, alt), alt)
         with warnings.catch_warnings():  # names wider than a phone leave the layout no room: they overlap

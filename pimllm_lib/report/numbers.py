@@ -45,14 +45,13 @@ def power(value: float) -> str:
 
 
 def raised(printed: str) -> str:
-    """Return what a program prints with powers of ten, units of areas and the micro sign as a reader knows them.
+    """Return what a program prints with each power of ten as a reader knows it.
 
-    >>> raised("5.1e-09"), raised("1e+06 um2"), raised("0.5 uW")
-    ('5.1·10⁻⁹', '10⁶ µm²', '0.5 µW')
+    >>> raised("5.1e-09"), raised("1e+06 to 2e+06 s")
+    ('5.1·10⁻⁹', '10⁶ to 2·10⁶ s')
     """
-    digits = re.sub(r"(?<=\d)e([-+]?\d+)", lambda found: "·10" + str(int(found[1])).translate(_RAISED), printed)
-    units = re.sub(r" u(?=[A-Za-z])", " µ", re.sub(r"(?<=m)2\b", "²", digits))
-    return re.sub(r"(?<![\d.])1·10", "10", units)
+    digits = re.sub(r"(?<=\d)e([-+]\d\d)\b", lambda found: "·10" + str(int(found[1])).translate(_RAISED), printed)
+    return re.sub(r"(?<![\d.])1·10", "10", digits)
 
 
 def apart(printed: str) -> str:

@@ -41,7 +41,9 @@ class Table:
         texts = self.frame.astype(str)
         sides = cycle("" if _worded(column) else ' class="number"' for _, column in texts.items())
         html = re.sub(
-            r"<t[hd](?=>)", lambda cell: cell[0] + next(sides), texts.to_html(index=False, border=0, na_rep="")
+            r"<t[hd](?=>)",
+            lambda cell: cell[0] + next(sides),
+            texts.map(raised).to_html(index=False, border=0, na_rep=""),
         )
         return boxed(html, self.title, rows=len(self.frame) if self.long else None)
 
@@ -112,7 +114,7 @@ def _with_unit(entry: dict[str, Any]) -> str:
     value, unit = entry["value"], entry.get("unit", "1")
     items = value if isinstance(value, list) else [value]
     told = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
-    return raised(told if unit == "1" else f"{told} {unit}")
+    return told if unit == "1" else f"{told} {re.sub('^u', 'µ', unit).replace('m2', 'm²')}"
 
 
 def shapes(names: list[str], conventions: str) -> Table:
@@ -219,7 +221,7 @@ def _names_a_part(field: str, value: Any) -> bool:
 
 def source_row(field: str, entry: dict[str, Any]) -> dict[str, str]:
     """Return a quantity of the catalog for reading: value, range and how many published values it spans, source."""
-    span = raised(" to ".join(f"{x:g}" for x in entry.get("range", [])))
+    span = " to ".join(f"{x:g}" for x in entry.get("range", []))
     return {
         "quantity": field,
         "value": _with_unit(entry),

@@ -11,7 +11,7 @@ import xarray as xr
 from pimllm_lib import catalog
 from pimllm_lib.analysis.beside import WHOLE
 from pimllm_lib.core.errors import one_line
-from pimllm_lib.report.numbers import percent
+from pimllm_lib.report.numbers import percent, raised
 
 #: What begins markup in Markdown, in HTML and in formulas; an underscore within a word does not.
 _MARKUP = re.compile(r"[<>&\"'`*\[\]{}$|~\\^#!]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
@@ -34,7 +34,7 @@ class Sentence(str):
     """Text that notebooks and pages show as Markdown."""
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return raised(self)
 
 
 def where(point: xr.DataArray) -> str:
