@@ -314,11 +314,11 @@ def areas(ds: xr.Dataset) -> Table:
     rows = [
         {
             "machine": f"{'PIM-LLM ' * (name in BUILT)}{name}, {model}",
-            "area (mm2)": number(1e6 * at.area_m2.item()),
+            "area (mm²)": number(1e6 * at.area_m2.item()),
             "of": "crossbars, array, memory",
         }
         for model, name, at in points(ds[["area_m2"]].isel(context_len=0), "model", "built")
     ]
     dies = {name: device.die_area_m2 for name, device in catalog.devices.items() if device.die_area_m2 is not None}
-    rows += [{"machine": name, "area (mm2)": number(1e6 * area), "of": "its main die"} for name, area in dies.items()]
+    rows += [{"machine": name, "area (mm²)": number(1e6 * area), "of": "its main die"} for name, area in dies.items()]
     return Table(rows, long=True, title="Area of PIM-LLM beside known dies")

@@ -237,5 +237,5 @@ def _leaders(ds: xr.Dataset, name: str) -> str:
     total = ds.total_order.sel(output=name).mean("case")
     top = total.sortby(total, ascending=False)[:2]
     alone = ds.first_order.sel(output=name).sum("factor")
-    names = " and ".join(f"{f} {x:.0%}" for f, x in zip(top.factor.values, top.values, strict=True))
-    return f"{names} (all factors alone: {alone.min():.0%} to {alone.max():.0%} of the variance)"
+    names = " and ".join(f"{f} {percent(x)}" for f, x in zip(top.factor.values, top.values, strict=True))
+    return f"{names} (all factors alone: {percent(alone.min())} to {percent(alone.max())} of the variance)"

@@ -75,7 +75,7 @@ def gain_table(ds: xr.Dataset, *, cells: str, temperature_k: float, idle_share: 
     return crossed(
         1 + ds.energy_gain.sel(at).transpose("model", "context_len"),
         "{:.2f}".format,
-        title="Tokens a joule of PIM-LLM over TPU-LLM",
+        title=f"Tokens a joule of PIM-LLM over TPU-LLM, cells for {CELLS[cells]}",
     )
 
 

@@ -141,4 +141,13 @@ def with_unit(field: str, value: float) -> str:
         return number(value)
     fitting = sorted(((factor, symbol) for symbol, (unit, factor) in UNITS.items() if unit == si), reverse=True)
     factor, symbol = next(((f, s) for f, s in fitting if value / f >= 1 - 1e-9), fitting[-1])
-    return f"{number(value / factor)} {symbol}"
+    return f"{number(value / factor)} {unit_shown(symbol)}"
+
+
+def unit_shown(unit: str) -> str:
+    """Return a unit as readers know it.
+
+    >>> unit_shown("um2"), unit_shown("uW"), unit_shown("GB/s")
+    ('µm²', 'µW', 'GB/s')
+    """
+    return re.sub("^u", "µ", unit).replace("m2", "m²")

@@ -15,7 +15,7 @@ from pimllm_lib import catalog
 from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.report.numbers import apart, number, power, raised, rounded
+from pimllm_lib.report.numbers import apart, number, power, raised, rounded, unit_shown
 from pimllm_lib.workload.decoder import kinds
 from pimllm_lib.workload.shapes import as_published, parameter_count
 
@@ -114,7 +114,7 @@ def _with_unit(entry: dict[str, Any]) -> str:
     value, unit = entry["value"], entry.get("unit", "1")
     items = value if isinstance(value, list) else [value]
     told = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in items)
-    return told if unit == "1" else f"{told} {re.sub('^u', 'µ', unit).replace('m2', 'm²')}"
+    return told if unit == "1" else f"{told} {unit_shown(unit)}"
 
 
 def shapes(names: list[str], conventions: str) -> Table:
