@@ -14,7 +14,7 @@ from pimllm_lib import catalog
 from pimllm_lib.analysis import technologies
 from pimllm_lib.core.units import HOUR, YEAR
 from pimllm_lib.report.box import Box
-from pimllm_lib.report.numbers import known, listed, number, rounded
+from pimllm_lib.report.numbers import known, listed, number, power, rounded
 from pimllm_lib.report.tables import Table, one_line, points, source_row
 from pimllm_lib.report.text import Sentence, escaped
 
@@ -43,14 +43,14 @@ def years(value: float) -> str:
     """Return years as they are said: in smaller units where they are few, no more digits than they deserve.
 
     >>> years(0.002), years(12.34), years(2.6e6), years(float("inf"))
-    ('18 h', '12 y', '3e6 y', 'never fails')
+    ('18 h', '12 y', '3·10⁶ y', 'never fails')
     """
     if not np.isfinite(value):
         return "never fails" if np.isinf(value) else "none published"
     for size, unit in _UNITS:
         if value * YEAR < 40 * size:
             return f"{value * YEAR / size:.2g} {unit}"
-    return f"{rounded(value)} y" if value < 1e4 else f"{value:.0e} y".replace("e+0", "e").replace("e+", "e")
+    return f"{rounded(value)} y" if value < 1e4 else f"{power(float(f'{value:.0e}'))} y"
 
 
 def interval(values: xr.DataArray, said: Any = number) -> str:
