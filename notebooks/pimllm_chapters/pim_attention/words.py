@@ -50,7 +50,7 @@ def years(value: float) -> str:
     for size, unit in _UNITS:
         if value * YEAR < 40 * size:
             return f"{value * YEAR / size:.2g} {unit}"
-    return f"{rounded(value)} y" if value < 1e4 else f"{power(float(f'{value:.0e}'))} y"
+    return f"{rounded(value, 2 if value < 1e4 else 1) if value < 1e5 else power(value)} y"
 
 
 def interval(values: xr.DataArray, said: Any = number) -> str:
