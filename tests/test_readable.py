@@ -51,6 +51,18 @@ def test_the_inputs_of_a_chapter_begin_with_the_constant_of_the_widest_range():
     assert len(frame) == len(entries)
 
 
+def test_names_that_would_leave_panels_no_room_stand_above_their_rows_on_a_phone():
+    with figure.panels(1, 2, sharey=True, figsize=(7.6, 3)) as (drawn, axes):
+        for ax in axes:
+            ax.barh([f"{row} row, whose name is rather long" for row in "abc"], [1, 2, 3])
+        figure.Figure(drawn, "Rows.")
+        drawn.draw_without_rendering()
+        for ax in axes:
+            inside, names = ax.get_window_extent(), [name.get_window_extent() for name in ax.get_yticklabels()]
+            assert ax.get_position().width > 0.8
+            assert all(inside.x0 <= name.x0 and name.y1 <= above.y0 for name, above in pairwise(names))
+
+
 def test_a_figure_has_its_panels_below_each_other_for_phones_and_shows_one_of_both():
     with figure.panels(1, 2, sharey=True, figsize=(7.6, 3)) as (drawn, (left, right)):
         left.plot([1, 2], [1, 2])

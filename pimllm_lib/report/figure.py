@@ -21,6 +21,7 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.report.numbers import power, raised
@@ -34,6 +35,8 @@ MOST_NAMES = 10
 #: Widths of a figure for phones in inches: of panels below each other; of one that was wide alone, and of one whose names
 #: would leave it less than that share of the first.
 _PHONE, _ALONE, _NAMED, _LEAST = 3.8, 4.4, 5.6, 0.4
+#: Points between a row and its name above it.
+_UP = 4
 #: Drawn in place of the page's text colour, which only the page knows.
 _INK = "#010203"
 _STYLE = {
@@ -123,8 +126,22 @@ def _stack(drawn: MplFigure) -> None:
     if len(order) == 1 and order[0].get_position().width < _LEAST:
         drawn.set_figwidth(min(width, _NAMED))
         drawn.draw_without_rendering()
+    elif crowded := [ax for ax in order if ax.get_position().width < _LEAST]:
+        drawn.set_figheight(drawn.get_figheight() * max(_above(ax) for ax in crowded))
+        drawn.draw_without_rendering()
     for ax in order:
         _thin(ax)
+
+
+def _above(ax: Axes) -> float:
+    """Write the name of each row above it, within the panel. Returns how many times as high the panel must be for it."""
+    up = ScaledTranslation(0, _UP / 72, ax.figure.dpi_scale_trans)
+    ax.tick_params(axis="y", length=0, pad=-2)
+    names = ax.get_yticklabels()
+    for name in names:
+        name.set(horizontalalignment="left", verticalalignment="bottom", transform=name.get_transform() + up)
+    high = ax.get_position().height * ax.figure.get_figheight()
+    return max(1.0, len(names) * (2 * _UP + names[0].get_fontsize() * 1.3) / 72 / high)
 
 
 def _thin(ax: Axes) -> None:
