@@ -265,15 +265,15 @@ def refused_families() -> Table:
 
 
 def variables() -> Table:
-    """Return every result variable: unit, meaning, whether it sums over products and components, and a scale it states."""
+    """Return every result variable: meaning, unit, whether it sums over products and components, and a scale it states."""
     return Table(
         (
             {
                 "variable": name,
+                "meaning": v.meaning,
                 "unit": v.unit,
                 "sums": "yes" if v.extensive else "no",
                 "scale": power(v.scale) if isinstance(v.scale, float) and v.scale else v.scale or "",
-                "meaning": v.meaning,
             }
             for name, v in VARIABLES.items()
         ),
