@@ -55,6 +55,13 @@ def test_a_picture_that_a_page_shows_is_found_from_the_document():
     assert pdf._retagged('<img src="data:x">', "gallery", ["gallery"]) == '<img src="data:x">'
 
 
+def test_what_waits_to_be_opened_is_left_out_but_for_answers_which_paper_shows_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(pdf, "HTML", tmp_path)
+    page = '<details class="hide"><p>code</p></details><details class="sd-dropdown printed"><p>so</p></details>'
+    (tmp_path / "x.html").write_text(f'<article class="bd-article">{page}</article>', encoding="utf-8")
+    assert pdf._article("x", ["x"]) == '<details open class="sd-dropdown printed"><p>so</p></details>'
+
+
 def test_a_book_that_is_not_rendered_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(pdf, "HTML", tmp_path)
     with pytest.raises(BadInput, match=r"index\.html does not exist; wanted a rendered book"):

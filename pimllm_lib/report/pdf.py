@@ -34,7 +34,7 @@ _OPTIONS = (
 )  # fmt: skip
 #: What paper has no use for: scripts, drawings for phones, code that a reader would have to open, marks beside headings.
 _SCREEN = re.compile(
-    r'<script.*?</script>|<svg class="narrow".*?</svg>|<details.*?</details>'
+    r'<script.*?</script>|<svg class="narrow".*?</svg>|<details(?![^>]*\bprinted\b).*?</details>'
     r'|<a class="headerlink".*?</a>|<fieldset.*?</fieldset>',
     flags=re.DOTALL,
 )
@@ -167,7 +167,8 @@ def _article(name: str, names: list[str]) -> str:
     """Return the text of a page: its names made distinct from those of other pages, its headings one level lower."""
     _, _, rest = _read(name).partition('<article class="bd-article">')
     text, _, _ = rest.partition("</article>")
-    text = _TAG.sub(lambda tag: _retagged(tag[0], name, names), _SCREEN.sub("", text))
+    text = _SCREEN.sub("", text).replace("<details ", "<details open ")
+    text = _TAG.sub(lambda tag: _retagged(tag[0], name, names), text)
     return re.sub(r"(</?h)([1-5])\b", lambda found: f"{found[1]}{int(found[2]) + 1}", text)
 
 
