@@ -21,6 +21,7 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from pimllm_lib.core.errors import BadInput
@@ -126,18 +127,24 @@ def _stack(drawn: MplFigure) -> None:
     if len(order) == 1 and order[0].get_position().width < _LEAST:
         drawn.set_figwidth(min(width, _NAMED))
         drawn.draw_without_rendering()
-    elif crowded := [ax for ax in order if ax.get_position().width < _LEAST]:
+    elif crowded := [ax for ax in order if ax.get_position().width < _LEAST and _names(ax)]:
         drawn.set_figheight(drawn.get_figheight() * max(_above(ax) for ax in crowded))
         drawn.draw_without_rendering()
     for ax in order:
         _thin(ax)
 
 
+def _names(ax: Axes) -> list[Text]:
+    """Return what the rows of a panel are called; nothing where its vertical axis has numbers."""
+    labels = ax.get_yticklabels()
+    return labels if any(text.get_text()[:1].isalpha() for text in labels) else []
+
+
 def _above(ax: Axes) -> float:
     """Write the name of each row above it, within the panel. Returns how many times as high the panel must be for it."""
     up = ScaledTranslation(0, _UP / 72, ax.figure.dpi_scale_trans)
     ax.tick_params(axis="y", length=0, pad=-2)
-    names = ax.get_yticklabels()
+    names = _names(ax)
     for name in names:
         name.set(horizontalalignment="left", verticalalignment="bottom", transform=name.get_transform() + up)
     high = ax.get_position().height * ax.figure.get_figheight()

@@ -15,7 +15,7 @@ from pimllm_lib import catalog
 from pimllm_lib.catalog.unread import REFUSED
 from pimllm_lib.core.parts import inside, meanings
 from pimllm_lib.core.schema import VARIABLES
-from pimllm_lib.report.numbers import apart, number, power, raised, rounded, unit_shown
+from pimllm_lib.report.numbers import apart, number, raised, rounded, unit_shown
 from pimllm_lib.workload.decoder import kinds
 from pimllm_lib.workload.shapes import as_published, parameter_count
 
@@ -273,7 +273,7 @@ def variables() -> Table:
                 "meaning": v.meaning,
                 "unit": v.unit,
                 "sums": "yes" if v.extensive else "no",
-                "scale": power(v.scale) if isinstance(v.scale, float) and v.scale else v.scale or "",
+                "scale": f"{v.scale:g}" if isinstance(v.scale, float) and v.scale else v.scale or "",
             }
             for name, v in VARIABLES.items()
         ),
