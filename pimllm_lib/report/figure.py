@@ -21,7 +21,6 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from pimllm_lib.core.errors import BadInput
@@ -134,7 +133,7 @@ def _stack(drawn: MplFigure) -> None:
         _thin(ax)
 
 
-def _names(ax: Axes) -> list[Text]:
+def _names(ax: Axes) -> list[Any]:
     """Return what the rows of a panel are called; nothing where its vertical axis has numbers."""
     labels = ax.get_yticklabels()
     return labels if any(text.get_text()[:1].isalpha() for text in labels) else []
