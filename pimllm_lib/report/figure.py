@@ -146,8 +146,8 @@ def _above(ax: Axes) -> float:
     names = _names(ax)
     for name in names:
         name.set(horizontalalignment="left", verticalalignment="bottom", transform=name.get_transform() + up)
-    high = ax.get_position().height * ax.figure.get_figheight()
-    return max(1.0, len(names) * (2 * _UP + names[0].get_fontsize() * 1.3) / 72 / high)
+    needed, high = len(names) * (2 * _UP + 1.3 * names[0].get_fontsize()) / 72, ax.bbox.height / ax.figure.dpi
+    return max(1.0, float(needed / high))
 
 
 def _thin(ax: Axes) -> None:
