@@ -73,7 +73,8 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("harm", "words"),
-    [(of_other_sources, "has other sources of pimllm than this machine; wanted the same everywhere"),
+    [pytest.param(of_other_sources, "has other sources of pimllm than this machine; wanted the same everywhere",
+                  marks=pytest.mark.slow),
      (that_knows_nothing_of_it, "a worker cannot load what it is sent (module 'pimllm_lib.sweep' has no attribute")],
 )  # fmt: skip
 def test_a_worker_of_other_sources_that_joins_late_is_refused_and_what_is_done_stays(

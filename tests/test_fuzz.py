@@ -305,9 +305,8 @@ MORE_KERNELS = [
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of handles are set so on POSIX systems")
 @pytest.mark.skipif(not paths.IN_CHECKOUT, reason="an installed package has no archive")
-@pytest.mark.parametrize(
-    ("done", "refused"), [(FEW, KERNELS), pytest.param(MORE, MORE_KERNELS, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("done", "refused"), [(FEW, KERNELS), (MORE, MORE_KERNELS)])
 def test_with_twenty_file_handles_a_command_does_its_work_or_says_in_one_line_what_it_wants(done, refused, tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY + "chunk: 1\n")
     runs = "notebook: 01-operation-share\naxes:\n  a: {fields: parameter.models, values: [[opt-125m], [opt-350m]]}\n"

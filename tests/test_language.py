@@ -292,6 +292,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path):
         training.fit(replace(recipe, rate=2e-3), text, tmp_path / "b.pt")
 
 
+@pytest.mark.slow
 def test_trials_an_hour_are_measured_where_numpy_computes():
     first, *rows = device_trials.report("numpy", windows=2, minutes=0.001)
     assert "2 windows of 128 tokens, numpy on this processor" in first

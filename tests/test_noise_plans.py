@@ -138,6 +138,7 @@ def spec(folder, curves, **noise):
 VARIATION = {"exact": {"products": "exact"}, "variation": {"field": "devices.variation", "values": [0.3]}}
 
 
+@pytest.mark.slow
 def test_nested_a_chip_reads_its_own_blocks_as_it_reads_them_where_it_reads_all(tmp_path):
     fewer = VARIATION | {"half": {"field": "devices.variation", "values": [0.3], "windows": 8}}
     found = {}
@@ -179,6 +180,7 @@ def a_file(folder, curves=FEW):
     return path
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_study_without_an_archive_comes_from_a_pilot(tmp_path, capsys):
     path = a_file(tmp_path, FEW)
     assert main(["sweep", str(path), "--plan", "--models", "10", "--minutes", "9", "--json"]) == 0

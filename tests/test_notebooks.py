@@ -83,10 +83,7 @@ SMALL = {
 }
 
 #: Notebooks that take long with small parameters too: they search, draw, or read the corpus of docstrings.
-LONG = (
-    "02-dataflows", "07-accounting", "10-long-context", "11-analog-noise", "12-pim-attention", "13-sensitivity",
-    "14-other-models", "15-design-space", "16-analog-engine",
-)  # fmt: skip
+QUICK = ("01-operation-share", "03-tokens-per-second", "18-one-bit-models")
 
 
 def cells(slug):
@@ -102,7 +99,7 @@ def source(slug, kind):
 
 
 @pytest.mark.parametrize(
-    "slug", [pytest.param(slug, marks=pytest.mark.slow) if slug in LONG else slug for slug in paths.slugs()]
+    "slug", [slug if slug in QUICK else pytest.param(slug, marks=pytest.mark.slow) for slug in paths.slugs()]
 )
 def test_a_notebook_runs_with_small_parameters(slug, tmp_path, monkeypatch, in_process):
     monkeypatch.setattr(accounting, "HEADLINES", accounting.HEADLINES[:1])  # test_accounting.py turns them all

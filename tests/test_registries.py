@@ -164,6 +164,7 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_number_of_every_part_reaches_a_number():
     first = ["pim-llm-lop", "pim-attention"]  # between them they have nearly all fields
     systems = [pl.catalog.systems[name] for name in dict.fromkeys([*first, *pl.catalog.systems])]

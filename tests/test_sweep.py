@@ -215,10 +215,8 @@ def test_best_designs_are_the_best_of_each_model_and_context(study, tmp_path):
         assert sorted(group.tokens_per_s) == whole[-2:].tolist()
 
 
-@pytest.mark.parametrize(
-    "reduce",
-    [PARETO, pytest.param("reduce: {kind: top, count: 3, objectives: {tokens_per_j: max}}\n", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("reduce", [PARETO, "reduce: {kind: top, count: 3, objectives: {tokens_per_j: max}}\n"])
 def test_designs_merged_as_they_come_are_those_of_all_chunks_together(reduce, study):
     plan = study_file.read(study(STUDY + reduce + "chunk: 1\n"))
     stretches = cut(plan.space, plan.reduction)
