@@ -82,7 +82,7 @@ SMALL = {
     "13-sensitivity": {"draws": "16", "models": "['opt-125m', 'llama-3-8b']", "context_len": "[8, 16]"},
 }
 
-#: Notebooks that take long with small parameters too: they search, draw, or read the corpus of docstrings.
+#: Notebooks that the default tests run with small parameters; the others are slow ones.
 QUICK = ("01-operation-share", "03-tokens-per-second", "18-one-bit-models")
 
 
