@@ -1,6 +1,5 @@
 """`make book` in a fresh checkout and again where nothing has changed, beside version 0.7.0: CPU time, one thread each."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.analog import ONE_THREAD
-from benchmarks.released import HERE, VERSION, released
+from benchmarks.released import HERE, VERSION, environment, released
 from benchmarks.timing import all_cores, child_cpu
 
 #: Execute what is stale, compare with the archive, render. Version 0.7.0 does not render where a last digit differs from its
@@ -36,11 +34,9 @@ def copied(into):
 
 def made(root, code):
     """Make the book of some sources, with a cache of its own; return processor time and wall time, in seconds."""
-    paths = {"PYTHONPATH": os.pathsep.join([str(root), str(root / "notebooks")]), "XDG_CACHE_HOME": str(root / "cache")}
     program = [sys.executable, "-c", f"{code}\nraise SystemExit(len(problems))"]
-    run = partial(
-        subprocess.run, program, check=True, capture_output=True, cwd=root, env=os.environ | ONE_THREAD | paths
-    )
+    around = environment(root) | {"XDG_CACHE_HOME": str(root / "cache")}
+    run = partial(subprocess.run, program, check=True, capture_output=True, cwd=root, env=around)
     start = time.perf_counter()
     return child_cpu(run), time.perf_counter() - start
 

@@ -21,8 +21,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.analog import ONE_THREAD
-from benchmarks.released import VERSION, released
+from benchmarks.released import VERSION, environment, released
 from benchmarks.sweeps import cluster
 from benchmarks.timing import all_cores, best, child_cpu
 from pimllm_chapters.design_space import compute
@@ -85,9 +84,7 @@ def expected(file, space, into):
             seen.append((time.perf_counter(), done_by[done - 1]))
         return done and seen[-1][0] - seen[0][0] > MINUTE
 
-    killed(
-        command, enough, cwd=into, env=os.environ | ONE_THREAD | {"PYTHONPATH": str(into)}, stderr=subprocess.DEVNULL
-    )
+    killed(command, enough, cwd=into, env=environment(into), stderr=subprocess.DEVNULL)
     (start, first), (end, last) = seen[0], seen[-1]
     return (end - start) / (last - first) * space.size
 

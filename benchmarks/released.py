@@ -67,12 +67,16 @@ def released(into):
     return not packed.returncode
 
 
+def environment(root):
+    """Return the environment of a process that has one thread and the sources below a folder."""
+    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "notebooks")])}
+
+
 def seconds(root, code):
     """Return the processor time that some code, from where it sets `start`, takes with the sources below a folder."""
     program = f"from time import process_time\n{code}\nprint(process_time() - start)"
-    environment = os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "notebooks")])}
     said = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], env=environment(root), cwd=root, capture_output=True, text=True, check=True
     )
     return float(said.stdout)
 

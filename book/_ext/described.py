@@ -11,8 +11,8 @@ from docutils import nodes
 
 from pimllm_lib.report import card
 
-#: The landing page has a figure for its card, which is drawn with the book.
-_LANDING, _CARDS = "index", "_static/cards"
+#: It has a figure for its card, which is drawn with the book.
+_LANDING = "index"
 
 
 def description(doctree: Any, longest: int = 200) -> str:
@@ -34,7 +34,7 @@ def _describe(app: Any, page: str, template: str, context: dict[str, Any], doctr
     if not said:
         return
     title = unescape(re.sub(r"<[^>]*>", "", context.get("title", "")))
-    name = f"{_CARDS}/{page.replace('/', '-')}.png"
+    name = f"{card.FOLDER}/{page.replace('/', '-')}.png"
     if page != _LANDING:
         path = Path(app.outdir, name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,12 +20,10 @@ from pimllm_lib.archive.cite import cite
 from pimllm_lib.core import files
 from pimllm_lib.core.errors import BadInput
 from pimllm_lib.core.paths import BOOK, BUILD, DATA, EXECUTED, NOTEBOOKS, PACKAGE, RESULTS, ROOT, checkout, slugs
-from pimllm_lib.report import gallery, landing, pages, result_page
+from pimllm_lib.report import card, gallery, landing, pages, result_page
 from pimllm_lib.report.result_page import Result
 
 SOURCE = BUILD / "book"
-#: The picture that those show who link to the book's first page.
-CARD = "_static/cards/index.png"
 PAGE = BOOK / "_build" / "html" / "index.html"
 #: What the rendered book was made of, as a hash: while that stays there is nothing to do.
 MADE_OF = BUILD / "book-made-of"
@@ -80,7 +78,7 @@ def assemble() -> None:
         wanted |= {Path("results", f"{result.slug}.ipynb"): text.encode(), **contents}
     wanted |= {Path(path): content for path, content in gallery.pictures(results).items()}
     wanted[Path("gallery.md")] = gallery.page(results).encode()
-    wanted[Path(CARD)] = landing.card(landing.rows(RESULTS))
+    wanted[Path(card.FOLDER, "index.png")] = landing.card(landing.rows(RESULTS))
     wanted[Path("CHANGELOG.md")] = (ROOT / "CHANGELOG.md").read_bytes()
     wanted[Path("_config.yml")] = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, width=10**6).encode()
     _sync(SOURCE, wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import xarray as xr
 
 from pimllm_lib.analysis.beside import WHOLE, verdicts
 from pimllm_lib.archive import dataset
+from pimllm_lib.report.card import SIZE, png
 from pimllm_lib.report.figure import SYSTEM_COLOURS, Figure, decades, log_ticks, panels
 from pimllm_lib.report.numbers import listed, number, span
 from pimllm_lib.report.text import escaped, most_won
@@ -163,10 +163,7 @@ def _draw(axes: Any, found: list[Row], size: float) -> None:
 
 def card(found: list[Row], title: str = "What does analog PIM buy a 1-bit LLM?") -> bytes:
     """Return the figure as a picture of 1200 x 630 pixels on white, under a title, for those who link to the book."""
-    with panels(1, 2, figsize=(12, 6.3), dpi=100, sharey=True) as (drawn, axes):
+    with panels(1, 2, **SIZE, sharey=True) as (drawn, axes):
         _draw(axes, found, 17)
         drawn.suptitle(title, fontsize=27, fontweight="bold")
-        drawn.set_facecolor("white")
-        out = BytesIO()
-        drawn.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+        return png(drawn)
