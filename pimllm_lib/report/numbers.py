@@ -14,6 +14,8 @@ from pimllm_lib.core.units import UNITS, si_unit
 THIN = "\N{NARROW NO-BREAK SPACE}"
 #: Digits -> the same as exponents.
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+#: Code, or a number with an exponent that is no part of a name: sign, digits and exponent.
+_PRINTED = re.compile(r"`[^`]*`|(?<![\w./+-])([-+]?)(\d[\d.]*)e([-+]\d{2,3})\b(?!-)")
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -45,13 +47,19 @@ def power(value: float) -> str:
 
 
 def raised(printed: str) -> str:
-    """Return what a program prints with each power of ten as a reader knows it.
+    """Return what a program prints with each power of ten as a reader knows it; names and code stay as they are.
 
-    >>> raised("5.1e-09"), raised("1e+06 to 2e+06 s")
-    ('5.1·10⁻⁹', '10⁶ to 2·10⁶ s')
+    >>> raised("5.1e-09"), raised("1e+06 to -2e+06 s"), raised("x-1e-07 at `--set x 1e-07`")
+    ('5.1·10⁻⁹', '10⁶ to -2·10⁶ s', 'x-1e-07 at `--set x 1e-07`')
     """
-    digits = re.sub(r"(?<=\d)e([-+]\d\d)\b", lambda found: "·10" + str(int(found[1])).translate(_RAISED), printed)
-    return re.sub(r"(?<![\d.])1·10", "10", digits)
+    return _PRINTED.sub(_power, printed)
+
+
+def _power(found: re.Match[str]) -> str:
+    sign, digits, exponent = found.groups()
+    if exponent is None:
+        return found[0]
+    return sign + ("" if digits == "1" else f"{digits}·") + "10" + str(int(exponent)).translate(_RAISED)
 
 
 def apart(printed: str) -> str:
